@@ -1,0 +1,25 @@
+"""Streaming EnCodec. `load` gives a model; torch is imported no sooner than that."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from codec.errors import EarshotError
+
+if TYPE_CHECKING:
+    from codec.model import Model
+
+__all__ = ["EarshotError", "load"]
+
+
+def load(name: str = "default") -> Model:
+    """Loads a model by name or path.
+
+    `name` is "default" (the weights that come with this package), "encodec_24khz" (the official weights, fetched
+    once and verified), the path of an official `.th` file, of a Hugging Face folder (config.json and
+    model.safetensors), or of a folder or `.safetensors` file written by `earshot train`.
+    Raises ModelError, WeightsError or DownloadError, each saying what to do.
+    """
+    from codec.weights import load_model
+
+    return load_model(name)

@@ -1,0 +1,74 @@
+"""What `codec.load` returns: a codec with its weights, ready for whole signals and for streams."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+
+from codec.config import ModelConfig, Padding
+from codec.network import Encodec
+from codec.pcm import Pcm, as_pcm, sanitize
+from codec.streaming import Codes, DecoderSession, EncoderSession, check_codes
+
+
+class Model:
+    """Shared, frozen weights. Everything that moves lives in the sessions it makes."""
+
+    def __init__(self, network: Encodec) -> None:
+        self.network = network.eval().requires_grad_(False)
+        self.config: ModelConfig = network.config
+
+    @property
+    def name(self) -> str:
+        return self.config.name
+
+    @property
+    def sample_rate(self) -> int:
+        """Samples a second."""
+        return self.config.sample_rate
+
+    @property
+    def hop_length(self) -> int:
+        """Samples a frame."""
+        return self.config.hop_length
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames a second."""
+        return self.config.frame_rate
+
+    @property
+    def bandwidths(self) -> tuple[float, ...]:
+        """Codec rates in kbps that an encoder can be asked for."""
+        return self.config.bandwidths
+
+    @cached_property
+    def digest(self) -> str:
+        """Names the weights; peers compare it before they exchange codes."""
+        return self.network.digest()
+
+    def encoder(self, kbps: float = 6.0, start: Padding = "zeros") -> EncoderSession:
+        """A new stream of PCM to codes. Raises UsageError for a rate that is not in `bandwidths`."""
+        return EncoderSession(self.network, kbps, start)
+
+    def decoder(self, start: Padding = "zeros") -> DecoderSession:
+        """A new stream of codes to PCM."""
+        return DecoderSession(self.network, start)
+
+    def encode(self, pcm: ArrayLike, kbps: float = 6.0) -> Codes:
+        """A whole signal [n] -> codes [n_q, ceil(n / hop)], padded as the model was trained."""
+        clean, _ = sanitize(as_pcm(pcm))
+        n_q = self.config.n_q(kbps)
+        if not clean.size:
+            return np.zeros((n_q, 0), np.int16)
+        return self.network.encode(torch.tensor(clean)[None, None], n_q)[0].numpy().astype(np.int16)
+
+    def decode(self, codes: ArrayLike) -> Pcm:
+        """Codes [n_q, F] -> a whole signal [F * hop]."""
+        checked = check_codes(codes, self.config)
+        if not checked.shape[1]:
+            return np.zeros(0, np.float32)
+        return self.network.decode(torch.from_numpy(checked)[None])[0, 0].numpy()

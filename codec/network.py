@@ -1,0 +1,45 @@
+"""EnCodec as one torch module: encoder, quantizer, decoder, and their offline use."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import torch
+from torch import Tensor, nn
+
+from codec.config import ModelConfig
+from codec.quantizer import ResidualVectorQuantizer
+from codec.seanet import build_decoder, build_encoder
+
+
+class Encodec(nn.Module):
+    """The readable definition of the codec; every engine is checked against it."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = build_encoder(config)
+        self.quantizer = ResidualVectorQuantizer(config)
+        self.decoder = build_decoder(config)
+
+    @torch.inference_mode()
+    def encode(self, pcm: Tensor, n_q: int) -> Tensor:
+        """A whole signal [B, 1, T] -> codes [B, n_q, ceil(T / hop)]."""
+        latents, _ = self.encoder.step(pcm, None, self.config.padding, last=True)
+        return self.quantizer.encode(latents, n_q)
+
+    @torch.inference_mode()
+    def decode(self, codes: Tensor) -> Tensor:
+        """Codes [B, n_q, F] -> a whole signal [B, 1, F * hop]."""
+        pcm, _ = self.decoder.step(self.quantizer.decode(codes), None, self.config.padding, last=True)
+        return pcm
+
+    def digest(self) -> str:
+        """Names these weights: two peers with the same digest make and understand the same codes."""
+        shape = {key: value for key, value in self.config.to_dict().items() if key not in ("name", "bandwidths")}
+        hasher = hashlib.sha256(json.dumps(shape, sort_keys=True).encode())
+        for key, tensor in sorted(self.state_dict().items()):
+            hasher.update(key.encode())
+            hasher.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+        return hasher.hexdigest()[:16]

@@ -1,0 +1,63 @@
+"""PCM as it comes in: checked, converted, and cut into frames. All arrays are float32 in -1..1, mono."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from codec.errors import UsageError
+
+Pcm = NDArray[np.float32]
+
+LARGEST_SAMPLE = 16.0
+"""Samples beyond this (24 dB over full scale) cannot be sound; they are limited so that no layer overflows."""
+
+
+def as_pcm(samples: ArrayLike) -> Pcm:
+    """Any one-dimensional array of numbers as float32. Raises UsageError for other shapes."""
+    pcm = np.asarray(samples, dtype=np.float32)
+    if pcm.ndim != 1:
+        raise UsageError(f"PCM must be one-dimensional (mono), not of shape {pcm.shape}")
+    return pcm
+
+
+def sanitize(pcm: Pcm) -> tuple[Pcm, int]:
+    """Replaces NaN and infinite samples by silence and limits impossible ones. Returns how many were touched."""
+    good = np.abs(pcm) <= LARGEST_SAMPLE  # False for NaN too
+    touched = int(pcm.size - np.count_nonzero(good))
+    if not touched:
+        return pcm, 0
+    finite = np.where(np.isfinite(pcm), pcm, np.float32(0))
+    return np.clip(finite, -LARGEST_SAMPLE, LARGEST_SAMPLE), touched
+
+
+def from_s16(data: bytes | memoryview) -> Pcm:
+    """Signed 16-bit little-endian samples. Raises UsageError if a sample is cut."""
+    if len(data) % 2:
+        raise UsageError(f"{len(data)} bytes are no whole number of 16-bit samples")
+    return np.frombuffer(data, "<i2").astype(np.float32) / np.float32(32768)
+
+
+def to_s16(pcm: Pcm) -> bytes:
+    """Full scale is 32767; what is louder is clipped."""
+    return np.rint(np.clip(pcm, -1, 1) * 32767).astype("<i2").tobytes()
+
+
+class Framer:
+    """Cuts a stream of blocks of any length into whole frames of `hop` samples and keeps the rest."""
+
+    def __init__(self, hop: int) -> None:
+        self.hop = hop
+        self.rest: Pcm = np.zeros(0, np.float32)
+
+    def push(self, pcm: Pcm) -> Pcm:
+        """[n] -> [k, hop], the frames completed by these samples."""
+        stream = np.concatenate([self.rest, pcm]) if self.rest.size else pcm
+        whole = stream.size - stream.size % self.hop
+        self.rest = stream[whole:].copy()
+        return stream[:whole].reshape(-1, self.hop)
+
+    def take_rest(self) -> Pcm:
+        """The samples of the frame that is not complete; the framer is empty afterwards."""
+        rest, self.rest = self.rest, np.zeros(0, np.float32)
+        return rest

@@ -1,0 +1,183 @@
+"""SEANet, EnCodec's convolutional encoder and decoder, written once for offline and streaming use.
+
+Every layer has one method, `step(x, cache, padding, last) -> (y, cache)`. A whole signal in one step with
+`cache=None` and `last=True` is the offline network of the paper (arXiv 2210.13438, section 3.1); the same
+signal in many steps gives the same result, because a layer's cache is exactly the input it would have
+padded with. Tensors are float32 [batch, channels, time].
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from codec.config import ModelConfig, Padding
+
+Cache = Tensor | None
+"""What a layer keeps between steps, batch first. None before the first step."""
+
+
+def pad(x: Tensor, left: int, right: int, padding: Padding) -> Tensor:
+    """Pads time. Reflecting a signal that is not longer than the pad first appends zeros and cuts them off
+    afterwards, as the official code does."""
+    if padding == "zeros":
+        return F.pad(x, (left, right))
+    missing = max(left, right) - x.shape[-1] + 1
+    if missing <= 0:
+        return F.pad(x, (left, right), mode="reflect")
+    padded = F.pad(F.pad(x, (0, missing)), (left, right), mode="reflect")
+    return padded[..., : padded.shape[-1] - missing]
+
+
+class CausalConv1d(nn.Conv1d):
+    """Convolution that looks back `context` samples and never ahead."""
+
+    def __init__(self, c_in: int, c_out: int, kernel: int, stride: int = 1, dilation: int = 1) -> None:
+        super().__init__(c_in, c_out, kernel, stride=stride, dilation=dilation)
+        self.context = (kernel - 1) * dilation + 1 - stride
+
+    def init_cache(self, batch: int) -> Tensor:
+        return self.weight.new_zeros(batch, self.in_channels, self.context)
+
+    def step(self, x: Tensor, cache: Cache, padding: Padding, last: bool) -> tuple[Tensor, Tensor]:
+        """[B, C_in, T] -> [B, C_out, T / stride]. T is a multiple of the stride unless this is the last step,
+        when the window that is begun is completed by padding."""
+        missing = -x.shape[-1] % self.stride[0] if last else 0
+        if cache is None:
+            window = pad(x, self.context, missing, padding)
+        else:
+            window = torch.cat([cache, x], dim=-1)
+            if missing:
+                window = pad(window, 0, missing, padding)
+        y = F.conv1d(window, self.weight, self.bias, self.stride, 0, self.dilation)
+        return y, window[..., window.shape[-1] - self.context :]
+
+
+class CausalConvTranspose1d(nn.ConvTranspose1d):
+    """Upsampling convolution. What a step adds to samples of the next one is kept, without bias, as the cache."""
+
+    def __init__(self, c_in: int, c_out: int, kernel: int, stride: int) -> None:
+        super().__init__(c_in, c_out, kernel, stride=stride)
+        self.overlap = kernel - stride
+
+    def init_cache(self, batch: int) -> Tensor:
+        return self.weight.new_zeros(batch, self.out_channels, self.overlap)
+
+    def step(self, x: Tensor, cache: Cache, padding: Padding, last: bool) -> tuple[Tensor, Tensor]:
+        """[B, C_in, T] -> [B, C_out, T * stride]."""
+        y = F.conv_transpose1d(x, self.weight, None, self.stride)
+        if cache is not None:
+            y = torch.cat([y[..., : self.overlap] + cache, y[..., self.overlap :]], dim=-1)
+        done = x.shape[-1] * self.stride[0]
+        return y[..., :done] + cast(Tensor, self.bias)[:, None], y[..., done:]
+
+
+class ResidualLSTM(nn.Module):
+    """Stacked LSTM with a skip connection over it."""
+
+    def __init__(self, width: int, layers: int) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(width, width, layers)
+
+    def init_cache(self, batch: int) -> Tensor:
+        weight = cast(Tensor, self.lstm.weight_hh_l0)
+        return weight.new_zeros(batch, 2, self.lstm.num_layers, self.lstm.hidden_size)
+
+    def step(self, x: Tensor, cache: Cache, padding: Padding, last: bool) -> tuple[Tensor, Tensor]:
+        """[B, C, T] -> [B, C, T]; the cache is (h, c) of all layers, [B, 2, layers, C]."""
+        if cache is None:
+            cache = self.init_cache(x.shape[0])
+        h, c = cache.permute(1, 2, 0, 3).contiguous()
+        series = x.permute(2, 0, 1)
+        y, (h, c) = self.lstm(series, (h, c))
+        return (y + series).permute(1, 2, 0), torch.stack([h, c]).permute(2, 0, 1, 3)
+
+
+class ResidualUnit(nn.Module):
+    """ELU, dilated convolution to fewer channels, ELU, 1x1 convolution back; a 1x1 convolution as shortcut."""
+
+    def __init__(self, channels: int, kernel: int, dilation: int, compress: int) -> None:
+        super().__init__()
+        hidden = channels // compress
+        self.narrow = CausalConv1d(channels, hidden, kernel, dilation=dilation)
+        self.widen = CausalConv1d(hidden, channels, 1)
+        self.shortcut = CausalConv1d(channels, channels, 1)
+
+    def init_cache(self, batch: int) -> Tensor:
+        return self.narrow.init_cache(batch)
+
+    def step(self, x: Tensor, cache: Cache, padding: Padding, last: bool) -> tuple[Tensor, Tensor]:
+        """[B, C, T] -> [B, C, T]."""
+        y, cache = self.narrow.step(F.elu(x), cache, padding, last)
+        y, _ = self.widen.step(F.elu(y), None, padding, last)
+        skip, _ = self.shortcut.step(x, None, padding, last)
+        return skip + y, cache
+
+
+class Activation(nn.Module):
+    """ELU. It keeps nothing; its empty cache keeps the list of caches as long as the list of layers."""
+
+    def init_cache(self, batch: int) -> Tensor:
+        return torch.zeros(batch, 0)
+
+    def step(self, x: Tensor, cache: Cache, padding: Padding, last: bool) -> tuple[Tensor, Tensor]:
+        return F.elu(x), self.init_cache(x.shape[0]) if cache is None else cache
+
+
+Layer = CausalConv1d | CausalConvTranspose1d | ResidualLSTM | ResidualUnit | Activation
+
+
+class SEANet(nn.Module):
+    """A row of layers. Their order and indices are those of the official state dicts."""
+
+    def __init__(self, layers: list[Layer]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+
+    def init_caches(self, batch: int) -> list[Tensor]:
+        """Caches of `batch` streams that start on zeros."""
+        return [cast(Layer, layer).init_cache(batch) for layer in self.layers]
+
+    def step(self, x: Tensor, caches: list[Tensor] | None, padding: Padding, last: bool) -> tuple[Tensor, list[Tensor]]:
+        """Runs all layers on the next part of `x.shape[0]` streams. `caches=None` starts them by `padding`."""
+        moved = []
+        for index, layer in enumerate(self.layers):
+            x, cache = cast(Layer, layer).step(x, caches[index] if caches else None, padding, last)
+            moved.append(cache)
+        return x, moved
+
+
+def _residual_units(config: ModelConfig, channels: int) -> list[Layer]:
+    return [
+        ResidualUnit(channels, config.residual_kernel_size, config.dilation_base**j, config.compress)
+        for j in range(config.n_residual_layers)
+    ]
+
+
+def build_encoder(config: ModelConfig) -> SEANet:
+    """[B, 1, T] PCM -> [B, dimension, T / hop] latents."""
+    channels = config.n_filters
+    layers: list[Layer] = [CausalConv1d(1, channels, config.kernel_size)]
+    for ratio in reversed(config.ratios):
+        layers += _residual_units(config, channels)
+        layers += [Activation(), CausalConv1d(channels, channels * 2, ratio * 2, stride=ratio)]
+        channels *= 2
+    layers += [ResidualLSTM(channels, config.lstm_layers), Activation()]
+    layers += [CausalConv1d(channels, config.dimension, config.last_kernel_size)]
+    return SEANet(layers)
+
+
+def build_decoder(config: ModelConfig) -> SEANet:
+    """[B, dimension, F] latents -> [B, 1, F * hop] PCM."""
+    channels = config.n_filters * 2 ** len(config.ratios)
+    layers: list[Layer] = [CausalConv1d(config.dimension, channels, config.kernel_size)]
+    layers += [ResidualLSTM(channels, config.lstm_layers)]
+    for ratio in config.ratios:
+        layers += [Activation(), CausalConvTranspose1d(channels, channels // 2, ratio * 2, ratio)]
+        channels //= 2
+        layers += _residual_units(config, channels)
+    layers += [Activation(), CausalConv1d(channels, 1, config.last_kernel_size)]
+    return SEANet(layers)
