@@ -1,0 +1,1 @@
+"""Making weights: data, losses, and the loop around them."""

@@ -1,0 +1,61 @@
+"""The `earshot` command line: the one place that wires codec, server and client together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from codec.errors import EarshotError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Voice chat at 1.5 to 12 kbps with a streaming EnCodec.")
+console = Console()
+
+
+@app.callback()
+def _root() -> None:
+    """Keeps `earshot train` a subcommand while it is the only one."""
+
+
+@app.command()
+def train(
+    data: Annotated[list[str], typer.Argument(help="Folders, files or glob patterns of audio, each with =WEIGHT if wanted.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run; a run that is already there is continued.")] = Path("runs/lite"),
+    steps: Annotated[int, typer.Option(help="Steps in all, those done before included.")] = 20_000,
+    decay_steps: Annotated[int, typer.Option(help="Last steps, over which the learning rate falls to zero.")] = 6_000,
+    exclude: Annotated[list[str] | None, typer.Option(help="File names (patterns) to leave out, to judge by later.")] = None,
+    threads: Annotated[int, typer.Option(help="CPU threads; 0 takes all cores.")] = 0,
+    seed: Annotated[int, typer.Option(help="Same seed, same data and threads: same weights.")] = 1,
+) -> None:
+    """Train a codec from folders of audio. Ctrl-C saves; the same command goes on."""
+    import torch
+
+    from codec.training.data import CropSource, Source
+    from codec.training.trainer import Trainer, TrainSettings
+
+    if threads:
+        torch.set_num_threads(threads)
+    settings = TrainSettings(steps=steps, decay_steps=decay_steps, seed=seed)
+    crop = settings.crop_frames * settings.model.hop_length
+    crops = CropSource([Source.parse(text) for text in data], settings.model.sample_rate, crop, exclude or ())
+    console.print(f"{crops.hours:.2f} hours of audio")
+    trainer = Trainer(settings, crops, out)
+    if trainer.checkpoint.exists():
+        trainer.resume()
+        console.print(f"going on from step {trainer.step}")
+    trainer.run(console)
+
+
+def main() -> None:
+    """Runs the command line; errors that Earshot raises on purpose become one line and exit status 1."""
+    try:
+        app()
+    except EarshotError as error:
+        Console(stderr=True).print(f"[bold red]error:[/] {error}")
+        raise SystemExit(1) from error
+
+
+if __name__ == "__main__":
+    main()
