@@ -1,0 +1,49 @@
+"""Codes as bytes: codebook-major, least significant bit first, so that fewer codebooks are a shorter prefix."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codec.errors import ProtocolError, UsageError
+
+Codes = NDArray[np.int16]
+
+BITS = 10
+"""Bits a code, for codebooks of 1024 entries."""
+
+
+def packed_size(n_q: int, frames: int) -> int:
+    """Bytes of [n_q, frames] codes."""
+    return (n_q * frames * BITS + 7) // 8
+
+
+def pack(codes: NDArray[np.integer]) -> bytes:
+    """[n_q, frames] codes in 0..1023 -> bytes: all frames of codebook 0, then of codebook 1, and so on. Unused bits
+    of the last byte are zero. Raises UsageError for codes out of range."""
+    values = np.asarray(codes)
+    if values.size and (values.min() < 0 or values.max() >= 1 << BITS):
+        raise UsageError(f"codes must be in 0..{(1 << BITS) - 1}")
+    bits = (values.reshape(-1, 1).astype(np.uint16) >> np.arange(BITS, dtype=np.uint16)) & 1
+    return np.packbits(bits.astype(np.uint8).reshape(-1), bitorder="little").tobytes()
+
+
+def unpack(data: bytes | memoryview, n_q: int, frames: int) -> Codes:
+    """The reverse of `pack`. Raises ProtocolError if `data` is not exactly as long as its shape says, or if unused
+    bits are set (so that every packet has one spelling)."""
+    if len(data) != packed_size(n_q, frames):
+        raise ProtocolError(f"{n_q} x {frames} codes take {packed_size(n_q, frames)} bytes, not {len(data)}")
+    bits = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")
+    used = n_q * frames * BITS
+    if bits[used:].any():
+        raise ProtocolError("unused bits of packed codes are not zero")
+    weights = (1 << np.arange(BITS)).astype(np.int16)
+    return (bits[:used].reshape(n_q, frames, BITS) @ weights).astype(np.int16)
+
+
+def cut(data: bytes, frames: int, n_q: int) -> bytes:
+    """The first `n_q` codebooks of packed codes: the same bytes as packing only those."""
+    size, spare = packed_size(n_q, frames), -(n_q * frames * BITS) % 8
+    if not spare or not size:
+        return bytes(data[:size])
+    return bytes(data[: size - 1]) + bytes([data[size - 1] & (0xFF >> spare)])

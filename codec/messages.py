@@ -1,0 +1,213 @@
+"""Control messages of the protocol (docs/protocol.md, "Control"): one JSON object a text message, named by `type`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from codec.config import ModelConfig
+from codec.errors import CloseCode, ProtocolError
+
+PROTOCOL = 1
+SUBPROTOCOL = "earshot.v1"
+ROOM_PATTERN = r"[A-Za-z0-9_-]{1,64}"
+MAX_CONTROL_BYTES = 4096
+
+Send = Literal["pcm", "codes", "none"]
+Want = Literal["codes", "pcm", "none"]
+Name = Annotated[str, Field(max_length=64)]
+Kbps = Annotated[float, Field(gt=0, le=1000)]
+Microseconds = Annotated[int, Field(ge=0, lt=1 << 63)]
+
+
+class _Message(BaseModel):
+    """Unknown fields are ignored, so that later versions may add some; wrong types and NaN are refused."""
+
+    model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
+
+
+class ModelInfo(_Message):
+    """What a peer must know of the room's codec."""
+
+    name: str
+    digest: str
+    sample_rate: int
+    hop_length: int
+    n_codebooks: int
+    codebook_size: int
+    bandwidths: list[float]
+
+    @classmethod
+    def of(cls, config: ModelConfig, digest: str) -> ModelInfo:
+        return cls(
+            name=config.name,
+            digest=digest,
+            sample_rate=config.sample_rate,
+            hop_length=config.hop_length,
+            n_codebooks=config.n_codebooks,
+            codebook_size=config.codebook_size,
+            bandwidths=list(config.bandwidths),
+        )
+
+
+class PeerInfo(_Message):
+    id: Annotated[int, Field(ge=1, lt=1 << 16)]
+    name: Name
+    send: Send
+    want: Want
+    send_kbps: Kbps
+    max_kbps: Kbps
+    muted: bool = False
+
+
+class Limits(_Message):
+    """What the server holds a client to; passing one closes the connection."""
+
+    max_message_bytes: int
+    messages_per_second: float
+    audio_burst_ms: float
+    """Audio that may be ahead of real time."""
+
+
+# From the client
+
+
+class Hello(_Message):
+    """The first message. `model` is the digest of the client's codec, None where it neither sends nor wants codes."""
+
+    type: Literal["hello"] = "hello"
+    protocol: int
+    name: Name = ""
+    model: Annotated[str, Field(max_length=64)] | None = None
+    send: Send = "pcm"
+    want: Want = "codes"
+    send_kbps: Kbps = 6.0
+    max_kbps: Kbps = 12.0
+    trace: bool = False
+    """Whether packets to this listener should carry traces where their speaker sends them."""
+
+
+class SetRate(_Message):
+    type: Literal["set_rate"] = "set_rate"
+    send_kbps: Kbps | None = None
+    max_kbps: Kbps | None = None
+
+
+class Mute(_Message):
+    type: Literal["mute"] = "mute"
+    muted: bool
+
+
+class Ping(_Message):
+    """`sent_us` is any clock of the client's; it comes back unread."""
+
+    type: Literal["ping"] = "ping"
+    sent_us: Microseconds
+
+
+class Report(_Message):
+    """How a listener fares, about once a second."""
+
+    type: Literal["report"] = "report"
+    playout_delay_ms: Annotated[float, Field(ge=0)]
+    underruns: Annotated[int, Field(ge=0)]
+    frames_played: Annotated[int, Field(ge=0)]
+    frames_missing: Annotated[int, Field(ge=0)]
+
+
+# From the server
+
+
+class Welcome(_Message):
+    type: Literal["welcome"] = "welcome"
+    protocol: int = PROTOCOL
+    peer: int
+    """The id of the client that is welcomed."""
+    room: str
+    model: ModelInfo
+    limits: Limits
+    clock_us: Microseconds
+    peers: list[PeerInfo]
+
+
+class PeerJoined(_Message):
+    type: Literal["peer_joined"] = "peer_joined"
+    peer: PeerInfo
+
+
+class PeerLeft(_Message):
+    type: Literal["peer_left"] = "peer_left"
+    id: int
+    reason: str = ""
+
+
+class PeerChanged(_Message):
+    type: Literal["peer_changed"] = "peer_changed"
+    peer: PeerInfo
+
+
+class Pong(_Message):
+    """NTP's four times, the last of which the client adds: `ping_us` sent, `received_us` and `sent_us` the server's."""
+
+    type: Literal["pong"] = "pong"
+    ping_us: Microseconds
+    received_us: Microseconds
+    sent_us: Microseconds
+
+
+class Stats(_Message):
+    """What the server did with this client's audio since it joined, about once a second."""
+
+    type: Literal["stats"] = "stats"
+    frames_received: int
+    """Frames that the server has of this client as a speaker."""
+    frames_discarded: int
+    """Of those, frames that it could not take: late, or more than it could encode in time."""
+    samples_replaced: int
+    """NaN, infinite or impossibly loud samples that became silence."""
+    frames_sent: int
+    """Frames of others sent to this client."""
+    frames_dropped: int
+    """Frames of others that were dropped because this client reads too slowly."""
+    codebooks_cut: int
+    """Codebooks below the agreed rate that were cut for the same reason, summed over frames."""
+    queue_ms: float
+    """Age of the oldest frame that waits for this client."""
+
+
+class Error(_Message):
+    """Why the server closes the connection right after; `code` is the close code."""
+
+    type: Literal["error"] = "error"
+    code: int
+    message: str
+
+
+ClientMessage = Annotated[Hello | SetRate | Mute | Ping | Report, Field(discriminator="type")]
+ServerMessage = Annotated[
+    Welcome | PeerJoined | PeerLeft | PeerChanged | Pong | Stats | Error, Field(discriminator="type")
+]
+_client: TypeAdapter[ClientMessage] = TypeAdapter(ClientMessage)
+_server: TypeAdapter[ServerMessage] = TypeAdapter(ServerMessage)
+
+
+def _parse(adapter: TypeAdapter[ClientMessage] | TypeAdapter[ServerMessage], text: str, limit: int) -> object:
+    if len(text) > limit:
+        raise ProtocolError(f"control message of {len(text)} characters: at most {limit}", CloseCode.MESSAGE_TOO_BIG)
+    try:
+        return adapter.validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ProtocolError(f"malformed control message: {where or 'type'}: {first['msg']}") from error
+
+
+def parse_client(text: str) -> ClientMessage:
+    """A text message from a client. Raises ProtocolError, also for types that only servers send."""
+    return _parse(_client, text, MAX_CONTROL_BYTES)  # type: ignore[return-value]
+
+
+def parse_server(text: str) -> ServerMessage:
+    """A text message from a server, which may list many peers. Raises ProtocolError."""
+    return _parse(_server, text, 1 << 20)  # type: ignore[return-value]

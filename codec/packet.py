@@ -1,0 +1,257 @@
+"""Binary messages of the protocol (docs/protocol.md, "Media"): bytes to dataclasses and back. Little endian throughout.
+
+Sequence numbers count frames (PCM up: messages) modulo 2^16; timestamps count samples modulo 2^32; times are the
+server's clock in microseconds modulo 2^32.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+from codec.bitstream import cut, packed_size, unpack
+from codec.errors import ProtocolError
+
+MAX_FRAMES = 32
+"""Frames in one packet at most (0.43 s)."""
+MAX_CODEBOOKS = 32
+MAX_PCM_SAMPLES = 24_000
+"""Samples in one PCM message at most (1 s)."""
+MAX_MESSAGE_BYTES = 1 << 17
+SEQUENCE_MODULUS = 1 << 16
+TIMESTAMP_MODULUS = 1 << 32
+CLOCK_MODULUS = 1 << 32
+
+
+class MessageType(IntEnum):
+    PCM_UP = 1
+    CODES_UP = 2
+    CODES_DOWN = 3
+    PCM_DOWN = 4
+
+
+class PcmFormat(IntEnum):
+    S16 = 0
+    F32 = 1
+
+    @property
+    def sample_bytes(self) -> int:
+        return 2 if self is PcmFormat.S16 else 4
+
+
+def wrap_difference(later: int, earlier: int, modulus: int) -> int:
+    """`later - earlier` of two numbers that wrap, in -modulus/2 .. modulus/2 - 1 (RFC 1982's comparison)."""
+    return (later - earlier + modulus // 2) % modulus - modulus // 2
+
+
+TRACE_TICK_US = 100
+_NO_TRACE_FLAGS, _TRACE = 0, 1
+_TRACE_FORMAT = struct.Struct("<I4H")
+
+
+@dataclass(frozen=True)
+class Trace:
+    """When things happened to the first frame of a packet.
+
+    `capture_us` is when its first sample was spoken, on the server's clock in microseconds modulo 2^32. The others
+    are 0.1 ms ticks after that (at most 65535 = 6.6 s), 0 where not yet known: `framed`, its last sample was there;
+    `encoded`, its codes were there; `received`, the server had the message; `relayed`, the server passed it on.
+    """
+
+    capture_us: int
+    framed: int = 0
+    encoded: int = 0
+    received: int = 0
+    relayed: int = 0
+
+    def ticks_at(self, clock_us: int) -> int:
+        """Ticks from capture to a reading of the server's clock, limited to what fits."""
+        elapsed = wrap_difference(clock_us % CLOCK_MODULUS, self.capture_us, CLOCK_MODULUS)
+        return min(max(elapsed // TRACE_TICK_US, 0), 0xFFFF)
+
+    def to_bytes(self) -> bytes:
+        return _TRACE_FORMAT.pack(self.capture_us, self.framed, self.encoded, self.received, self.relayed)
+
+
+@dataclass(frozen=True)
+class Packet:
+    """`frames` frames of codes of one source. `payload` is what `bitstream.pack` makes of [n_q, frames]."""
+
+    n_q: int
+    frames: int
+    sequence: int
+    """Number of the first frame, modulo 2^16; a gap means frames that were lost or dropped."""
+    timestamp: int
+    """Position of the first sample, modulo 2^32; a gap without one in `sequence` is silence that was not sent."""
+    payload: bytes
+    trace: Trace | None = None
+    source: int = 0
+    """Peer id of the speaker; 0 on the way up, where it is known."""
+
+    def cut(self, n_q: int) -> Packet:
+        """This packet at the rate of `n_q` codebooks; itself if it has no more."""
+        if n_q >= self.n_q:
+            return self
+        payload = cut(self.payload, self.frames, n_q)
+        return Packet(n_q, self.frames, self.sequence, self.timestamp, payload, self.trace, self.source)
+
+
+@dataclass(frozen=True)
+class PcmUp:
+    """Microphone samples, any number of them. `sequence` counts messages."""
+
+    format: PcmFormat
+    sequence: int
+    timestamp: int
+    data: bytes
+    trace: Trace | None = None
+
+
+@dataclass(frozen=True)
+class PcmBlock:
+    """Decoded 16-bit samples of one speaker for a listener that cannot decode. `sequence` counts frames."""
+
+    source: int
+    sequence: int
+    timestamp: int
+    data: bytes
+    trace: Trace | None = None
+
+
+_PCM_UP = struct.Struct("<BBBxHI")
+_CODES_UP = struct.Struct("<BBBBHI")
+_DOWN = struct.Struct("<BB")
+_CODES_ENTRY = struct.Struct("<HBBBxHI")
+_PCM_ENTRY = struct.Struct("<HHBxHI")
+
+
+class _Reader:
+    """Takes a message apart from the front; every shortage is a ProtocolError."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data, self.at = data, 0
+
+    def take(self, size: int) -> bytes:
+        part = self.data[self.at : self.at + size]
+        if len(part) != size:
+            raise ProtocolError(f"message of {len(self.data)} bytes is truncated: {size} more expected at {self.at}")
+        self.at += size
+        return part
+
+    def unpack(self, layout: struct.Struct) -> tuple[int, ...]:
+        return layout.unpack(self.take(layout.size))
+
+    def trace(self, flags: int) -> Trace | None:
+        if flags & ~_TRACE:
+            raise ProtocolError(f"unknown flags {flags:#x}")
+        return Trace(*self.unpack(_TRACE_FORMAT)) if flags & _TRACE else None
+
+    def end(self) -> None:
+        if self.at != len(self.data):
+            raise ProtocolError(f"{len(self.data) - self.at} bytes after the end of the message")
+
+
+def _flags(trace: Trace | None) -> int:
+    return _NO_TRACE_FLAGS if trace is None else _TRACE
+
+
+def _trace_bytes(trace: Trace | None) -> bytes:
+    return b"" if trace is None else trace.to_bytes()
+
+
+def _check_shape(n_q: int, frames: int) -> None:
+    if not 1 <= n_q <= MAX_CODEBOOKS or not 1 <= frames <= MAX_FRAMES:
+        raise ProtocolError(f"{n_q} codebooks x {frames} frames: 1..{MAX_CODEBOOKS} x 1..{MAX_FRAMES} are allowed")
+
+
+def encode_pcm_up(message: PcmUp) -> bytes:
+    header = _PCM_UP.pack(
+        MessageType.PCM_UP, _flags(message.trace), message.format, message.sequence, message.timestamp
+    )
+    return header + _trace_bytes(message.trace) + message.data
+
+
+def encode_codes_up(packet: Packet) -> bytes:
+    header = _CODES_UP.pack(
+        MessageType.CODES_UP, _flags(packet.trace), packet.n_q, packet.frames, packet.sequence, packet.timestamp
+    )
+    return header + _trace_bytes(packet.trace) + packet.payload
+
+
+def decode_up(data: bytes) -> PcmUp | Packet:
+    """A binary message from a client. Raises ProtocolError for anything that docs/protocol.md does not allow; code
+    values need no check, since 10 bits cannot hold a wrong one."""
+    reader = _Reader(data)
+    kind = reader.take(1)[0]
+    reader.at = 0
+    if kind == MessageType.PCM_UP:
+        _, flags, form, sequence, timestamp = reader.unpack(_PCM_UP)
+        if form not in tuple(PcmFormat):
+            raise ProtocolError(f"unknown PCM format {form}")
+        trace = reader.trace(flags)
+        samples = reader.take(len(data) - reader.at)
+        width = PcmFormat(form).sample_bytes
+        if len(samples) % width or len(samples) > MAX_PCM_SAMPLES * width:
+            raise ProtocolError(f"{len(samples)} bytes of PCM: at most {MAX_PCM_SAMPLES} samples of {width} bytes")
+        return PcmUp(PcmFormat(form), sequence, timestamp, samples, trace)
+    if kind == MessageType.CODES_UP:
+        _, flags, n_q, frames, sequence, timestamp = reader.unpack(_CODES_UP)
+        _check_shape(n_q, frames)
+        trace = reader.trace(flags)
+        payload = reader.take(packed_size(n_q, frames))
+        reader.end()
+        unpack(payload, n_q, frames)
+        return Packet(n_q, frames, sequence, timestamp, payload, trace)
+    raise ProtocolError(f"unknown binary message type {kind} from a client")
+
+
+def encode_codes_down(packets: Sequence[Packet]) -> bytes:
+    """The packets of all speakers of a tick, at most 255, as one message."""
+    parts = [_DOWN.pack(MessageType.CODES_DOWN, len(packets))]
+    for p in packets:
+        parts.append(_CODES_ENTRY.pack(p.source, _flags(p.trace), p.n_q, p.frames, p.sequence, p.timestamp))
+        parts += [_trace_bytes(p.trace), p.payload]
+    return b"".join(parts)
+
+
+def encode_pcm_down(blocks: Sequence[PcmBlock]) -> bytes:
+    """The samples of all speakers of a tick, at most 255, as one message."""
+    parts = [_DOWN.pack(MessageType.PCM_DOWN, len(blocks))]
+    for b in blocks:
+        parts.append(_PCM_ENTRY.pack(b.source, len(b.data) // 2, _flags(b.trace), b.sequence, b.timestamp))
+        parts += [_trace_bytes(b.trace), b.data]
+    return b"".join(parts)
+
+
+def decode_down(data: bytes) -> list[Packet] | list[PcmBlock]:
+    """A binary message from the server. Raises ProtocolError for anything that docs/protocol.md does not allow."""
+    reader = _Reader(data)
+    kind, entries = reader.unpack(_DOWN)
+    if kind == MessageType.CODES_DOWN:
+        packets = [_read_packet(reader) for _ in range(entries)]
+        reader.end()
+        return packets
+    if kind == MessageType.PCM_DOWN:
+        blocks = [_read_block(reader) for _ in range(entries)]
+        reader.end()
+        return blocks
+    raise ProtocolError(f"unknown binary message type {kind} from a server")
+
+
+def _read_packet(reader: _Reader) -> Packet:
+    source, flags, n_q, frames, sequence, timestamp = reader.unpack(_CODES_ENTRY)
+    _check_shape(n_q, frames)
+    trace = reader.trace(flags)
+    payload = reader.take(packed_size(n_q, frames))
+    unpack(payload, n_q, frames)
+    return Packet(n_q, frames, sequence, timestamp, payload, trace, source)
+
+
+def _read_block(reader: _Reader) -> PcmBlock:
+    source, samples, flags, sequence, timestamp = reader.unpack(_PCM_ENTRY)
+    if samples > MAX_PCM_SAMPLES:
+        raise ProtocolError(f"{samples} samples in a block: at most {MAX_PCM_SAMPLES} are allowed")
+    trace = reader.trace(flags)
+    return PcmBlock(source, sequence, timestamp, reader.take(2 * samples), trace)
