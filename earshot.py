@@ -10,7 +10,9 @@ from rich.console import Console
 
 from codec.errors import EarshotError
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Voice chat at 1.5 to 12 kbps with a streaming EnCodec.")
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Voice chat at 1.5 to 12 kbps with a streaming EnCodec."
+)
 console = Console()
 
 
@@ -21,11 +23,17 @@ def _root() -> None:
 
 @app.command()
 def train(
-    data: Annotated[list[str], typer.Argument(help="Folders, files or glob patterns of audio, each with =WEIGHT if wanted.")],
-    out: Annotated[Path, typer.Option(help="Folder of the run; a run that is already there is continued.")] = Path("runs/lite"),
+    data: Annotated[
+        list[str], typer.Argument(help="Folders, files or glob patterns of audio, each with =WEIGHT if wanted.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the run; a run that is already there is continued.")] = Path(
+        "runs/lite"
+    ),
     steps: Annotated[int, typer.Option(help="Steps in all, those done before included.")] = 20_000,
     decay_steps: Annotated[int, typer.Option(help="Last steps, over which the learning rate falls to zero.")] = 6_000,
-    exclude: Annotated[list[str] | None, typer.Option(help="File names (patterns) to leave out, to judge by later.")] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(help="File names (patterns) to leave out, to judge by later.")
+    ] = None,
     threads: Annotated[int, typer.Option(help="CPU threads; 0 takes all cores.")] = 0,
     seed: Annotated[int, typer.Option(help="Same seed, same data and threads: same weights.")] = 1,
 ) -> None:

@@ -37,9 +37,7 @@ class ModelConfig:
     padding: Padding = "reflect"
 
     def __post_init__(self) -> None:
-        counts = {
-            field.name: getattr(self, field.name) for field in fields(self) if field.type == "int"
-        }
+        counts = {field.name: getattr(self, field.name) for field in fields(self) if field.type == "int"}
         wrong = [name for name, value in counts.items() if not isinstance(value, int) or value < 1]
         if wrong or not self.ratios or any(ratio < 1 for ratio in self.ratios):
             raise ModelError(f"model {self.name!r}: {', '.join(wrong) or 'ratios'} must be positive whole numbers")

@@ -56,8 +56,10 @@ def initialise(network: Encodec) -> None:
     """Variance-preserving weights. With torch's defaults the latents carry nothing for hundreds of steps."""
     for module in network.modules():
         if isinstance(module, CausalConv1d | CausalConvTranspose1d):
-            per_output = module.weight[0].numel() if isinstance(module, CausalConv1d) else (
-                module.weight.shape[0] * module.weight.shape[2] / module.stride[0]
+            per_output = (
+                module.weight[0].numel()
+                if isinstance(module, CausalConv1d)
+                else (module.weight.shape[0] * module.weight.shape[2] / module.stride[0])
             )
             nn.init.normal_(module.weight, std=math.sqrt(1.4 / per_output))
             nn.init.zeros_(module.bias)  # type: ignore[arg-type]
@@ -148,7 +150,12 @@ class Trainer:
         self.step += 1
         used = [len(c.unique()) for c in codes[[0, -1]]] if codes is not None else [0, 0]
         values = {name: float(loss.detach()) for name, loss in losses.items()}
-        return values | {"commitment": float(commitment.detach()), "norm": float(norm), "used_first": used[0], "used_last": used[1]}
+        return values | {
+            "commitment": float(commitment.detach()),
+            "norm": float(norm),
+            "used_first": used[0],
+            "used_last": used[1],
+        }
 
     def _run(self, net: SEANet, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.settings.bfloat16):
@@ -254,4 +261,9 @@ class Trainer:
 
     def describe(self) -> dict[str, Any]:
         """For the model card: settings and what has been done."""
-        return {**asdict(self.settings), "step": self.step, "hours": self.seconds / 3600, "audio_hours": self.data.hours}
+        return {
+            **asdict(self.settings),
+            "step": self.step,
+            "hours": self.seconds / 3600,
+            "audio_hours": self.data.hours,
+        }
