@@ -33,6 +33,10 @@ class DownloadError(ModelError):
     """Weights could not be fetched."""
 
 
+class EngineFull(EarshotError):  # noqa: N818 -- a condition to handle, as queue.Full is
+    """An engine has no slot left."""
+
+
 class CallError(EarshotError):
     """A server refused or ended a call. `code` is the WebSocket close code, None where there was none."""
 

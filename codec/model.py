@@ -6,7 +6,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from codec.config import ModelConfig, Padding
 from codec.network import Encodec
@@ -58,6 +58,10 @@ class Model:
         """A new stream of codes to PCM."""
         return DecoderSession(self.network, start)
 
+    def check_codes(self, codes: ArrayLike) -> NDArray[np.int64]:
+        """[n_q, k] as int64. Raises UsageError for another shape or codes that the model does not have."""
+        return check_codes(codes, self.config)
+
     def encode(self, pcm: ArrayLike, kbps: float = 6.0) -> Codes:
         """A whole signal [n] -> codes [n_q, ceil(n / hop)], padded as the model was trained."""
         clean, _ = sanitize(as_pcm(pcm))
@@ -68,7 +72,7 @@ class Model:
 
     def decode(self, codes: ArrayLike) -> Pcm:
         """Codes [n_q, F] -> a whole signal [F * hop]."""
-        checked = check_codes(codes, self.config)
+        checked = self.check_codes(codes)
         if not checked.shape[1]:
             return np.zeros(0, np.float32)
         return self.network.decode(torch.from_numpy(checked)[None])[0, 0].numpy()

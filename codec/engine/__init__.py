@@ -1,0 +1,1 @@
+"""Engines: many sessions of one model in one step."""

@@ -1,0 +1,48 @@
+"""What every engine can do: hold the state of many live streams in numbered slots and step any of them together.
+
+Streams start on zeros. An engine belongs to one thread. A frame stepped in company gives the same codes as one
+stepped alone, up to ties in rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codec.pcm import Pcm
+
+FrameCodes = NDArray[np.int16]
+"""The codes of one frame, [n_q]."""
+
+
+class Engine(Protocol):
+    def open_encoder(self) -> int:
+        """A slot for a new stream of PCM to codes. Raises EngineFull."""
+        ...
+
+    def open_decoder(self) -> int:
+        """A slot for a new stream of codes to PCM. Raises EngineFull."""
+        ...
+
+    def close(self, slot: int) -> None:
+        """Frees a slot. Raises UsageError, as all that follows does, for a slot that is not open."""
+        ...
+
+    def reset(self, slot: int) -> None:
+        """Back to the start of a stream."""
+        ...
+
+    def copy(self, slot: int) -> int:
+        """A new slot that goes on from the same point. Raises EngineFull."""
+        ...
+
+    def encode(self, slots: Sequence[int], frames: Pcm, n_q: Sequence[int]) -> list[FrameCodes]:
+        """One frame for each of B distinct encoder slots: [B, hop] samples in -1..1 -> B times [n_q[i]] codes."""
+        ...
+
+    def decode(self, slots: Sequence[int], codes: Sequence[FrameCodes]) -> Pcm:
+        """One frame for each of B distinct decoder slots: B times [n_q] codes -> [B, hop] samples."""
+        ...
