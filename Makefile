@@ -1,0 +1,40 @@
+# Every target works from a fresh clone, alone: what it needs goes into .venv, once, and again when pyproject.toml changes.
+PYTHON ?= python3
+ARGS ?=
+VENV := .venv
+RUN := $(VENV)/bin/python
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check lint bench clean
+
+help: ## Shows this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+	@echo 'PYTHON=python3.12 chooses the interpreter (3.11 or newer), ARGS=... goes to the demo, pytest or the benchmark.'
+
+demo: $(VENV)/.run ## Two voices talk through a server on this machine; ARGS=--live: microphone to speakers
+	@$(RUN) -m earshot demo $(ARGS)
+
+test: $(VENV)/.test ## Installs what the tests need and runs them all
+	@$(RUN) -m pytest $(ARGS)
+
+check: lint ## Lint, formatting, types, import rules, then the tests with warnings as errors
+	@$(RUN) -W error -m pytest -W error $(ARGS)
+
+lint: $(VENV)/.test ## The part of check without the tests
+	@$(RUN) -m ruff check .
+	@$(RUN) -m ruff format --check .
+	@$(RUN) -m mypy --strict
+	@$(VENV)/bin/lint-imports --no-cache
+
+bench: $(VENV)/.test ## Streaming codec beside the encodec package, in one run
+	@$(RUN) -m tests.bench.streaming $(ARGS)
+
+clean: ## Removes .venv, caches and the demo's output
+	rm -rf $(VENV) out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find codec server client tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.run: pyproject.toml scripts/install
+	@PYTHON='$(PYTHON)' scripts/install run
+
+$(VENV)/.test: pyproject.toml scripts/install
+	@PYTHON='$(PYTHON)' scripts/install test
