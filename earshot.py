@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from codec.errors import EarshotError
+from codec.errors import EarshotError, UsageError
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Voice chat at 1.5 to 12 kbps with a streaming EnCodec."
@@ -54,6 +54,39 @@ def train(
         trainer.resume()
         console.print(f"going on from step {trainer.step}")
     trainer.run(console)
+
+
+@app.command()
+def evaluate(
+    clips: Annotated[list[str], typer.Argument(help="Folders, files or glob patterns of speech to judge by.")],
+    model: Annotated[str, typer.Option(help="default, encodec_24khz or a path.")] = "default",
+    kbps: Annotated[list[float] | None, typer.Option(help="Rates; all of the model's if none is given.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write every score to this file.")] = None,
+) -> None:
+    """Measure decoded speech against the original: STOI, wide-band PESQ and SI-SNR, always streamed."""
+    import json
+
+    from rich.progress import track
+    from rich.table import Table
+
+    import codec
+    from codec.training.data import Source
+    from codec.training.evaluate import evaluate as score_clips
+
+    loaded = codec.load(model)
+    rates = kbps or list(loaded.bandwidths)
+    files = [file for text in clips for file in Source(text).files()]
+    if not files:
+        raise UsageError(f"no audio under {', '.join(clips)}")
+    scores = [score for file in track(files, "judging", transient=True) for score in score_clips(loaded, [file], rates)]
+    table = Table("kbps", "STOI", "PESQ-WB", "SI-SNR dB", title=f"{loaded.name} {loaded.digest}, {len(files)} clips")
+    for rate in rates:
+        rows = [score for score in scores if score.kbps == rate]
+        means = [sum(column) / len(rows) for column in zip(*((s.stoi, s.pesq, s.si_snr) for s in rows), strict=True)]
+        table.add_row(f"{rate:g}", f"{means[0]:.3f}", f"{means[1]:.2f}", f"{means[2]:.1f}")
+    console.print(table)
+    if json_file:
+        json_file.write_text(json.dumps([score.to_dict() for score in scores], indent=1))
 
 
 def main() -> None:
