@@ -1,0 +1,124 @@
+"""The floors of docs/architecture.md, kept over the real import graph."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = ("codec", "server", "client")
+FILES = sorted(file for folder in FOLDERS for file in (ROOT / folder).rglob("*.py"))
+
+SHELLS = {
+    "codec": "imports what it needs when a model is loaded",
+    "codec.engine": "empty",
+    "codec.weights": "reads files",
+    "server": "empty",
+    "client": "empty",
+}
+"""Modules under no purity contract, and why."""
+
+TRAINING = "codec.training"
+"""A program of its own beside the codec: it reads files, counts its time and shows a bar."""
+
+MAY_READ_ENVIRONMENT = {"server.settings"}
+
+
+def module_name(file: Path) -> str:
+    parts = file.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def contracts() -> list[dict[str, object]]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+
+
+def pure_modules() -> set[str]:
+    """Modules of the contracts that forbid clocks."""
+    found: set[str] = set()
+    for contract in contracts():
+        if contract["type"] == "forbidden" and "time" in contract["forbidden_modules"]:
+            found |= set(contract["source_modules"])
+    return found
+
+
+def torchless_modules() -> set[str]:
+    found: set[str] = set()
+    for contract in contracts():
+        if contract["type"] == "forbidden" and "torch" in contract["forbidden_modules"]:
+            found |= set(contract["source_modules"])
+    return found
+
+
+def test_import_contracts_hold() -> None:
+    command = Path(sys.executable).with_name("lint-imports")
+    done = subprocess.run([command, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"Contracts: {len(contracts())} kept, 0 broken." in done.stdout
+
+
+def test_every_module_is_on_one_floor() -> None:
+    modules = {name for file in FILES if not (name := module_name(file)).startswith(TRAINING)}
+    assert pure_modules() | set(SHELLS) == modules
+    assert not pure_modules() & set(SHELLS)
+
+
+def test_importing_codec_does_not_import_torch() -> None:
+    lines = ["import sys", *(f"import {name}" for name in ["codec", *sorted(torchless_modules())])]
+    lines.append("found = {'torch', 'asyncio', 'fastapi', 'websockets', 'sounddevice'} & set(sys.modules)")
+    lines.append("sys.exit(', '.join(sorted(found)) if found else 0)")
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"imported on the way: {done.stderr}"
+
+
+def module_level_imports(source: str) -> set[str]:
+    """Top-level packages imported by executing a file, functions left out."""
+    found: set[str] = set()
+    pending: list[ast.AST] = [ast.parse(source)]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            pending.extend(node.orelse)
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+        pending.extend(ast.iter_child_nodes(node))
+    return found
+
+
+def test_command_line_imports_lazily() -> None:
+    """`earshot --help` must not wait for torch, nor a listener for the trainer."""
+    heavy = {name for name in module_level_imports((ROOT / "earshot.py").read_text()) if name != "codec.errors"}
+    standard_library = {name for name in heavy if name.split(".")[0] in sys.stdlib_module_names}
+    assert heavy - standard_library <= {"typer", "rich.console", "rich.table"}
+
+
+def test_lazy_import_check_sees_imports_outside_functions() -> None:
+    source = "try:\n    import torch\nexcept ImportError:\n    import numpy as np\ndef f():\n    import scipy\n"
+    assert module_level_imports(source) == {"torch", "numpy"}
+
+
+@pytest.mark.parametrize("file", FILES, ids=module_name)
+def test_environment_is_read_in_settings_only(file: Path) -> None:
+    if module_name(file) in MAY_READ_ENVIRONMENT:
+        return
+    names = {node.attr for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Attribute)}
+    assert not names & {"environ", "environb", "getenv", "putenv"}
+
+
+def test_files_stay_short() -> None:
+    """Over 400 lines, a file says why in its first docstring, with the word `lines`."""
+    long = [file for file in FILES if len(file.read_text().splitlines()) > 400]
+    unexplained = [module_name(f) for f in long if "lines" not in (ast.get_docstring(ast.parse(f.read_text())) or "")]
+    assert not unexplained
