@@ -10,6 +10,10 @@ from codec.errors import ModelError, UsageError
 
 Padding = Literal["zeros", "reflect"]
 
+MOST, MOST_LAYERS = 1 << 16, 16
+"""What the counts of a configuration may be at most, so that a damaged file cannot ask for the whole memory."""
+_LAYER_COUNTS = ("n_residual_layers", "dilation_base", "lstm_layers")
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -37,14 +41,19 @@ class ModelConfig:
     padding: Padding = "reflect"
 
     def __post_init__(self) -> None:
-        counts = {field.name: getattr(self, field.name) for field in fields(self) if field.type == "int"}
-        wrong = [name for name, value in counts.items() if not isinstance(value, int) or value < 1]
-        if wrong or not self.ratios or any(ratio < 1 for ratio in self.ratios):
-            raise ModelError(f"model {self.name!r}: {', '.join(wrong) or 'ratios'} must be positive whole numbers")
+        for name in (field.name for field in fields(self) if field.type == "int"):
+            value, most = getattr(self, name), MOST_LAYERS if name in _LAYER_COUNTS else MOST
+            if type(value) is not int or not 1 <= value <= most:
+                raise ModelError(f"model {self.name!r}: {name} must be a whole number in 1..{most}, not {value!r}")
+        whole = all(type(ratio) is int and 1 <= ratio <= MOST for ratio in self.ratios)
+        if not whole or not 1 <= len(self.ratios) <= MOST_LAYERS:
+            raise ModelError(f"model {self.name!r}: ratios must be 1..{MOST_LAYERS} positive whole numbers")
         if self.codebook_size & (self.codebook_size - 1):
             raise ModelError(f"model {self.name!r}: codebook_size {self.codebook_size} is not a power of two")
         if self.padding not in ("zeros", "reflect"):
             raise ModelError(f"model {self.name!r}: unknown padding {self.padding!r}")
+        if any(not isinstance(kbps, int | float) or not math.isfinite(kbps) for kbps in self.bandwidths):
+            raise ModelError(f"model {self.name!r}: bandwidths must be numbers, not {self.bandwidths!r}")
         if not self.bandwidths or any(self.n_q_at_most(kbps) < 1 for kbps in self.bandwidths):
             raise ModelError(f"model {self.name!r}: a bandwidth of {self.bandwidths} kbps is below one codebook")
 
@@ -87,7 +96,8 @@ class ModelConfig:
         if unknown:
             raise ModelError(f"unknown model settings: {', '.join(unknown)}")
         try:
-            return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+            frozen: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+            return cls(**frozen)
         except TypeError as error:
             raise ModelError(f"model settings are malformed: {error}") from error
 

@@ -2,19 +2,175 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import pickle
+from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 
 import safetensors.torch
 import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
+from codec import foreign
+from codec.config import ModelConfig
+from codec.errors import ModelError, WeightsError
+from codec.model import Model
 from codec.network import Encodec
+
+PRETRAINED = Path(__file__).parent / "pretrained"
+"""`default.safetensors`, and `SHA256SUMS` as the program sha256sum writes it."""
+METADATA_KEY = "earshot"
 
 
 def save_native(network: Encodec, path: Path, dtype: torch.dtype = torch.float32) -> None:
     """Writes a network as one `.safetensors` file that carries its own configuration."""
     tensors = {key: tensor.detach().to(dtype).contiguous() for key, tensor in network.state_dict().items()}
     partial = path.with_suffix(".part")
-    safetensors.torch.save_file(tensors, partial, {"earshot": json.dumps(network.config.to_dict())})
+    partial.write_bytes(safetensors.torch.save(tensors, {METADATA_KEY: json.dumps(network.config.to_dict())}))
     os.replace(partial, path)
+
+
+def load_model(name: str, base_url: str | None = None) -> Model:
+    """What `codec.load` does. `base_url` is where official weights are fetched from instead of their public address.
+
+    Raises ModelError for what is unknown or not supported, WeightsError for files that are missing, damaged or of
+    another shape than their model, DownloadError where official weights cannot be fetched.
+    """
+    if name == "default":
+        return _load_default()
+    if name == "encodec_24khz":
+        from codec.download import encodec_24khz
+
+        return _load_official(encodec_24khz(base_url))
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if (path / "config.json").is_file():
+            return _load_huggingface(path)
+        if (path / "model.safetensors").is_file():
+            return _load_native(path / "model.safetensors")
+        raise WeightsError(f"{path} holds neither config.json nor model.safetensors; name another folder or a file")
+    if not path.is_file():
+        raise ModelError(
+            f"there is no model {name!r}: give 'default', 'encodec_24khz', or the path of a .th file, of a Hugging "
+            "Face folder, or of what 'earshot train' wrote"
+        )
+    return _load_native(path) if path.suffix == ".safetensors" else _load_official(path)
+
+
+def _load_default() -> Model:
+    path, sums = PRETRAINED / "default.safetensors", PRETRAINED / "SHA256SUMS"
+    try:
+        expected = next(line.split()[0] for line in sums.read_text("utf-8").splitlines() if path.name in line.split())
+        actual = hashlib.sha256(path.read_bytes()).hexdigest()
+    except (OSError, UnicodeDecodeError, StopIteration) as error:
+        raise WeightsError(
+            f"the weights that come with Earshot are missing ({path}); install Earshot again, or name another model"
+        ) from error
+    if actual != expected:
+        raise WeightsError(f"{path} is damaged: its sha256 is {actual}, not {expected}; install Earshot again")
+    return _load_native(path)
+
+
+def _load_native(path: Path) -> Model:
+    tensors, metadata = _read_safetensors(path)
+    if METADATA_KEY not in metadata:
+        raise WeightsError(
+            f"{path} was not written by Earshot (it does not describe its model); for weights of transformers, give "
+            "the folder with their config.json"
+        )
+    try:
+        values = json.loads(metadata[METADATA_KEY])
+        if not isinstance(values, dict):
+            raise ModelError("they are not a JSON object")
+        config = ModelConfig.from_dict(values)
+    except (ValueError, ModelError) as error:
+        raise WeightsError(f"{path}: its model settings are damaged: {error}; get the file again") from error
+    return _assemble(config, tensors, path)
+
+
+def _load_huggingface(folder: Path) -> Model:
+    file = folder / "config.json"
+    try:
+        values = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{file} cannot be read: {error}; get the folder again") from error
+    config = foreign.config_from_huggingface(values, file)
+    path = folder / "model.safetensors"
+    if not path.is_file():
+        raise WeightsError(f"{path} is missing; get it, or save the model again with save_pretrained")
+    tensors, _ = _read_safetensors(path)
+    return _assemble(config, foreign.from_huggingface(tensors, path), path)
+
+
+def _load_official(path: Path) -> Model:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error}") from error
+    foreign.check_hash(path, data)
+    try:
+        state = torch.load(BytesIO(data), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise WeightsError(
+            f"{path} is no plain state dict, or is damaged. Pickles that hold anything but tensors can run code and "
+            "are refused; save the model's state_dict() instead, or get the file again"
+        ) from error
+    except Exception as error:  # torch.load has no list of what a damaged file makes it raise
+        raise WeightsError(f"{path} is truncated or damaged; get it again ({type(error).__name__}: {error})") from error
+    if not isinstance(state, dict) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
+    ):
+        raise WeightsError(f"{path} is no flat state dict of an EnCodec model; save the model's state_dict()")
+    _check_storage(state, len(data), path)
+    return _assemble(foreign.config_from_official(state, path), foreign.from_official(state, path), path)
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise WeightsError(f"{path} is truncated or damaged; get it again ({error})") from error
+
+
+def _check_storage(state: Mapping[str, Tensor], size: int, path: Path) -> None:
+    """Views can claim any size without holding it; copying one would fill the memory."""
+    if any(tensor.layout != torch.strided for tensor in state.values()):
+        raise WeightsError(f"{path} holds tensors that are not dense; save the model's state_dict() as it is")
+    if sum(tensor.numel() * tensor.element_size() for tensor in state.values()) > size:
+        raise WeightsError(f"{path} claims more than its {size} bytes hold; it is damaged or tampered with")
+
+
+def _assemble(config: ModelConfig, tensors: Mapping[str, Tensor], path: Path) -> Model:
+    """A model of these tensors, each checked against the shape that the configuration asks for."""
+    try:
+        with torch.device("meta"):
+            network = Encodec(config)
+    except (RuntimeError, OverflowError, TypeError) as error:
+        raise ModelError(f"{path} describes a model that cannot be built: {error}") from error
+    expected = network.state_dict()
+    faults = [
+        *(f"{key} is missing" for key in expected if key not in tensors),
+        *(f"{key} does not belong to this model" for key in tensors if key not in expected),
+    ]
+    for key in expected.keys() & tensors.keys():
+        tensor, shape = tensors[key], tuple(expected[key].shape)
+        if not tensor.is_floating_point():
+            faults.append(f"{key} is {tensor.dtype}, not floating point")
+        elif tuple(tensor.shape) != shape:
+            faults.append(f"{key} is {tuple(tensor.shape)}, not {shape}")
+        elif not torch.isfinite(tensor).all():
+            faults.append(f"{key} holds NaN or infinite values")
+    if faults:
+        more = f", and {len(faults) - 3} more faults" if len(faults) > 3 else ""
+        raise WeightsError(
+            f"{path} does not fit its model ({config.name}): {'; '.join(faults[:3])}{more}. Get the file "
+            "again, or load it as what it is"
+        )
+    # Cloned: tensors of a safetensors file are views into it and need not be aligned.
+    network.load_state_dict({key: tensors[key].float().clone() for key in expected}, assign=True)
+    return Model(network)

@@ -1,0 +1,186 @@
+"""Fetches the official weights, once, into the user's cache: resumable, limited, verified before use."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+from codec.errors import DownloadError
+
+log = logging.getLogger(__name__)
+
+BASE_URL = "https://dl.fbaipublicfiles.com/encodec/v0/"
+"""Where the `encodec` package gets its weights."""
+URL_VARIABLE = "EARSHOT_WEIGHTS_URL"
+_TRY_AGAIN = (408, 425, 429, 500, 502, 503, 504)
+_BLOCK = 1 << 16
+
+
+@dataclass(frozen=True)
+class Release:
+    """A file that is fully known before it is fetched."""
+
+    file: str
+    size: int
+    sha256: str
+
+
+ENCODEC_24KHZ = Release(
+    "encodec_24khz-d7cc33bc.th", 93_171_529, "d7cc33bcf1aad7f2dad9836f36431530744abeace3ca033005e3290ed4fa47bf"
+)
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to wait for a server, and how often to ask it."""
+
+    attempts: int = 4
+    connect_s: float = 10.0
+    silence_s: float = 20.0
+    """The longest wait for the next byte."""
+    pause_s: float = 1.0
+    """Before the second attempt; doubled before each one after."""
+
+
+class _Retry(Exception):  # noqa: N818 -- a signal between the two functions below
+    """An attempt failed in a way that another may not."""
+
+
+def cache_folder() -> Path:
+    """Where fetched weights are kept (XDG Base Directory Specification)."""
+    root = os.environ.get("XDG_CACHE_HOME")
+    return (Path(root) if root else Path.home() / ".cache") / "earshot"
+
+
+def encodec_24khz(base_url: str | None = None) -> Path:
+    """The official 24 kHz weights, fetched if the cache does not hold them. `base_url` (else the environment's
+    EARSHOT_WEIGHTS_URL, else the public address) is the folder that the file lies in. Raises DownloadError."""
+    path = cache_folder() / ENCODEC_24KHZ.file
+    if path.is_file():
+        if _sha256(path) == ENCODEC_24KHZ.sha256:
+            return path
+        log.warning("%s is damaged and is fetched again", path)
+    return fetch(ENCODEC_24KHZ, path, base_url or os.environ.get(URL_VARIABLE) or BASE_URL)
+
+
+def fetch(
+    release: Release,
+    path: Path,
+    base_url: str,
+    patience: Patience = Patience(),
+    sleep: Callable[[float], None] = time.sleep,
+    console: Console | None = None,
+) -> Path:
+    """Fetches `release` to `path` and returns it. What an earlier call could not finish is gone on with. Raises
+    DownloadError, which says what to do, and leaves nothing at `path` that is not what it should be."""
+    url = base_url.rstrip("/") + "/" + release.file
+    console = console or Console(stderr=True)
+    console.print(
+        f"Fetching the official EnCodec weights ({release.size / 1e6:.0f} MB). They are not part of Earshot, and their "
+        "licence is not stated clearly by their makers."
+    )
+    partial = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for attempt in range(patience.attempts):
+            if attempt:
+                sleep(patience.pause_s * 2 ** (attempt - 1))
+            try:
+                _attempt(url, release, partial, patience, console)
+            except _Retry as error:
+                log.warning("fetching %s: %s", url, error)
+                reason = str(error)
+            else:
+                os.replace(partial, path)
+                return path
+    except OSError as error:
+        raise DownloadError(
+            f"{path} cannot be written: {error.strerror or error}. Make room or set XDG_CACHE_HOME to another folder"
+        ) from error
+    raise DownloadError(
+        f"{url} could not be fetched in {patience.attempts} attempts: {reason}. Try again (it goes on where it "
+        f"stopped), set {URL_VARIABLE} to a mirror, or put the file at {path} yourself"
+    )
+
+
+def _attempt(url: str, release: Release, partial: Path, patience: Patience, console: Console) -> None:
+    """Fetches what `partial` does not hold yet and verifies the whole."""
+    held = partial.stat().st_size if partial.exists() else 0
+    if held > release.size:
+        held = 0
+    if held < release.size:
+        _transfer(url, release, partial, held, patience, console)
+    actual = _sha256(partial)
+    if actual != release.sha256:
+        partial.unlink()
+        if held:  # what was kept may have been of another file: worth one more try from the start
+            raise _Retry(f"what was kept of an earlier attempt does not fit (sha256 {actual})")
+        raise DownloadError(
+            f"{url} is not the file it should be: its sha256 is {actual}, not {release.sha256}. It was deleted. Set "
+            f"{URL_VARIABLE} to another mirror"
+        )
+
+
+def _transfer(url: str, release: Release, partial: Path, held: int, patience: Patience, console: Console) -> None:
+    # Unencoded bytes are counted and cannot swell; a Range needs them as well.
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={held}-"} if held else {})
+    timeout = httpx.Timeout(patience.silence_s, connect=patience.connect_s)
+    columns = (TextColumn(release.file), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    try:
+        with httpx.stream("GET", url, headers=headers, timeout=timeout, follow_redirects=True) as response:
+            if response.status_code == 416 or (response.status_code == 206 and not _begins_at(response, held)):
+                partial.unlink(missing_ok=True)
+                raise _Retry("the server cannot go on where an earlier attempt stopped; starting over")
+            held = held if _accepted(url, response) == 206 else 0  # 200: this server ignores ranges
+            with (
+                partial.open("r+b" if held else "wb") as file,
+                Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress,
+            ):
+                file.seek(held)
+                file.truncate()
+                task = progress.add_task("", total=release.size, completed=held)
+                for block in response.iter_raw(_BLOCK):
+                    held += len(block)
+                    if held > release.size:
+                        raise DownloadError(f"{url} is longer than {release.size} bytes: not the file it should be")
+                    file.write(block)
+                    progress.update(task, completed=held)
+    except httpx.TimeoutException as error:
+        raise _Retry("the server does not answer, or went silent") from error
+    except httpx.TransportError as error:
+        raise _Retry(f"no connection, or it broke off ({error})") from error
+    except (httpx.InvalidURL, httpx.HTTPError) as error:
+        raise DownloadError(f"{url} cannot be fetched: {error}. Is {URL_VARIABLE} right?") from error
+    if held < release.size:
+        raise _Retry(f"it broke off after {held} of {release.size} bytes")
+
+
+def _begins_at(response: httpx.Response, position: int) -> bool:
+    return bool(response.headers.get("Content-Range", "").startswith(f"bytes {position}-"))
+
+
+def _accepted(url: str, response: httpx.Response) -> int:
+    """The status of a response that brings bytes. Raises for all others."""
+    status = response.status_code
+    if status in (200, 206):
+        return status
+    if status in _TRY_AGAIN:
+        raise _Retry(f"the server answered {status} {response.reason_phrase}")
+    raise DownloadError(
+        f"{url}: the server answered {status} {response.reason_phrase}. Set {URL_VARIABLE} to the address of a folder "
+        "that holds the file"
+    )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
