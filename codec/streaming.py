@@ -43,7 +43,7 @@ def check_codes(codes: ArrayLike, config: ModelConfig) -> NDArray[np.int64]:
         raise UsageError(f"codes must be [n_q, frames] with n_q in 1..{config.n_codebooks}, not {array.shape}")
     if array.dtype.kind not in "iu":
         raise UsageError(f"codes must be whole numbers, not {array.dtype}")
-    if array.size and not (0 <= int(array.min()) and int(array.max()) < config.codebook_size):
+    if array.size and (int(array.min()) < 0 or int(array.max()) >= config.codebook_size):
         raise UsageError(f"codes must be in 0..{config.codebook_size - 1}")
     return array.astype(np.int64)
 
@@ -79,13 +79,13 @@ class _Session:
         self._net = net
         self._unit = unit
         self._first = unit * (reflect_frames(network.config) if start == "reflect" else 1)
-        self._nothing = torch.zeros(1, channels, 0)
+        self._channels = channels
         self.reset()
 
     def reset(self) -> None:
         """Back to the start of a new stream."""
         self._state = StreamState(self.start)
-        self._held = self._nothing
+        self._hold(torch.zeros(1, self._channels, 0))
         self._ended = False
 
     def copy(self) -> Self:
@@ -93,23 +93,34 @@ class _Session:
         twin = type(self).__new__(type(self))
         twin.__dict__.update(self.__dict__)
         twin._state = self._state.copy()
+        twin._pieces = list(self._pieces)
         return twin
+
+    def _hold(self, x: Tensor) -> None:
+        """Keeps `x` alone for the next step."""
+        self._pieces, self._waiting = [x], x.shape[-1]
+
+    def _held(self) -> Tensor:
+        return torch.cat(self._pieces, dim=-1)
 
     def _push(self, x: Tensor) -> Tensor | None:
         """Steps over the whole frames in what is held and `x`; None where there are none to step over yet."""
         if self._ended:
             raise UsageError("this stream has been flushed; call reset() to begin another")
-        held = torch.cat([self._held, x], dim=-1)
-        ready = held.shape[-1] - held.shape[-1] % self._unit
-        if ready < (self._first if self._state.caches is None else self._unit):
-            ready = 0
-        self._held = held[..., ready:]
-        return self._state.step(self._net, held[..., :ready], last=False) if ready else None
+        if x.shape[-1]:
+            self._pieces.append(x)
+            self._waiting += x.shape[-1]
+        if self._waiting < (self._first if self._state.caches is None else self._unit):
+            return None  # pieces are joined only when they make a frame: pushes of single samples stay cheap
+        held, ready = self._held(), self._waiting - self._waiting % self._unit
+        self._hold(held[..., ready:].clone())
+        return self._state.step(self._net, held[..., :ready], last=False)
 
     def _flush(self) -> Tensor | None:
         """Ends the stream with a step over what is held."""
-        held, ended = self._held, self._ended
-        self._held, self._ended = self._nothing, True
+        held, ended = self._held(), self._ended
+        self._hold(held[..., :0])
+        self._ended = True
         return None if ended or not held.shape[-1] else self._state.step(self._net, held, last=True)
 
     def _identity(self) -> Tensor:
@@ -120,7 +131,7 @@ class _Session:
 
     def save(self) -> bytes:
         """The whole state, as the bytes of a safetensors file."""
-        tensors = {"identity": self._identity(), "held": self._held, "ended": torch.tensor([self._ended])}
+        tensors = {"identity": self._identity(), "held": self._held(), "ended": torch.tensor([self._ended])}
         tensors |= {f"cache.{index}": cache for index, cache in enumerate(self._state.caches or [])}
         return safetensors.torch.save({key: tensor.contiguous() for key, tensor in tensors.items()})
 
@@ -135,8 +146,12 @@ class _Session:
             raise UsageError(f"this is no saved session state: {error}") from error
         if not torch.equal(identity, self._identity()):
             raise UsageError("this state was saved by another kind of session or by one of another model")
+        shapes = [cache.shape for cache in self._net.init_caches(1)]
+        if (caches and [cache.shape for cache in caches] != shapes) or held.shape[:-1] != (1, self._channels):
+            raise UsageError("this saved session state is damaged: its tensors have other shapes")
         self._state = StreamState(self.start, caches or None)
-        self._held, self._ended = held, ended
+        self._hold(held)
+        self._ended = ended
 
 
 class EncoderSession(_Session):
