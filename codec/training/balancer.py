@@ -1,4 +1,4 @@
-"""Loss balancer (arXiv 2210.13438, section 3.4, "Balancer"): weights set shares of the gradient, not scales of losses."""
+"""Loss balancer (arXiv 2210.13438, section 3.4): weights set shares of the gradient, not scales of losses."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from rich.console import Console
@@ -68,7 +68,7 @@ def initialise(network: Encodec) -> None:
             if isinstance(module, ResidualUnit):
                 module.widen.weight *= 0.5
                 module.shortcut.weight *= 0.8
-        network.decoder.layers[-1].weight *= 0.1  # type: ignore[operator]
+        cast(CausalConv1d, network.decoder.layers[-1]).weight *= 0.1
 
 
 def add_weight_norm(network: Encodec) -> None:
@@ -141,7 +141,7 @@ class Trainer:
             group["lr"] = self.learning_rate()
         self.optimizer.zero_grad()
         if codes is None:
-            heard.backward(gradient)
+            torch.autograd.backward([heard], [gradient])
         else:
             torch.autograd.backward([heard, s.commitment * commitment], [gradient, None])
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), s.clip_gradient)
