@@ -1,0 +1,77 @@
+"""What a stream costs: codec rate and wire rate, side by side, because they differ several times over."""
+
+from __future__ import annotations
+
+from collections import deque
+
+MESSAGE_OVERHEAD_BYTES = 76
+"""TCP/IP + TLS + WebSocket headers of a message (shared/design/realtime-facts.md, "Overhead is the real bit rate")."""
+WINDOW_US = 2_000_000
+
+
+class Traffic:
+    """Counts messages and bytes in one direction, in all and over the last two seconds.
+
+    `payload` is what the codec made (codes or PCM); `wire` is that with our headers and the estimated overhead.
+    """
+
+    def __init__(self, sample_rate: int, window_us: int = WINDOW_US) -> None:
+        self._sample_rate = sample_rate
+        self._window_us = window_us
+        self._recent: deque[tuple[int, int, int, int]] = deque(maxlen=4096)
+        self._recent_payload = self._recent_wire = self._recent_samples = 0
+        self.messages = 0
+        self.frames = 0
+        self.samples = 0
+        self.payload_bytes = 0
+        self.wire_bytes = 0
+
+    def add(self, now_us: int, frames: int, samples: int, payload_bytes: int, message_bytes: int) -> None:
+        """One message of `message_bytes` with `frames` frames of `samples` samples in all; 0 message bytes for a
+        part of a message that is counted elsewhere."""
+        wire = message_bytes + MESSAGE_OVERHEAD_BYTES if message_bytes else 0
+        self.messages += message_bytes > 0
+        self.frames += frames
+        self.samples += samples
+        self.payload_bytes += payload_bytes
+        self.wire_bytes += wire
+        if len(self._recent) == self._recent.maxlen:
+            self._drop_oldest()
+        self._recent.append((now_us, samples, payload_bytes, wire))
+        self._recent_samples += samples
+        self._recent_payload += payload_bytes
+        self._recent_wire += wire
+        self._forget(now_us)
+
+    @property
+    def codec_kbps(self) -> float:
+        """Payload bits a second of audio, since the start; 0 before the first frame."""
+        return self._rate(self.payload_bytes, self.samples)
+
+    @property
+    def wire_kbps(self) -> float:
+        """Bits on the wire a second of audio, since the start; 0 before the first frame."""
+        return self._rate(self.wire_bytes, self.samples)
+
+    def recent_codec_kbps(self, now_us: int) -> float:
+        """Payload bits a second of audio over the last two seconds; 0 where nothing was sent."""
+        self._forget(now_us)
+        return self._rate(self._recent_payload, self._recent_samples)
+
+    def recent_wire_kbps(self, now_us: int) -> float:
+        """Bits on the wire a second of time over the last two seconds."""
+        self._forget(now_us)
+        return self._recent_wire * 8000 / self._window_us
+
+    def _rate(self, size: int, samples: int) -> float:
+        return size * 8 * self._sample_rate / samples / 1000 if samples else 0.0
+
+    def _forget(self, now_us: int) -> None:
+        while self._recent and now_us - self._recent[0][0] > self._window_us:
+            self._drop_oldest()
+
+    def _drop_oldest(self) -> None:
+        _, samples, payload, wire = self._recent.popleft()
+        self._recent_samples -= samples
+        self._recent_payload -= payload
+        self._recent_wire -= wire
