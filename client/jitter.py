@@ -1,0 +1,203 @@
+"""The jitter buffer: frames wait here, in order, until they are due; how long is learnt from how they arrive.
+
+The method is NetEq's (shared/design/realtime-facts.md): the delay of each frame relative to the fastest of the last
+two seconds goes into a histogram that forgets, and the target is a high quantile of it.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from client.latency import Path
+from codec.packet import SEQUENCE_MODULUS, TIMESTAMP_MODULUS, wrap_difference
+
+START_TARGET_US = 40_000
+MAX_TARGET_US = 500_000
+BASE_WINDOW_US = 2_000_000
+QUANTILE = 0.95
+FORGET = 0.983
+BUCKET_US = 2_500
+"""Finer than a frame, because on a good link the spread is a fraction of one."""
+RESYNC_US = 3_000_000
+"""A relative delay beyond this is no network: the speaker's timeline jumped. (The server drops what waits 250 ms.)"""
+
+
+class DelayEstimator:
+    """How long the frames of one speaker must wait so that nearly all are there in time. Times in microseconds."""
+
+    def __init__(self, frame_us: float) -> None:
+        self._frame_us = frame_us
+        self._histogram = np.zeros(MAX_TARGET_US // BUCKET_US)
+        self._base: deque[tuple[int, float]] = deque(maxlen=1024)
+        self._target_us = float(max(START_TARGET_US, frame_us))
+        self._last_us: int | None = None
+        self.resyncs = 0
+
+    @property
+    def target_us(self) -> float:
+        """How long after the time at which the fastest of the last two seconds would have come a frame is due."""
+        return self._target_us
+
+    @property
+    def base_us(self) -> float:
+        """Arrival time minus media time of the fastest frame of the last two seconds."""
+        return self._base[0][1] if self._base else 0.0
+
+    def observe(self, media_us: float, arrival_us: int) -> None:
+        """A frame whose first sample is at `media_us` of its speaker's timeline has arrived."""
+        transit = arrival_us - media_us
+        if self._base and abs(transit - self.base_us) > RESYNC_US and arrival_us - self._base[-1][0] < BASE_WINDOW_US:
+            self._base.clear()
+            self.resyncs += 1
+        while self._base and arrival_us - self._base[0][0] > BASE_WINDOW_US:
+            self._base.popleft()
+        while self._base and self._base[-1][1] >= transit:
+            self._base.pop()
+        self._base.append((arrival_us, transit))
+        bucket = min(int((transit - self.base_us) // BUCKET_US), len(self._histogram) - 1)
+        self._histogram *= FORGET
+        self._histogram[bucket] += 1 - FORGET
+        reached = np.cumsum(self._histogram) >= QUANTILE * self._histogram.sum()
+        self._move_target((int(np.argmax(reached)) + 1) * BUCKET_US, arrival_us)
+
+    def raise_target(self, by_us: float) -> None:
+        """After an underrun: rare delays beyond the quantile matter too."""
+        self._target_us = min(self._target_us + by_us, float(MAX_TARGET_US))
+
+    def _move_target(self, wanted_us: float, now_us: int) -> None:
+        """Up at once, down at most one frame a second, never under one frame."""
+        elapsed = 0 if self._last_us is None else max(now_us - self._last_us, 0)
+        self._last_us = now_us
+        lowest = self._target_us - min(self._frame_us * elapsed / 1e6, self._frame_us)
+        self._target_us = float(min(max(wanted_us, lowest, self._frame_us), MAX_TARGET_US))
+
+
+@dataclass(slots=True, eq=False)
+class Frame:
+    """A frame on its way to the decoder. `sequence` and `timestamp` are unwrapped."""
+
+    sequence: int
+    timestamp: int
+    data: NDArray[Any]
+    """int16 [n_q] codes, or float32 [samples] that need no decoding."""
+    samples: int
+    arrival_us: int
+    capture_us: float | None = None
+    """When its first sample was spoken, in local time; None where not traced."""
+    path: Path | None = None
+    """The trace of its packet, on the packet's first frame only."""
+    taken_us: int = 0
+    decoded_us: int = 0
+
+
+class JitterBuffer:
+    """Puts the frames of one speaker in order and hands them out; never more than `max_frames`.
+
+    Every frame that comes in is handed out by `take`, waits, or is counted as `late`, `duplicates` or `overflow`;
+    `missing` are those that were given up.
+    """
+
+    def __init__(self, sample_rate: int, hop: int, max_frames: int = 112) -> None:
+        self._sample_rate = sample_rate
+        self._max_frames = max_frames
+        self._frames: dict[int, Frame] = {}
+        self._newest: tuple[int, int] | None = None
+        self._next: int | None = None
+        self._given_up: OrderedDict[int, None] = OrderedDict()
+        self.delay = DelayEstimator(hop * 1e6 / sample_rate)
+        self.received = 0
+        self.taken = 0
+        self.missing = 0
+        self.late = 0
+        """Came after they had been given up, or so late that nobody knows any more."""
+        self.duplicates = 0
+        self.overflow = 0
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def put(
+        self,
+        sequence: int,
+        timestamp: int,
+        frames: Sequence[tuple[NDArray[Any], int]],
+        arrival_us: int,
+        path: Path | None,
+    ) -> None:
+        """A packet: `sequence` and `timestamp` as on the wire, `frames` its (data, samples) one after the other."""
+        number, position = self._unwrap(sequence, timestamp)
+        first = position
+        for index, (data, samples) in enumerate(frames):
+            capture = None if path is None else path.capture_us + self._duration_us(position - first)
+            self._put(Frame(number + index, position, data, samples, arrival_us, capture, path if index == 0 else None))
+            position += samples
+
+    def peek(self) -> Frame | None:
+        """The frame that comes next in order, whether or not others are missing before it."""
+        return self._frames[min(self._frames)] if self._frames else None
+
+    def take(self) -> Frame | None:
+        """Takes what `peek` shows; those missing before it are given up."""
+        if not self._frames:
+            return None
+        number = min(self._frames)
+        self._give_up(number)
+        self._next = number + 1
+        self.taken += 1
+        return self._frames.pop(number)
+
+    def is_next(self, frame: Frame) -> bool:
+        """Whether no frame is missing before this one."""
+        return self._next is None or frame.sequence == self._next
+
+    def _unwrap(self, sequence: int, timestamp: int) -> tuple[int, int]:
+        if self._newest is None:
+            return sequence, timestamp
+        number, position = self._newest
+        return (
+            number + wrap_difference(sequence, number % SEQUENCE_MODULUS, SEQUENCE_MODULUS),
+            position + wrap_difference(timestamp, position % TIMESTAMP_MODULUS, TIMESTAMP_MODULUS),
+        )
+
+    def _put(self, frame: Frame) -> None:
+        self.received += 1
+        if frame.sequence in self._frames:
+            self.duplicates += 1
+            return
+        if self._next is not None and frame.sequence < self._next:
+            known = frame.sequence in self._given_up
+            recent = self._next - frame.sequence <= self._max_frames
+            self._given_up.pop(frame.sequence, None)
+            if known or not recent:
+                self.late += 1
+            else:
+                self.duplicates += 1
+            return
+        self.delay.observe(self._duration_us(frame.timestamp), frame.arrival_us)
+        if self._newest is None or frame.sequence > self._newest[0]:
+            self._newest = (frame.sequence, frame.timestamp)
+        self._frames[frame.sequence] = frame
+        if len(self._frames) > self._max_frames:
+            oldest = min(self._frames)
+            self._give_up(oldest)
+            self._next = oldest + 1
+            self.overflow += 1
+            del self._frames[oldest]
+
+    def _give_up(self, before: int) -> None:
+        if self._next is None:
+            return
+        self.missing += before - self._next
+        for number in range(max(self._next, before - self._max_frames), before):
+            self._given_up[number] = None
+        while len(self._given_up) > self._max_frames:
+            self._given_up.popitem(last=False)
+
+    def _duration_us(self, samples: int) -> float:
+        return samples * 1e6 / self._sample_rate
