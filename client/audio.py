@@ -1,0 +1,120 @@
+"""Where sound comes from and goes to: what every source and sink has in common, and how one is chosen.
+
+A source hands blocks of 24 kHz mono PCM to a callback with the time at which their first sample was spoken. A sink asks
+a callback for blocks with the time at which their first sample will be heard. All times are microseconds of
+`time.monotonic` on this machine. Both run in a thread of their own.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from codec.errors import AudioError
+from codec.pcm import Pcm
+
+SAMPLE_RATE = 24_000
+
+OnBlock = Callable[[Pcm, int], None]
+"""(pcm, captured_us)"""
+Pull = Callable[[int, int, int], Pcm]
+"""(n, now_us, heard_us) -> float32 [n]"""
+
+
+def monotonic_us() -> int:
+    """This machine's clock, as every time in the client."""
+    return time.monotonic_ns() // 1000
+
+
+def samples_us(samples: float, rate: float = SAMPLE_RATE) -> int:
+    """How long samples last, in microseconds."""
+    return round(samples * 1e6 / rate)
+
+
+class _Worker:
+    """A thread with a way to stop it; what goes wrong in it is kept in `error` for the call to raise."""
+
+    name = ""
+
+    def __init__(self) -> None:
+        self.started_us: int | None = None
+        """When sample 0 was spoken or heard; None until that is known."""
+        self.error: Exception | None = None
+        self.ended = threading.Event()
+        """Set when no more sound will come: the end of a file, a device that failed, or `stop`."""
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def _begin(self, body: Callable[[], None]) -> None:
+        def run() -> None:
+            try:
+                body()
+            except Exception as error:
+                self.error = error
+            finally:
+                self.ended.set()
+
+        self._thread = threading.Thread(target=run, name=f"earshot {self.name}", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the thread and closes what it used. May be called more than once, but not from its callback."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join(5)
+            self._thread = None
+        self.ended.set()
+
+
+class Source(_Worker):
+    """A microphone or what stands for one. `overflows` counts the times that sound was lost on the way in."""
+
+    overflows = 0
+
+    def start(self, on_block: OnBlock) -> None:
+        """Begins to call `on_block`. Raises AudioError if the source cannot be opened."""
+        raise NotImplementedError
+
+
+class Sink(_Worker):
+    """A loudspeaker or what stands for one. `underflows` counts the times that it had nothing to play in time."""
+
+    underflows = 0
+
+    def start(self, pull: Pull) -> None:
+        """Begins to call `pull`. Raises AudioError if the sink cannot be opened."""
+        raise NotImplementedError
+
+
+_AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au", ".caf", ".w64"}
+
+
+def _is_file(name: str) -> bool:
+    return Path(name).suffix.lower() in _AUDIO_SUFFIXES or Path(name).is_file()
+
+
+def open_source(name: str | None, loop: bool = False) -> Source:
+    """A file (by its suffix, or because there is one) or a sound device by number or part of its name; None is the
+    default device. Raises AudioError."""
+    if name is not None and _is_file(name):
+        from client.audio_files import FileSource
+
+        return FileSource(Path(name), loop)
+    if loop:
+        raise AudioError("only a file can be played in a loop, and the input is a sound device")
+    from client.audio_devices import DeviceSource
+
+    return DeviceSource(name)
+
+
+def open_sink(name: str | None) -> Sink:
+    """As `open_source`; a file is created or overwritten."""
+    if name is not None and _is_file(name):
+        from client.audio_files import FileSink
+
+        return FileSink(Path(name))
+    from client.audio_devices import DeviceSink
+
+    return DeviceSink(name)

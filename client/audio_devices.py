@@ -1,0 +1,300 @@
+"""Sound devices, by PortAudio (the sounddevice package, imported no sooner than a device is asked for).
+
+PortAudio's callbacks only copy and count. A thread beside each stream resamples and calls into the rest of the client.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import soxr
+
+from client.audio import SAMPLE_RATE, OnBlock, Pull, Sink, Source, monotonic_us, samples_us
+from codec.errors import AudioError
+from codec.pcm import Pcm
+
+BLOCKS_PER_SECOND = 75
+"""A callback a frame."""
+MAX_QUEUED = 38
+"""Blocks between a microphone's callback and its thread (0.5 s)."""
+MIN_BLOCKS, MAX_BLOCKS = 2, 6
+"""Blocks kept ready for a loudspeaker's callback: few at first, one more after each underflow."""
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """ALSA prints pages of complaints about devices that nobody asked for; they go nowhere meanwhile."""
+    sys.stderr.flush()
+    saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nowhere)
+
+
+def _portaudio() -> ModuleType:
+    """The sounddevice module. Raises AudioError where the PortAudio library is missing."""
+    try:
+        with _quiet():
+            import sounddevice
+    except (ImportError, OSError) as error:
+        raise AudioError(
+            "the PortAudio library is missing. Install it (Debian, Ubuntu: apt install libportaudio2; "
+            "Fedora: dnf install portaudio; macOS: brew install portaudio), or give files as --input and --output"
+        ) from error
+    return sounddevice  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class DeviceInfo:
+    """A sound device. `inputs` and `outputs` are numbers of channels, `rate` is its own in samples a second."""
+
+    index: int
+    name: str
+    host_api: str
+    inputs: int
+    outputs: int
+    rate: float
+    default_input: bool
+    default_output: bool
+
+
+def list_devices() -> list[DeviceInfo]:
+    """Every sound device that PortAudio finds. Raises AudioError where PortAudio itself is missing."""
+    sd = _portaudio()
+    apis = [api["name"] for api in sd.query_hostapis()]
+    default_input, default_output = sd.default.device
+    return [
+        DeviceInfo(
+            index,
+            device["name"],
+            apis[device["hostapi"]],
+            device["max_input_channels"],
+            device["max_output_channels"],
+            device["default_samplerate"],
+            index == default_input,
+            index == default_output,
+        )
+        for index, device in enumerate(sd.query_devices())
+    ]
+
+
+def _find(sd: ModuleType, name: str | None, kind: str) -> dict[str, Any]:
+    wanted = int(name) if name is not None and name.isdecimal() else name
+    try:
+        return dict(sd.query_devices(wanted, kind))
+    except (ValueError, sd.PortAudioError) as error:
+        what = f"no default sound device for {kind}" if name is None else f"no sound device {name!r} for {kind}"
+        detail = " (" + " ".join(str(error).split()) + ")" if "Multiple" in str(error) else ""
+        raise AudioError(f"{what}{detail}. `earshot devices` lists them; files can be given instead") from error
+
+
+def _open(kind: str, name: str | None, callback: Any) -> Any:
+    """A stream at 24 kHz mono if the device takes that, else at its own rate, else with its own channels."""
+    sd = _portaudio()
+    device = _find(sd, name, kind)
+    own = float(device["default_samplerate"])
+    channels = int(device[f"max_{kind}_channels"])
+    make = sd.InputStream if kind == "input" else sd.OutputStream
+    tries = [(float(SAMPLE_RATE), 1), (own, 1), (own, min(channels, 2))]
+    failure: Exception | None = None
+    for rate, count in dict.fromkeys(tries):
+        try:
+            with _quiet():
+                return make(
+                    samplerate=rate,
+                    blocksize=round(rate / BLOCKS_PER_SECOND),
+                    device=device["index"],
+                    channels=count,
+                    dtype="float32",
+                    latency="low",
+                    callback=callback,
+                )
+        except (sd.PortAudioError, ValueError) as error:
+            failure = error
+    raise AudioError(
+        f"cannot open the sound device {device['name']!r} for {kind}: {failure}. "
+        "Another program may hold it; `earshot devices` lists the others"
+    ) from failure
+
+
+def _start(stream: Any, name: str) -> None:
+    try:
+        with _quiet():
+            stream.start()
+    except Exception as error:
+        stream.close(ignore_errors=True)
+        raise AudioError(f"cannot start the sound device {name!r}: {error}") from error
+
+
+class DeviceClock:
+    """When the samples of a device are spoken or heard, smoothed from the times that come with its callbacks.
+
+    A sound card counts evenly, while the times of single callbacks jitter by milliseconds.
+    """
+
+    GAIN = 0.05
+    JUMP_US = 30_000
+
+    def __init__(self, rate: float) -> None:
+        self.rate = rate
+        self.position = 0
+        self.us: float | None = None
+
+    def update(self, position: int, us: float) -> None:
+        """Sample `position` was measured to fall on `us`."""
+        if self.us is None or abs(us - self._at(position)) > self.JUMP_US:
+            self.us = us
+        else:
+            expected = self._at(position)
+            self.us = expected + self.GAIN * (us - expected)
+        self.position = position
+
+    def _at(self, position: float) -> float:
+        return (self.us or 0.0) + (position - self.position) * 1e6 / self.rate
+
+    def at(self, position: float) -> int:
+        """When a sample falls; `update` must have been called once."""
+        return round(self._at(position))
+
+
+def _resampler(rate_in: float, rate_out: float) -> Any:
+    """None where none is needed. soxr's variable-rate mode holds 5 to 10 ms back, its fixed-rate one 25 to 37 ms
+    (measured with 10 ms blocks between 24, 44.1 and 48 kHz)."""
+    if rate_in == rate_out:
+        return None
+    return soxr.ResampleStream(rate_in, rate_out, 1, dtype="float32", quality="HQ", vr=True)
+
+
+class DeviceSource(Source):
+    """A microphone. `name` is a number or part of a name of a device, None the default one."""
+
+    def __init__(self, name: str | None = None) -> None:
+        super().__init__()
+        self._queue: queue.SimpleQueue[tuple[Pcm, int, int] | None] = queue.SimpleQueue()
+        self._read = 0
+        self._wanted = name
+        self._stream = _open("input", name, self._callback)
+        self.name = _find(_portaudio(), name, "input")["name"]
+
+    def _callback(self, data: Pcm, frames: int, times: Any, status: Any) -> None:
+        now = monotonic_us()
+        ago = (times.currentTime - times.inputBufferAdcTime) * 1e6
+        if not 0 <= ago <= 1e6:  # some host interfaces leave these times empty
+            ago = samples_us(frames, self._stream.samplerate)
+        if status.input_overflow or self._queue.qsize() >= MAX_QUEUED:
+            self.overflows += 1
+        if self._queue.qsize() < MAX_QUEUED:
+            self._queue.put((data.copy(), self._read, now - int(ago)))
+        self._read += frames
+
+    def start(self, on_block: OnBlock) -> None:
+        _start(self._stream, self.name)
+        self._begin(lambda: self._run(on_block))
+
+    def _run(self, on_block: OnBlock) -> None:
+        rate = float(self._stream.samplerate)
+        clock, resampler, given = DeviceClock(rate), _resampler(rate, SAMPLE_RATE), 0
+        origin = expected = 0
+        while not self._stopping.is_set():
+            try:
+                item = self._queue.get(timeout=2)
+            except queue.Empty:
+                raise AudioError(f"the sound device {self.name!r} has stopped delivering sound") from None
+            if item is None:
+                return
+            data, position, captured = item
+            clock.update(position, captured)
+            if self.started_us is None:
+                self.started_us = clock.at(0)
+            pcm = data.mean(axis=1)
+            if resampler is not None:
+                pcm = resampler.resample_chunk(pcm)
+            origin += position - expected  # blocks that were dropped
+            expected = position + len(data)
+            if pcm.size:
+                on_block(pcm, clock.at(origin + given * rate / SAMPLE_RATE))
+            given += pcm.size
+
+    def stop(self) -> None:
+        self._queue.put(None)
+        super().stop()
+        self._stream.close(ignore_errors=True)
+
+
+class DeviceSink(Sink):
+    """A loudspeaker. `name` is a number or part of a name of a device, None the default one."""
+
+    def __init__(self, name: str | None = None) -> None:
+        super().__init__()
+        self._ready = np.zeros(0, np.float32)
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._played = 0
+        self._blocks = MIN_BLOCKS
+        self._stream = _open("output", name, self._callback)
+        self._clock = DeviceClock(float(self._stream.samplerate))
+        self.name = _find(_portaudio(), name, "output")["name"]
+
+    def _callback(self, out: Pcm, frames: int, times: Any, status: Any) -> None:
+        now = monotonic_us()
+        ahead = (times.outputBufferDacTime - times.currentTime) * 1e6
+        if not 0 <= ahead <= 1e6:  # some host interfaces leave these times empty
+            ahead = self._stream.latency * 1e6
+        with self._lock:
+            pcm, self._ready = self._ready[:frames], self._ready[frames:]
+            self._clock.update(self._played, now + ahead)
+            self._played += frames
+        out[: len(pcm)] = pcm[:, None]
+        out[len(pcm) :] = 0
+        if status.output_underflow or (len(pcm) < frames and self.started_us is not None):
+            self.underflows += 1
+            self._blocks = min(self._blocks + 1, MAX_BLOCKS)
+        self._wake.set()
+
+    def start(self, pull: Pull) -> None:
+        _start(self._stream, self.name)
+        self._begin(lambda: self._run(pull))
+
+    def _run(self, pull: Pull) -> None:
+        rate = float(self._stream.samplerate)
+        resampler = _resampler(SAMPLE_RATE, rate)
+        block = round(SAMPLE_RATE / BLOCKS_PER_SECOND)
+        device_block = rate / BLOCKS_PER_SECOND
+        pulled = made = 0
+        while not self._stopping.is_set():
+            if not self._wake.wait(2):
+                raise AudioError(f"the sound device {self.name!r} has stopped taking sound")
+            self._wake.clear()
+            while not self._stopping.is_set():
+                with self._lock:
+                    if self._ready.size >= self._blocks * device_block:
+                        break
+                    held = pulled * rate / SAMPLE_RATE - made  # samples inside the resampler
+                    heard = self._clock.at(self._played + self._ready.size + held)
+                if self.started_us is None:
+                    self.started_us = heard
+                pcm = pull(block, monotonic_us(), heard)
+                pulled += block
+                if resampler is not None:
+                    pcm = resampler.resample_chunk(pcm)
+                made += pcm.size
+                with self._lock:
+                    self._ready = np.concatenate([self._ready, np.clip(pcm, -1, 1)])
+
+    def stop(self) -> None:
+        self._wake.set()
+        super().stop()
+        self._stream.close(ignore_errors=True)

@@ -1,0 +1,136 @@
+"""Audio files that behave like sound devices in real time: paced by an absolute schedule, without drift."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+
+from client.audio import SAMPLE_RATE, OnBlock, Pull, Sink, Source, monotonic_us, samples_us
+from codec.errors import AudioError
+from codec.pcm import Pcm
+
+SOURCE_BLOCK = 320
+"""One frame (13.3 ms), as a sound card set to it would deliver."""
+SINK_BLOCK = 240
+"""10 ms; a block is asked for this long before its first sample is due, as a double-buffered sound card does."""
+LATEST_US = 500_000
+"""A source thread that was held up longer than this loses what it missed, as a sound card's buffer would."""
+_READ = 4096
+
+
+def _wait_until(us: int, stopping: threading.Event) -> bool:
+    """Sleeps until a time; False if it was told to stop."""
+    ahead = us - monotonic_us()
+    return not stopping.wait(ahead / 1e6) if ahead > 0 else not stopping.is_set()
+
+
+def read_blocks(path: Path, block: int, loop: bool = False) -> Iterator[Pcm]:
+    """A file of any rate and number of channels as blocks [block] of 24 kHz mono, the last one filled with silence.
+
+    Raises AudioError for what is no audio file.
+    """
+    rest = np.zeros(0, np.float32)
+    try:
+        with soundfile.SoundFile(path) as file:
+            if not file.frames:
+                raise AudioError(f"{path} is empty")
+            resampler = None
+            if file.samplerate != SAMPLE_RATE:
+                resampler = soxr.ResampleStream(file.samplerate, SAMPLE_RATE, 1, dtype="float32")
+            while True:
+                pcm = file.read(_READ, dtype="float32", always_2d=True).mean(axis=1)
+                last = len(pcm) < _READ
+                if last and loop:
+                    file.seek(0)
+                    last = False
+                if resampler is not None:
+                    pcm = resampler.resample_chunk(pcm, last=last)
+                rest = np.concatenate([rest, pcm])
+                whole = rest.size - rest.size % block
+                yield from rest[:whole].reshape(-1, block)
+                rest = rest[whole:]
+                if last:
+                    break
+    except (soundfile.SoundFileError, OSError) as error:
+        raise AudioError(f"cannot read {path} as audio: {error}") from error
+    if rest.size:
+        yield np.pad(rest, (0, block - rest.size))
+
+
+class FileSource(Source):
+    """Plays a file as a microphone: a block comes when its last sample would have been spoken. `ended` is set at the
+    end of the file; with `loop` it begins anew instead."""
+
+    def __init__(self, path: Path, loop: bool = False) -> None:
+        super().__init__()
+        self.name = path.name
+        self._path, self._loop = path, loop
+
+    def start(self, on_block: OnBlock) -> None:
+        blocks = read_blocks(self._path, SOURCE_BLOCK, self._loop)
+        first = next(blocks)
+        self.started_us = monotonic_us()
+        self._begin(lambda: self._run(first, blocks, on_block))
+
+    def _run(self, first: Pcm, blocks: Iterator[Pcm], on_block: OnBlock) -> None:
+        start, position, pcm = self.started_us or 0, 0, first
+        while True:
+            captured = start + samples_us(position)
+            position += SOURCE_BLOCK
+            due = start + samples_us(position)
+            if not _wait_until(due, self._stopping):
+                return
+            if monotonic_us() - due > LATEST_US:
+                self.overflows += 1
+            else:
+                on_block(pcm, captured)
+            following = next(blocks, None)
+            if following is None:
+                return
+            pcm = following
+
+
+class FileSink(Sink):
+    """Writes everything that is heard to a 16-bit file, whose sample 0 is heard at `started_us`.
+
+    A block is asked for 10 ms before its first sample is due on this virtual loudspeaker, and silence stands where it
+    did not come until then.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.name = path.name
+        self._path = path
+
+    def start(self, pull: Pull) -> None:
+        try:
+            file = soundfile.SoundFile(self._path, "w", SAMPLE_RATE, 1, "PCM_16")
+        except (soundfile.SoundFileError, OSError, ValueError, TypeError) as error:
+            raise AudioError(f"cannot write {self._path}: {error}") from error
+        self.started_us = monotonic_us() + 2 * samples_us(SINK_BLOCK)
+        self._begin(lambda: self._run(file, pull))
+
+    def _run(self, file: soundfile.SoundFile, pull: Pull) -> None:
+        start, position, lead = self.started_us or 0, 0, samples_us(SINK_BLOCK)
+        silence = np.zeros(SINK_BLOCK, np.float32)
+        try:
+            with file:
+                while True:
+                    due = start + samples_us(position)
+                    if not _wait_until(due - lead, self._stopping):
+                        return
+                    now = monotonic_us()
+                    if now > due:
+                        self.underflows += 1
+                        pcm = silence
+                    else:
+                        pcm = pull(SINK_BLOCK, now, due)
+                    file.write(np.clip(pcm, -1, 1))
+                    position += SINK_BLOCK
+        except (soundfile.SoundFileError, OSError) as error:
+            raise AudioError(f"cannot write {self._path}: {error}") from error
