@@ -18,6 +18,7 @@ SHELLS = {
     "codec": "imports what it needs when a model is loaded",
     "codec.engine": "empty",
     "codec.weights": "reads files",
+    "codec.files": "reads and writes files",
     "server": "empty",
     "client": "empty",
 }
