@@ -6,7 +6,7 @@ The fades are linear, so that the position in time of every sample, faded by the
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ LONGEST_LAG_S = 0.015
 TEMPLATE_S = 0.005
 _TINY = 1e-9
 
-Samples = NDArray[np.floating[Any]]
+Sample = TypeVar("Sample", np.float32, np.float64)
 
 
 def find_lag(pcm: Pcm, shortest: int, longest: int, template: int) -> tuple[int, float]:
@@ -40,14 +40,14 @@ def find_lag(pcm: Pcm, shortest: int, longest: int, template: int) -> tuple[int,
     return int(lags[best]), float(similarity[best])
 
 
-def shorten(x: Samples, lag: int) -> Samples:
+def shorten(x: NDArray[Sample], lag: int) -> NDArray[Sample]:
     """[n] -> [n - lag]: fades the first `lag` samples into the next, which takes one period out. Needs n >= 2 * lag."""
     rise = np.arange(lag) / lag
     faded = x[:lag] * (1 - rise) + x[lag : 2 * lag] * rise
     return np.concatenate([faded.astype(x.dtype), x[2 * lag :]])
 
 
-def lengthen(x: Samples, lag: int) -> Samples:
+def lengthen(x: NDArray[Sample], lag: int) -> NDArray[Sample]:
     """[n] -> [n + lag]: fades from the second `lag` samples back into the first, which plays one period twice. Needs
     n >= 2 * lag."""
     rise = np.arange(lag) / lag

@@ -19,7 +19,7 @@ class Traffic:
         self._sample_rate = sample_rate
         self._window_us = window_us
         self._recent: deque[tuple[int, int, int, int]] = deque(maxlen=4096)
-        self._recent_payload = self._recent_wire = self._recent_samples = 0
+        self._recent_payload = self._recent_samples = 0
         self.messages = 0
         self.frames = 0
         self.samples = 0
@@ -40,7 +40,6 @@ class Traffic:
         self._recent.append((now_us, samples, payload_bytes, wire))
         self._recent_samples += samples
         self._recent_payload += payload_bytes
-        self._recent_wire += wire
         self._forget(now_us)
 
     @property
@@ -53,15 +52,15 @@ class Traffic:
         """Bits on the wire a second of audio, since the start; 0 before the first frame."""
         return self._rate(self.wire_bytes, self.samples)
 
-    def recent_codec_kbps(self, now_us: int) -> float:
-        """Payload bits a second of audio over the last two seconds; 0 where nothing was sent."""
-        self._forget(now_us)
+    @property
+    def recent_codec_kbps(self) -> float:
+        """Payload bits a second of audio, over the last two seconds in which something came; 0 before that."""
         return self._rate(self._recent_payload, self._recent_samples)
 
     def recent_wire_kbps(self, now_us: int) -> float:
-        """Bits on the wire a second of time over the last two seconds."""
-        self._forget(now_us)
-        return self._recent_wire * 8000 / self._window_us
+        """Bits on the wire a second of time over the last two seconds; less than that after the start."""
+        recent = sum(wire for at, _, _, wire in list(self._recent) if now_us - at <= self._window_us)
+        return recent * 8000 / self._window_us
 
     def _rate(self, size: int, samples: int) -> float:
         return size * 8 * self._sample_rate / samples / 1000 if samples else 0.0
@@ -71,7 +70,6 @@ class Traffic:
             self._drop_oldest()
 
     def _drop_oldest(self) -> None:
-        _, samples, payload, wire = self._recent.popleft()
+        _, samples, payload, _ = self._recent.popleft()
         self._recent_samples -= samples
         self._recent_payload -= payload
-        self._recent_wire -= wire

@@ -1,0 +1,297 @@
+"""Play-out of one speaker: an even stream of samples out of frames that come unevenly, paced by the output device.
+
+Every sample carries its place in the speaker's timeline, also through stretching and compressing, so that its age
+stays known. Where nothing came the sound fades into silence and back.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from client.jitter import Frame, JitterBuffer
+from client.tempo import Plan, Tempo
+from client.timescale import LONGEST_LAG_S, SHORTEST_LAG_S, TEMPLATE_S, find_lag, lengthen, shorten
+from codec.pcm import Pcm
+
+FADE_S = 0.005
+QUIET_RMS = 10 ** (-50 / 20)
+QUIET_SHARE = 0.1
+"""Or 20 dB below the speaker's own level."""
+LEVEL_DECAY = 0.995
+"""A block."""
+SPURT_END_US = 1_000_000
+"""Silence after which a speaker that said nothing has stopped, not stalled."""
+
+
+class Decoder(Protocol):
+    """What play-out needs of a DecoderSession with start="zeros"."""
+
+    def push(self, codes: NDArray[np.int16], /) -> Pcm:
+        """[n_q, k] -> [hop * k]."""
+        ...
+
+
+@dataclass
+class Block:
+    """Samples of one speaker. `positions` is where each is on the speaker's timeline, in samples, NaN where silence or
+    a fade is played; `started` are the frames whose first sample is in it, with its index."""
+
+    pcm: Pcm
+    positions: NDArray[np.float64]
+    started: list[tuple[int, Frame]]
+    capture_us: float | None
+    """When the first sample of the block was spoken, in local time; None where it is not traced or not speech."""
+
+
+class Playout:
+    """Pulls frames through a jitter buffer and a decoder. `time_us` reads the local clock after decoding.
+
+    Frames taken are decoded, and `samples_decoded + samples_stretched - samples_compressed` is
+    `samples_played + samples_waiting`.
+    """
+
+    def __init__(
+        self,
+        make_decoder: Callable[[], Decoder],
+        hop: int,
+        sample_rate: int,
+        time_us: Callable[[], int] | None = None,
+    ) -> None:
+        self.jitter = JitterBuffer(sample_rate, hop)
+        self.underruns = 0
+        """Times that audio was due and not there; the end of talk is none."""
+        self.samples_decoded = 0
+        self.samples_played = 0
+        self.samples_stretched = 0
+        self.samples_compressed = 0
+        self.samples_silent = 0
+        """Without audio of the speaker, since its first frame was played."""
+        self.delay_us = 0.0
+        """At the last pull that played: the age of its first sample beyond that of the fastest frame on arrival."""
+        self.level = 0.0
+        """Root mean square of the last block."""
+        self._make_decoder = make_decoder
+        self._decoder: Decoder | None = None
+        self._time_us = time_us
+        self._hop, self._sample_rate = hop, sample_rate
+        self._fade = round(FADE_S * sample_rate)
+        self._shortest, self._longest = round(SHORTEST_LAG_S * sample_rate), round(LONGEST_LAG_S * sample_rate)
+        self._template = round(TEMPLATE_S * sample_rate)
+        self._tempo = Tempo(sample_rate)
+        self._pcm: Pcm = np.zeros(0, np.float32)
+        self._positions: NDArray[np.float64] = np.zeros(0)
+        self._taken: list[Frame] = []
+        self._decoded: deque[Frame] = deque()
+        self._current: Frame | None = None
+        self._expected: int | None = None
+        self._playing = False
+        self._starved_us: int | None = None
+        self._announced = False
+        self._fade_in_left = 0
+        self._history: Pcm = np.zeros(self._fade, np.float32)
+        self._tail: Pcm = np.zeros(0, np.float32)
+        self._loudness = 0.0
+
+    @property
+    def samples_waiting(self) -> int:
+        """Decoded and not yet played."""
+        return self._pcm.size
+
+    @property
+    def idle(self) -> bool:
+        """Nothing waits and nothing plays."""
+        return not len(self.jitter) and not self._playing and not self._tail.size
+
+    def announce_silence(self, silent: bool) -> None:
+        """The speaker muted itself or left (True), or is back (False): what does not come is no underrun."""
+        self._announced = silent
+
+    def pull(self, n: int, now_us: int) -> Block:
+        """The next `n` samples, taken by the device at `now_us`."""
+        pcm = np.zeros(n, np.float32)
+        positions = np.full(n, np.nan)
+        self._add_tail(pcm)
+        filled = 0
+        plan = self._tempo.plan(self.jitter.delay.target_us, self.jitter.delay.base_us) if self._playing else None
+        while filled < n:
+            if not self._playing:
+                wait = self._wait(n, filled, now_us)
+                if wait is None or filled + wait >= n:
+                    break
+                filled += wait
+                self._begin(now_us)
+            self._refill(n - filled, plan, now_us)
+            if plan is not None:
+                self._scale(plan, n - filled)
+                plan = None
+                self._refill(n - filled, None, now_us)
+            got = min(n - filled, self._pcm.size)
+            if got:
+                part = slice(filled, filled + got)
+                pcm[part] += self._take_samples(got)
+                positions[part], self._positions = self._positions[:got], self._positions[got:]
+                filled += got
+            else:
+                self._stop(pcm[filled:], now_us)
+        return self._finish(pcm, positions, now_us)
+
+    def _wait(self, n: int, filled: int, now_us: int) -> int | None:
+        """Samples of silence until the next frame is due, counted from `filled`; None where there is no frame.
+
+        One that goes on where play-out ran dry is played at once. Any other, after a gap or at the start, waits until
+        it has the target delay and, beyond that, the frames that end its block can have come."""
+        frame = self.jitter.peek()
+        if frame is None:
+            return None
+        if self._goes_on(frame):
+            return 0
+        delay = self.jitter.delay
+        ahead = (n - 1) // self._hop * self._hop
+        due_us = self._media_us(frame.timestamp + ahead) + delay.base_us + delay.target_us
+        return max(int((due_us - now_us) * self._sample_rate // 1e6) + 1 - filled, 0)
+
+    def _goes_on(self, frame: Frame) -> bool:
+        return self.jitter.is_next(frame) and frame.timestamp == self._expected
+
+    def _begin(self, now_us: int) -> None:
+        """Takes the first frame of a stretch without gaps."""
+        goes_on, first, lost = False, self._expected is None, False
+        frame = self.jitter.peek()
+        if frame is not None:
+            goes_on, lost = self._goes_on(frame), not self.jitter.is_next(frame)
+        if not first and (lost or (goes_on and self._starved_us is not None)):
+            self.underruns += 1
+            if goes_on and self._starved_us is not None:
+                frame_us = self._media_us(self._hop)
+                self.jitter.delay.raise_target(min(max(now_us - self._starved_us, 0), frame_us))
+        self._starved_us = None
+        self._playing = True
+        self._fade_in_left = self._fade
+        self._take()
+
+    def _take(self) -> None:
+        frame = self.jitter.take()
+        if frame is not None:
+            self._taken.append(frame)
+            self._expected = frame.timestamp + frame.samples
+
+    def _refill(self, need: int, plan: Plan | None, now_us: int) -> None:
+        """Takes the frames for `need` samples, and for what time scaling looks at, and decodes them in one go."""
+        if plan is not None:
+            need = 1 << 30 if plan.hard else need + 2 * self._longest
+        have = self._pcm.size + sum(frame.samples for frame in self._taken)
+        while have < need and (frame := self.jitter.peek()) is not None and self._goes_on(frame):
+            self._take()
+            have += frame.samples
+        if self._taken:
+            taken, self._taken = self._taken, []
+            self._decode(taken, now_us)
+
+    def _decode(self, frames: list[Frame], now_us: int) -> None:
+        parts = [self._pcm]
+        for rows, group in groupby(frames, lambda frame: len(frame.data) if frame.data.dtype == np.int16 else 0):
+            data = [frame.data for frame in group]
+            if rows:
+                self._decoder = self._decoder or self._make_decoder()
+                parts.append(self._decoder.push(np.stack(data, axis=1)))
+            else:
+                parts += data
+        decoded_us = self._time_us() if self._time_us else now_us
+        for frame in frames:
+            frame.taken_us, frame.decoded_us = now_us, decoded_us
+            self.samples_decoded += frame.samples
+            self._decoded.append(frame)
+        self._pcm = np.concatenate(parts)
+        places = [frame.timestamp + np.arange(frame.samples, dtype=np.float64) for frame in frames]
+        self._positions = np.concatenate([self._positions, *places])
+
+    def _scale(self, plan: Plan, need: int) -> None:
+        """Carries out a plan on the samples that are next, if they are fit for it."""
+        cutting = plan.samples > 0
+        limit = min(max(abs(plan.samples), 0 if cutting else self._shortest), self._longest, self._pcm.size // 2)
+        lag = similarity = 0.0
+        if limit >= self._shortest:
+            quiet = _rms(self._pcm[: 2 * limit]) < max(QUIET_RMS, QUIET_SHARE * self._loudness)
+            lag, similarity = (limit, 1.0) if quiet else find_lag(self._pcm, self._shortest, limit, self._template)
+            if not (quiet or plan.hard or (plan.urgent and similarity >= plan.similar)):
+                lag = 0
+        lag = int(lag)
+        if lag and cutting:
+            self._pcm, self._positions = shorten(self._pcm, lag), shorten(self._positions, lag)
+            self.samples_compressed += lag
+        elif lag:
+            self._pcm, self._positions = lengthen(self._pcm, lag), lengthen(self._positions, lag)
+            self.samples_stretched += lag
+        self._tempo.done(plan, lag if cutting else -lag)
+
+    def _take_samples(self, count: int) -> Pcm:
+        samples, self._pcm = self._pcm[:count], self._pcm[count:]
+        self.samples_played += count
+        rising = min(count, self._fade_in_left)
+        if rising:
+            start = self._fade - self._fade_in_left
+            samples = samples.copy()
+            samples[:rising] *= (np.arange(start, start + rising, dtype=np.float32) + 1) / np.float32(self._fade)
+            self._fade_in_left -= rising
+        self._history = np.concatenate([self._history, samples])[-self._fade :]
+        return samples
+
+    def _stop(self, rest: Pcm, now_us: int) -> None:
+        """Nothing came for `rest` of the block: what was played last, turned round, fades out there."""
+        fall = np.arange(self._fade, 0, -1, dtype=np.float32) / np.float32(self._fade)
+        self._tail = self._history[::-1] * fall
+        self._history = np.zeros(self._fade, np.float32)
+        self._add_tail(rest)
+        self._playing = False
+        self._starved_us = now_us
+        self._tempo.interrupted()
+
+    def _add_tail(self, pcm: Pcm) -> None:
+        count = min(self._tail.size, pcm.size)
+        pcm[:count] += self._tail[:count]
+        self._tail = self._tail[count:]
+
+    def _finish(self, pcm: Pcm, positions: NDArray[np.float64], now_us: int) -> Block:
+        """Counts the block and finds out which frames it started."""
+        if self._expected is not None:
+            self.samples_silent += int(np.count_nonzero(np.isnan(positions)))
+        if self._starved_us is not None and now_us - self._starved_us > SPURT_END_US:
+            self.underruns += not self._announced
+            self._starved_us = None
+        holder, started = self._current, self._started(positions)
+        capture = None
+        if positions.size and not np.isnan(positions[0]):
+            self.delay_us = now_us - self._media_us(positions[0]) - self.jitter.delay.base_us
+            holder = started[0][1] if started and started[0][0] == 0 else holder
+            if holder is not None and holder.capture_us is not None:
+                capture = holder.capture_us + self._media_us(positions[0] - holder.timestamp)
+        if self._playing and self._current is not None:
+            self._tempo.observe(now_us, now_us - self._media_us(self._current.timestamp))
+        self._tempo.played(pcm.size)
+        self.level = _rms(pcm)
+        self._loudness = max(self.level, self._loudness * LEVEL_DECAY)
+        return Block(pcm, positions, started, capture)
+
+    def _started(self, positions: NDArray[np.float64]) -> list[tuple[int, Frame]]:
+        started: list[tuple[int, Frame]] = []
+        (heard,) = np.nonzero(~np.isnan(positions))
+        places = positions[heard]
+        while self._decoded and places.size and self._decoded[0].timestamp <= places.max():
+            frame = self._decoded.popleft()
+            started.append((int(heard[np.argmax(places >= frame.timestamp)]), frame))
+            self._current = frame
+        return started
+
+    def _media_us(self, samples: float) -> float:
+        return samples * 1e6 / self._sample_rate
+
+
+def _rms(pcm: Pcm) -> float:
+    return float(np.sqrt(np.mean(np.square(pcm)))) if pcm.size else 0.0
