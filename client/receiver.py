@@ -77,6 +77,7 @@ class _Told:
 class _Speaker:
     def __init__(self, playout: Playout, traffic: Traffic) -> None:
         self.playout, self.traffic = playout, traffic
+        self.latency = LatencyLog()
         self.left = False
         self.level_dbfs = SILENCE_DBFS
         self.last_us = 0
@@ -103,6 +104,7 @@ class Receiver:
         max_sources: int = MAX_SOURCES,
     ) -> None:
         self.latency = LatencyLog()
+        """Of all speakers together; per speaker see `latency_of`."""
         self.traffic = Traffic(sample_rate)
         """Of all speakers together; per speaker see `stats`."""
         self.packets_dropped = 0
@@ -112,7 +114,7 @@ class Receiver:
         self._clock, self._time_us = clock, time_us
         self._waiting: deque[_Arrived | _Told] = deque()
         self._speakers: dict[int, _Speaker] = {}
-        self._departed: OrderedDict[int, SourceStats] = OrderedDict()
+        self._departed: OrderedDict[int, tuple[SourceStats, LatencyLog]] = OrderedDict()
 
     # Called by the thread that has the socket
 
@@ -174,7 +176,7 @@ class Receiver:
         for source, speaker in list(self._speakers.items()):
             block = speaker.playout.pull(n, now_us)
             mix += block.pcm
-            self._log(block, now_us if heard_us is None else heard_us)
+            self._log(block, now_us if heard_us is None else heard_us, speaker.latency)
             self._meter(speaker, n)
             if speaker.left and speaker.playout.idle:
                 self._retire(source)
@@ -213,12 +215,12 @@ class Receiver:
 
     def _retire(self, source: int) -> None:
         speaker = self._speakers.pop(source)
-        self._departed[source] = self._figures(speaker)
+        self._departed[source] = self._figures(speaker), speaker.latency
         self._departed.move_to_end(source)
         if len(self._departed) > MAX_DEPARTED:
             self._departed.popitem(last=False)
 
-    def _log(self, block: Block, heard_us: int) -> None:
+    def _log(self, block: Block, heard_us: int, log: LatencyLog) -> None:
         for index, frame in block.started:
             if frame.path is None or frame.capture_us is None:
                 continue
@@ -227,6 +229,7 @@ class Receiver:
             heard = heard_us + index * 1e6 / self._sample_rate
             stages = frame.path.stages(captured, frame.arrival_us, frame.taken_us, frame.decoded_us, heard)
             self.latency.add(heard, stages)
+            log.add(heard, stages)
 
     def _meter(self, speaker: _Speaker, n: int) -> None:
         level = speaker.playout.level
@@ -239,7 +242,15 @@ class Receiver:
     def stats(self) -> dict[int, SourceStats]:
         """Of every speaker by peer id, those that left included."""
         speakers = dict(self._speakers)
-        return dict(self._departed) | {source: self._figures(speaker) for source, speaker in speakers.items()}
+        departed = {source: figures for source, (figures, _) in self._departed.copy().items()}
+        return departed | {source: self._figures(speaker) for source, speaker in speakers.items()}
+
+    def latency_of(self, source: int) -> LatencyLog | None:
+        """Of one speaker, also after it left; None for one that never spoke."""
+        if (speaker := self._speakers.get(source)) is not None:
+            return speaker.latency
+        departed = self._departed.get(source)
+        return departed[1] if departed else None
 
     @property
     def present(self) -> set[int]:
