@@ -6,6 +6,7 @@ stays known. Where nothing came the sound fades into silence and back.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -145,32 +146,28 @@ class Playout:
     def _wait(self, n: int, filled: int, now_us: int) -> int | None:
         """Samples of silence until the next frame is due, counted from `filled`; None where there is no frame.
 
-        One that goes on where play-out ran dry is played at once. Any other, after a gap or at the start, waits until
-        it has the target delay and, beyond that, the frames that end its block can have come."""
+        It waits until the frames that end its block can have come, and longer by the target delay unless it goes on
+        where play-out ran dry: the wait for it has been long enough."""
         frame = self.jitter.peek()
         if frame is None:
             return None
-        if self._goes_on(frame):
-            return 0
         delay = self.jitter.delay
         ahead = (n - 1) // self._hop * self._hop
-        due_us = self._media_us(frame.timestamp + ahead) + delay.base_us + delay.target_us
-        return max(int((due_us - now_us) * self._sample_rate // 1e6) + 1 - filled, 0)
+        margin = 0.0 if self._goes_on(frame) else delay.target_us
+        due_us = self._media_us(frame.timestamp + ahead) + delay.base_us + margin
+        return max(math.ceil((due_us - now_us) * self._sample_rate / 1e6) - filled, 0)
 
     def _goes_on(self, frame: Frame) -> bool:
         return self.jitter.is_next(frame) and frame.timestamp == self._expected
 
     def _begin(self, now_us: int) -> None:
         """Takes the first frame of a stretch without gaps."""
-        goes_on, first, lost = False, self._expected is None, False
         frame = self.jitter.peek()
-        if frame is not None:
-            goes_on, lost = self._goes_on(frame), not self.jitter.is_next(frame)
-        if not first and (lost or (goes_on and self._starved_us is not None)):
-            self.underruns += 1
-            if goes_on and self._starved_us is not None:
-                frame_us = self._media_us(self._hop)
-                self.jitter.delay.raise_target(min(max(now_us - self._starved_us, 0), frame_us))
+        if frame is not None and self._expected is not None:
+            dry = self._goes_on(frame) and self._starved_us is not None
+            if dry:
+                self.jitter.delay.underrun()
+            self.underruns += dry or not self.jitter.is_next(frame)
         self._starved_us = None
         self._playing = True
         self._fade_in_left = self._fade
@@ -268,10 +265,10 @@ class Playout:
         holder, started = self._current, self._started(positions)
         capture = None
         if positions.size and not np.isnan(positions[0]):
-            self.delay_us = now_us - self._media_us(positions[0]) - self.jitter.delay.base_us
+            self.delay_us = now_us - self._media_us(float(positions[0])) - self.jitter.delay.base_us
             holder = started[0][1] if started and started[0][0] == 0 else holder
             if holder is not None and holder.capture_us is not None:
-                capture = holder.capture_us + self._media_us(positions[0] - holder.timestamp)
+                capture = holder.capture_us + self._media_us(float(positions[0]) - holder.timestamp)
         if self._playing and self._current is not None:
             self._tempo.observe(now_us, now_us - self._media_us(self._current.timestamp))
         self._tempo.played(pcm.size)
