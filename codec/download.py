@@ -22,7 +22,6 @@ BASE_URL = "https://dl.fbaipublicfiles.com/encodec/v0/"
 """Where the `encodec` package gets its weights."""
 URL_VARIABLE = "EARSHOT_WEIGHTS_URL"
 _TRY_AGAIN = (408, 425, 429, 500, 502, 503, 504)
-_BLOCK = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -145,10 +144,11 @@ def _transfer(url: str, release: Release, partial: Path, held: int, patience: Pa
                 partial.open("r+b" if held else "wb") as file,
                 Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress,
             ):
-                file.seek(held)
-                file.truncate()
+                if held:
+                    file.seek(held)
+                    file.truncate()
                 task = progress.add_task("", total=release.size, completed=held)
-                for block in response.iter_raw(_BLOCK):
+                for block in response.iter_raw():
                     held += len(block)
                     if held > release.size:
                         raise DownloadError(f"{url} is longer than {release.size} bytes: not the file it should be")
@@ -156,10 +156,10 @@ def _transfer(url: str, release: Release, partial: Path, held: int, patience: Pa
                     progress.update(task, completed=held)
     except httpx.TimeoutException as error:
         raise _Retry("the server does not answer, or went silent") from error
-    except httpx.TransportError as error:
-        raise _Retry(f"no connection, or it broke off ({error})") from error
-    except (httpx.InvalidURL, httpx.HTTPError) as error:
+    except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
         raise DownloadError(f"{url} cannot be fetched: {error}. Is {URL_VARIABLE} right?") from error
+    except httpx.HTTPError as error:
+        raise _Retry(f"no connection, or it broke off ({error})") from error
     if held < release.size:
         raise _Retry(f"it broke off after {held} of {release.size} bytes")
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import pickle
+import warnings
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
@@ -113,7 +114,10 @@ def _load_official(path: Path) -> Model:
         raise WeightsError(f"{path} cannot be read: {error}") from error
     foreign.check_hash(path, data)
     try:
-        state = torch.load(BytesIO(data), map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # What it warns of (a pickle of another protocol) it either reads or refuses.
+            warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)
+            state = torch.load(BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise WeightsError(
             f"{path} is no plain state dict, or is damaged. Pickles that hold anything but tensors can run code and "

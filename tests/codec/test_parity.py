@@ -1,0 +1,168 @@
+"""Our codec against the official packages, with random weights of the official shapes: codes must be equal."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+
+import codec
+from codec.model import Model
+from codec.pcm import Pcm
+from codec.seanet import SEANet
+from codec.streaming import Codes, EncoderSession, StreamState
+
+BLOCKS = [320, 1, 7, 160, 333, 960, 4096, None]
+FRAMES = 1501
+
+
+class Oracle(NamedTuple):
+    """The official model, ours loaded from its file, and what the official offline code makes of the speech."""
+
+    official: dict[str, Any]
+    ours: Model
+    latents: dict[str, torch.Tensor]
+    codes: dict[tuple[str, float], Codes]
+
+
+def official_codes(model: Any, latents: torch.Tensor, kbps: float) -> Codes:
+    return model.quantizer.encode(latents, model.frame_rate, kbps)[:, 0].numpy().astype(np.int16)
+
+
+@pytest.fixture(scope="module", params=[(16, 16), (32, 32)], ids=["default size", "full size"])
+def oracle(
+    request: pytest.FixtureRequest,
+    random_encodec: Callable[..., Any],
+    save_official: Callable[[Any, Path], Path],
+    speech: Pcm,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Oracle:
+    n_filters, n_q = request.param
+    reflect = random_encodec(n_filters, "reflect", seed=1, n_q=n_q)
+    zeros = random_encodec(n_filters, "constant", seed=1, n_q=n_q)
+    zeros.load_state_dict(reflect.state_dict())
+    official = {"reflect": reflect, "zeros": zeros}
+    ours = codec.load(str(save_official(reflect, tmp_path_factory.mktemp("official"))))
+    assert list(ours.bandwidths) == reflect.target_bandwidths
+    with torch.no_grad():
+        latents = {start: model.encoder(torch.from_numpy(speech)[None, None]) for start, model in official.items()}
+        codes = {
+            (start, kbps): official_codes(model, latents[start], kbps)
+            for start, model in official.items()
+            for kbps in ours.bandwidths
+        }
+    return Oracle(official, ours, latents, codes)
+
+
+def push_in_blocks(session: EncoderSession, pcm: Pcm, block: int | None) -> Iterator[Codes]:
+    for begin in range(0, pcm.size, block or pcm.size):
+        yield session.push(pcm[begin : begin + (block or pcm.size)])
+    yield session.flush()
+
+
+@pytest.fixture(scope="module")
+def remembered(oracle: Oracle) -> Iterator[None]:
+    """A step is a pure function of its input and state, and most block sizes lead to the same steps: each is computed
+    once, and taken from memory only where every input of it, from the start of the stream on, was the same bytes."""
+    memory: dict[bytes, tuple[torch.Tensor, list[torch.Tensor]]] = {}
+    compute = StreamState.step
+
+    def step(self: StreamState, net: SEANet, x: torch.Tensor, last: bool) -> torch.Tensor:
+        history = getattr(self, "history", self.padding.encode()) if self.caches else self.padding.encode()
+        key = hashlib.sha256(history + bytes([last]) + x.numpy().tobytes()).digest()
+        if key not in memory:
+            y = compute(self, net, x, last)
+            memory[key] = y, [cache.clone() for cache in self.caches or []]
+        y, self.caches = memory[key]
+        self.history = key  # type: ignore[attr-defined]
+        return y
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(StreamState, "step", step)
+        yield
+
+
+@pytest.mark.usefixtures("remembered")
+@pytest.mark.parametrize("start", ["reflect", "zeros"])
+@pytest.mark.parametrize("block", BLOCKS)
+def test_streamed_codes_are_the_official_ones(oracle: Oracle, speech: Pcm, start: Any, block: int | None) -> None:
+    session = oracle.ours.encoder(oracle.ours.bandwidths[-1], start)
+    codes = np.concatenate(list(push_in_blocks(session, speech, block)), axis=1)
+    assert codes.shape[1] == FRAMES
+    for kbps in oracle.ours.bandwidths:
+        expected = oracle.codes[start, kbps]
+        np.testing.assert_array_equal(codes[: len(expected)], expected)
+
+
+@pytest.mark.parametrize("start", ["reflect", "zeros"])
+def test_streamed_decoder_is_the_official_one(oracle: Oracle, start: Any) -> None:
+    """20 s in packets of 1 to 16 frames, and 5 s at every lower rate."""
+    for kbps in oracle.ours.bandwidths:
+        codes = oracle.codes[start, kbps][:, : None if kbps == 6.0 else 375]
+        with torch.no_grad():
+            latents = oracle.official[start].quantizer.decode(torch.from_numpy(codes.astype(np.int64))[:, None])
+            expected = oracle.official[start].decoder(latents)[0, 0].numpy()
+        session, sizes = oracle.ours.decoder(start), np.random.default_rng(2).integers(1, 17, 400)
+        cuts = [0, *np.cumsum(sizes)[np.cumsum(sizes) < codes.shape[1]], codes.shape[1]]
+        heard = [session.push(codes[:, a:b]) for a, b in pairwise(cuts)]
+        np.testing.assert_allclose(np.concatenate([*heard, session.flush()]), expected, rtol=0, atol=1e-5)
+
+
+def test_offline_use_is_the_official_one(oracle: Oracle, speech: Pcm) -> None:
+    codes = oracle.ours.encode(speech[: 24_000 + 137], 12.0)
+    with torch.no_grad():
+        latents = oracle.official["reflect"].encoder(torch.from_numpy(speech[: 24_000 + 137])[None, None])
+        np.testing.assert_array_equal(codes, official_codes(oracle.official["reflect"], latents, 12.0))
+        expected = oracle.official["reflect"].decode([(torch.from_numpy(codes.astype(np.int64))[None], None)])[0, 0]
+    np.testing.assert_allclose(oracle.ours.decode(codes), expected, rtol=0, atol=1e-5)
+
+
+def test_the_rate_may_change_between_frames(oracle: Oracle, speech: Pcm) -> None:
+    session, random = oracle.ours.encoder(1.5), np.random.default_rng(4)
+    for frame in range(100):
+        session.kbps = kbps = float(random.choice(oracle.ours.bandwidths))
+        codes = session.push(speech[320 * frame : 320 * (frame + 1)])
+        np.testing.assert_array_equal(codes, oracle.codes["zeros", kbps][:, frame : frame + 1])
+
+
+@pytest.mark.parametrize("samples", [1, 2, 319, 320, 321, 960, 1919, 2239, 2240, 2241, 2559, 2560])
+@pytest.mark.parametrize("start", ["reflect", "zeros"])
+def test_short_streams(oracle: Oracle, speech: Pcm, samples: int, start: Any) -> None:
+    """Down to one sample: a reflecting stream that never reached its seventh frame gives all it has at the end."""
+    pcm = speech[24_000 : 24_000 + samples]
+    with torch.no_grad():
+        latents = oracle.official[start].encoder(torch.from_numpy(pcm)[None, None])
+        expected = official_codes(oracle.official[start], latents, 6.0)
+        decoded = oracle.official[start].decode([(torch.from_numpy(expected.astype(np.int64))[None], None)])[0, 0]
+    session, decoder = oracle.ours.encoder(6.0, start), oracle.ours.decoder(start)
+    codes = np.concatenate(list(push_in_blocks(session, pcm, 100)), axis=1)
+    np.testing.assert_array_equal(codes, expected)
+    heard = [decoder.push(codes[:, i : i + 1]) for i in range(codes.shape[1])]
+    if start == "reflect" and codes.shape[1] < 7:
+        assert not any(part.size for part in heard)
+    np.testing.assert_allclose(np.concatenate([*heard, decoder.flush()]), decoded, rtol=0, atol=1e-5)
+
+
+def test_copied_saved_and_interleaved_sessions(oracle: Oracle, speech: Pcm) -> None:
+    """A copy, a session restored from a saved state, and one that was reset go on as if nothing else had happened."""
+    for start in ("reflect", "zeros"):
+        expected = oracle.codes[start, 6.0]
+        one, other = oracle.ours.encoder(6.0, start), oracle.ours.encoder(6.0, start)
+        got: list[Codes] = [one.push(speech[:5000])]
+        other.push(speech[7000:12_000])
+        got.append(one.push(speech[5000:5100]))
+        other.reset()
+        twin = one.copy()
+        restored = oracle.ours.encoder(6.0, start)
+        restored.restore(one.save())
+        one.push(speech[9000:16_000])
+        for session in (twin, restored, other):
+            rest = speech[0 if session is other else 5100 : 24_000]
+            codes = np.concatenate([*([] if session is other else got), session.push(rest)], axis=1)
+            np.testing.assert_array_equal(codes, expected[:, : codes.shape[1]])

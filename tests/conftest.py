@@ -1,0 +1,158 @@
+"""Parts that many tests share: the official packages as oracles, models with random weights, and speech."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import io
+import sys
+import warnings
+from collections.abc import Callable
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import soxr
+import torch
+from torch import nn
+
+from codec.config import ModelConfig
+from codec.model import Model
+from codec.network import Encodec
+from codec.pcm import Pcm
+from codec.training.trainer import initialise
+
+VOICES = Path(__file__).parents[1] / "client" / "voices"
+SAMPLE_RATE, BANDWIDTHS = 24_000, [1.5, 3.0, 6.0, 12.0, 24.0]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Models this small gain nothing from threads, and the order of additions must not depend on the machine."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def speech() -> Pcm:
+    """20 s of the demo voices at 24 kHz, and 137 samples more so that the last frame is partial."""
+    parts = []
+    for file in sorted(VOICES.glob("*.flac")):
+        samples, rate = soundfile.read(file, dtype="float32")
+        parts.append(np.asarray(soxr.resample(samples, rate, SAMPLE_RATE), np.float32))
+    pcm = np.concatenate(parts)[: 20 * SAMPLE_RATE + 137]
+    assert pcm.size == 20 * SAMPLE_RATE + 137, "the demo voices are too short"
+    return pcm
+
+
+@pytest.fixture(scope="session")
+def tiny_model() -> Model:
+    """A native model that is quick and whose codes follow its input."""
+    torch.manual_seed(7)
+    config = ModelConfig(name="tiny", n_filters=4, n_codebooks=16, bandwidths=(1.5, 3.0, 6.0, 12.0), padding="zeros")
+    network = Encodec(config)
+    initialise(network)
+    with torch.no_grad():
+        latents, _ = network.encoder.step(0.1 * torch.randn(1, 1, SAMPLE_RATE), None, "zeros", last=True)
+        _fill_codebooks(list(network.quantizer.codebooks), latents)
+    return Model(network)
+
+
+@pytest.fixture(scope="session")
+def encodec() -> ModuleType:
+    """The official package. It imports torchaudio, which has no build for these machines, and which only its
+    reading of files uses: an empty module stands in while it is imported."""
+    if "torchaudio" in sys.modules:
+        return importlib.import_module("encodec")
+    stub = ModuleType("torchaudio")
+    stub.__spec__ = ModuleSpec("torchaudio", None)
+    sys.modules["torchaudio"] = stub
+    try:
+        return importlib.import_module("encodec")
+    finally:
+        del sys.modules["torchaudio"]
+
+
+@pytest.fixture(scope="session")
+def random_encodec(encodec: ModuleType, speech: Pcm) -> Callable[..., Any]:
+    """(n_filters=32, padding="reflect", seed=0, n_q=32, ratios=(8, 5, 4, 2)) -> the official causal 24 kHz model with
+    random weights, `padding` "reflect" or "constant". Its activations have about unit variance and its codebooks
+    the scale of what they have to code, so that every layer and every codebook matters."""
+
+    def make(
+        n_filters: int = 32,
+        padding: str = "reflect",
+        seed: int = 0,
+        n_q: int = 32,
+        ratios: tuple[int, ...] = (8, 5, 4, 2),
+    ) -> Any:
+        torch.manual_seed(seed)
+        settings: dict[str, Any] = {"norm": "weight_norm", "causal": True, "pad_mode": padding, "n_filters": n_filters}
+        with warnings.catch_warnings():
+            # The package still uses the old weight norm: its files are made of it.
+            warnings.filterwarnings("ignore", "`torch.nn.utils.weight_norm` is deprecated", FutureWarning)
+            encoder = encodec.modules.SEANetEncoder(ratios=list(ratios), **settings)
+            decoder = encodec.modules.SEANetDecoder(ratios=list(ratios), **settings)
+        quantizer = encodec.quantization.ResidualVectorQuantizer(dimension=128, n_q=n_q, bins=1024)
+        rates = [kbps for kbps in BANDWIDTHS if kbps / 0.75 <= n_q]
+        model = encodec.model.EncodecModel(encoder, decoder, quantizer, rates, SAMPLE_RATE, 1).eval()
+        with torch.no_grad():
+            latents = _unit_variance(encoder, torch.from_numpy(speech[: 2 * SAMPLE_RATE])[None, None])
+            _fill_codebooks([layer._codebook.embed for layer in quantizer.vq.layers], latents)
+            _unit_variance(decoder, latents)
+            decoder.model[-1].conv.conv.weight_g.mul_(0.1)
+            for layer in quantizer.vq.layers:
+                layer._codebook.inited.fill_(1)
+        return model
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def save_official() -> Callable[[Any, Path], Path]:
+    """(a model of the official package, folder) -> its state dict as a file named as the official ones are."""
+
+    def save(model: Any, folder: Path) -> Path:
+        buffer = io.BytesIO()
+        torch.save(model.state_dict(), buffer)
+        digest = hashlib.sha256(buffer.getvalue()).hexdigest()
+        path = folder / f"random-{digest[:8]}.th"
+        path.write_bytes(buffer.getvalue())
+        return path
+
+    return save
+
+
+@torch.no_grad()
+def _unit_variance(net: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """Runs `x` through a net of the official package, scaling each convolution so that what it gives has unit
+    variance, and returns what the scaled net gives."""
+
+    def scale(conv: Any, _: Any, y: torch.Tensor) -> torch.Tensor:
+        factor = 1 / y.std()
+        conv.weight_g.mul_(factor)
+        conv.bias.mul_(factor)
+        return y * factor
+
+    hooks = [
+        module.register_forward_hook(scale)
+        for module in net.modules()
+        if isinstance(module, nn.Conv1d | nn.ConvTranspose1d)
+    ]
+    y: torch.Tensor = net(x)
+    for hook in hooks:
+        hook.remove()
+    return y
+
+
+@torch.no_grad()
+def _fill_codebooks(codebooks: list[torch.Tensor], latents: torch.Tensor) -> None:
+    """Gaussian entries of the scale that leaves the least behind (3.2 is the expected best of 1024 draws)."""
+    residual = latents[0].t()
+    for codebook in codebooks:
+        dimension = codebook.shape[1]
+        codebook.copy_(torch.randn_like(codebook) * residual.pow(2).mean().sqrt() * 3.2 / dimension**0.5)
+        residual = residual - codebook[torch.cdist(residual, codebook).argmin(dim=1)]
