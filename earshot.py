@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +18,13 @@ app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Voice chat at 1.5 to 12 kbps with a streaming EnCodec."
 )
 console = Console()
+
+
+class Uplink(StrEnum):
+    """What a client sends."""
+
+    pcm = "pcm"
+    codes = "codes"
 
 
 @app.callback()
@@ -146,6 +154,131 @@ def decode(
         task = bar.add_task("")
         header = decode_file(loaded, source, target, lambda done, total: bar.update(task, completed=done, total=total))
     console.print(f"{target}: {header.seconds:.1f} s, from {header.kbps:g} kbps by {header.model}")
+
+
+@app.command()
+def call(
+    room: Annotated[str, typer.Argument(help="Whoever names the same room of the same server hears each other.")],
+    server: Annotated[str, typer.Option(help="ws://HOST:PORT, or wss://HOST behind TLS.")] = "ws://127.0.0.1:8765",
+    kbps: Annotated[float, typer.Option(help="Codec rate of your speech: 1.5, 3, 6 or 12.")] = 6.0,
+    max_kbps: Annotated[float, typer.Option(help="The most to take of each speaker.")] = 12.0,
+    input_: Annotated[
+        str | None, typer.Option("--input", help="Microphone (number or part of its name) or audio file.")
+    ] = None,
+    output: Annotated[
+        str | None, typer.Option(help="Loudspeaker (number or part of its name) or audio file to write.")
+    ] = None,
+    uplink: Annotated[
+        Uplink, typer.Option(help="pcm: the server encodes (384 kbps up); codes: this machine does.")
+    ] = Uplink.pcm,
+    name: Annotated[str, typer.Option(help="What the others see; your user name if not given.")] = "",
+    model: Annotated[str, typer.Option(help="default, encodec_24khz or a path: the same as the server's.")] = "default",
+    seconds: Annotated[float | None, typer.Option(min=0, help="Leave after so long.")] = None,
+    linger: Annotated[float, typer.Option(min=0, help="Seconds to go on listening after an input file's end.")] = 1.0,
+    loop: Annotated[bool, typer.Option("--loop", help="Play the input file again and again.")] = False,
+    report: Annotated[Path | None, typer.Option(help="Write the figures of the call to this JSON file.")] = None,
+    status_json: Annotated[
+        bool, typer.Option("--status-json", help="A line of JSON ten times a second instead of the view.")
+    ] = False,
+) -> None:
+    """Talk in a room, from the microphone to the loudspeaker or from file to file.
+
+    Keys: m mutes, + and - change the rate, q leaves.
+
+    \b
+    earshot call den                              on this machine's server
+    earshot call den --server ws://192.168.1.20:8765
+    earshot call den --kbps 1.5 --uplink codes    over a very thin line
+    earshot call den --input 3 --output headset   see: earshot devices
+    earshot call den --input me.flac --output you.wav
+    """
+    import asyncio
+    import getpass
+    import json
+    import sys
+
+    import torch
+
+    import codec
+    from client.audio import open_sink, open_source
+    from client.call import Call, CallSettings
+    from client.display import run_in_terminal
+    from client.figures import call_report
+
+    torch.set_num_threads(1)  # one frame is too little work to share
+    sys.setswitchinterval(0.001)  # the thread that plays must not wait 5 ms for another
+    try:
+        who = name or getpass.getuser()
+    except (KeyError, OSError):  # a user without a name, as in containers
+        who = "guest"
+    settings = CallSettings(room, server, who[:64], uplink.value, kbps, max_kbps, seconds, linger)
+    talk = Call(settings, codec.load(model), open_source(input_, loop), open_sink(output))
+    try:
+        asyncio.run(run_in_terminal(talk, console, status_json))
+    finally:
+        if report and talk.began_us is not None:
+            report.write_text(json.dumps(call_report(talk), indent=1))
+
+
+@app.command()
+def devices() -> None:
+    """List the microphones and loudspeakers of this machine, for `earshot call --input` and `--output`."""
+    from rich.table import Table
+
+    from client.audio_devices import list_devices
+    from codec.errors import AudioError
+
+    found = list_devices()
+    if not found:
+        raise AudioError("this machine has no sound device; `earshot call` takes files as --input and --output too")
+    table = Table("", "device", "system", "in", "out", "Hz")
+    for device in found:
+        default = " ".join(word for word, yes in [("in", device.default_input), ("out", device.default_output)] if yes)
+        table.add_row(
+            str(device.index),
+            device.name + (f" (default {default})" if default else ""),
+            device.host_api,
+            str(device.inputs or ""),
+            str(device.outputs or ""),
+            f"{device.rate:g}",
+        )
+    console.print(table)
+    console.print("Choose by number or by part of the name: earshot call ROOM --input 3 --output headset")
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 takes calls from other machines too.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one and prints it.")] = 8765,
+    model: Annotated[str, typer.Option(help="The codec: default, encodec_24khz, or a path.")] = "default",
+    workers: Annotated[int, typer.Option(min=0, help="Encoder threads; 0 makes one for each core.")] = 0,
+    ready_file: Annotated[
+        Path | None, typer.Option(help="Written once calls are taken: JSON with url, port, model and digest.")
+    ] = None,
+) -> None:
+    """Run a server: people who call the same room name hear each other.
+
+    It prints one line when it is ready. `earshot call ROOM --server URL` calls it, `URL/stats` (with http for ws)
+    shows what it does, Ctrl-C or SIGTERM ends it after everyone was told. Every limit is a setting: for one,
+    EARSHOT_MAX_PEERS_PER_ROOM=8 earshot serve. server/settings.py lists them. For calls over the internet put a proxy with
+    TLS in front of it.
+    """
+    from pydantic import ValidationError
+
+    import codec
+    from codec.errors import UsageError
+    from server.serve import serve as run_server
+    from server.settings import Settings
+
+    try:
+        settings = Settings(workers=workers) if workers else Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "EARSHOT_" + "_".join(str(part) for part in first["loc"]).upper()
+        raise UsageError(f"{name}: {first['msg']}") from error
+    run_server(codec.load(model), settings, host, port, ready_file)
 
 
 def main() -> None:

@@ -64,21 +64,20 @@ def read_blocks(path: Path, block: int, loop: bool = False) -> Iterator[Pcm]:
 
 class FileSource(Source):
     """Plays a file as a microphone: a block comes when its last sample would have been spoken. `ended` is set at the
-    end of the file; with `loop` it begins anew instead."""
+    end of the file; with `loop` it begins anew instead. Raises AudioError for what is no audio file."""
 
     def __init__(self, path: Path, loop: bool = False) -> None:
         super().__init__()
         self.name = path.name
-        self._path, self._loop = path, loop
+        self._blocks = read_blocks(path, SOURCE_BLOCK, loop)
+        self._first = next(self._blocks)
 
     def start(self, on_block: OnBlock) -> None:
-        blocks = read_blocks(self._path, SOURCE_BLOCK, self._loop)
-        first = next(blocks)
         self.started_us = monotonic_us()
-        self._begin(lambda: self._run(first, blocks, on_block))
+        self._begin(lambda: self._run(on_block))
 
-    def _run(self, first: Pcm, blocks: Iterator[Pcm], on_block: OnBlock) -> None:
-        start, position, pcm = self.started_us or 0, 0, first
+    def _run(self, on_block: OnBlock) -> None:
+        start, position, pcm = self.started_us or 0, 0, self._first
         while True:
             captured = start + samples_us(position)
             position += SOURCE_BLOCK
@@ -89,7 +88,7 @@ class FileSource(Source):
                 self.overflows += 1
             else:
                 on_block(pcm, captured)
-            following = next(blocks, None)
+            following = next(self._blocks, None)
             if following is None:
                 return
             pcm = following

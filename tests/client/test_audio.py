@@ -56,7 +56,7 @@ def test_what_is_no_audio_file_is_named(tmp_path: Path, content: bytes | None) -
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(AudioError, match=r"broken\.wav"):
-        FileSource(path).start(lambda pcm, captured_us: None)
+        FileSource(path)
 
 
 def test_empty_file_is_refused(tmp_path: Path) -> None:
@@ -168,10 +168,13 @@ def test_sink_that_cannot_be_written_is_an_audio_error(tmp_path: Path) -> None:
 
 
 def test_files_are_told_from_devices_by_suffix_or_because_they_exist(tmp_path: Path) -> None:
-    (tmp_path / "nameless").write_bytes(b"")
-    assert isinstance(open_source("voice.FLAC"), FileSource)
+    soundfile.write(tmp_path / "voice.FLAC", tone(0.1), SAMPLE_RATE)
+    soundfile.write(tmp_path / "nameless", tone(0.1), SAMPLE_RATE, format="WAV")
+    assert isinstance(open_source(str(tmp_path / "voice.FLAC")), FileSource)
     assert isinstance(open_source(str(tmp_path / "nameless")), FileSource)
-    assert isinstance(open_sink("heard.wav"), FileSink)
+    assert isinstance(open_sink(str(tmp_path / "heard.wav")), FileSink)
+    with pytest.raises(AudioError, match=r"missing\.wav"):
+        open_source(str(tmp_path / "missing.wav"))
     with pytest.raises(AudioError, match="only a file can be played in a loop"):
         open_source(None, loop=True)
 

@@ -1,0 +1,359 @@
+"""A call: one room of one server, held through lost connections.
+
+The event loop moves messages. Encoding is done on the talker's thread, decoding on the sink's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import numpy as np
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed
+
+from client.audio import Sink, Source, monotonic_us
+from client.clock import ServerClock
+from client.link import Lost, Outbox, join, open_connection, room_url
+from client.playout import Decoder
+from client.receiver import Receiver
+from client.sender import Encoder, Sender, Uplink
+from client.talker import Talker
+from codec.config import ModelConfig
+from codec.errors import CallError, ProtocolError
+from codec.messages import (
+    PROTOCOL,
+    Error,
+    Hello,
+    Mute,
+    PeerChanged,
+    PeerInfo,
+    PeerJoined,
+    PeerLeft,
+    Pong,
+    Report,
+    SetRate,
+    Stats,
+    Welcome,
+    parse_server,
+)
+from codec.pcm import Pcm
+
+FIRST_PINGS, FIRST_PING_EVERY_S = 8, 0.02
+"""So that the clock is known, by the best of several round trips, before anything is spoken."""
+PING_EVERY_S = 1.0
+SILENT_S = 5.0
+"""A connection on which nothing comes for this long, not even a pong, is dead."""
+BACKOFF_S, BACKOFF_MAX_S = 0.25, 8.0
+MAX_CONNECTIONS = 8
+"""Whose figures are kept."""
+MAX_NAMES = 256
+
+State = Literal["connecting", "connected", "reconnecting", "left"]
+
+
+class Codec(Protocol):
+    """What a call needs of a Model."""
+
+    @property
+    def config(self) -> ModelConfig: ...
+    @property
+    def digest(self) -> str: ...
+    def encoder(self, kbps: float = ..., start: Literal["zeros"] = ...) -> Encoder: ...
+    def decoder(self, start: Literal["zeros"] = ...) -> Decoder: ...
+
+
+@dataclass(frozen=True)
+class CallSettings:
+    """`server` is a ws:// or wss:// address. `seconds` ends the call after so long, else it ends `linger_s` after the
+    source does, or when left. A lost connection is tried again for `give_up_s`."""
+
+    room: str
+    server: str = "ws://127.0.0.1:8765"
+    name: str = ""
+    uplink: Uplink = "pcm"
+    kbps: float = 6.0
+    max_kbps: float = 12.0
+    seconds: float | None = None
+    linger_s: float = 1.0
+    give_up_s: float = 120.0
+
+
+@dataclass
+class Connection:
+    """What belongs to one WebSocket: numbers of peers and the server's clock may be others in the next."""
+
+    receiver: Receiver
+    sender: Sender | None = None
+    """None until the clocks are compared."""
+    names: dict[int, str] = field(default_factory=dict)
+    """Of all peers, those that left included."""
+
+    def meet(self, peer: PeerInfo) -> None:
+        if len(self.names) < MAX_NAMES:
+            self.names[peer.id] = peer.name
+        self.receiver.peer_muted(peer.id, peer.muted)
+
+
+class Call:
+    """One call. `run` returns when it is over; the figures stay readable afterwards (client/figures.py).
+
+    `leave`, `toggle_mute` and `step_rate` are called on the event loop.
+    """
+
+    def __init__(self, settings: CallSettings, model: Codec, source: Source, sink: Sink) -> None:
+        """Raises UsageError for settings that no server could take."""
+        self.url = room_url(settings.server, settings.room)
+        for kbps in (settings.kbps, settings.max_kbps):
+            model.config.n_q(kbps)
+        self.settings, self.model = settings, model
+        self.source, self.sink = source, sink
+        self.talker = Talker(self._emit)
+        self.outbox = Outbox()
+        self.state: State = "connecting"
+        self.detail = ""
+        self.muted = False
+        self.kbps = settings.kbps
+        self.welcome: Welcome | None = None
+        """The last one."""
+        self.peers: dict[int, PeerInfo] = {}
+        """The others in the room."""
+        self.clock = ServerClock()
+        self.connections: list[Connection] = []
+        """The last ones, the newest in use."""
+        self.server_stats: Stats | None = None
+        self.reconnects = 0
+        self.malformed = 0
+        """Messages of the server that docs/protocol.md does not allow."""
+        self.began_us: int | None = None
+        self.ended_us: int | None = None
+        self._left = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Since sound began to flow."""
+        return 0.0 if self.began_us is None else ((self.ended_us or monotonic_us()) - self.began_us) / 1e6
+
+    # What the user does
+
+    def leave(self) -> None:
+        self._left.set()
+
+    def toggle_mute(self) -> None:
+        self.muted = not self.muted
+        if self.talker.sender:
+            self.talker.sender.muted = self.muted
+        self.outbox.put(Mute(muted=self.muted))
+
+    def step_rate(self, up: bool) -> None:
+        """To the model's next rate, if there is one."""
+        rates = sorted(self.model.config.bandwidths)
+        step = rates.index(self.kbps) + (1 if up else -1)
+        if 0 <= step < len(rates):
+            self.kbps = rates[step]
+            if self.talker.sender:
+                self.talker.sender.kbps = self.kbps
+            self.outbox.put(SetRate(send_kbps=self.kbps))
+
+    # The course of it
+
+    async def run(self) -> None:
+        """Until the call is left. Raises CallError with the server's sentence if it refuses, or if there is none, and
+        AudioError if a sound device fails."""
+        self._loop = asyncio.get_running_loop()
+        await asyncio.to_thread(self._warm_up)
+        self.talker.start()
+        tasks = {asyncio.create_task(self._stay_connected()), asyncio.create_task(self._watch())}
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            self.ended_us = monotonic_us()
+            await asyncio.to_thread(self.source.stop)
+            await asyncio.to_thread(self.talker.stop)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.to_thread(self.sink.stop)
+            self.state = "left"
+
+    def _warm_up(self) -> None:
+        """The first steps of a model take several times as long as all later ones."""
+        encoder, decoder = self.model.encoder(kbps=self.kbps, start="zeros"), self.model.decoder(start="zeros")
+        for _ in range(4):
+            decoder.push(encoder.push(np.zeros(self.model.config.hop_length, np.float32)))
+
+    async def _watch(self) -> None:
+        """Returns when the call is over; raises what went wrong on a thread."""
+        source_ended_us: int | None = None
+        while not self._left.is_set():
+            for worker in (self.source, self.talker, self.sink):
+                if worker.error is not None:
+                    raise worker.error
+            now = monotonic_us()
+            if source_ended_us is None and self.source.ended.is_set():
+                await asyncio.to_thread(self.talker.flush, 1.0)
+                source_ended_us = now
+            if source_ended_us is not None and now - source_ended_us >= self.settings.linger_s * 1e6:
+                return
+            if self.settings.seconds is not None and self.seconds >= self.settings.seconds:
+                return
+            try:
+                await asyncio.wait_for(self._left.wait(), 0.05)
+            except TimeoutError:
+                continue
+
+    async def _stay_connected(self) -> None:
+        wait_s, lost_us = BACKOFF_S, 0
+        while True:
+            joined = False
+            try:
+                connection = await open_connection(self.url)
+                try:
+                    await self._join(connection)
+                    joined, wait_s = True, BACKOFF_S
+                    await self._talk(connection)
+                finally:
+                    await connection.close()
+            except Lost as lost:
+                self.talker.sender = None
+                self.outbox.clear()
+                if self.welcome is None or lost.final:
+                    raise CallError(str(lost), lost.code) from lost
+                now = monotonic_us()
+                if joined:
+                    lost_us = now
+                if now - lost_us > self.settings.give_up_s * 1e6:
+                    raise CallError(f"{lost}, and no connection for {self.settings.give_up_s:g} s", lost.code) from lost
+                self.state, self.detail = "reconnecting", f"{lost}; trying again"
+            # Jitter, so that the clients of a server that restarts do not all come at once.
+            await asyncio.sleep(random.uniform(wait_s / 2, wait_s))
+            wait_s = min(2 * wait_s, BACKOFF_MAX_S)
+
+    async def _join(self, connection: ClientConnection) -> None:
+        hello = Hello(
+            protocol=PROTOCOL,
+            name=self.settings.name,
+            model=self.model.digest,
+            send=self.settings.uplink,
+            want="codes",
+            send_kbps=self.kbps,
+            max_kbps=self.settings.max_kbps,
+            trace=True,
+        )
+        welcome = await join(connection, hello)
+        if self.welcome is not None:
+            self.reconnects += 1
+        self.welcome = welcome
+        self.peers = {}
+        self.clock = ServerClock()
+        config = self.model.config
+        receiver = Receiver(
+            lambda: self.model.decoder(start="zeros"),
+            config.hop_length,
+            config.sample_rate,
+            n_codebooks=config.n_codebooks,
+            clock=self.clock,
+            time_us=monotonic_us,
+        )
+        self.connections = [*self.connections[1 - MAX_CONNECTIONS :], Connection(receiver)]
+        for peer in welcome.peers:
+            self._meet(peer)
+
+    async def _talk(self, connection: ClientConnection) -> None:
+        self.state, self.detail = "connected", ""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._read(connection))
+                tasks.create_task(self.outbox.write(connection))
+                tasks.create_task(self._keep_time())
+        except ExceptionGroup as group:
+            # An error message of the server says more than the broken connection that follows.
+            first = next((error for error in group.exceptions if isinstance(error, Lost)), group.exceptions[0])
+            raise (Lost.closed(first) if isinstance(first, ConnectionClosed) else first) from None
+
+    async def _keep_time(self) -> None:
+        """Compares the clocks, first quickly; then speech begins to flow, and figures are told every second."""
+        for count in range(FIRST_PINGS * 10):
+            if count >= FIRST_PINGS and self.clock.ready:
+                break
+            self.outbox.put(self.clock.ping(monotonic_us()))
+            await asyncio.sleep(FIRST_PING_EVERY_S)
+        self._begin_speech()
+        while True:
+            self.outbox.put(self.clock.ping(monotonic_us()))
+            self.outbox.put(self._report())
+            await asyncio.sleep(PING_EVERY_S)
+
+    def _begin_speech(self) -> None:
+        encoder = self.model.encoder(kbps=self.kbps, start="zeros") if self.settings.uplink == "codes" else None
+        sender = Sender(self.settings.uplink, encoder=encoder, clock=self.clock, time_us=monotonic_us)
+        sender.muted = self.muted
+        if self.muted:
+            self.outbox.put(Mute(muted=True))
+        self.connections[-1].sender = sender
+        self.talker.sender = sender
+        if self.began_us is None:
+            self.sink.start(self._pull)
+            self.source.start(self.talker.on_block)
+            self.began_us = monotonic_us()
+
+    def _pull(self, n: int, now_us: int, heard_us: int) -> Pcm:
+        """On the sink's thread."""
+        return self.connections[-1].receiver.pull(n, now_us, heard_us)
+
+    def _emit(self, messages: list[bytes]) -> None:
+        """On the talker's thread."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._send, messages)
+
+    def _send(self, messages: list[bytes]) -> None:
+        for message in messages:
+            self.outbox.put(message)
+
+    def _report(self) -> Report:
+        figures = self.connections[-1].receiver.stats().values()
+        return Report(
+            playout_delay_ms=max((each.playout_delay_ms for each in figures), default=0.0),
+            underruns=sum(each.underruns for each in figures),
+            frames_played=sum(each.frames_played for each in figures),
+            frames_missing=sum(each.frames_missing for each in figures),
+        )
+
+    async def _read(self, connection: ClientConnection) -> None:
+        receiver = self.connections[-1].receiver
+        while True:
+            try:
+                message = await asyncio.wait_for(connection.recv(), SILENT_S)
+            except TimeoutError as error:
+                raise Lost(f"nothing came from the server for {SILENT_S:g} s") from error
+            now = monotonic_us()
+            try:
+                if isinstance(message, bytes):
+                    receiver.put(message, now)
+                else:
+                    self._hear(message, now)
+            except ProtocolError:
+                self.malformed += 1
+
+    def _hear(self, text: str, now_us: int) -> None:
+        match parse_server(text):
+            case Pong() as pong:
+                self.clock.pong(pong, now_us)
+            case PeerJoined(peer=peer) | PeerChanged(peer=peer):
+                self._meet(peer)
+            case PeerLeft(id=gone):
+                self.peers.pop(gone, None)
+                self.connections[-1].receiver.peer_left(gone)
+            case Stats() as stats:
+                self.server_stats = stats
+            case Error() as error:
+                raise Lost(error.message, error.code)
+
+    def _meet(self, peer: PeerInfo) -> None:
+        self.peers[peer.id] = peer
+        self.connections[-1].meet(peer)

@@ -1,0 +1,120 @@
+"""Shows a call while it lasts: a live view in a terminal, plain lines elsewhere, or JSON for another program."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.live import Live
+
+from client.call import Call
+from client.figures import view_state
+from client.keyboard import keys
+from client.view import ViewState, plain_line, render
+
+EVERY_S = 0.1
+PLAIN_EVERY_S = 5.0
+
+
+class Display(Protocol):
+    def show(self, state: ViewState) -> None:
+        """Called ten times a second."""
+        ...
+
+
+class _Json:
+    """One line of JSON for each state. A reader that has gone away is no reason to hang up."""
+
+    def __init__(self) -> None:
+        self._broken = False
+
+    def show(self, state: ViewState) -> None:
+        if self._broken:
+            return
+        try:
+            sys.stdout.write(json.dumps(state.to_json()) + "\n")
+            sys.stdout.flush()
+        except BrokenPipeError:
+            self._broken = True
+
+
+class _Plain:
+    """A line every few seconds, and at once when the state or who is there has changed."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._last: tuple[str, str, tuple[str, ...]] | None = None
+        self._shown_s = 0.0
+
+    def show(self, state: ViewState) -> None:
+        key = (state.state, state.detail, tuple(speaker.name for speaker in state.speakers))
+        if key != self._last or state.seconds - self._shown_s >= PLAIN_EVERY_S:
+            self._last, self._shown_s = key, state.seconds
+            self._console.print(plain_line(state), markup=False, highlight=False, soft_wrap=True)
+
+
+class _Live:
+    def __init__(self, live: Live) -> None:
+        self._live = live
+
+    def show(self, state: ViewState) -> None:
+        self._live.update(render(state), refresh=True)
+
+
+@contextmanager
+def display(console: Console, as_json: bool) -> Iterator[Display]:
+    """The kind that fits; the terminal is as before afterwards, with the last view left on it."""
+    if as_json:
+        yield _Json()
+    elif console.is_terminal:
+        with Live(console=console, auto_refresh=False) as live:
+            yield _Live(live)
+    else:
+        yield _Plain(console)
+
+
+async def run_in_terminal(call: Call, console: Console, as_json: bool = False) -> None:
+    """Runs a call to its end, with keys and a view. Ctrl-C and SIGTERM leave; a second Ctrl-C interrupts.
+
+    Raises what `Call.run` raises."""
+    actions: dict[str, Callable[[], None]] = {
+        "q": call.leave,
+        "m": call.toggle_mute,
+        "+": lambda: call.step_rate(up=True),
+        "=": lambda: call.step_rate(up=True),  # the same key without shift
+        "-": lambda: call.step_rate(up=False),
+    }
+    loop = asyncio.get_running_loop()
+
+    def on_key(key: str) -> None:
+        if (action := actions.get(key.lower())) is not None:
+            action()
+
+    def on_signal(number: signal.Signals) -> None:
+        loop.remove_signal_handler(number)
+        call.leave()
+
+    async def keep_showing(screen: Display) -> None:
+        while True:
+            screen.show(view_state(call))
+            await asyncio.sleep(EVERY_S)
+
+    signals = [signal.SIGINT, signal.SIGTERM] if sys.platform != "win32" else []
+    for number in signals:
+        loop.add_signal_handler(number, on_signal, number)
+    with display(console, as_json) as screen, keys(on_key):
+        showing = asyncio.create_task(keep_showing(screen))
+        try:
+            await call.run()
+        finally:
+            showing.cancel()
+            await asyncio.gather(showing, return_exceptions=True)
+            for number in signals:
+                loop.remove_signal_handler(number)
+            screen.show(view_state(call))

@@ -1,0 +1,161 @@
+"""A call in figures: for the view while it lasts, and as a report afterwards."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from client.audio import monotonic_us
+from client.call import Call, Connection
+from client.latency import STAGES
+from client.traffic import Traffic
+from client.view import QUIETEST_DB, SpeakerState, ViewState, decibels
+
+RECENT = 75
+"""Packets whose median is the latency shown: the last second of one speaker."""
+TIMELINE_ROWS = 1000
+
+
+def _percentiles(values: NDArray[np.float64]) -> dict[str, float] | None:
+    """Of microseconds, in milliseconds."""
+    if not values.size:
+        return None
+    return {
+        f"p{point}": round(float(value) / 1000, 3)
+        for point, value in zip((50, 95, 99), np.percentile(values, (50, 95, 99)), strict=True)
+    }
+
+
+def _overhead_kbps(traffic: Traffic) -> float:
+    """What headers add, a second of audio. A message carries several speakers, so it is theirs together."""
+    return traffic.wire_kbps - traffic.codec_kbps
+
+
+def view_state(call: Call) -> ViewState:
+    """This moment of a call."""
+    now = monotonic_us()
+    connection = call.connections[-1] if call.connections else None
+    sender = connection.sender if connection else None
+    return ViewState(
+        name=call.settings.name,
+        room=call.settings.room,
+        server=call.settings.server,
+        state=call.state,
+        connected=call.state == "connected",
+        detail=call.detail,
+        uplink=call.settings.uplink,
+        send_kbps=call.kbps,
+        muted=call.muted,
+        level_db=decibels(call.talker.level),
+        codec_kbps=sender.traffic.recent_codec_kbps if sender else 0.0,
+        wire_kbps=sender.traffic.recent_wire_kbps(now) if sender else 0.0,
+        round_trip_ms=None if call.clock.round_trip_us is None else call.clock.round_trip_us / 1000,
+        seconds=call.seconds,
+        reconnects=call.reconnects,
+        dropped=call.outbox.dropped + call.talker.blocks_dropped + call.source.overflows + call.sink.underflows,
+        speakers=_speakers(call, connection) if connection else [],
+    )
+
+
+def _speakers(call: Call, connection: Connection) -> list[SpeakerState]:
+    receiver, figures = connection.receiver, connection.receiver.stats()
+    speakers = []
+    for peer in sorted(call.peers.copy().values(), key=lambda peer: peer.id):
+        name = peer.name or f"peer {peer.id}"
+        heard, log = figures.get(peer.id), receiver.latency_of(peer.id)
+        if heard is None:
+            speakers.append(SpeakerState(name, muted=peer.muted))
+            continue
+        recent = log.rows()[-RECENT:, 1:].sum(axis=1) if log else np.zeros(0)
+        speakers.append(
+            SpeakerState(
+                name,
+                level_db=max(heard.level_dbfs, QUIETEST_DB),
+                muted=peer.muted,
+                codec_kbps=heard.codec_kbps,
+                wire_kbps=heard.codec_kbps + _overhead_kbps(receiver.traffic) if heard.codec_kbps else 0.0,
+                mouth_to_ear_ms=float(np.median(recent)) / 1000 if recent.size else None,
+                buffer_ms=heard.playout_delay_ms,
+                underruns=heard.underruns,
+                missing=heard.frames_missing,
+            )
+        )
+    return speakers
+
+
+def call_report(call: Call) -> dict[str, Any]:
+    """Everything about a call that is over, ready for JSON. Times ending in `_us` are this machine's monotonic clock;
+    rates are bits a second of audio, `codec_kbps` without any header. Figures are those of the last connections."""
+    traffics = [connection.sender.traffic for connection in call.connections if connection.sender]
+    samples = sum(traffic.samples for traffic in traffics)
+    seconds = samples / call.model.config.sample_rate
+    return {
+        "name": call.settings.name,
+        "peer": call.welcome.peer if call.welcome else None,
+        "room": call.settings.room,
+        "model": {"name": call.model.config.name, "digest": call.model.digest},
+        "uplink": call.settings.uplink,
+        "kbps": call.kbps,
+        "clock": {"offset_us": call.clock.offset_us, "round_trip_us": call.clock.round_trip_us},
+        "spoken_start_us": call.source.started_us,
+        "heard_start_us": call.sink.started_us,
+        "seconds": round(call.seconds, 3),
+        "reconnects": call.reconnects,
+        "sent": {
+            "frames": sum(traffic.frames for traffic in traffics),
+            "messages": sum(traffic.messages for traffic in traffics),
+            # PCM is no code: what it costs is in wire_kbps, and its codec rate is what its listeners get.
+            "codec_kbps": _kbps(sum(traffic.payload_bytes for traffic in traffics), seconds)
+            if call.settings.uplink == "codes"
+            else None,
+            "wire_kbps": _kbps(sum(traffic.wire_bytes for traffic in traffics), seconds),
+            "dropped_messages": call.outbox.dropped,
+            "dropped_blocks": call.talker.blocks_dropped,
+            "unsent_blocks": call.talker.blocks_unsent,
+        },
+        "devices": {"overflows": call.source.overflows, "underflows": call.sink.underflows},
+        "malformed_messages": call.malformed,
+        "speakers": _speaker_reports(call),
+        "server_stats": call.server_stats.model_dump(exclude={"type"}) if call.server_stats else None,
+    }
+
+
+def _kbps(size: int, seconds: float) -> float:
+    return round(size * 8 / seconds / 1000, 3) if seconds else 0.0
+
+
+def _speaker_reports(call: Call) -> dict[str, dict[str, Any]]:
+    reports = {}
+    for number, connection in enumerate(call.connections):
+        for peer, figures in connection.receiver.stats().items():
+            # A server that restarted gives the same numbers to others.
+            key = str(peer) if str(peer) not in reports else f"{peer}.{number}"
+            log = connection.receiver.latency_of(peer)
+            rows = log.rows() if log else np.zeros((0, 1 + len(STAGES)))
+            reports[key] = {
+                "name": connection.names.get(peer, ""),
+                "codec_kbps": round(figures.codec_kbps_total, 3),
+                "wire_kbps": round(figures.codec_kbps_total + _overhead_kbps(connection.receiver.traffic), 3),
+                "frames": figures.frames_played,
+                "missing": figures.frames_missing,
+                "late": figures.frames_late,
+                "underruns": figures.underruns,
+                "stretched_ms": round(figures.samples_stretched / call.model.config.sample_rate * 1000, 1),
+                "compressed_ms": round(figures.samples_compressed / call.model.config.sample_rate * 1000, 1),
+                "mouth_to_ear_ms": _percentiles(rows[:, 1:].sum(axis=1)),
+                "stages_ms": {stage: _percentiles(rows[:, index + 1]) for index, stage in enumerate(STAGES)},
+                "timeline": _timeline(rows, call.began_us or 0),
+            }
+    return reports
+
+
+def _timeline(rows: NDArray[np.float64], began_us: int) -> list[list[float]]:
+    """[seconds since the call began, then the STAGES in ms], at most TIMELINE_ROWS of them, each the mean of a part."""
+    if not len(rows):
+        return []
+    parts = (part.mean(axis=0) for part in np.array_split(rows, min(TIMELINE_ROWS, len(rows))))
+    return [
+        [round((part[0] - began_us) / 1e6, 3), *(round(float(stage) / 1000, 3) for stage in part[1:])] for part in parts
+    ]

@@ -1,0 +1,162 @@
+"""The WebSocket of a call: making it, what can go wrong with it in words, and the queue of what goes out."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+from collections import deque
+
+from pydantic import BaseModel
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage, InvalidStatus, InvalidURI
+from websockets.typing import Subprotocol
+
+from client.audio import monotonic_us
+from codec.errors import CloseCode, ProtocolError, UsageError
+from codec.messages import ROOM_PATTERN, SUBPROTOCOL, Error, Hello, Welcome, parse_server
+
+OPEN_TIMEOUT_S = 10.0
+CLOSE_TIMEOUT_S = 1.0
+MAX_AGE_US = 250_000
+"""Speech that waits longer than this for the network is dropped, as the server does with it."""
+MAX_WAITING = 256
+"""Messages that wait for the network (3.4 s of speech)."""
+FINAL = {
+    CloseCode.MALFORMED,
+    CloseCode.UNSUPPORTED_VERSION,
+    CloseCode.MODEL_MISMATCH,
+    CloseCode.HELLO_EXPECTED,
+    CloseCode.MESSAGE_TOO_BIG,
+    CloseCode.BAD_ROOM,
+}
+"""Trying again would end the same way."""
+
+
+class Lost(Exception):  # noqa: N818 -- a turn of events, handled by connecting again
+    """The connection is gone or was refused. `code` is the close code if the server gave one."""
+
+    def __init__(self, message: str, code: int | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+
+    @property
+    def final(self) -> bool:
+        """Whether another try would end the same way."""
+        return self.code in FINAL
+
+    @classmethod
+    def closed(cls, error: ConnectionClosed) -> Lost:
+        close = error.rcvd
+        if close is None:
+            return cls("the connection to the server broke off")
+        return cls(close.reason or f"the server closed the connection (code {close.code})", close.code)
+
+
+def room_url(server: str, room: str) -> str:
+    """The address of a room. `server` may lack ws:// and may be http(s)://.
+
+    Raises UsageError for what cannot be an address or a room."""
+    if not re.fullmatch(ROOM_PATTERN, room):
+        raise UsageError(f"{room!r} is no room name: it may have 1 to 64 of A-Z a-z 0-9 _ -")
+    address = re.sub(r"^http(s?)://", r"ws\1://", server.rstrip("/"))
+    if "://" not in address:
+        address = f"ws://{address}"
+    if not re.match(r"wss?://[^/]", address):
+        raise UsageError(f"{server!r} is no address of a server; it looks like ws://HOST:8765 or wss://HOST")
+    return f"{address}/v1/rooms/{room}"
+
+
+async def open_connection(url: str) -> ClientConnection:
+    """A WebSocket made for small messages at once. Raises Lost."""
+    server = url.partition("/v1/")[0]
+    try:
+        connection = await connect(
+            url,
+            subprotocols=[Subprotocol(SUBPROTOCOL)],
+            compression=None,
+            open_timeout=OPEN_TIMEOUT_S,
+            close_timeout=CLOSE_TIMEOUT_S,
+            ping_interval=None,
+            max_size=1 << 20,
+            max_queue=64,
+            write_limit=4096,
+        )
+    except InvalidStatus as error:
+        status = error.response.status_code
+        raise Lost(f"{server} refused the connection (HTTP status {status}); is it an Earshot server?") from error
+    except (InvalidURI, InvalidMessage, InvalidHandshake) as error:
+        raise Lost(f"{server} is no Earshot server: {error}") from error
+    except ConnectionClosed as error:
+        raise Lost.closed(error) from error
+    except TimeoutError as error:
+        raise Lost(f"{server} did not answer within {OPEN_TIMEOUT_S:g} s") from error
+    except OSError as error:
+        raise Lost(f"no server at {server} ({error.strerror or error}); `earshot serve` starts one") from error
+    plug = connection.transport.get_extra_info("socket")
+    if plug is not None:
+        plug.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connection
+
+
+async def join(connection: ClientConnection, hello: Hello) -> Welcome:
+    """Says hello. Raises Lost with the server's sentence if it refuses, or if its room speaks another model."""
+    try:
+        await connection.send(hello.model_dump_json())
+        answer = await asyncio.wait_for(connection.recv(), OPEN_TIMEOUT_S)
+    except ConnectionClosed as error:
+        raise Lost.closed(error) from error
+    except TimeoutError as error:
+        raise Lost("the server does not answer") from error
+    try:
+        message = parse_server(answer) if isinstance(answer, str) else None
+    except ProtocolError:
+        message = None
+    if isinstance(message, Error):
+        raise Lost(message.message, message.code)
+    if not isinstance(message, Welcome):
+        raise Lost(f"the server does not speak {SUBPROTOCOL}", CloseCode.UNSUPPORTED_VERSION)
+    if message.model.digest != hello.model:
+        raise Lost(
+            f"this room speaks the model {message.model.name} ({message.model.digest}) and you have {hello.model}; "
+            "start with the server's --model",
+            CloseCode.MODEL_MISMATCH,
+        )
+    return message
+
+
+class Outbox:
+    """What waits for the network, oldest first. Speech that waits too long, or that is too much, is dropped."""
+
+    def __init__(self) -> None:
+        self.dropped = 0
+        self._waiting: deque[tuple[int, str | bytes]] = deque()
+        self._something = asyncio.Event()
+
+    def put(self, message: BaseModel | bytes) -> None:
+        """A control message or a media message."""
+        if not isinstance(message, bytes):
+            self._waiting.append((monotonic_us(), message.model_dump_json(exclude_none=True)))
+        else:
+            self._waiting.append((monotonic_us(), message))
+        if len(self._waiting) > MAX_WAITING:
+            self._waiting.popleft()
+            self.dropped += 1
+        self._something.set()
+
+    async def write(self, connection: ClientConnection) -> None:
+        """Sends until cancelled. Raises ConnectionClosed."""
+        while True:
+            await self._something.wait()
+            self._something.clear()
+            while self._waiting:
+                at, message = self._waiting.popleft()
+                if isinstance(message, bytes) and monotonic_us() - at > MAX_AGE_US:
+                    self.dropped += 1
+                else:
+                    await connection.send(message)
+
+    def clear(self) -> None:
+        """What was meant for a connection that is gone is counted as dropped."""
+        self.dropped += sum(isinstance(message, bytes) for _, message in self._waiting)
+        self._waiting.clear()

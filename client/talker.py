@@ -1,0 +1,79 @@
+"""The thread of a call that encodes what is spoken, so that neither the source nor the event loop waits for it."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+
+import numpy as np
+
+from client.audio import monotonic_us
+from client.sender import Sender
+from codec.pcm import Pcm
+
+MAX_BLOCKS = 38
+"""Blocks of the source that wait for the encoder (0.5 s of 13.3 ms blocks); then the oldest goes."""
+
+
+class Talker:
+    """Encodes on a thread of its own. `on_block` takes what the source gives and never waits.
+
+    `emit` is called on that thread with each batch of messages. Without a `sender` (no connection), sound only moves
+    the level meter and is counted in `blocks_unsent`.
+    """
+
+    def __init__(self, emit: Callable[[list[bytes]], None]) -> None:
+        self.sender: Sender | None = None
+        self.level = 0.0
+        self.blocks_dropped = 0
+        self.blocks_unsent = 0
+        self.error: Exception | None = None
+        self._emit = emit
+        self._queue: queue.SimpleQueue[tuple[Pcm, int] | threading.Event | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="earshot talker", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def on_block(self, pcm: Pcm, captured_us: int) -> None:
+        while self._queue.qsize() >= MAX_BLOCKS:
+            try:
+                self._queue.get_nowait()
+            except queue.Empty:
+                break
+            self.blocks_dropped += 1
+        self._queue.put((pcm, captured_us))
+
+    def flush(self, timeout_s: float) -> None:
+        """Waits until what was spoken is encoded, with the partial last frame."""
+        done = threading.Event()
+        self._queue.put(done)
+        done.wait(timeout_s)
+
+    def stop(self) -> None:
+        self._queue.put(None)
+        if self._thread.is_alive():
+            self._thread.join(5)
+
+    def _run(self) -> None:
+        try:
+            while (item := self._queue.get()) is not None:
+                sender, now = self.sender, monotonic_us()
+                if isinstance(item, threading.Event):
+                    self._pass_on(sender.flush(now) if sender else [])
+                    item.set()
+                    continue
+                pcm, captured = item
+                if sender is None:
+                    self.level = float(np.sqrt(np.mean(np.square(pcm)))) if pcm.size else 0.0
+                    self.blocks_unsent += 1
+                    continue
+                self._pass_on(sender.push(pcm, captured, now))
+                self.level = sender.level
+        except Exception as error:
+            self.error = error
+
+    def _pass_on(self, messages: list[bytes]) -> None:
+        if messages:
+            self._emit(messages)

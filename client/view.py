@@ -1,0 +1,136 @@
+"""What a call looks like in a terminal: a pure function from a state to something that rich can draw."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+CallState = Literal["connecting", "connected", "reconnecting", "left"]
+
+QUIETEST_DB = -60.0
+METER_WIDTH = 24
+KEYS = "m mute   + - rate   q leave"
+
+
+@dataclass(frozen=True)
+class SpeakerState:
+    """Another peer, as heard here. Levels are RMS in dB of full scale; None is what is not known yet."""
+
+    name: str
+    level_db: float = QUIETEST_DB
+    muted: bool = False
+    codec_kbps: float = 0.0
+    wire_kbps: float = 0.0
+    mouth_to_ear_ms: float | None = None
+    buffer_ms: float = 0.0
+    underruns: int = 0
+    missing: int = 0
+
+
+@dataclass(frozen=True)
+class ViewState:
+    """Everything that the view shows."""
+
+    name: str
+    room: str
+    server: str
+    state: CallState = "connecting"
+    connected: bool = False
+    detail: str = ""
+    """One line about what goes on, for example why the connection was lost."""
+    uplink: str = "pcm"
+    send_kbps: float = 6.0
+    """The rate asked for; `codec_kbps` and `wire_kbps` are measured over the last seconds."""
+    muted: bool = False
+    level_db: float = QUIETEST_DB
+    codec_kbps: float = 0.0
+    wire_kbps: float = 0.0
+    round_trip_ms: float | None = None
+    seconds: float = 0.0
+    reconnects: int = 0
+    dropped: int = 0
+    """Messages of ours that could not be sent in time, and blocks that the microphone or loudspeaker lost."""
+    speakers: list[SpeakerState] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """For `earshot call --status-json`."""
+        return asdict(self)
+
+
+def decibels(level: float) -> float:
+    """An RMS level (1 is full scale) in dB, not under QUIETEST_DB."""
+    return max(20 * math.log10(level), QUIETEST_DB) if level > 0 else QUIETEST_DB
+
+
+def meter(level_db: float, width: int = METER_WIDTH) -> Text:
+    """A bar from QUIETEST_DB to 0 dB."""
+    filled = round(width * min(max(1 - level_db / QUIETEST_DB, 0.0), 1.0))
+    colour = "red" if level_db > -3 else "yellow" if level_db > -12 else "green"
+    return Text.assemble(("█" * filled, colour), ("·" * (width - filled), "dim"))
+
+
+def _kbps(codec: float, wire: float) -> str:
+    return f"{codec:.1f} / {wire:.1f}"
+
+
+def _milliseconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0f} ms"
+
+
+_COLOURS = {"connecting": "yellow", "connected": "green", "reconnecting": "yellow", "left": "dim"}
+
+
+def render(state: ViewState) -> RenderableType:
+    """The view of one moment."""
+    table = Table(expand=True, box=None, pad_edge=False)
+    table.add_column("who", no_wrap=True, max_width=20)
+    table.add_column("level", no_wrap=True, min_width=METER_WIDTH)
+    for title in ("codec / wire kbps", "mouth to ear", "buffer", "underruns", "lost"):
+        table.add_column(title, justify="right", no_wrap=True)
+    me = Text(f"{state.name} (you)")
+    bar = Text("muted", "bold red") if state.muted else meter(state.level_db)
+    table.add_row(me, bar, _kbps(state.codec_kbps, state.wire_kbps), "", "", "", str(state.dropped))
+    for speaker in state.speakers:
+        bar = Text("muted", "dim") if speaker.muted else meter(speaker.level_db)
+        table.add_row(
+            Text(speaker.name),
+            bar,
+            _kbps(speaker.codec_kbps, speaker.wire_kbps),
+            _milliseconds(speaker.mouth_to_ear_ms),
+            _milliseconds(speaker.buffer_ms),
+            str(speaker.underruns),
+            str(speaker.missing),
+        )
+    if not state.speakers:
+        table.add_row(Text("nobody else is here yet", "dim"))
+    minutes, seconds = divmod(int(state.seconds), 60)
+    line = Text.assemble(
+        (state.state, _COLOURS[state.state]),
+        f"   {minutes}:{seconds:02d}   sending {state.uplink} at {state.send_kbps:g} kbps",
+        f"   round trip {_milliseconds(state.round_trip_ms)}",
+        f"   reconnects {state.reconnects}" if state.reconnects else "",
+    )
+    parts: list[RenderableType] = [table, Text(), line]
+    if state.detail:
+        parts.append(Text(state.detail, "yellow"))
+    title = f"Earshot: {escape(state.room)} at {escape(state.server)}"
+    return Panel(Group(*parts), title=title, subtitle=escape(KEYS))
+
+
+def plain_line(state: ViewState) -> str:
+    """The view as one line, for an output that is no terminal."""
+    speakers = [
+        f"{speaker.name} {speaker.level_db:.0f} dB, {_milliseconds(speaker.mouth_to_ear_ms)} old, "
+        f"{speaker.underruns} underruns"
+        for speaker in state.speakers
+    ]
+    mine = "muted" if state.muted else f"{state.level_db:.0f} dB, {_kbps(state.codec_kbps, state.wire_kbps)} kbps"
+    parts = [f"{state.seconds:.0f} s {state.state}", f"you {mine}", *speakers]
+    return " | ".join(parts) + (f" | {state.detail}" if state.detail else "")
