@@ -27,6 +27,8 @@ QUIET_SHARE = 0.1
 """Or 20 dB below the speaker's own level."""
 LEVEL_DECAY = 0.995
 """A block."""
+BURST_FRAMES = 8
+"""Decoded ahead in one call, at most, while a backlog is made up for; more would take longer than a block lasts."""
 SPURT_END_US = 1_000_000
 """Silence after which a speaker that said nothing has stopped, not stalled."""
 
@@ -182,7 +184,7 @@ class Playout:
     def _refill(self, need: int, plan: Plan | None, now_us: int) -> None:
         """Takes the frames for `need` samples, and for what time scaling looks at, and decodes them in one go."""
         if plan is not None:
-            need = 1 << 30 if plan.hard else need + 2 * self._longest
+            need += BURST_FRAMES * self._hop
         have = self._pcm.size + sum(frame.samples for frame in self._taken)
         while have < need and (frame := self.jitter.peek()) is not None and self._goes_on(frame):
             self._take()

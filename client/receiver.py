@@ -14,7 +14,7 @@ from client.clock import ServerClock
 from client.latency import LatencyLog, Path
 from client.playout import Block, Decoder, Playout
 from client.traffic import Traffic
-from codec.bitstream import unpack
+from codec.bitstream import BITS, unpack
 from codec.errors import CloseCode, ProtocolError
 from codec.packet import MAX_CODEBOOKS, Packet, PcmBlock, decode_down
 from codec.pcm import Pcm, from_s16
@@ -61,7 +61,7 @@ class _Arrived:
     sequence: int
     timestamp: int
     frames: list[tuple[NDArray[Any], int]]
-    payload_bytes: int
+    codec_bits: int
     path: Path | None
     arrival_us: int
 
@@ -126,7 +126,7 @@ class Receiver:
         for index, packet in enumerate(arrived):
             samples = sum(count for _, count in packet.frames)
             size = 0 if index else len(message)
-            self.traffic.add(now_us, len(packet.frames), samples, packet.payload_bytes, size)
+            self.traffic.add(now_us, len(packet.frames), samples, packet.codec_bits, size)
             self._append(packet)
 
     def peer_muted(self, source: int, muted: bool) -> None:
@@ -159,13 +159,13 @@ class Receiver:
                 )
             codes = unpack(packet.payload, packet.n_q, packet.frames)
             frames = [(codes[:, index], self._hop) for index in range(packet.frames)]
-            size = len(packet.payload)
+            bits = codes.size * BITS
         else:
             pcm = from_s16(packet.data)
             parts = [pcm[at : at + self._hop] for at in range(0, pcm.size, self._hop)]
             frames = [(part, part.size) for part in parts]
-            size = len(packet.data)
-        return _Arrived(packet.source, packet.sequence, packet.timestamp, frames, size, path, now_us)
+            bits = len(packet.data) * 8
+        return _Arrived(packet.source, packet.sequence, packet.timestamp, frames, bits, path, now_us)
 
     # Called by the thread that plays
 
@@ -203,7 +203,7 @@ class Receiver:
             speaker = self._speakers[packet.source] = _Speaker(playout, Traffic(self._sample_rate))
         speaker.last_us = now_us
         samples = sum(count for _, count in packet.frames)
-        speaker.traffic.add(packet.arrival_us, len(packet.frames), samples, packet.payload_bytes, 0)
+        speaker.traffic.add(packet.arrival_us, len(packet.frames), samples, packet.codec_bits, 0)
         speaker.playout.jitter.put(packet.sequence, packet.timestamp, packet.frames, packet.arrival_us, packet.path)
 
     def _make_room(self) -> bool:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from client.clock import ServerClock
 from client.traffic import Traffic
-from codec.bitstream import pack
+from codec.bitstream import BITS, pack
 from codec.errors import UsageError
 from codec.packet import (
     CLOCK_MODULUS,
@@ -166,7 +166,7 @@ class Sender:
         data = to_s16(frame)
         message = PcmUp(PcmFormat.S16, self._take_sequence(1), timestamp % TIMESTAMP_MODULUS, data, trace)
         encoded = encode_pcm_up(message)
-        self.traffic.add(now_us, 1, self._hop, len(data), len(encoded))
+        self.traffic.add(now_us, 1, self._hop, len(data) * 8, len(encoded))
         return encoded
 
     def _send_waiting(self, now_us: int) -> list[bytes]:
@@ -181,7 +181,7 @@ class Sender:
             codes.shape[0], count, self._take_sequence(count), timestamp % TIMESTAMP_MODULUS, payload, trace
         )
         message = encode_codes_up(packet)
-        self.traffic.add(now_us, count, count * self._hop, len(payload), len(message))
+        self.traffic.add(now_us, count, count * self._hop, codes.size * BITS, len(message))
         return [message]
 
     def _take_sequence(self, count: int) -> int:

@@ -12,64 +12,70 @@ WINDOW_US = 2_000_000
 class Traffic:
     """Counts messages and bytes in one direction, in all and over the last two seconds.
 
-    `payload` is what the codec made (codes or PCM); `wire` is that with our headers and the estimated overhead.
+    `codec` is what the codec made (codes or PCM); `wire` is that with our headers and the estimated overhead.
     """
 
     def __init__(self, sample_rate: int, window_us: int = WINDOW_US) -> None:
         self._sample_rate = sample_rate
         self._window_us = window_us
         self._recent: deque[tuple[int, int, int, int]] = deque(maxlen=4096)
-        self._recent_payload = self._recent_samples = 0
+        self._recent_bits = self._recent_samples = 0
         self.messages = 0
         self.frames = 0
         self.samples = 0
-        self.payload_bytes = 0
+        self.codec_bits = 0
+        """What the codec made, without the bits that fill up the last byte of a packet."""
         self.wire_bytes = 0
 
-    def add(self, now_us: int, frames: int, samples: int, payload_bytes: int, message_bytes: int) -> None:
+    def add(self, now_us: int, frames: int, samples: int, codec_bits: int, message_bytes: int) -> None:
         """One message of `message_bytes` with `frames` frames of `samples` samples in all; 0 message bytes for a
         part of a message that is counted elsewhere."""
         wire = message_bytes + MESSAGE_OVERHEAD_BYTES if message_bytes else 0
         self.messages += message_bytes > 0
         self.frames += frames
         self.samples += samples
-        self.payload_bytes += payload_bytes
+        self.codec_bits += codec_bits
         self.wire_bytes += wire
         if len(self._recent) == self._recent.maxlen:
             self._drop_oldest()
-        self._recent.append((now_us, samples, payload_bytes, wire))
+        self._recent.append((now_us, samples, codec_bits, wire))
         self._recent_samples += samples
-        self._recent_payload += payload_bytes
+        self._recent_bits += codec_bits
         self._forget(now_us)
 
     @property
+    def payload_bytes(self) -> float:
+        """The same as `codec_bits`, in bytes."""
+        return self.codec_bits / 8
+
+    @property
     def codec_kbps(self) -> float:
-        """Payload bits a second of audio, since the start; 0 before the first frame."""
-        return self._rate(self.payload_bytes, self.samples)
+        """Bits of codes (or PCM) a second of audio, since the start; 0 before the first frame."""
+        return self._rate(self.codec_bits, self.samples)
 
     @property
     def wire_kbps(self) -> float:
         """Bits on the wire a second of audio, since the start; 0 before the first frame."""
-        return self._rate(self.wire_bytes, self.samples)
+        return self._rate(self.wire_bytes * 8, self.samples)
 
     @property
     def recent_codec_kbps(self) -> float:
-        """Payload bits a second of audio, over the last two seconds in which something came; 0 before that."""
-        return self._rate(self._recent_payload, self._recent_samples)
+        """Bits of codes (or PCM) a second of audio, over the last two seconds that had any; 0 before that."""
+        return self._rate(self._recent_bits, self._recent_samples)
 
     def recent_wire_kbps(self, now_us: int) -> float:
         """Bits on the wire a second of time over the last two seconds; less than that after the start."""
         recent = sum(wire for at, _, _, wire in list(self._recent) if now_us - at <= self._window_us)
         return recent * 8000 / self._window_us
 
-    def _rate(self, size: int, samples: int) -> float:
-        return size * 8 * self._sample_rate / samples / 1000 if samples else 0.0
+    def _rate(self, bits: int, samples: int) -> float:
+        return bits * self._sample_rate / samples / 1000 if samples else 0.0
 
     def _forget(self, now_us: int) -> None:
         while self._recent and now_us - self._recent[0][0] > self._window_us:
             self._drop_oldest()
 
     def _drop_oldest(self) -> None:
-        _, samples, payload, _ = self._recent.popleft()
+        _, samples, bits, _ = self._recent.popleft()
         self._recent_samples -= samples
-        self._recent_payload -= payload
+        self._recent_bits -= bits
