@@ -1,0 +1,79 @@
+"""The web application: rooms at `/v1/rooms/{room}`, whether it is alive, and what it does."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, WebSocket
+
+from codec.engine.base import Engine
+from codec.model import Model
+from server.connection import Connection
+from server.encoder_worker import Worker, WorkerPool
+from server.hub import Hub
+from server.settings import Settings
+
+
+def torch_engine_factory(model: Model, settings: Settings) -> Callable[[], Engine]:
+    """Makes a worker's engine, on the worker's thread."""
+
+    def make() -> Engine:
+        import torch
+
+        from codec.engine.torch_engine import TorchEngine
+
+        # Both hold for the calling thread. Workers are as many as cores already, and numbers too small for the
+        # fast path of the processor, as fading silence makes them, would slow a step down manifold.
+        torch.set_num_threads(1)
+        torch.set_flush_denormal(True)
+        return TorchEngine(model, settings.encoders_per_worker, settings.decoders_per_worker)
+
+    return make
+
+
+def create_app(
+    model: Model, settings: Settings | None = None, make_engine: Callable[[], Engine] | None = None
+) -> FastAPI:
+    """An application that serves one model. `make_engine` replaces the engine of each worker."""
+    settings = settings or Settings()
+    make = make_engine or torch_engine_factory(model, settings)
+    workers = [
+        Worker(
+            make,
+            model.hop_length,
+            settings.encoders_per_worker,
+            settings.decoders_per_worker,
+            settings.encoder_backlog_frames,
+            settings.max_batch,
+        )
+        for _ in range(settings.worker_count)
+    ]
+    hub = Hub(model.config, model.digest, settings, WorkerPool(workers))
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await hub.pool.start()
+        try:
+            yield
+        finally:
+            await hub.shut_down()
+            await hub.pool.stop()
+
+    app = FastAPI(title="Earshot", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.hub = hub
+
+    @app.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/stats")
+    async def stats() -> dict[str, Any]:
+        return hub.stats()
+
+    @app.websocket("/v1/rooms/{room:path}")
+    async def room(websocket: WebSocket, room: str) -> None:
+        await Connection(websocket, room, hub).run()
+
+    return app

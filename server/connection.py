@@ -1,0 +1,326 @@
+"""One client's WebSocket: hello, a loop that receives, a loop that sends, and an end that cannot hang."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections import deque
+from collections.abc import Coroutine
+from dataclasses import replace
+
+from fastapi import WebSocket
+from starlette.websockets import WebSocketDisconnect, WebSocketState
+
+from codec.bitstream import pack
+from codec.errors import CloseCode, EngineFull, ProtocolError
+from codec.messages import (
+    PROTOCOL,
+    ROOM_PATTERN,
+    SUBPROTOCOL,
+    Error,
+    Hello,
+    Limits,
+    ModelInfo,
+    Mute,
+    Ping,
+    Pong,
+    ServerMessage,
+    SetRate,
+    Welcome,
+    parse_client,
+)
+from codec.packet import Packet, PcmBlock, PcmUp, decode_up, encode_codes_down, encode_pcm_down
+from server.encoder_worker import CodecSession, Job, Result
+from server.hub import Hub, LiveRoom, clock_us
+from server.ratelimit import TokenBucket
+from server.room import Peer, check_hello
+from server.uplink import SpokenFrame
+
+log = logging.getLogger(__name__)
+
+LAST_WORDS = "earshot.last_words"
+"""ASGI extension of server/transport.py: a function after which what is sent waits for no buffer."""
+CLOSE_REASON_BYTES = 123
+"""RFC 6455, section 5.5: a control frame holds 125 bytes, two of which are the code."""
+
+
+class Connection:
+    """Runs one client from accept to close. Whatever it does wrong ends here."""
+
+    def __init__(self, websocket: WebSocket, room_name: str, hub: Hub) -> None:
+        self._websocket, self._room_name, self._hub = websocket, room_name, hub
+        self.address = websocket.client.host if websocket.client else ""
+        settings, now = hub.settings, clock_us()
+        self._messages = TokenBucket(settings.messages_per_second, settings.message_burst, now)
+        self._controls = TokenBucket(settings.control_per_second, settings.control_burst, now)
+        self._outbox: deque[ServerMessage] = deque()
+        self._something = asyncio.Event()
+        self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._live: LiveRoom | None = None
+        self._peer: Peer | None = None
+        self._encoder: CodecSession | None = None
+
+    # For the hub and other connections
+
+    def wake(self) -> None:
+        """There is something in the queues."""
+        self._something.set()
+
+    def tell(self, message: ServerMessage) -> None:
+        if len(self._outbox) >= self._hub.settings.max_waiting_control:
+            self.fail(_too_slow())
+            return
+        self._outbox.append(message)
+        self.wake()
+
+    def fail(self, error: ProtocolError) -> None:
+        """Ends this connection soon, with this error."""
+        if not self._ended.done():
+            self._ended.set_exception(error)
+
+    # The course of a connection
+
+    async def run(self) -> None:
+        """Returns when the client is gone. Raises nothing that a client could cause."""
+        offered = SUBPROTOCOL in self._websocket.scope["subprotocols"]
+        reason, refusal = "", None
+        try:
+            self._hub.enter(self)
+            await self._websocket.accept(SUBPROTOCOL if offered else None)
+            await self._serve(offered)
+        except ProtocolError as error:
+            reason, refusal = str(error), error
+        except WebSocketDisconnect as gone:
+            self._hub.closed[gone.code] += 1
+            reason = gone.reason or "connection closed"
+        except Exception:
+            log.exception("connection of %s in room %s failed", self.address, self._room_name)
+            reason = "internal error"
+            refusal = ProtocolError("internal error of the server", CloseCode.INTERNAL_ERROR)
+        finally:
+            # The room first: the others need not wait for this one's goodbye.
+            self._leave(reason)
+            try:
+                if refusal is not None:
+                    await self._refuse(refusal)
+            finally:
+                self._hub.exit(self)
+                self._ended.cancel()
+                if self._ended.done() and not self._ended.cancelled():
+                    self._ended.exception()
+
+    async def _serve(self, offered: bool) -> None:
+        if not offered:
+            raise ProtocolError(f"the subprotocol must be {SUBPROTOCOL}", CloseCode.UNSUPPORTED_VERSION)
+        if not re.fullmatch(ROOM_PATTERN, self._room_name):
+            raise ProtocolError("a room name is 1 to 64 of A-Z a-z 0-9 _ -", CloseCode.BAD_ROOM)
+        await self._until_one_ends(self._greet())
+        await self._until_one_ends(self._receive_loop(), self._send_loop(), self._stats_loop())
+
+    async def _until_one_ends(self, *parts: Coroutine[None, None, None]) -> None:
+        """Runs the parts until one returns or raises, or `fail` is called; cancels the others."""
+        tasks = [asyncio.create_task(part) for part in parts]
+        try:
+            done, _ = await asyncio.wait([*tasks, self._ended], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        for finished in done:
+            finished.result()
+
+    async def _greet(self) -> None:
+        settings = self._hub.settings
+        try:
+            async with asyncio.timeout(settings.hello_timeout_s):
+                hello = await self._receive()
+        except TimeoutError:
+            raise ProtocolError(f"no hello within {settings.hello_timeout_s:g} s", CloseCode.HELLO_EXPECTED) from None
+        if isinstance(hello, bytes):
+            raise ProtocolError("media came before hello", CloseCode.HELLO_EXPECTED)
+        message = parse_client(hello)
+        if not isinstance(message, Hello):
+            raise ProtocolError(f"{message.type} came before hello", CloseCode.HELLO_EXPECTED)
+        check_hello(message, self._hub.config, self._hub.digest)
+        if message.send == "pcm":
+            try:
+                self._encoder = self._hub.pool.open("encoder", self._encoded)
+            except EngineFull as error:
+                raise ProtocolError(str(error), CloseCode.OVERLOADED) from error
+        self._live, self._peer = self._hub.join(self._room_name, message, self)
+        self.tell(
+            Welcome(
+                protocol=PROTOCOL,
+                peer=self._peer.id,
+                room=self._room_name,
+                model=ModelInfo.of(self._hub.config, self._hub.digest),
+                limits=Limits(
+                    max_message_bytes=settings.max_message_bytes,
+                    messages_per_second=settings.messages_per_second,
+                    audio_burst_ms=settings.audio_burst_ms,
+                ),
+                clock_us=clock_us(),
+                peers=[peer.info() for peer in self._live.room.peers.values() if peer is not self._peer],
+            )
+        )
+
+    def _leave(self, reason: str) -> None:
+        if self._encoder is not None:
+            self._encoder.close()
+        if self._live is not None and self._peer is not None:
+            self._hub.leave(self._live, self._peer, reason)
+
+    async def _refuse(self, error: ProtocolError) -> None:
+        """Says why and closes. A client that does not read cannot hold this up: see LAST_WORDS."""
+        self._hub.closed[error.code] += 1
+        log.info("%s in room %s: %d %s", self.address, self._room_name, error.code, error)
+        last_words = self._websocket.scope.get("extensions", {}).get(LAST_WORDS)
+        if last_words is not None:
+            last_words()
+        text = Error(code=error.code, message=str(error)).model_dump_json()
+        reason = str(error).encode()[:CLOSE_REASON_BYTES].decode(errors="ignore")
+        try:
+            async with asyncio.timeout(self._hub.settings.close_timeout_s):
+                if self._websocket.application_state is WebSocketState.CONNECTING:
+                    await self._websocket.accept()
+                await self._websocket.send_text(text)
+                await self._websocket.close(error.code, reason)
+        except (TimeoutError, WebSocketDisconnect, RuntimeError):
+            pass  # it went first, or never will; the transport is cut after its own deadline
+
+    # Receiving
+
+    async def _receive(self) -> str | bytes:
+        event = await self._websocket.receive()
+        if event["type"] == "websocket.disconnect":
+            raise WebSocketDisconnect(event.get("code") or 1005, event.get("reason"))
+        if not self._messages.take(1, clock_us()):
+            limit = self._hub.settings.messages_per_second
+            raise ProtocolError(f"more than {limit:g} messages a second", CloseCode.TOO_MANY_MESSAGES)
+        text, data = event.get("text"), event.get("bytes") or b""
+        message: str | bytes = data if text is None else text
+        if len(message) > self._hub.settings.max_message_bytes:
+            raise ProtocolError(
+                f"message of {len(message)} bytes: at most {self._hub.settings.max_message_bytes}",
+                CloseCode.MESSAGE_TOO_BIG,
+            )
+        return message
+
+    async def _receive_loop(self) -> None:
+        while True:
+            message = await self._receive()
+            if isinstance(message, str):
+                self._control(message)
+            else:
+                self._media(message)
+            # Messages that are already here come without a pause; everyone else's turn is between them.
+            await asyncio.sleep(0)
+
+    def _control(self, text: str) -> None:
+        live, peer = self._in_room()
+        now = clock_us()
+        if not self._controls.take(1, now):
+            limit = self._hub.settings.control_per_second
+            raise ProtocolError(f"more than {limit:g} control messages a second", CloseCode.TOO_MANY_MESSAGES)
+        message = parse_client(text)
+        if isinstance(message, Hello):
+            raise ProtocolError("a second hello", CloseCode.HELLO_EXPECTED)
+        if isinstance(message, Ping):
+            self.tell(Pong(ping_us=message.sent_us, received_us=now, sent_us=now))
+        elif isinstance(message, SetRate):
+            live.broadcast(live.room.set_rate(peer, message), but=peer.id)
+            live.prune()
+        elif isinstance(message, Mute):
+            live.broadcast(live.room.mute(peer, message), but=peer.id)
+        else:
+            peer.report = message
+
+    def _media(self, data: bytes) -> None:
+        live, peer = self._in_room()
+        message = decode_up(data)
+        kind = "pcm" if isinstance(message, PcmUp) else "codes"
+        if kind != peer.send:
+            raise ProtocolError(f"{kind} came from a client that said it would send {peer.send}")
+        if isinstance(message, Packet):
+            packet = peer.uplink.codes(message, peer.muted, clock_us())
+            if packet is not None:
+                live.relay(peer, packet)
+            return
+        for frame in peer.uplink.pcm(message, peer.muted, clock_us()):
+            if self._encoder is not None:
+                peer.uplink.discard(self._encoder.push(Job(frame.pcm, peer.send_n_q, frame)))
+
+    def _encoded(self, result: Result) -> None:
+        if result.value is None:
+            self.fail(ProtocolError("the encoder failed", CloseCode.INTERNAL_ERROR))
+            return
+        live, peer = self._in_room()
+        frame: SpokenFrame = result.tag
+        trace = frame.trace
+        if trace is not None:
+            trace = replace(trace, encoded=trace.ticks_at(result.finished_us))
+        payload = pack(result.value[:, None])
+        live.relay(peer, Packet(len(result.value), 1, frame.sequence, frame.timestamp, payload, trace))
+
+    def _in_room(self) -> tuple[LiveRoom, Peer]:
+        if self._live is None or self._peer is None:
+            raise RuntimeError("this connection is in no room")
+        return self._live, self._peer
+
+    # Sending
+
+    async def _send_loop(self) -> None:
+        """Control first, then media when it is due. The only place that sends while a client is in a room."""
+        loop = asyncio.get_running_loop()
+        _, peer = self._in_room()
+        queue = peer.queue
+        while True:
+            await self._something.wait()
+            self._something.clear()
+            while self._outbox:
+                await self._send(self._outbox.popleft())
+            now = clock_us()
+            due = queue.due_us(now)
+            if due is None:
+                continue
+            if due > now:
+                timer = loop.call_later((due - now) / 1e6, self._something.set)
+                await self._something.wait()
+                timer.cancel()
+                continue
+            media = queue.take(now)
+            packets = [part for part in media if isinstance(part, Packet)]
+            blocks = [part for part in media if isinstance(part, PcmBlock)]
+            if packets:
+                await self._send(encode_codes_down(packets))
+            if blocks:
+                await self._send(encode_pcm_down(blocks))
+            self._something.set()
+
+    async def _send(self, message: ServerMessage | bytes) -> None:
+        """Raises ProtocolError if the client does not take it in time."""
+        _, peer = self._in_room()
+        try:
+            async with asyncio.timeout(self._hub.settings.close_after_ms / 1000):
+                if isinstance(message, bytes):
+                    peer.bytes_sent += len(message)
+                    await self._websocket.send_bytes(message)
+                else:
+                    if isinstance(message, Pong):
+                        message = message.model_copy(update={"sent_us": clock_us()})
+                    text = message.model_dump_json()
+                    peer.bytes_sent += len(text)
+                    await self._websocket.send_text(text)
+        except TimeoutError:
+            raise _too_slow() from None
+
+    async def _stats_loop(self) -> None:
+        _, peer = self._in_room()
+        while True:
+            await asyncio.sleep(self._hub.settings.stats_interval_s)
+            self.tell(peer.stats(clock_us()))
+
+
+def _too_slow() -> ProtocolError:
+    return ProtocolError("you read too slowly: try a lower max_kbps", CloseCode.TOO_SLOW)

@@ -1,0 +1,196 @@
+"""The server's rooms with the connections in them: what one connection does is passed on to the others here."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from codec.bitstream import unpack
+from codec.config import ModelConfig
+from codec.errors import CloseCode, EngineFull, ProtocolError
+from codec.messages import Hello, PeerLeft, ServerMessage
+from codec.packet import SEQUENCE_MODULUS, TIMESTAMP_MODULUS, Packet, PcmBlock
+from codec.pcm import to_s16
+from server.encoder_worker import CodecSession, Job, Result, WorkerPool
+from server.room import Peer, Room
+from server.sendqueue import Ladder
+from server.settings import Settings
+
+if TYPE_CHECKING:
+    from server.connection import Connection
+
+log = logging.getLogger(__name__)
+
+
+def clock_us() -> int:
+    """The server's clock."""
+    return time.monotonic_ns() // 1000
+
+
+class LiveRoom:
+    """A room, its connections, and the decoders for those of them that cannot decode."""
+
+    def __init__(self, room: Room, hub: Hub) -> None:
+        self.room = room
+        self._hub = hub
+        self.connections: dict[int, Connection] = {}
+        self._decoders: dict[tuple[int, int], CodecSession] = {}
+        self.frames_not_decoded = 0
+
+    def broadcast(self, message: ServerMessage, but: int) -> None:
+        """Sends a control message to everyone else."""
+        for peer_id, connection in list(self.connections.items()):
+            if peer_id != but:
+                connection.tell(message)
+
+    def relay(self, speaker: Peer, packet: Packet) -> None:
+        """Passes a speaker's codes on, and on to decoders where someone wants PCM."""
+        self._wake(self.room.relay(speaker, packet, clock_us()))
+        for n_q in self.room.pcm_rates(speaker):
+            self._decode(speaker, n_q, packet.cut(n_q))
+
+    def _decode(self, speaker: Peer, n_q: int, packet: Packet) -> None:
+        key = (speaker.id, n_q)
+        decoder = self._decoders.get(key)
+        if decoder is None:
+            try:
+                decoder = self._hub.pool.open("decoder", partial(self._decoded, key))
+            except EngineFull:
+                self.frames_not_decoded += packet.frames
+                return
+            self._decoders[key] = decoder
+        codes = unpack(packet.payload, packet.n_q, packet.frames)
+        hop = self._hub.config.hop_length
+        for index in range(packet.frames):
+            block = PcmBlock(
+                speaker.id,
+                (packet.sequence + index) % SEQUENCE_MODULUS,
+                (packet.timestamp + index * hop) % TIMESTAMP_MODULUS,
+                b"",
+                None if index else packet.trace,
+            )
+            self.frames_not_decoded += decoder.push(Job(np.ascontiguousarray(codes[:, index]), tag=block))
+
+    def _decoded(self, key: tuple[int, int], result: Result) -> None:
+        if result.value is None:
+            self._decoders.pop(key).close()
+            return
+        block = replace(result.tag, data=to_s16(result.value))
+        self._wake(self.room.relay_pcm(*key, block, clock_us()))
+
+    def _wake(self, peers: list[Peer]) -> None:
+        for peer in peers:
+            connection = self.connections.get(peer.id)
+            if connection is not None:
+                connection.wake()
+
+    def prune(self) -> None:
+        """Ends decoders that nobody listens to any more."""
+        wanted = {(peer.id, n_q) for peer in self.room.peers.values() for n_q in self.room.pcm_rates(peer)}
+        for key in set(self._decoders) - wanted:
+            self._decoders.pop(key).close()
+
+
+class Hub:
+    """Everything that the connections of one server share."""
+
+    def __init__(self, config: ModelConfig, digest: str, settings: Settings, pool: WorkerPool) -> None:
+        self.config, self.digest, self.settings, self.pool = config, digest, settings, pool
+        self.rooms: dict[str, LiveRoom] = {}
+        self.connections: set[Connection] = set()
+        self.addresses: Counter[str] = Counter()
+        self.closed: Counter[int] = Counter()
+        self.started_us = clock_us()
+        self.shutting_down = False
+        self._ladder = Ladder(
+            join_us=int(settings.join_after_ms * 1000),
+            cut_to_4_us=int(settings.cut_to_4_after_ms * 1000),
+            cut_to_2_us=int(settings.cut_to_2_after_ms * 1000),
+            drop_us=int(settings.drop_after_ms * 1000),
+            recover_us=int(settings.recover_ms * 1000),
+        )
+
+    def enter(self, connection: Connection) -> None:
+        """Counts a connection in; `exit` must follow, also after an error. Raises ProtocolError."""
+        self.connections.add(connection)
+        self.addresses[connection.address] += 1
+        if self.shutting_down:
+            raise ProtocolError("this server shuts down", CloseCode.SHUTTING_DOWN)
+        if len(self.connections) > self.settings.max_connections:
+            raise ProtocolError("this server has too many connections", CloseCode.TOO_MANY_CONNECTIONS)
+        if self.addresses[connection.address] > self.settings.max_connections_per_address:
+            raise ProtocolError("too many connections from your address", CloseCode.TOO_MANY_CONNECTIONS)
+
+    def exit(self, connection: Connection) -> None:
+        self.connections.discard(connection)
+        self.addresses[connection.address] -= 1
+        if not self.addresses[connection.address]:
+            del self.addresses[connection.address]
+
+    def join(self, name: str, hello: Hello, connection: Connection) -> tuple[LiveRoom, Peer]:
+        """Puts a client into a room, and tells the others. Raises ProtocolError."""
+        live = self.rooms.get(name)
+        if live is None:
+            if len(self.rooms) >= self.settings.max_rooms:
+                raise ProtocolError("this server has too many rooms", CloseCode.TOO_MANY_ROOMS)
+            limits = (self.settings.max_peers_per_room, self._ladder, self.settings.audio_burst_ms)
+            live = LiveRoom(Room(name, self.config, *limits), self)
+        peer, joined = live.room.join(hello, clock_us())
+        self.rooms[name] = live
+        live.broadcast(joined, but=peer.id)
+        live.connections[peer.id] = connection
+        return live, peer
+
+    def leave(self, live: LiveRoom, peer: Peer, reason: str) -> None:
+        """Takes a client out of its room, tells the others, and ends a room that is empty."""
+        live.connections.pop(peer.id, None)
+        left: PeerLeft = live.room.leave(peer, reason)
+        live.prune()
+        live.broadcast(left, but=peer.id)
+        if not live.room.peers:
+            self.rooms.pop(live.room.name, None)
+
+    async def shut_down(self) -> None:
+        """Tells every client; returns when all are gone or the deadline has passed."""
+        self.shutting_down = True
+        for connection in list(self.connections):
+            connection.fail(ProtocolError("this server shuts down", CloseCode.SHUTTING_DOWN))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.settings.shutdown_timeout_s):
+                while self.connections:  # noqa: ASYNC110 -- once in a server's life; an event for it would outlive its use
+                    await asyncio.sleep(0.02)
+
+    def stats(self) -> dict[str, Any]:
+        """What `/stats` shows. Names of peers are not in it."""
+        now = clock_us()
+        return {
+            "uptime_s": round((now - self.started_us) / 1e6, 1),
+            "model": {"name": self.config.name, "digest": self.digest},
+            "connections": len(self.connections),
+            "addresses": len(self.addresses),
+            "closed": {str(code): count for code, count in sorted(self.closed.items())},
+            "rooms": {name: _room_stats(live, now) for name, live in self.rooms.items()},
+            "workers": [worker.load() for worker in self.pool.workers],
+        }
+
+
+def _room_stats(live: LiveRoom, now_us: int) -> dict[str, Any]:
+    peers = [
+        peer.info().model_dump(exclude={"name"})
+        | peer.stats(now_us).model_dump(exclude={"type"})
+        | {
+            "bytes_sent": peer.bytes_sent,
+            "largest_queue_ms": peer.queue.largest_age_us / 1000,
+            "report": peer.report.model_dump(exclude={"type"}) if peer.report else None,
+        }
+        for peer in live.room.peers.values()
+    ]
+    return {"peers": peers, "frames_not_decoded": live.frames_not_decoded}

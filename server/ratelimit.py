@@ -1,0 +1,22 @@
+"""A token bucket: so much a second on average, so much at once."""
+
+from __future__ import annotations
+
+
+class TokenBucket:
+    """Fills with `rate` tokens a second up to `burst`, and starts full. Times are microseconds of any one clock."""
+
+    def __init__(self, rate: float, burst: float, now_us: int) -> None:
+        self.rate, self.burst = rate, burst
+        self._tokens = burst
+        self._filled_us = now_us
+
+    def take(self, amount: float, now_us: int) -> bool:
+        """Takes `amount` tokens; False, and nothing taken, if there are not that many."""
+        elapsed = max(now_us - self._filled_us, 0)
+        self._tokens = min(self.burst, self._tokens + elapsed * self.rate / 1e6)
+        self._filled_us += elapsed
+        if amount > self._tokens:
+            return False
+        self._tokens -= amount
+        return True

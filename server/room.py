@@ -1,0 +1,188 @@
+"""A room: who is in it, and who hears whom at what rate. No clock, no socket."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from codec.config import ModelConfig
+from codec.errors import CloseCode, ProtocolError
+from codec.messages import (
+    PROTOCOL,
+    Hello,
+    Mute,
+    PeerChanged,
+    PeerInfo,
+    PeerJoined,
+    PeerLeft,
+    Report,
+    Send,
+    SetRate,
+    Stats,
+    Want,
+)
+from codec.packet import Packet, PcmBlock
+from server.sendqueue import Ladder, SendQueue
+from server.uplink import Uplink
+
+PEER_IDS = (1 << 16) - 1
+
+
+@dataclass
+class Peer:
+    """One client in a room, as speaker and as listener."""
+
+    id: int
+    name: str
+    send: Send
+    want: Want
+    send_kbps: float
+    max_kbps: float
+    trace: bool
+    uplink: Uplink
+    queue: SendQueue
+    send_n_q: int
+    """Codebooks that its PCM is encoded with."""
+    listen_n_q: int
+    """Codebooks of each speaker that it takes at most."""
+    muted: bool = False
+    report: Report | None = None
+    bytes_sent: int = 0
+
+    def info(self) -> PeerInfo:
+        return PeerInfo(
+            id=self.id,
+            name=self.name,
+            send=self.send,
+            want=self.want,
+            send_kbps=self.send_kbps,
+            max_kbps=self.max_kbps,
+            muted=self.muted,
+        )
+
+    def stats(self, now_us: int) -> Stats:
+        return Stats(
+            frames_received=self.uplink.frames_received,
+            frames_discarded=self.uplink.frames_discarded,
+            samples_replaced=self.uplink.samples_replaced,
+            frames_sent=self.queue.frames_sent,
+            frames_dropped=self.queue.frames_dropped,
+            codebooks_cut=self.queue.codebooks_cut,
+            queue_ms=self.queue.age_us(now_us) / 1000,
+        )
+
+
+def check_hello(hello: Hello, config: ModelConfig, digest: str) -> None:
+    """Raises ProtocolError if this server cannot talk with such a client."""
+    if hello.protocol != PROTOCOL:
+        raise ProtocolError(f"protocol {hello.protocol}: this server speaks {PROTOCOL}", CloseCode.UNSUPPORTED_VERSION)
+    if "codes" in (hello.send, hello.want) and hello.model != digest:
+        theirs = "no model" if hello.model is None else f"the model {hello.model}"
+        raise ProtocolError(
+            f"this server's codec is {config.name} {digest}, and you have {theirs}: codes would not fit; load that "
+            "model, or send and want pcm",
+            CloseCode.MODEL_MISMATCH,
+        )
+    _send_n_q(hello.send_kbps, config)
+    _listen_n_q(hello.max_kbps, config)
+
+
+def _send_n_q(kbps: float, config: ModelConfig) -> int:
+    if kbps not in config.bandwidths:
+        raise ProtocolError(
+            f"send_kbps {kbps:g}: {config.name} has {list(config.bandwidths)}", CloseCode.MODEL_MISMATCH
+        )
+    return config.n_q(kbps)
+
+
+def _listen_n_q(kbps: float, config: ModelConfig) -> int:
+    n_q = config.n_q_at_most(kbps)
+    if not n_q:
+        raise ProtocolError(
+            f"max_kbps {kbps:g} is less than one codebook ({config.kbps_per_codebook:g} kbps)", CloseCode.MODEL_MISMATCH
+        )
+    return n_q
+
+
+class Room:
+    """Peers by id. Methods return the message that all the other peers should get."""
+
+    def __init__(self, name: str, config: ModelConfig, max_peers: int, ladder: Ladder, audio_burst_ms: float) -> None:
+        self.name = name
+        self.peers: dict[int, Peer] = {}
+        self._config = config
+        self._max_peers = max_peers
+        self._ladder = ladder
+        self._audio_burst_ms = audio_burst_ms
+        self._last_id = 0
+
+    def join(self, hello: Hello, now_us: int) -> tuple[Peer, PeerJoined]:
+        """A new peer; `hello` has been checked. Raises ProtocolError if the room is full."""
+        if len(self.peers) >= self._max_peers:
+            raise ProtocolError(f"room {self.name} is full: {self._max_peers} peers", CloseCode.ROOM_FULL)
+        peer = Peer(
+            id=self._new_id(),
+            name=hello.name,
+            send=hello.send,
+            want=hello.want,
+            send_kbps=hello.send_kbps,
+            max_kbps=hello.max_kbps,
+            trace=hello.trace,
+            uplink=Uplink(self._config, self._audio_burst_ms, now_us),
+            queue=SendQueue(self._config.hop_length, int(1e6 / self._config.frame_rate), self._ladder),
+            send_n_q=_send_n_q(hello.send_kbps, self._config),
+            listen_n_q=_listen_n_q(hello.max_kbps, self._config),
+        )
+        self.peers[peer.id] = peer
+        return peer, PeerJoined(peer=peer.info())
+
+    def _new_id(self) -> int:
+        """The id least recently given, so that late packets of one who left are not taken for another's."""
+        while True:
+            self._last_id = self._last_id % PEER_IDS + 1
+            if self._last_id not in self.peers:
+                return self._last_id
+
+    def leave(self, peer: Peer, reason: str) -> PeerLeft:
+        del self.peers[peer.id]
+        for other in self.peers.values():
+            other.queue.forget(peer.id)
+        return PeerLeft(id=peer.id, reason=reason)
+
+    def set_rate(self, peer: Peer, message: SetRate) -> PeerChanged:
+        """Raises ProtocolError, and changes nothing, for rates that the model does not have."""
+        send_kbps = peer.send_kbps if message.send_kbps is None else message.send_kbps
+        max_kbps = peer.max_kbps if message.max_kbps is None else message.max_kbps
+        peer.send_n_q, peer.listen_n_q = _send_n_q(send_kbps, self._config), _listen_n_q(max_kbps, self._config)
+        peer.send_kbps, peer.max_kbps = send_kbps, max_kbps
+        return PeerChanged(peer=peer.info())
+
+    def mute(self, peer: Peer, message: Mute) -> PeerChanged:
+        peer.muted = message.muted
+        return PeerChanged(peer=peer.info())
+
+    def relay(self, speaker: Peer, packet: Packet, now_us: int) -> list[Peer]:
+        """Queues a speaker's codes for everyone else who wants codes, cut to what each takes. Returns who that is."""
+        versions: dict[tuple[int, bool], Packet] = {}
+        listeners = [peer for peer in self.peers.values() if peer is not speaker and peer.want == "codes"]
+        for peer in listeners:
+            key = (min(peer.listen_n_q, packet.n_q), peer.trace)
+            if key not in versions:
+                trace = packet.trace if peer.trace else None
+                versions[key] = replace(packet.cut(key[0]), source=speaker.id, trace=trace)
+            peer.queue.put(versions[key], now_us)
+        return listeners
+
+    def relay_pcm(self, speaker_id: int, n_q: int, block: PcmBlock, now_us: int) -> list[Peer]:
+        """Queues what was decoded of a speaker's first `n_q` codebooks for those who listen at that rate."""
+        listeners = [
+            peer
+            for peer in self.peers.values()
+            if peer.id != speaker_id and peer.want == "pcm" and peer.listen_n_q == n_q
+        ]
+        for peer in listeners:
+            peer.queue.put(block if peer.trace else replace(block, trace=None), now_us)
+        return listeners
+
+    def pcm_rates(self, speaker: Peer) -> set[int]:
+        """The numbers of codebooks that a speaker must be decoded at for listeners that cannot."""
+        return {peer.listen_n_q for peer in self.peers.values() if peer is not speaker and peer.want == "pcm"}

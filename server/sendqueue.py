@@ -1,0 +1,174 @@
+"""What waits for one listener, bounded by age (docs/protocol.md, "Slow listeners"). No clock, no socket."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from codec.bitstream import pack, unpack
+from codec.packet import MAX_FRAMES, SEQUENCE_MODULUS, TIMESTAMP_MODULUS, Packet, PcmBlock
+
+Media = Packet | PcmBlock
+
+ACTIVE_US = 500_000
+"""A speaker that sent nothing for so long is not waited for."""
+MAX_WAITING = 256
+"""Packets of one speaker at most, should many come at once; more than any allowed burst of audio."""
+MAX_JOINED_SAMPLES = 8000
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """Ages, in microseconds, of what waits, from which on more and more is saved."""
+
+    join_us: int = 40_000
+    cut_to_4_us: int = 120_000
+    cut_to_2_us: int = 190_000
+    drop_us: int = 250_000
+    recover_us: int = 1_000_000
+    """Calm that it takes to climb up one rung again, so that a listener at its limit does not swing."""
+
+    def rung(self, age_us: int) -> int:
+        """0: as it is; 1: joined; 2: cut to 4 codebooks; 3: cut to 2."""
+        return sum(age_us >= limit for limit in (self.join_us, self.cut_to_4_us, self.cut_to_2_us))
+
+
+CODEBOOKS_AT_RUNG = {2: 4, 3: 2}
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    since_us: int
+    media: Media
+
+
+class SendQueue:
+    """Media for one listener, by speaker. `put` as it comes, `take` when the socket can have more."""
+
+    def __init__(self, hop: int, frame_us: int, ladder: Ladder | None = None) -> None:
+        self._hop = hop
+        self._frame_us = frame_us
+        self._ladder = ladder or Ladder()
+        self._waiting: dict[int, deque[_Waiting]] = {}
+        self._heard_us: dict[int, int] = {}
+        self._rung = 0
+        self._rung_us = 0
+        self.frames_sent = 0
+        self.frames_dropped = 0
+        self.codebooks_cut = 0
+        self.largest_age_us = 0
+
+    def put(self, media: Media, now_us: int) -> None:
+        """Adds what a speaker said; drops, and counts, what has become too old."""
+        line = self._waiting.setdefault(media.source, deque())
+        line.append(_Waiting(now_us, media))
+        self._heard_us[media.source] = now_us
+        if len(line) > MAX_WAITING:
+            self._drop(line)
+        self._drop_old(now_us)
+
+    def forget(self, source: int) -> None:
+        """A speaker left: what waits of it still goes out, but it is not waited for."""
+        self._heard_us.pop(source, None)
+
+    def age_us(self, now_us: int) -> int:
+        """Age of the oldest packet that waits; 0 if none does."""
+        return max((now_us - line[0].since_us for line in self._waiting.values()), default=0)
+
+    def due_us(self, now_us: int) -> int | None:
+        """When the next message should go; None while nothing waits.
+
+        At once if everyone who speaks has something in it, else when the oldest packet has waited for one frame: so
+        a lone speaker waits for nobody, and a crowd of any size costs its listener one message a frame."""
+        if not self._waiting:
+            return None
+        oldest = min(line[0].since_us for line in self._waiting.values())
+        speaking = [source for source, heard in self._heard_us.items() if now_us - heard < ACTIVE_US]
+        if all(source in self._waiting for source in speaking):
+            return oldest
+        return oldest + self._frame_us
+
+    def take(self, now_us: int) -> list[Media]:
+        """What goes into one message now: at most one packet or block a speaker, its oldest, joined or cut as the
+        age of what waits asks for. Traces get the time as `relayed`."""
+        self._drop_old(now_us)
+        rung = self._settle(now_us)
+        message: list[Media] = []
+        for source in list(self._waiting):
+            line = self._waiting[source]
+            parts = [line.popleft().media]
+            while rung and line and _follows(parts, line[0].media, self._hop):
+                parts.append(line.popleft().media)
+            if not line:
+                del self._waiting[source]
+            message.append(_relayed(self._cut(_joined(parts), rung), now_us))
+        self.frames_sent += sum(frames_of(media, self._hop) for media in message)
+        return message
+
+    def _settle(self, now_us: int) -> int:
+        """Down the ladder at once, up one rung after each stretch of calm."""
+        age = self.age_us(now_us)
+        self.largest_age_us = max(self.largest_age_us, age)
+        rung = self._ladder.rung(age)
+        if rung >= self._rung:
+            self._rung, self._rung_us = rung, now_us
+        elif now_us - self._rung_us >= self._ladder.recover_us:
+            self._rung, self._rung_us = self._rung - 1, now_us
+        return self._rung
+
+    def _cut(self, media: Media, rung: int) -> Media:
+        keep = CODEBOOKS_AT_RUNG.get(rung)
+        if keep is None or isinstance(media, PcmBlock) or media.n_q <= keep:
+            return media
+        self.codebooks_cut += (media.n_q - keep) * media.frames
+        return media.cut(keep)
+
+    def _drop_old(self, now_us: int) -> None:
+        for source in list(self._waiting):
+            line = self._waiting[source]
+            while line and now_us - line[0].since_us > self._ladder.drop_us:
+                self._drop(line)
+            if not line:
+                del self._waiting[source]
+
+    def _drop(self, line: deque[_Waiting]) -> None:
+        self.frames_dropped += frames_of(line.popleft().media, self._hop)
+
+
+def frames_of(media: Media, hop: int) -> int:
+    return media.frames if isinstance(media, Packet) else len(media.data) // 2 // hop
+
+
+def _follows(parts: Sequence[Media], following: Media, hop: int) -> bool:
+    """Whether one packet can hold `following` too: the very next frames, of the same shape, within the limits."""
+    last, frames = parts[-1], sum(frames_of(part, hop) for part in parts) + frames_of(following, hop)
+    if isinstance(last, Packet) != isinstance(following, Packet):
+        return False
+    count = frames_of(last, hop)
+    if (last.sequence + count) % SEQUENCE_MODULUS != following.sequence:
+        return False
+    if (last.timestamp + count * hop) % TIMESTAMP_MODULUS != following.timestamp:
+        return False
+    if isinstance(last, Packet) and isinstance(following, Packet):
+        return last.n_q == following.n_q and frames <= MAX_FRAMES
+    return frames * hop <= MAX_JOINED_SAMPLES
+
+
+def _joined(parts: Sequence[Media]) -> Media:
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    if isinstance(first, PcmBlock):
+        return replace(first, data=b"".join(part.data for part in parts if isinstance(part, PcmBlock)))
+    packets = [part for part in parts if isinstance(part, Packet)]
+    codes = np.concatenate([unpack(p.payload, p.n_q, p.frames) for p in packets], axis=1)
+    return replace(first, frames=codes.shape[1], payload=pack(codes))
+
+
+def _relayed(media: Media, now_us: int) -> Media:
+    if media.trace is None:
+        return media
+    return replace(media, trace=replace(media.trace, relayed=media.trace.ticks_at(now_us)))

@@ -1,0 +1,108 @@
+"""Runs the application under uvicorn, with our protocols, until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import uvicorn
+
+from codec.errors import UsageError
+from codec.model import Model
+from server.app import create_app
+from server.settings import Settings
+from server.transport import PROTOCOL_SIZE_FACTOR, MediaProtocol, protocol_classes
+
+GIL_SWITCH_S = 0.0005
+"""A worker between two torch calls holds the interpreter for up to this long while the event loop waits for it. The
+default, 5 ms, is a third of a frame; shorter than this, switching itself costs."""
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, which tells peers before it closes, and for which being stopped is success."""
+
+    def __init__(self, config: uvicorn.Config, settings: Settings, ready: Callable[[int], None]) -> None:
+        super().__init__(config)
+        self._settings = settings
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._ready(self.servers[0].sockets[0].getsockname()[1])
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await self.config.app.state.hub.shut_down()  # type: ignore[union-attr]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.close_timeout_s):
+                while self._media():  # noqa: ASYNC110 -- uvicorn tells nobody when a connection is gone
+                    await asyncio.sleep(0.02)
+        for protocol in self._media():
+            protocol.transport.abort()
+        await super().shutdown(sockets)
+
+    def _media(self) -> list[MediaProtocol]:
+        return [protocol for protocol in self.server_state.connections if isinstance(protocol, MediaProtocol)]
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        # uvicorn raises the signal that stopped it once more at the end; it has been obeyed by then.
+        with super().capture_signals():
+            yield
+            self._captured_signals.clear()
+
+
+def make_server(
+    model: Model, settings: Settings, host: str, port: int, ready: Callable[[int], None] = lambda port: None
+) -> Server:
+    """A server that calls `ready` with its port once it takes calls; port 0 takes a free one."""
+    http, media = protocol_classes(settings)
+    config = uvicorn.Config(
+        create_app(model, settings),
+        host=host,
+        port=port,
+        http=http,
+        ws=media,
+        ws_max_size=settings.max_message_bytes * PROTOCOL_SIZE_FACTOR,
+        ws_per_message_deflate=False,
+        ws_ping_interval=settings.ping_interval_s,
+        ws_ping_timeout=settings.ping_timeout_s,
+        timeout_graceful_shutdown=max(1, round(settings.shutdown_timeout_s)),
+        lifespan="on",
+        access_log=False,
+        log_level="warning",
+    )
+    return Server(config, settings, ready)
+
+
+def serve(model: Model, settings: Settings, host: str, port: int, ready_file: Path | None = None) -> None:
+    """Serves until SIGTERM or Ctrl-C. Raises UsageError if the address cannot be had."""
+    listener = _bind(host, port)
+
+    def ready(port: int) -> None:
+        shown = f"[{host}]" if ":" in host else host
+        url = f"ws://{shown}:{port}"
+        if ready_file is not None:
+            partial = ready_file.with_name(ready_file.name + ".part")
+            partial.write_text(
+                json.dumps({"url": url, "port": port, "model": model.name, "digest": model.digest}) + "\n"
+            )
+            os.replace(partial, ready_file)
+        print(f"listening on {url} (model {model.name} {model.digest})", flush=True)
+
+    sys.setswitchinterval(GIL_SWITCH_S)
+    make_server(model, settings, host, port, ready).run(sockets=[listener])
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """A socket that listens; bound before anything is loaded, so that a wrong address is known at once."""
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise UsageError(f"cannot listen on {host} port {port}: {error.strerror or error}") from error

@@ -1,0 +1,70 @@
+"""What a server allows. Every field can be set by an environment variable, EARSHOT_ and its name in capitals."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Count = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0)]
+Milliseconds = Annotated[float, Field(gt=0)]
+Rate = Annotated[float, Field(gt=0)]
+
+
+class Settings(BaseSettings):
+    """Limits and deadlines. The close code that a client gets for passing one is in docs/protocol.md."""
+
+    model_config = SettingsConfigDict(env_prefix="EARSHOT_", frozen=True)
+
+    max_rooms: Count = 256
+    max_peers_per_room: Annotated[int, Field(ge=1, le=200)] = 32
+    """At most 255 speakers fit into one message down."""
+    max_connections: Count = 1024
+    max_connections_per_address: Count = 256
+
+    max_message_bytes: Annotated[int, Field(ge=4096, le=1 << 17)] = 1 << 16
+    messages_per_second: Rate = 150.0
+    """Twice as many as one message a frame."""
+    message_burst: Count = 300
+    control_per_second: Rate = 20.0
+    """Text messages: most of them go on to everyone in the room, so they are dearer than media."""
+    control_burst: Count = 60
+    audio_burst_ms: Milliseconds = 2000.0
+    """Audio that may come ahead of real time, for clients whose network stood still."""
+
+    hello_timeout_s: Seconds = 5.0
+    ping_interval_s: Seconds = 10.0
+    ping_timeout_s: Seconds = 10.0
+    close_timeout_s: Seconds = 2.0
+    """For a client to answer a close; what is then left of its connection is cut."""
+    shutdown_timeout_s: Seconds = 5.0
+    stats_interval_s: Seconds = 1.0
+
+    join_after_ms: Milliseconds = 40.0
+    """The ladder of docs/protocol.md, "Slow listeners": the age of what waits at which each rung begins."""
+    cut_to_4_after_ms: Milliseconds = 120.0
+    cut_to_2_after_ms: Milliseconds = 190.0
+    drop_after_ms: Milliseconds = 250.0
+    close_after_ms: Milliseconds = 3000.0
+    recover_ms: Milliseconds = 1000.0
+    """Calm that it takes to climb up one rung again."""
+    max_waiting_control: Count = 512
+
+    workers: Annotated[int, Field(ge=0)] = 0
+    """Encoder threads; 0 makes one for each core."""
+    encoders_per_worker: Count = 64
+    decoders_per_worker: Count = 64
+    max_batch: Count = 32
+    encoder_backlog_frames: Count = 25
+    """A third of a second; more than that behind, a speaker's oldest frames are dropped."""
+
+    write_high_water_bytes: Count = 4096
+    """What waits below the send queues has an age that nobody bounds, so there it is bounded in bytes, and small."""
+    socket_send_buffer_bytes: Count = 1 << 16
+
+    @property
+    def worker_count(self) -> int:
+        return self.workers or os.cpu_count() or 1

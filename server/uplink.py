@@ -1,0 +1,189 @@
+"""What a speaker sends: its order checked, its pace limited, its PCM cut into frames. No clock of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from codec.config import ModelConfig
+from codec.errors import CloseCode, ProtocolError
+from codec.packet import (
+    CLOCK_MODULUS,
+    SEQUENCE_MODULUS,
+    TIMESTAMP_MODULUS,
+    TRACE_TICK_US,
+    Packet,
+    PcmFormat,
+    PcmUp,
+    Trace,
+    wrap_difference,
+)
+from codec.pcm import Framer, Pcm, from_s16, sanitize
+from server.ratelimit import TokenBucket
+
+CLOCK_TOLERANCE = 1.01
+"""Sound cards differ from the server's clock by up to 0.1 %; without slack that would fill any burst in time."""
+FORGET_US = 12 * 3600 * 1_000_000
+"""After so long a silence any timestamp is taken: 2^31 samples (24.8 h at 24 kHz) could not be told from going back."""
+
+
+@dataclass(frozen=True)
+class SpokenFrame:
+    """One frame of a speaker's PCM, [hop] samples, with what its packet will say."""
+
+    pcm: Pcm
+    sequence: int
+    timestamp: int
+    trace: Trace | None
+
+
+class Line:
+    """Where a speaker stands in sequence and time; says what comes too late, twice, or from the far future."""
+
+    def __init__(self, sample_rate: int, ahead_us: int) -> None:
+        self._sample_rate = sample_rate
+        self._ahead_us = ahead_us
+        self._last_us: int | None = None
+        self._sequence = 0
+        self._timestamp = 0
+        self.skipped = 0
+        """Sequence numbers that the last admitted message left out."""
+        self.gap = 0
+        """Samples between the end of the message before it and its start."""
+
+    def admit(self, sequence: int, timestamp: int, count: int, samples: int, unit_samples: int, now_us: int) -> bool:
+        """Whether a message of `count` sequence numbers and `samples` samples may follow; if so, it has.
+
+        `unit_samples` is what a sequence number stands for at least, in samples. A jump of either number that is
+        further than the time that passed (and the burst that is allowed) is from the far future."""
+        if self._last_us is not None and now_us - self._last_us < FORGET_US:
+            skipped = wrap_difference(sequence, self._sequence, SEQUENCE_MODULUS)
+            gap = wrap_difference(timestamp, self._timestamp, TIMESTAMP_MODULUS)
+            reach = (now_us - self._last_us + self._ahead_us) * self._sample_rate / 1e6
+            if skipped < 0 or gap < 0 or gap > reach or skipped * unit_samples > reach:
+                return False
+            self.skipped, self.gap = skipped, gap
+        else:
+            self.skipped, self.gap = 0, 0
+        self._last_us = now_us
+        self._sequence = (sequence + count) % SEQUENCE_MODULUS
+        self._timestamp = (timestamp + samples) % TIMESTAMP_MODULUS
+        return True
+
+
+class Uplink:
+    """One speaker's way in, for PCM or for codes. Counts what `stats` tells."""
+
+    def __init__(self, config: ModelConfig, audio_burst_ms: float, now_us: int) -> None:
+        self._config = config
+        self._hop = config.hop_length
+        burst = audio_burst_ms * config.sample_rate / 1000
+        self._pace = TokenBucket(config.sample_rate * CLOCK_TOLERANCE, burst, now_us)
+        self._burst_ms = audio_burst_ms
+        self._line = Line(config.sample_rate, int(audio_burst_ms * 1000))
+        self._framer = Framer(self._hop)
+        self._rest_timestamp = 0
+        self._rest_capture_us: int | None = None
+        self._sequence = 0
+        self._samples_received = 0
+        self._samples_discarded = 0
+        self.samples_replaced = 0
+
+    @property
+    def frames_received(self) -> int:
+        return self._samples_received // self._hop
+
+    @property
+    def frames_discarded(self) -> int:
+        """Started frames count whole."""
+        return -(-self._samples_discarded // self._hop)
+
+    def discard(self, frames: int) -> None:
+        """Counts frames that were lost after they had been accepted."""
+        self._samples_discarded += frames * self._hop
+
+    def _take(self, samples: int, now_us: int) -> None:
+        if not self._pace.take(samples, now_us):
+            raise ProtocolError(
+                f"audio comes more than {self._burst_ms:g} ms ahead of real time", CloseCode.FASTER_THAN_REAL_TIME
+            )
+        self._samples_received += samples
+
+    def codes(self, packet: Packet, muted: bool, now_us: int) -> Packet | None:
+        """A packet of codes as it came, None if it is discarded. Raises ProtocolError."""
+        if packet.n_q > self._config.n_codebooks:
+            raise ProtocolError(
+                f"{packet.n_q} codebooks: {self._config.name} has {self._config.n_codebooks}", CloseCode.MODEL_MISMATCH
+            )
+        samples = packet.frames * self._hop
+        self._take(samples, now_us)
+        fits = self._line.admit(packet.sequence, packet.timestamp, packet.frames, samples, self._hop, now_us)
+        if not fits or muted:
+            self._samples_discarded += samples
+            return None
+        if packet.trace is None:
+            return packet
+        return replace(packet, trace=replace(packet.trace, received=packet.trace.ticks_at(now_us)))
+
+    def pcm(self, message: PcmUp, muted: bool, now_us: int) -> list[SpokenFrame]:
+        """The frames that a message completes. Raises ProtocolError.
+
+        Where a speaker paused within a frame, silence fills it up."""
+        data = message.data
+        raw = from_s16(data) if message.format is PcmFormat.S16 else np.frombuffer(data, "<f4").astype(np.float32)
+        self._take(raw.size, now_us)
+        fits = self._line.admit(message.sequence, message.timestamp, 1, raw.size, 0, now_us)
+        if not fits or muted:
+            self._samples_discarded += raw.size
+            if muted:
+                self._framer.take_rest()
+            return []
+        pcm, replaced = sanitize(raw)
+        self.samples_replaced += replaced
+        frames: list[SpokenFrame] = []
+        gap, rest = self._line.gap, self._framer.rest.size
+        if gap and rest:
+            filling = min(gap, self._hop - rest)
+            frames += self._cut(np.zeros(filling, np.float32), self._rest_timestamp + rest, message.trace, now_us)
+        if self._line.skipped:
+            # The speaker had these and lost them; a pause would have left the sequence whole.
+            self._sequence += min(gap // self._hop, SEQUENCE_MODULUS // 4)
+        return frames + self._cut(pcm, message.timestamp, message.trace, now_us)
+
+    def _cut(self, pcm: Pcm, timestamp: int, trace: Trace | None, now_us: int) -> list[SpokenFrame]:
+        held = self._framer.rest.size
+        if not held:
+            self._rest_timestamp = timestamp
+            self._rest_capture_us = None if trace is None else trace.capture_us
+        start, capture_us = self._rest_timestamp, self._rest_capture_us
+        cut = self._framer.push(pcm)
+        frames = []
+        for index, samples in enumerate(cut):
+            if index and trace is not None:
+                capture_us = trace.capture_us + self._microseconds(index * self._hop - held)
+            frames.append(
+                SpokenFrame(
+                    samples,
+                    self._sequence % SEQUENCE_MODULUS,
+                    (start + index * self._hop) % TIMESTAMP_MODULUS,
+                    self._traced(capture_us, trace, now_us),
+                )
+            )
+            self._sequence += 1
+        if len(cut):
+            self._rest_timestamp = start + len(cut) * self._hop
+            used = len(cut) * self._hop - held
+            self._rest_capture_us = None if trace is None else trace.capture_us + self._microseconds(used)
+        return frames
+
+    def _microseconds(self, samples: int) -> int:
+        return samples * 1_000_000 // self._config.sample_rate
+
+    def _traced(self, capture_us: int | None, message: Trace | None, now_us: int) -> Trace | None:
+        """The trace of a frame that starts at `capture_us` and ends in `message`."""
+        if capture_us is None or message is None:
+            return None
+        trace = Trace(capture_us % CLOCK_MODULUS)
+        framed = trace.ticks_at(message.capture_us + message.framed * TRACE_TICK_US) if message.framed else 0
+        return replace(trace, framed=framed, received=trace.ticks_at(now_us))
