@@ -1,0 +1,226 @@
+"""Real peers for tests: a server on loopback in a thread of its own, and clients over real WebSockets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import threading
+import urllib.request
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+import websockets
+from websockets.asyncio.client import ClientConnection, connect
+
+from codec.bitstream import pack, unpack
+from codec.config import ModelConfig
+from codec.messages import PROTOCOL, SUBPROTOCOL, Error, Hello, Stats, Welcome, parse_server
+from codec.model import Model
+from codec.network import Encodec
+from codec.packet import Packet, PcmBlock, PcmFormat, PcmUp, decode_down, encode_codes_up, encode_pcm_up
+from server.serve import make_server
+from server.settings import Settings
+
+HOP = 320
+FRAME_S = HOP / 24_000
+TINY = ModelConfig(name="tiny", n_filters=4, n_codebooks=16, bandwidths=(1.5, 3.0, 6.0, 12.0), padding="zeros")
+
+
+def tiny_model(seed: int = 3) -> Model:
+    """A small random model whose codebooks fit its latents, so that different sounds have different codes."""
+    torch.manual_seed(seed)
+    network = Encodec(TINY)
+    latents, _ = network.encoder.step(torch.randn(1, 1, 24_000), None, "zeros", last=True)
+    network.quantizer.codebooks.copy_(torch.randn_like(network.quantizer.codebooks) * float(latents.detach().std()))
+    return Model(network)
+
+
+def noise(frames: int, seed: int) -> np.ndarray:
+    """[frames * HOP] samples that are never the same."""
+    return np.random.default_rng(seed).standard_normal(frames * HOP).astype(np.float32) * 0.1
+
+
+@dataclass
+class RunningServer:
+    url: str
+    model: Model
+    settings: Settings
+    hub: Any
+
+    def room(self, name: str) -> str:
+        return f"{self.url}/v1/rooms/{name}"
+
+    def get(self, path: str) -> Any:
+        with urllib.request.urlopen(self.url.replace("ws", "http", 1) + path, timeout=10) as answer:  # noqa: S310
+            return json.load(answer)
+
+
+@contextlib.contextmanager
+def running_server(model: Model, **settings: Any) -> Iterator[RunningServer]:
+    """A server on a free port of loopback; stopped, and seen to stop, at the end."""
+    ready, ports = threading.Event(), []
+    limits = Settings(**{"workers": 1, **settings})
+
+    def at_port(port: int) -> None:
+        ports.append(port)
+        ready.set()
+
+    server = make_server(model, limits, "127.0.0.1", 0, at_port)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    assert ready.wait(30), "the server did not start"
+    try:
+        yield RunningServer(f"ws://127.0.0.1:{ports[0]}", model, limits, server.config.app.state.hub)
+    finally:
+        server.should_exit = True
+        thread.join(20)
+        assert not thread.is_alive(), "the server did not stop"
+
+
+@dataclass
+class Heard:
+    """What a peer got of one speaker."""
+
+    packets: list[Packet | PcmBlock] = field(default_factory=list)
+
+    @property
+    def frames(self) -> int:
+        return sum(p.frames if isinstance(p, Packet) else len(p.data) // 2 // HOP for p in self.packets)
+
+    @property
+    def missing(self) -> int:
+        """Frames left out between the first and the last, by sequence."""
+        first, last = self.packets[0], self.packets[-1]
+        count = last.frames if isinstance(last, Packet) else len(last.data) // 2 // HOP
+        return (last.sequence + count - first.sequence) % 65536 - self.frames
+
+    def codes(self) -> np.ndarray:
+        return np.concatenate([unpack(p.payload, p.n_q, p.frames) for p in self.packets], axis=1)
+
+    def pcm(self) -> np.ndarray:
+        return np.frombuffer(b"".join(p.data for p in self.packets), "<i2")
+
+
+class TestPeer:
+    """A client that keeps everything it gets. It reads all the time."""
+
+    __test__ = False
+
+    def __init__(self, socket: ClientConnection, welcome: Welcome) -> None:
+        self.socket, self.welcome = socket, welcome
+        self.id = welcome.peer
+        self.heard: dict[int, Heard] = defaultdict(Heard)
+        self.control: list[Any] = []
+        self.binary_messages = 0
+        self.sequence = 0
+        self._reader = asyncio.create_task(self._read())
+
+    async def _read(self) -> None:
+        with contextlib.suppress(websockets.ConnectionClosed):
+            async for message in self.socket:
+                if isinstance(message, str):
+                    self.control.append(parse_server(message))
+                else:
+                    self.binary_messages += 1
+                    for part in decode_down(message):
+                        self.heard[part.source].packets.append(part)
+
+    def of(self, kind: type) -> list[Any]:
+        return [message for message in self.control if isinstance(message, kind)]
+
+    async def say(self, message: Any) -> None:
+        await self.socket.send(message.model_dump_json())
+
+    async def send_codes(self, codes: np.ndarray, trace: Any = None) -> None:
+        """[n_q, frames] as one packet."""
+        packet = Packet(*codes.shape, self.sequence % 65536, self.sequence * HOP, pack(codes), trace)
+        self.sequence += codes.shape[1]
+        await self.socket.send(encode_codes_up(packet))
+
+    async def send_pcm(self, pcm: np.ndarray, sequence: int, timestamp: int, trace: Any = None) -> None:
+        data = np.asarray(pcm, "<f4").tobytes()
+        await self.socket.send(encode_pcm_up(PcmUp(PcmFormat.F32, sequence % 65536, timestamp, data, trace)))
+
+    async def talk(self, codes: np.ndarray) -> None:
+        """Sends [n_q, frames] in real time, a packet a frame."""
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        for index in range(codes.shape[1]):
+            await asyncio.sleep(max(0.0, start + index * FRAME_S - loop.time()))
+            await self.send_codes(codes[:, index : index + 1])
+
+    async def closed(self, within_s: float = 10.0) -> tuple[int, str]:
+        """Waits for the server to close; the code and what its error message said."""
+        await asyncio.wait_for(self._reader, within_s)
+        errors = self.of(Error)
+        assert errors, f"closed with {self.socket.close_code} without an error message"
+        assert errors[-1].code == self.socket.close_code
+        return errors[-1].code, errors[-1].message
+
+    async def stats(self) -> Stats:
+        """The next statistics that the server sends."""
+        count = len(self.of(Stats))
+        await until(lambda: len(self.of(Stats)) > count)
+        return self.of(Stats)[-1]
+
+    async def leave(self) -> None:
+        await self.socket.close()
+        await self._reader
+
+
+async def until(condition: Any, within_s: float = 20.0) -> None:
+    """Waits for something to become true."""
+    async with asyncio.timeout(within_s):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def join(server: RunningServer, room: str, **hello: Any) -> TestPeer:
+    """A peer that has been welcomed."""
+    socket = await connect(server.room(room), subprotocols=[SUBPROTOCOL], compression=None, max_queue=None)
+    await socket.send(
+        Hello(**{"protocol": PROTOCOL, "model": server.model.digest, "send": "codes", **hello}).model_dump_json()
+    )
+    welcome = parse_server(await asyncio.wait_for(socket.recv(), 10))
+    assert isinstance(welcome, Welcome), welcome
+    return TestPeer(socket, welcome)
+
+
+@contextlib.asynccontextmanager
+async def bystanders(server: RunningServer, room: str, seed: int = 0) -> AsyncIterator[tuple[TestPeer, TestPeer]]:
+    """Two well-behaved peers who talk to each other all the while. At the end every frame must have arrived, each one
+    once, in order and unharmed, or the test fails."""
+    peers = await join(server, room), await join(server, room)
+    random = np.random.default_rng(seed)
+    said: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
+    stop = asyncio.Event()
+
+    async def talk(peer: TestPeer, frames: list[np.ndarray]) -> None:
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        while not stop.is_set():
+            frames.append(random.integers(0, 1024, (8, 1)))
+            await peer.send_codes(frames[-1])
+            await asyncio.sleep(max(0.0, start + len(frames) * FRAME_S - loop.time()))
+
+    talks = [asyncio.create_task(talk(peer, frames)) for peer, frames in zip(peers, said, strict=True)]
+    try:
+        await until(lambda: all(len(frames) > 10 for frames in said))
+        yield peers
+        counts = [len(frames) for frames in said]
+        await until(lambda: all(len(f) > count + 10 for f, count in zip(said, counts, strict=True)))
+    finally:
+        stop.set()
+        await asyncio.gather(*talks)
+    for listener, speaker, frames in ((peers[0], peers[1], said[1]), (peers[1], peers[0], said[0])):
+        heard = listener.heard[speaker.id]
+        await until(lambda heard=heard, frames=frames: heard.frames >= len(frames))
+        assert heard.missing == 0
+        np.testing.assert_array_equal(heard.codes(), np.concatenate(frames, axis=1))
+    for peer in peers:
+        await peer.leave()
