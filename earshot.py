@@ -261,9 +261,9 @@ def serve(
     """Run a server: people who call the same room name hear each other.
 
     It prints one line when it is ready. `earshot call ROOM --server URL` calls it, `URL/stats` (with http for ws)
-    shows what it does, Ctrl-C or SIGTERM ends it after everyone was told. Every limit is a setting: for one,
-    EARSHOT_MAX_PEERS_PER_ROOM=8 earshot serve. server/settings.py lists them. For calls over the internet put a proxy with
-    TLS in front of it.
+    shows what it does, Ctrl-C or SIGTERM ends it after everyone was told. Every limit is an
+    environment variable, for one EARSHOT_MAX_PEERS_PER_ROOM=8; server/settings.py lists them. For calls over the
+    internet put a proxy with TLS in front of it.
     """
     from pydantic import ValidationError
 
