@@ -44,9 +44,9 @@ class Traffic:
         self._forget(now_us)
 
     @property
-    def payload_bytes(self) -> float:
-        """The same as `codec_bits`, in bytes."""
-        return self.codec_bits / 8
+    def payload_bytes(self) -> int:
+        """`codec_bits` in whole bytes."""
+        return self.codec_bits // 8
 
     @property
     def codec_kbps(self) -> float:
