@@ -120,11 +120,11 @@ class PcmBlock:
     trace: Trace | None = None
 
 
-_PCM_UP = struct.Struct("<BBBxHI")
+_PCM_UP = struct.Struct("<BBBBHI")
 _CODES_UP = struct.Struct("<BBBBHI")
 _DOWN = struct.Struct("<BB")
-_CODES_ENTRY = struct.Struct("<HBBBxHI")
-_PCM_ENTRY = struct.Struct("<HHBxHI")
+_CODES_ENTRY = struct.Struct("<HBBBBHI")
+_PCM_ENTRY = struct.Struct("<HHBBHI")
 
 
 class _Reader:
@@ -148,6 +148,11 @@ class _Reader:
             raise ProtocolError(f"unknown flags {flags:#x}")
         return Trace(*self.unpack(_TRACE_FORMAT)) if flags & _TRACE else None
 
+    def zero(self, value: int) -> None:
+        """A byte that docs/protocol.md names `0`: kept free for later versions."""
+        if value:
+            raise ProtocolError(f"a byte that must be zero is {value}")
+
     def end(self) -> None:
         if self.at != len(self.data):
             raise ProtocolError(f"{len(self.data) - self.at} bytes after the end of the message")
@@ -168,7 +173,7 @@ def _check_shape(n_q: int, frames: int) -> None:
 
 def encode_pcm_up(message: PcmUp) -> bytes:
     header = _PCM_UP.pack(
-        MessageType.PCM_UP, _flags(message.trace), message.format, message.sequence, message.timestamp
+        MessageType.PCM_UP, _flags(message.trace), message.format, 0, message.sequence, message.timestamp
     )
     return header + _trace_bytes(message.trace) + message.data
 
@@ -187,7 +192,8 @@ def decode_up(data: bytes) -> PcmUp | Packet:
     kind = reader.take(1)[0]
     reader.at = 0
     if kind == MessageType.PCM_UP:
-        _, flags, form, sequence, timestamp = reader.unpack(_PCM_UP)
+        _, flags, form, zero, sequence, timestamp = reader.unpack(_PCM_UP)
+        reader.zero(zero)
         if form not in tuple(PcmFormat):
             raise ProtocolError(f"unknown PCM format {form}")
         trace = reader.trace(flags)
@@ -211,7 +217,7 @@ def encode_codes_down(packets: Sequence[Packet]) -> bytes:
     """The packets of all speakers of a tick, at most 255, as one message."""
     parts = [_DOWN.pack(MessageType.CODES_DOWN, len(packets))]
     for p in packets:
-        parts.append(_CODES_ENTRY.pack(p.source, _flags(p.trace), p.n_q, p.frames, p.sequence, p.timestamp))
+        parts.append(_CODES_ENTRY.pack(p.source, _flags(p.trace), p.n_q, p.frames, 0, p.sequence, p.timestamp))
         parts += [_trace_bytes(p.trace), p.payload]
     return b"".join(parts)
 
@@ -220,7 +226,7 @@ def encode_pcm_down(blocks: Sequence[PcmBlock]) -> bytes:
     """The samples of all speakers of a tick, at most 255, as one message."""
     parts = [_DOWN.pack(MessageType.PCM_DOWN, len(blocks))]
     for b in blocks:
-        parts.append(_PCM_ENTRY.pack(b.source, len(b.data) // 2, _flags(b.trace), b.sequence, b.timestamp))
+        parts.append(_PCM_ENTRY.pack(b.source, len(b.data) // 2, _flags(b.trace), 0, b.sequence, b.timestamp))
         parts += [_trace_bytes(b.trace), b.data]
     return b"".join(parts)
 
@@ -241,7 +247,8 @@ def decode_down(data: bytes) -> list[Packet] | list[PcmBlock]:
 
 
 def _read_packet(reader: _Reader) -> Packet:
-    source, flags, n_q, frames, sequence, timestamp = reader.unpack(_CODES_ENTRY)
+    source, flags, n_q, frames, zero, sequence, timestamp = reader.unpack(_CODES_ENTRY)
+    reader.zero(zero)
     _check_shape(n_q, frames)
     trace = reader.trace(flags)
     payload = reader.take(packed_size(n_q, frames))
@@ -250,7 +257,8 @@ def _read_packet(reader: _Reader) -> Packet:
 
 
 def _read_block(reader: _Reader) -> PcmBlock:
-    source, samples, flags, sequence, timestamp = reader.unpack(_PCM_ENTRY)
+    source, samples, flags, zero, sequence, timestamp = reader.unpack(_PCM_ENTRY)
+    reader.zero(zero)
     if samples > MAX_PCM_SAMPLES:
         raise ProtocolError(f"{samples} samples in a block: at most {MAX_PCM_SAMPLES} are allowed")
     trace = reader.trace(flags)

@@ -186,7 +186,7 @@ def test_no_network(get: Any, mirror: Mirror) -> None:
 
 def test_no_place_to_write(get: Any, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(DownloadError, match="cannot be written: .*XDG_CACHE_HOME"):
+    with pytest.raises(DownloadError, match=r"cannot be written: .*XDG_CACHE_HOME"):
         get(path=tmp_path / "file" / "weights.th")
     (tmp_path / "weights.th.part").symlink_to("/dev/full")
     with pytest.raises(DownloadError, match="cannot be written: No space left on device"):

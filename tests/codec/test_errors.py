@@ -1,0 +1,29 @@
+"""One tree of errors, and a front door that does not load torch."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+
+import codec
+from codec import errors
+from codec.errors import CallError, CloseCode, EarshotError, ProtocolError
+
+
+def test_every_error_is_one_of_ours() -> None:
+    classes = [value for value in vars(errors).values() if inspect.isclass(value) and issubclass(value, Exception)]
+    assert len(classes) > 5
+    assert all(issubclass(one, EarshotError) for one in classes)
+    assert codec.EarshotError is EarshotError
+
+
+def test_remote_errors_carry_a_private_close_code() -> None:
+    assert ProtocolError("x").code == CloseCode.MALFORMED
+    assert CallError("x").code is None
+    assert all(4000 <= code < 5000 for code in CloseCode)
+
+
+def test_import_codec_does_not_import_torch() -> None:
+    program = "import codec, sys; assert callable(codec.load); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

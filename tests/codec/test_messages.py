@@ -1,0 +1,108 @@
+"""Control messages: golden JSON, and text that nobody should send."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from codec.config import ENCODEC_24KHZ
+from codec.errors import CloseCode, ProtocolError
+from codec.messages import MAX_CONTROL_BYTES, Hello, ModelInfo, SetRate, parse_client, parse_server
+
+CONTROL = json.loads((Path(__file__).parents[1] / "data" / "golden.json").read_text("utf-8"))["control"]
+
+
+@pytest.mark.parametrize("entry", CONTROL, ids=lambda entry: entry["message"]["type"])
+def test_golden_messages(entry: dict[str, Any]) -> None:
+    """Each parses on its own side only, keeps every field, and does not mind one more."""
+    right, wrong = (parse_client, parse_server) if entry["direction"] == "up" else (parse_server, parse_client)
+    text = json.dumps(entry["message"])
+    parsed: Any = right(text)
+    assert json.loads(parsed.model_dump_json()) == entry["message"]
+    assert right(json.dumps(entry["message"] | {"later": {"version": 2}})) == parsed
+    with pytest.raises(ProtocolError):
+        wrong(text)
+    for end in range(len(text)):
+        with pytest.raises(ProtocolError):
+            right(text[:end])
+
+
+def test_defaults() -> None:
+    hello = parse_client('{"type": "hello", "protocol": 1}')
+    assert hello == Hello(protocol=1, name="", model=None, send="pcm", want="codes", send_kbps=6.0, max_kbps=12.0)
+    assert parse_client('{"type": "set_rate", "max_kbps": 3}') == SetRate(max_kbps=3.0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "null",
+        "[]",
+        "{}",
+        '"hello"',
+        '{"type": "shout"}',
+        '{"type": "hello"}',
+        '{"type": "hello", "protocol": "1"}',
+        '{"type": "hello", "protocol": true}',
+        '{"type": "hello", "protocol": 1.5}',
+        '{"type": "hello", "protocol": 1, "name": "' + 65 * "x" + '"}',
+        '{"type": "hello", "protocol": 1, "send": "video"}',
+        '{"type": "hello", "protocol": 1, "send_kbps": NaN}',
+        '{"type": "hello", "protocol": 1, "send_kbps": Infinity}',
+        '{"type": "hello", "protocol": 1, "send_kbps": 0}',
+        '{"type": "hello", "protocol": 1, "send_kbps": 1e9}',
+        '{"type": "mute", "muted": 1}',
+        '{"type": "ping", "sent_us": -1}',
+        '{"type": "ping", "sent_us": 9223372036854775808}',
+        '{"type": "report", "playout_delay_ms": -1, "underruns": 0, "frames_played": 0, "frames_missing": 0}',
+        '{"type": "report", "playout_delay_ms": 1, "underruns": null, "frames_played": 0, "frames_missing": 0}',
+        "[" * 4000,
+    ],
+)
+def test_malformed_messages(text: str) -> None:
+    with pytest.raises(ProtocolError, match="malformed control message") as caught:
+        parse_client(text)
+    assert caught.value.code == CloseCode.MALFORMED
+
+
+def test_length_is_limited() -> None:
+    text = '{"type": "mute", "muted": true}'
+    assert parse_client(text.ljust(MAX_CONTROL_BYTES))
+    with pytest.raises(ProtocolError) as caught:
+        parse_client(text.ljust(MAX_CONTROL_BYTES + 1))
+    assert caught.value.code == CloseCode.MESSAGE_TOO_BIG
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.sampled_from(CONTROL), st.data())
+def test_only_protocol_errors_escape(entry: dict[str, Any], data: st.DataObject) -> None:
+    field = data.draw(st.sampled_from(sorted(entry["message"])))
+    text = json.dumps(entry["message"] | {field: data.draw(json_values)})
+    for parse in (parse_client, parse_server):
+        try:
+            parse(text)
+        except ProtocolError as error:
+            assert str(error)
+
+
+@given(st.text(max_size=100))
+def test_only_protocol_errors_escape_from_noise(text: str) -> None:
+    with pytest.raises(ProtocolError):
+        parse_client(text)
+
+
+def test_model_info_is_what_a_config_says() -> None:
+    info = ModelInfo.of(ENCODEC_24KHZ, "0123456789abcdef")
+    assert (info.name, info.hop_length, info.n_codebooks, info.bandwidths[-1]) == ("encodec_24khz", 320, 32, 24.0)
