@@ -132,7 +132,7 @@ class Playout:
                 self._begin(now_us)
             self._refill(n - filled, plan, now_us)
             if plan is not None:
-                self._scale(plan, n - filled)
+                self._scale(plan, n, n - filled)
                 plan = None
                 self._refill(n - filled, None, now_us)
             got = min(n - filled, self._pcm.size)
@@ -211,7 +211,7 @@ class Playout:
         places = [frame.timestamp + np.arange(frame.samples, dtype=np.float64) for frame in frames]
         self._positions = np.concatenate([self._positions, *places])
 
-    def _scale(self, plan: Plan, need: int) -> None:
+    def _scale(self, plan: Plan, n: int, need: int) -> None:
         """Carries out a plan on the samples that are next, if they are fit for it."""
         cutting = plan.samples > 0
         limit = min(max(abs(plan.samples), 0 if cutting else self._shortest), self._longest, self._pcm.size // 2)
@@ -221,14 +221,26 @@ class Playout:
             lag, similarity = (limit, 1.0) if quiet else find_lag(self._pcm, self._shortest, limit, self._template)
             if not (quiet or plan.hard or (plan.urgent and similarity >= plan.similar)):
                 lag = 0
-        lag = int(lag)
-        if lag and cutting:
-            self._pcm, self._positions = shorten(self._pcm, lag), shorten(self._positions, lag)
-            self.samples_compressed += lag
-        elif lag:
-            self._pcm, self._positions = lengthen(self._pcm, lag), lengthen(self._positions, lag)
-            self.samples_stretched += lag
-        self._tempo.done(plan, lag if cutting else -lag)
+        cut = int(lag) if cutting else -int(lag)
+        spent = 0
+        if cut:
+            phase = round(float(self._positions[0])) - (self._expected or 0)
+            spent = cut + self._lead(n, phase + cut) - self._lead(n, phase)
+            if cutting and spent > plan.room:
+                return
+        if cut > 0:
+            self._pcm, self._positions = shorten(self._pcm, cut), shorten(self._positions, cut)
+            self.samples_compressed += cut
+        elif cut < 0:
+            self._pcm, self._positions = lengthen(self._pcm, -cut), lengthen(self._positions, -cut)
+            self.samples_stretched -= cut
+        self._tempo.done(plan, cut, spent)
+
+    def _lead(self, n: int, phase: int) -> int:
+        """Samples from the first of a block of `n` to the start of the frame that ends it, at most, over the phases
+        to the frames that blocks come round to: a cut that leaves a frame boundary costs up to a frame of it."""
+        step = math.gcd(n, self._hop)
+        return max((at + n - 1) // self._hop * self._hop - at for at in range(phase % step, self._hop, step))
 
     def _take_samples(self, count: int) -> Pcm:
         samples, self._pcm = self._pcm[:count], self._pcm[count:]

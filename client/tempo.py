@@ -36,6 +36,8 @@ class Plan:
     hard: bool = False
     """Wherever it is, however it sounds."""
     similar: float = SIMILAR
+    room: int = 0
+    """Samples that the spare time may lose before it is below the low water."""
 
 
 class Tempo:
@@ -76,20 +78,22 @@ class Tempo:
         if self._cooldown > 0 and not hard:
             return None
         similar = SIMILAR - IMPATIENCE * self._vain
+        room = int((spare - low) * self._sample_rate / 1e6)
         if excess > SLACK_US and (hard or self._seen[-1][0] - self._seen[0][0] >= SETTLED_US):
-            return Plan(int(excess * self._sample_rate / 1e6), self._compressing, hard, similar)
+            return Plan(int(excess * self._sample_rate / 1e6), self._compressing, hard, similar, room)
         if spare < low:
             return Plan(int(excess * self._sample_rate / 1e6), urgent=True, similar=similar)
         return None
 
-    def done(self, plan: Plan, cut: int) -> None:
-        """Of the plan, `cut` samples were cut out (> 0) or repeated (< 0), or nothing was fit for it (0)."""
+    def done(self, plan: Plan, cut: int, spent: int) -> None:
+        """Of the plan, `cut` samples were cut out (> 0) or repeated (< 0), or nothing was fit for it (0); the spare
+        time lost `spent` samples by it."""
         if not cut:
             self._vain += plan.urgent
             return
         self._vain = 0
         self._cooldown = 0 if plan.hard else RATE_LIMIT * abs(cut)
-        shift = cut * 1e6 / self._sample_rate
+        shift = spent * 1e6 / self._sample_rate
         self._seen = deque(((at, transit - shift) for at, transit in self._seen), maxlen=self._seen.maxlen)
 
     def played(self, samples: int) -> None:
