@@ -27,7 +27,7 @@ def relative_l1(heard: Tensor, spoken: Tensor) -> Tensor:
 class MelLoss(nn.Module):
     """L1 of mel magnitudes plus L2 of log mel magnitudes, averaged over windows; hop a quarter of the window.
 
-    Short windows get at most a band for every two bins, so that no band is empty.
+    Short windows get at most a band for every two bins; the lowest bands may still fall between bins and weigh nothing.
     """
 
     def __init__(self, sample_rate: int, bands: int = 64, windows: tuple[int, ...] = WINDOWS) -> None:

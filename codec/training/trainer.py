@@ -204,15 +204,19 @@ class Trainer:
         """Goes on from `checkpoint.pt`. Raises WeightsError if it is damaged, UsageError if of another model."""
         try:
             state = torch.load(self.checkpoint, weights_only=True)
-        except Exception as error:
+            saved = ModelConfig.from_dict(state["config"])
+        except Exception as error:  # torch.load has no list of what a damaged file makes it raise
             raise WeightsError(f"{self.checkpoint} cannot be read ({error}); delete it to start again") from error
-        if ModelConfig.from_dict(state["config"]) != self.settings.model:
+        if saved != self.settings.model:
             raise UsageError(f"{self.checkpoint} is of another model; choose another --out folder")
-        self.network.load_state_dict(state["network"])
-        self.learner.load_state_dict(state["learner"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.balancer.norms = state["norms"]
-        self.step, self.seconds = state["step"], state["seconds"]
+        try:
+            self.network.load_state_dict(state["network"])
+            self.learner.load_state_dict(state["learner"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.balancer.norms = state["norms"]
+            self.step, self.seconds = state["step"], state["seconds"]
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise WeightsError(f"{self.checkpoint} is incomplete ({error}); delete it to start again") from error
 
     def export(self, path: Path) -> None:
         """The weights alone, weight norm folded, as `codec.load` reads them."""

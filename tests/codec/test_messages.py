@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -91,10 +92,8 @@ def test_only_protocol_errors_escape(entry: dict[str, Any], data: st.DataObject)
     field = data.draw(st.sampled_from(sorted(entry["message"])))
     text = json.dumps(entry["message"] | {field: data.draw(json_values)})
     for parse in (parse_client, parse_server):
-        try:
+        with contextlib.suppress(ProtocolError):
             parse(text)
-        except ProtocolError as error:
-            assert str(error)
 
 
 @given(st.text(max_size=100))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -117,10 +118,8 @@ def test_only_protocol_errors_escape_from_mutations(entry: dict[str, Any], data:
 def test_only_protocol_errors_escape_from_noise(raw: bytes) -> None:
     for parse in (decode_up, decode_down):
         for kind in (b"", b"\1", b"\2", b"\3", b"\4"):
-            try:
+            with contextlib.suppress(ProtocolError):
                 parse(kind + raw)
-            except ProtocolError as error:
-                assert str(error)
 
 
 def test_the_largest_messages_fit() -> None:
