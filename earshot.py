@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -281,12 +281,81 @@ def serve(
     run_server(codec.load(model), settings, host, port, ready_file)
 
 
+@app.command()
+def demo(
+    live: Annotated[
+        bool, typer.Option("--live", help="From the microphone to the loudspeaker of this machine.")
+    ] = False,
+    kbps: _KBPS = 6.0,
+    out: Annotated[Path, typer.Option(help="Folder for recordings, pictures and report.json.")] = Path("out/demo"),
+    seconds: Annotated[float | None, typer.Option(min=1, help="How long to talk; about 20 s if not given.")] = None,
+    model: _MODEL = "default",
+) -> None:
+    """Two voices talk through a server on this machine: hear it, see it, and read what was measured.
+
+    Exit status 1 if anything was not heard.
+    """
+    import sys
+
+    from client.conversation import DEMO, Plan
+    from client.demo import demo as run_demo
+    from client.demo_live import live as run_live
+
+    if live:
+        good = run_live(console, out, kbps, model, seconds or 20.0)
+    else:
+        good = run_demo(console, Plan(DEMO, out, kbps=kbps, model=model, seconds=seconds))
+    sys.exit(0 if good else 1)
+
+
+class LatencyUplink(StrEnum):
+    both = "both"
+    pcm = "pcm"
+    codes = "codes"
+
+
+@app.command()
+def latency(
+    server: Annotated[
+        str | None, typer.Option(help="ws://HOST:PORT; a server of its own on this machine if not given.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=1, help="How long to talk.")] = 20.0,
+    uplink: Annotated[
+        LatencyUplink, typer.Option(help="What the two send; both: one PCM, the other codes.")
+    ] = LatencyUplink.both,
+    kbps: _KBPS = 6.0,
+    out: Annotated[Path, typer.Option(help="Folder for recordings, picture and report.json.")] = Path("out/latency"),
+    model: _MODEL = "default",
+) -> None:
+    """Measure the time from mouth to ear, stage by stage, between two clients of a server.
+
+    It is measured twice, by time stamps in the packets and from the recorded sound. Exit status 1 if these differ by
+    more than 5 ms or anything was not heard.
+    """
+    import sys
+    from dataclasses import replace
+    from uuid import uuid4
+
+    from client.conversation import DEMO, Plan
+    from client.demo import measure_latency
+
+    first, second = DEMO
+    if uplink is not LatencyUplink.both:
+        only: Literal["pcm", "codes"] = "pcm" if uplink is LatencyUplink.pcm else "codes"
+        first, second = replace(first, uplink=only), replace(second, uplink=only)
+    room = f"latency-{uuid4().hex[:12]}"  # nobody else's
+    plan = Plan((first, second), out, server, room, kbps, model, seconds)
+    sys.exit(0 if measure_latency(console, plan) else 1)
+
+
 def main() -> None:
     """Runs the command line; errors that Earshot raises on purpose become one line and exit status 1."""
     try:
         app()
     except EarshotError as error:
-        Console(stderr=True).print(f"[bold red]error:[/] {error}")
+        shown = Console(stderr=True)
+        shown.print("[bold red]error:[/]", end=" ")
+        shown.print(str(error), markup=False, highlight=False, soft_wrap=True)
         raise SystemExit(1) from error
 
 

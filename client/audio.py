@@ -88,6 +88,27 @@ class Sink(_Worker):
         raise NotImplementedError
 
 
+class Cushion:
+    """How many blocks to keep ready ahead of a loudspeaker: one more after it ran dry, one less after `calm` blocks
+    without that."""
+
+    def __init__(self, least: int, most: int, calm: int = 750) -> None:
+        self.blocks = least
+        self._least, self._most, self._calm = least, most, calm
+        self._since = 0
+        self._dry = False
+
+    def block(self, dry: bool) -> None:
+        """After each block of the device; blocks that are dry one after the other count once."""
+        self._since = 0 if dry else self._since + 1
+        if dry and not self._dry:
+            self.blocks = min(self.blocks + 1, self._most)
+        elif self._since >= self._calm:
+            self._since = 0
+            self.blocks = max(self.blocks - 1, self._least)
+        self._dry = dry
+
+
 _AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au", ".caf", ".w64"}
 
 

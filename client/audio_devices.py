@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import soxr
 
-from client.audio import SAMPLE_RATE, OnBlock, Pull, Sink, Source, monotonic_us, samples_us
+from client.audio import SAMPLE_RATE, Cushion, OnBlock, Pull, Sink, Source, monotonic_us, samples_us
 from codec.errors import AudioError
 from codec.pcm import Pcm
 
@@ -27,7 +27,7 @@ BLOCKS_PER_SECOND = 75
 MAX_QUEUED = 38
 """Blocks between a microphone's callback and its thread (0.5 s)."""
 MIN_BLOCKS, MAX_BLOCKS = 2, 6
-"""Blocks kept ready for a loudspeaker's callback: few at first, one more after each underflow."""
+"""Blocks kept ready for a loudspeaker's callback."""
 
 
 @contextmanager
@@ -243,7 +243,7 @@ class DeviceSink(Sink):
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._played = 0
-        self._blocks = MIN_BLOCKS
+        self._cushion = Cushion(MIN_BLOCKS, MAX_BLOCKS)
         self._stream = _open("output", name, self._callback)
         self._clock = DeviceClock(float(self._stream.samplerate))
         self.name = _find(_portaudio(), name, "output")["name"]
@@ -259,9 +259,9 @@ class DeviceSink(Sink):
             self._played += frames
         out[: len(pcm)] = pcm[:, None]
         out[len(pcm) :] = 0
-        if status.output_underflow or (len(pcm) < frames and self.started_us is not None):
-            self.underflows += 1
-            self._blocks = min(self._blocks + 1, MAX_BLOCKS)
+        dry = bool(status.output_underflow) or (len(pcm) < frames and self.started_us is not None)
+        self.underflows += dry
+        self._cushion.block(dry)
         self._wake.set()
 
     def start(self, pull: Pull) -> None:
@@ -280,7 +280,7 @@ class DeviceSink(Sink):
             self._wake.clear()
             while not self._stopping.is_set():
                 with self._lock:
-                    if self._ready.size >= self._blocks * device_block:
+                    if self._ready.size >= self._cushion.blocks * device_block:
                         break
                     held = pulled * rate / SAMPLE_RATE - made  # samples inside the resampler
                     heard = self._clock.at(self._played + self._ready.size + held)

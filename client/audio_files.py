@@ -10,14 +10,16 @@ import numpy as np
 import soundfile
 import soxr
 
-from client.audio import SAMPLE_RATE, OnBlock, Pull, Sink, Source, monotonic_us, samples_us
+from client.audio import SAMPLE_RATE, Cushion, OnBlock, Pull, Sink, Source, monotonic_us, samples_us
 from codec.errors import AudioError
 from codec.pcm import Pcm
 
 SOURCE_BLOCK = 320
 """One frame (13.3 ms), as a sound card set to it would deliver."""
 SINK_BLOCK = 240
-"""10 ms; a block is asked for this long before its first sample is due, as a double-buffered sound card does."""
+"""10 ms; a block is asked for one block before its first sample is due, as a double-buffered sound card does."""
+MAX_AHEAD = 6
+"""Blocks ahead at most, after those that came too late."""
 LATEST_US = 500_000
 """A source thread that was held up longer than this loses what it missed, as a sound card's buffer would."""
 _READ = 4096
@@ -97,8 +99,8 @@ class FileSource(Source):
 class FileSink(Sink):
     """Writes everything that is heard to a 16-bit file, whose sample 0 is heard at `started_us`.
 
-    A block is asked for 10 ms before its first sample is due on this virtual loudspeaker, and silence stands where it
-    did not come until then.
+    A block is asked for 10 ms before its first sample is due on this virtual loudspeaker, sooner where the machine is
+    too busy for that, and silence stands where it did not come until then.
     """
 
     def __init__(self, path: Path) -> None:
@@ -115,15 +117,16 @@ class FileSink(Sink):
         self._begin(lambda: self._run(file, pull))
 
     def _run(self, file: soundfile.SoundFile, pull: Pull) -> None:
-        start, position, lead = self.started_us or 0, 0, samples_us(SINK_BLOCK)
+        start, position, cushion = self.started_us or 0, 0, Cushion(1, MAX_AHEAD)
         silence = np.zeros(SINK_BLOCK, np.float32)
         try:
             with file:
                 while True:
                     due = start + samples_us(position)
-                    if not _wait_until(due - lead, self._stopping):
+                    if not _wait_until(due - cushion.blocks * samples_us(SINK_BLOCK), self._stopping):
                         return
                     now = monotonic_us()
+                    cushion.block(dry=now > due)
                     if now > due:
                         self.underflows += 1
                         pcm = silence

@@ -90,6 +90,7 @@ class Connection:
     """None until the clocks are compared."""
     names: dict[int, str] = field(default_factory=dict)
     """Of all peers, those that left included."""
+    clock_known: asyncio.Event = field(default_factory=asyncio.Event)
 
     def meet(self, peer: PeerInfo) -> None:
         if len(self.names) < MAX_NAMES:
@@ -278,11 +279,10 @@ class Call:
 
     async def _keep_time(self) -> None:
         """Compares the clocks, first quickly; then speech begins to flow, and figures are told every second."""
-        for count in range(FIRST_PINGS * 10):
-            if count >= FIRST_PINGS and self.clock.ready:
-                break
+        for _ in range(FIRST_PINGS):
             self.outbox.put(self.clock.ping(monotonic_us()))
             await asyncio.sleep(FIRST_PING_EVERY_S)
+        await self.connections[-1].clock_known.wait()
         self._begin_speech()
         while True:
             self.outbox.put(self.clock.ping(monotonic_us()))
@@ -343,7 +343,8 @@ class Call:
     def _hear(self, text: str, now_us: int) -> None:
         match parse_server(text):
             case Pong() as pong:
-                self.clock.pong(pong, now_us)
+                if self.clock.pong(pong, now_us):
+                    self.connections[-1].clock_known.set()
             case PeerJoined(peer=peer) | PeerChanged(peer=peer):
                 self._meet(peer)
             case PeerLeft(id=gone):

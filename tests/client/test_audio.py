@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from client.audio import SAMPLE_RATE, monotonic_us, open_sink, open_source, samples_us
+from client.audio import SAMPLE_RATE, Cushion, monotonic_us, open_sink, open_source, samples_us
 from client.audio_devices import DeviceClock
 from client.audio_files import SINK_BLOCK, SOURCE_BLOCK, FileSink, FileSource, read_blocks
 from codec.errors import AudioError
@@ -204,3 +204,20 @@ def test_device_clock_smooths_jitter_and_follows_jumps() -> None:
     assert abs(clock.at(200 * 480) - 3_000_000) < 1_500
     clock.update(200 * 480, 3_500_000)
     assert clock.at(201 * 480) == 3_510_000
+
+
+def test_cushion_grows_once_a_stall_and_shrinks_when_calm() -> None:
+    cushion = Cushion(least=1, most=3, calm=10)
+    seen = []
+    for dry in [False, True, True, True, False, True, False, True, False]:
+        cushion.block(dry)
+        seen.append(cushion.blocks)
+    assert seen == [1, 2, 2, 2, 2, 3, 3, 3, 3]
+    for _ in range(8):
+        cushion.block(dry=False)
+    assert cushion.blocks == 3
+    cushion.block(dry=False)
+    assert cushion.blocks == 2
+    for _ in range(30):
+        cushion.block(dry=False)
+    assert cushion.blocks == 1
