@@ -274,3 +274,13 @@ def test_age_of_every_sample_is_known_while_time_is_scaled() -> None:
     loud = np.abs(tone(np.rint(result.places[known]).astype(np.int64))) > 0
     error = np.abs(phase - result.heard[known])[loud]
     assert np.quantile(error, 0.9) < 0.02
+
+
+@pytest.mark.parametrize("n", [320, 480])
+def test_speed_does_not_hunt(n: int) -> None:
+    """Leaving a frame boundary costs spare time; cutting and repeating must not chase each other over it."""
+    rng = random.Random(3)
+    result = replay(in_order([(at + abs(rng.gauss(0, 1_000)), number) for at, number in on_time(1_500)]), 19, n)
+    assert result.playout.underruns == 0
+    assert result.playout.samples_stretched < 400
+    assert result.playout.samples_compressed < 1_200
