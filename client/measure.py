@@ -108,10 +108,10 @@ def compare(
     early = round(-EARLIEST_MS * sample_rate / 1e3)
     (spoken, _), (heard, _) = sanitize(as_pcm(spoken)), sanitize(as_pcm(heard))
     reach = spoken.size + early + round(LATEST_MS * sample_rate / 1e3)
-    placed = _place(heard, late + early, reach)  # placed[early + i] was heard when spoken[i] was spoken
+    ahead = placed(heard, late + early, reach)  # ahead[early + i] was heard when spoken[i] was spoken
 
     hop = round(HOP_S * sample_rate)
-    said, got = _features(spoken, sample_rate, hop), _features(placed, sample_rate, hop)
+    said, got = _features(spoken, sample_rate, hop), _features(ahead, sample_rate, hop)
     starts = _speech(spoken, round(PIECE_S * sample_rate), round(PIECE_HOP_S * sample_rate) // hop * hop)
     if not starts or not got.any():
         return Comparison(None, None, 0.0, 0.0, tuple(_silent(start / sample_rate) for start in starts))
@@ -120,14 +120,14 @@ def compare(
     scores = np.stack([_fit(said[a : a + frames], got[a:], _lags(hop, sample_rate)) for a in first])
     path = _smoothest(scores)
 
-    bands = _band(spoken, sample_rate), _band(placed, sample_rate)
+    bands = _band(spoken, sample_rate), _band(ahead, sample_rate)
     pieces, pairs = [], []
     for start, a, lag, score in zip(starts, first, path, scores, strict=True):
         pairs.append((said[a : a + frames], got[a + lag : a + lag + frames]))
         near = (lag + _parabola(score, lag)) * hop
         exact, correlation = _waveform_lag(bands[0][start : start + length], bands[1], start, near, sample_rate)
         at = exact if correlation >= WEAK_CORRELATION else near
-        level = _level_db(placed[start + round(at) :][:length]) - _level_db(spoken[start : start + length])
+        level = _level_db(ahead[start + round(at) :][:length]) - _level_db(spoken[start : start + length])
         delay_ms = (at - early) * 1e3 / sample_rate + remainder_ms
         pieces.append(Piece(start / sample_rate, delay_ms, correlation, max(0.0, float(score[lag])), level))
     delays = [piece.delay_ms for piece in pieces if piece.heard]
@@ -155,7 +155,8 @@ def _silent(start_s: float) -> Piece:
     return Piece(start_s, math.nan, 0.0, 0.0, -math.inf)
 
 
-def _place(pcm: Pcm, at: int, size: int) -> Pcm:
+def placed(pcm: Pcm, at: int, size: int) -> Pcm:
+    """`size` samples of silence with `pcm` in it from sample `at` on, which may be negative."""
     out = np.zeros(size, np.float32)
     kept = pcm[max(0, -at) : max(0, size - at)]
     out[max(0, at) :][: kept.size] = kept

@@ -1,0 +1,105 @@
+"""Other `earshot` commands as child processes: watched while they run, and never left behind."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Sequence
+from types import TracebackType
+from typing import IO, Any, Self
+
+from codec.errors import EarshotError
+
+TERMINATE_S = 5.0
+"""From asking a child to end until it is killed."""
+KEPT_LINES = 20
+MAX_LINE = 1 << 16
+
+
+class ChildError(EarshotError):
+    """A command that this one started has failed; the message ends with the last that it said."""
+
+
+class Child:
+    """`earshot ARGUMENTS` in a process of its own. As a context it ends with the context, in whatever way that ends.
+
+    `status` is the last line of JSON that it printed; what it writes to standard error is kept for `check`."""
+
+    def __init__(self, name: str, arguments: Sequence[str]) -> None:
+        self.name = name
+        self.status: dict[str, Any] = {}
+        self._said: deque[str] = deque(maxlen=KEPT_LINES)
+        self._process = subprocess.Popen(  # noqa: S603 -- our own command with our own arguments
+            [sys.executable, "-m", "earshot", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+        )
+        self._readers = [
+            threading.Thread(target=read, args=[pipe], name=f"{name} output", daemon=True)
+            for read, pipe in ((self._read_status, self._process.stdout), (self._read_errors, self._process.stderr))
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def running(self) -> bool:
+        return self._process.poll() is None
+
+    @property
+    def said(self) -> str:
+        """The end of what it wrote to standard error."""
+        return "\n".join(self._said)
+
+    def check(self, ended: bool = False) -> None:
+        """Raises ChildError if it has failed, or if it has `ended` where it should not have."""
+        status = self._process.poll()
+        if status is None or (status == 0 and not ended):
+            return
+        for reader in self._readers:
+            reader.join(1)
+        how = f"ended with status {status}" if status >= 0 else f"was ended by signal {-status}"
+        said = f":\n{self.said}" if self._said else " and said nothing"
+        raise ChildError(f"{self.name} {how}{said}")
+
+    def stop(self) -> None:
+        """Asks it to end, and makes it."""
+        if self.running:
+            self._process.terminate()
+            try:
+                self._process.wait(TERMINATE_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        for reader in self._readers:
+            reader.join(1)
+        for pipe in (self._process.stdout, self._process.stderr):
+            if pipe is not None:
+                pipe.close()
+
+    def _read_status(self, pipe: IO[str]) -> None:
+        while line := pipe.readline(MAX_LINE):
+            try:
+                status = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(status, dict):
+                self.status = status
+
+    def _read_errors(self, pipe: IO[str]) -> None:
+        while line := pipe.readline(MAX_LINE):
+            if line.strip():
+                self._said.append(line.rstrip()[:500])

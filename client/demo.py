@@ -1,0 +1,238 @@
+"""`earshot demo` and `earshot latency`: a conversation shown while it lasts, then what was measured of it."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from client.conversation import AGREEMENT_MS, Conversation, Direction, Part, Plan, Show, converse, heard_file
+from client.latency import STAGES
+from client.pictures import Delay, Heard, latency, spoken_heard
+from client.view import SpeakerState, ViewState, plain_line, render
+
+PLAIN_EVERY = 0.25
+"""Share of the talk between the lines that stand for the view where there is no terminal."""
+POINTS = ("p50", "p95", "p99")
+
+
+def demo(console: Console, plan: Plan) -> bool:
+    """Two voices talk through a server. Writes recordings, pictures and report.json to `plan.out`; True if each heard
+    all that the other said. Raises EarshotError where that could not even be tried."""
+    talk = _talk(console, plan)
+    spoken_heard([_heard_picture(way) for way in talk.directions], plan.out / "spoken-heard.png")
+    latency([_delay_picture(way) for way in talk.directions], plan.out / "latency.png")
+    _write(plan.out / "report.json", report(talk))
+    console.print(summary(talk))
+    files = ["spoken-heard.png", "latency.png", "report.json", *(heard_file(plan, part).name for part in plan.parts)]
+    console.print(f"{plan.out}: {', '.join(files)}", soft_wrap=True)
+    for note in disagreements(talk):
+        console.print(f"[yellow]note:[/] {note}")
+    return _judge(console, talk.faults())
+
+
+def measure_latency(console: Console, plan: Plan) -> bool:
+    """The same conversation, for the delay of each stage. True if all was heard and the two measures agree."""
+    talk = _talk(console, plan)
+    latency([_delay_picture(way) for way in talk.directions], plan.out / "latency.png")
+    _write(plan.out / "report.json", report(talk))
+    for way in talk.directions:
+        console.print(stages_table(way))
+        console.print(_agreement(way))
+    console.print(f"{plan.out}: latency.png, report.json", soft_wrap=True)
+    return _judge(console, talk.faults() + disagreements(talk))
+
+
+def report(talk: Conversation) -> dict[str, Any]:
+    """What report.json holds. Latencies in ms, rates in kbps; null is what could not be measured."""
+    return {
+        "directions": [
+            {
+                "from": way.speaker.name,
+                "to": way.listener.name,
+                "uplink": way.speaker.uplink,
+                "codec_kbps": way.call["codec_kbps"],
+                "wire_kbps": way.call["wire_kbps"],
+                "uplink_wire_kbps": way.sent["wire_kbps"],
+                "mouth_to_ear_ms": way.call["mouth_to_ear_ms"],
+                "correlation_latency_ms": _rounded(way.sound.latency_ms),
+                "correlation_spread_ms": _rounded(way.sound.spread_ms),
+                "disagreement_ms": _rounded(way.disagreement_ms),
+                "underruns": way.call["underruns"],
+                "missing_frames": way.call["missing"],
+                "similarity": _rounded(way.sound.similarity),
+                "coverage": _rounded(way.sound.coverage),
+            }
+            for way in talk.directions
+        ],
+        "stages_ms": {_name(way): way.call["stages_ms"] for way in talk.directions},
+        "model": talk.model,
+        "faults": talk.faults(),
+    }
+
+
+def summary(talk: Conversation) -> Table:
+    """A column for each direction."""
+    table = Table("", *(_name(way) for way in talk.directions), title="What was said and heard")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    rows: dict[str, Callable[[Direction], str]] = {
+        "sent as": lambda way: way.speaker.uplink,
+        "codec, kbps": lambda way: f"{way.call['codec_kbps']:.1f}",
+        "wire, kbps: to the listener": lambda way: f"{way.call['wire_kbps']:.1f}",
+        "wire, kbps: from the speaker": lambda way: f"{way.sent['wire_kbps']:.1f}",
+        "mouth to ear, ms: p50 / p95": lambda way: " / ".join(_shown(way.percentiles_ms.get(p)) for p in POINTS[:2]),
+        "mouth to ear by sound alone, ms": lambda way: _shown(way.sound.latency_ms),
+        "underruns": lambda way: str(way.call["underruns"]),
+        "similarity of heard and spoken": lambda way: f"{way.sound.similarity:.2f}",
+        "speech that was heard": lambda way: f"{way.sound.coverage:.0%}",
+    }
+    for title, cell in rows.items():
+        table.add_row(title, *(cell(way) for way in talk.directions))
+    return table
+
+
+def stages_table(way: Direction) -> Table:
+    """Percentiles of each stage and of the whole."""
+    table = Table("stage", *(f"{point} ms" for point in POINTS), title=f"{_name(way)} ({way.speaker.uplink} up)")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for stage in STAGES:
+        values = way.call["stages_ms"].get(stage) or {}
+        table.add_row(stage, *(_shown(values.get(point)) for point in POINTS))
+    table.add_section()
+    table.add_row("mouth to ear", *(_shown(way.percentiles_ms.get(point)) for point in POINTS), style="bold")
+    return table
+
+
+def disagreements(talk: Conversation) -> list[str]:
+    """Where time stamps and sound do not tell the same delay."""
+    return [
+        f"{_name(way)}: {_agreement(way)}"
+        for way in talk.directions
+        if way.disagreement_ms is not None and abs(way.disagreement_ms) > AGREEMENT_MS
+    ]
+
+
+def _agreement(way: Direction) -> str:
+    apart = way.disagreement_ms
+    if apart is None:
+        return "the delay could not be measured by sound"
+    verdict = "they agree" if abs(apart) <= AGREEMENT_MS else "they do not agree"
+    stamps = _shown(way.percentiles_ms.get("p50"))
+    return (
+        f"by time stamps {stamps} ms, by sound {_shown(way.sound.latency_ms)} ms; second by second "
+        f"{abs(apart):.1f} ms apart: {verdict}"
+    )
+
+
+def _judge(console: Console, faults: Sequence[str]) -> bool:
+    for fault in faults:
+        console.print(f"[bold red]failed:[/] {fault}")
+    return not faults
+
+
+def _name(way: Direction) -> str:
+    return f"{way.speaker.name} to {way.listener.name}"
+
+
+def _shown(milliseconds: float | None) -> str:
+    return "-" if milliseconds is None else f"{milliseconds:.1f}"
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)
+
+
+def _write(path: Path, values: dict[str, Any]) -> None:
+    path.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+
+
+def _heard_picture(way: Direction) -> Heard:
+    figures = (
+        f"{way.speaker.uplink} up, codec {way.call['codec_kbps']:.1f} kbps, "
+        f"{_shown(way.percentiles_ms.get('p50'))} ms later, similarity {way.sound.similarity:.2f}"
+    )
+    return Heard(f"{way.speaker.name}, heard by {way.listener.name}", figures, way.spoken, way.heard, 24_000)
+
+
+def _delay_picture(way: Direction) -> Delay:
+    timeline = way.call["timeline"]
+    stages = {stage: [row[1 + index] for row in timeline] for index, stage in enumerate(STAGES)}
+    title = f"{_name(way)} ({way.speaker.uplink} up)"
+    return Delay(title, [row[0] for row in timeline], stages, way.percentiles_ms, way.sound.latency_ms)
+
+
+def _talk(console: Console, plan: Plan) -> Conversation:
+    where = "a server of its own on this machine" if plan.server is None else plan.server
+    names = " and ".join(part.name for part in plan.parts)
+    console.print(f"{names} talk at {plan.kbps:g} kbps through {where}")
+    with ending_cleanly(), shown(console, plan.parts, plan.room) as show:
+        return converse(plan, show)
+
+
+@contextmanager
+def ending_cleanly() -> Iterator[None]:
+    """Being told to end (SIGTERM) is as Ctrl-C, so that no child process is left."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def shown(console: Console, parts: Sequence[Part], room: str) -> Iterator[Show]:
+    """A panel for each client in a terminal, a few lines elsewhere."""
+    if not console.is_terminal:
+        yield _plain(console, parts, room)
+        return
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+
+        def show(states: Sequence[dict[str, Any]], share: float) -> None:
+            live.update(panels(states, share, parts, room), refresh=True)
+
+        show([{}] * len(parts), 0.0)
+        yield show
+
+
+def panels(states: Sequence[dict[str, Any]], share: float, parts: Sequence[Part], room: str) -> RenderableType:
+    """The views of all clients, one above the other, and how far the talk is."""
+    views = [render(_state(state, part, room)) for state, part in zip(states, parts, strict=True)]
+    return Group(*views, ProgressBar(total=1.0, completed=share), Text(f"{share:.0%} of the talk", "dim"))
+
+
+def _plain(console: Console, parts: Sequence[Part], room: str) -> Show:
+    last = -1.0
+
+    def show(states: Sequence[dict[str, Any]], share: float) -> None:
+        nonlocal last
+        if share - last < PLAIN_EVERY and not share == 1.0 > last:
+            return
+        last = share
+        for state, part in zip(states, parts, strict=True):
+            line = f"{share:4.0%} {part.name}: {plain_line(_state(state, part, room))}"
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    return show
+
+
+def _state(status: dict[str, Any], part: Part, room: str) -> ViewState:
+    """From the JSON of `earshot call --status-json`; a client that is still starting has said nothing."""
+    if not status:
+        return ViewState(part.name, room, "server", uplink=part.uplink)
+    return ViewState(**{**status, "speakers": [SpeakerState(**speaker) for speaker in status["speakers"]]})
