@@ -66,15 +66,22 @@ def push_in_blocks(session: EncoderSession, pcm: Pcm, block: int | None) -> Iter
     yield session.flush()
 
 
+Steps = dict[bytes, tuple[torch.Tensor, list[torch.Tensor]]]
+
+
 @pytest.fixture(scope="module")
-def remembered(oracle: Oracle) -> Iterator[None]:
+def memory(oracle: Oracle) -> Steps:
+    return {}
+
+
+@pytest.fixture
+def remembered(memory: Steps, monkeypatch: pytest.MonkeyPatch) -> None:
     """A step is a pure function of its input and state, and most block sizes lead to the same steps: each is computed
     once, and taken from memory only where every input of it, from the start of the stream on, was the same bytes."""
-    memory: dict[bytes, tuple[torch.Tensor, list[torch.Tensor]]] = {}
     compute = StreamState.step
 
     def step(self: StreamState, net: SEANet, x: torch.Tensor, last: bool) -> torch.Tensor:
-        history = getattr(self, "history", self.padding.encode()) if self.caches else self.padding.encode()
+        history: bytes = self.history if self.caches else self.padding.encode()  # type: ignore[attr-defined]
         key = hashlib.sha256(history + bytes([last]) + x.numpy().tobytes()).digest()
         if key not in memory:
             y = compute(self, net, x, last)
@@ -83,9 +90,7 @@ def remembered(oracle: Oracle) -> Iterator[None]:
         self.history = key  # type: ignore[attr-defined]
         return y
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(StreamState, "step", step)
-        yield
+    monkeypatch.setattr(StreamState, "step", step)
 
 
 @pytest.mark.usefixtures("remembered")
