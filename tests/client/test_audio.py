@@ -187,7 +187,7 @@ def test_missing_portaudio_says_what_to_install() -> None:
         "except client.audio_devices.AudioError as error:\n    print(error)\n"
     )
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert "apt install libportaudio2" in run.stdout or "no sound device" in run.stdout
+    assert "apt install libportaudio2" in run.stdout
 
 
 def test_no_module_of_the_client_imports_sounddevice_by_itself() -> None:

@@ -1,0 +1,91 @@
+"""Two computers' worth of virtual sound devices for tests: a PulseAudio of our own, reached through PortAudio and ALSA.
+
+Each side, a and b, has a microphone (what is played onto its wire is spoken into it) and a loudspeaker that can be
+recorded. Needs pulseaudio, pulseaudio-utils, libportaudio2 and libasound2-plugins.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Self
+
+SIDES = ("a", "b")
+
+
+class SoundServer:
+    """A PulseAudio daemon in a folder of its own; leaving the context ends it and whatever plays or records."""
+
+    def __enter__(self) -> Self:
+        missing = [tool for tool in ("pulseaudio", "paplay", "parec", "pactl") if shutil.which(tool) is None]
+        assert not missing, f"{', '.join(missing)}: apt-get install pulseaudio pulseaudio-utils"
+        self.folder = Path(tempfile.mkdtemp(prefix="sound"))  # a socket's path may have 107 bytes
+        self._socket = self.folder / "native"
+        script = [f"load-module module-native-protocol-unix auth-anonymous=1 socket={self._socket}"]
+        for side in SIDES:
+            # Without norewinds the first callback comes a second late and the daemon spins.
+            null = "load-module module-null-sink norewinds=1 rate=24000 channels=1"
+            script += [f"{null} sink_name=spk_{side}", f"{null} sink_name=wire_{side}"]
+            script.append(f"load-module module-remap-source source_name=mic_{side} master=wire_{side}.monitor")
+        (self.folder / "default.pa").write_text("\n".join(script) + "\n")
+        (self.folder / "asound.conf").write_text("</usr/share/alsa/alsa.conf>\npcm.!default { type pulse }\n")
+        own = {"XDG_RUNTIME_DIR": str(self.folder), "HOME": str(self.folder)}
+        self._log = (self.folder / "log").open("wb")
+        self._processes = [
+            subprocess.Popen(
+                [
+                    *("pulseaudio", "-n", "-F", self.folder / "default.pa", "--daemonize=no"),
+                    *("--exit-idle-time=-1", "--use-pid-file=no"),
+                ],
+                env=os.environ | own,
+                stderr=self._log,
+            )
+        ]
+        deadline = time.monotonic() + 30
+        while subprocess.run(["pactl", "info"], env=self._env(), capture_output=True, check=False).returncode:
+            assert self._processes[0].poll() is None, (self.folder / "log").read_text()
+            assert time.monotonic() < deadline, "PulseAudio did not start"
+            time.sleep(0.1)
+        return self
+
+    def _env(self) -> dict[str, str]:
+        return os.environ | {"PULSE_SERVER": f"unix:{self._socket}"}
+
+    def device_env(self, side: str) -> dict[str, str]:
+        """What makes the default sound devices of a process the microphone and loudspeaker of this side."""
+        return {
+            "PULSE_SERVER": f"unix:{self._socket}",
+            "PULSE_SINK": f"spk_{side}",
+            "PULSE_SOURCE": f"mic_{side}",
+            "ALSA_CONFIG_PATH": str(self.folder / "asound.conf"),
+        }
+
+    def speak(self, side: str, file: Path) -> subprocess.Popen[bytes]:
+        """Plays a file into the microphone; the process ends with it."""
+        return self._start("paplay", f"--device=wire_{side}", str(file))
+
+    def record(self, side: str, file: Path) -> subprocess.Popen[bytes]:
+        """Records the loudspeaker as WAV until terminated."""
+        form = ["--file-format=wav", "--rate=24000", "--channels=1", "--format=s16le"]
+        return self._start("parec", f"--device=spk_{side}.monitor", *form, str(file))
+
+    def _start(self, *command: str) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(command, env=self._env(), stderr=self._log)
+        self._processes.append(process)
+        return process
+
+    def __exit__(self, *error: object) -> None:
+        for process in reversed(self._processes):
+            if process.poll() is None:
+                process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait(10)
+        self._log.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
