@@ -1,0 +1,70 @@
+"""The `earshot serve` command as a process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
+
+from codec.messages import SUBPROTOCOL, Hello, Welcome, parse_server
+from codec.weights import save_native
+from tests.peers import tiny_model
+
+COMMAND = [sys.executable, "-m", "earshot", "serve"]
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+async def test_it_says_where_it_listens_and_ends_cleanly_when_told(tmp_path: Path, stop: signal.Signals) -> None:
+    model = tiny_model()
+    save_native(model.network, tmp_path / "tiny.safetensors")
+    ready = tmp_path / "ready.json"
+    command = [*COMMAND, "--port", "0", "--model", str(tmp_path / "tiny.safetensors"), "--ready-file", str(ready)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, env=environment)
+    try:
+        assert process.stdout is not None
+        line = (await asyncio.wait_for(process.stdout.readline(), 60)).decode()
+        told = json.loads(ready.read_text())
+        assert line == f"listening on ws://127.0.0.1:{told['port']} (model tiny {model.digest})\n"
+        assert told == {"url": f"ws://127.0.0.1:{told['port']}", "port": told["port"], "model": "tiny"} | {
+            "digest": model.digest
+        }
+        async with connect(told["url"] + "/v1/rooms/blue", subprotocols=[SUBPROTOCOL]) as peer:
+            await peer.send(Hello(protocol=1, send="none", want="pcm").model_dump_json())
+            assert isinstance(parse_server(await peer.recv()), Welcome)
+            process.send_signal(stop)
+            with pytest.raises(ConnectionClosed):
+                await until_closed(peer)
+            assert peer.close_code == 4010
+        assert await asyncio.wait_for(process.wait(), 20) == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def until_closed(peer: object) -> None:
+    async with asyncio.timeout(20):
+        while True:
+            await peer.recv()  # type: ignore[attr-defined]
+
+
+async def test_an_address_that_is_taken_is_one_line_and_status_1(tmp_path: Path) -> None:
+    save_native(tiny_model().network, tmp_path / "tiny.safetensors")
+    taken = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
+    port = taken.sockets[0].getsockname()[1]
+    command = [*COMMAND, "--port", str(port), "--model", str(tmp_path / "tiny.safetensors")]
+    process = await asyncio.create_subprocess_exec(*command, stderr=subprocess.PIPE)
+    _, said = await asyncio.wait_for(process.communicate(), 60)
+    taken.close()
+    assert process.returncode == 1
+    assert f"cannot listen on 127.0.0.1 port {port}" in " ".join(said.decode().split())
+    assert "Traceback" not in said.decode()
