@@ -328,7 +328,8 @@ class Call:
         receiver = self.connections[-1].receiver
         while True:
             try:
-                message = await asyncio.wait_for(connection.recv(), SILENT_S)
+                async with asyncio.timeout(SILENT_S):
+                    message = await connection.recv()
             except TimeoutError as error:
                 raise Lost(f"nothing came from the server for {SILENT_S:g} s") from error
             now = monotonic_us()

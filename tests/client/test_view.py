@@ -1,0 +1,94 @@
+"""The view of a call, drawn to text."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from client.view import METER_WIDTH, QUIETEST_DB, SpeakerState, ViewState, decibels, meter, plain_line, render
+
+
+def drawn(state: ViewState, width: int = 120) -> str:
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    console.print(render(state))
+    text = console.file.getvalue()
+    assert all(len(line) <= width for line in text.splitlines())
+    return text
+
+
+def row(text: str, name: str) -> str:
+    (line,) = [line for line in text.splitlines() if line.lstrip("│ ").startswith(name)]
+    return line
+
+
+def test_everything_of_a_call_is_shown() -> None:
+    text = drawn(
+        ViewState(
+            name="ada",
+            room="den",
+            server="ws://host:1",
+            state="connected",
+            connected=True,
+            uplink="codes",
+            level_db=-30.0,
+            codec_kbps=6.0,
+            wire_kbps=64.8,
+            round_trip_ms=12.4,
+            seconds=83.2,
+            reconnects=2,
+            dropped=7,
+            speakers=[SpeakerState("ben", -15.0, False, 3.0, 61.0, 71.6, 31.2, 4, 5), SpeakerState("cyd", muted=True)],
+        )
+    )
+    assert "den at ws://host:1" in text
+    assert row(text, "ada (you)").split()[-4:-1] == ["/", "64.8", "7"]
+    assert row(text, "ada (you)").count("█") == METER_WIDTH // 2
+    ben = row(text, "ben")
+    for shown in ("3.0 / 61.0", "72 ms", "31 ms"):
+        assert shown in ben
+    assert ben.split()[-3:-1] == ["4", "5"]
+    assert "muted" in row(text, "cyd")
+    for shown in ("connected", "1:23", "codes at 6 kbps", "round trip 12 ms", "reconnects 2", "m mute", "q leave"):
+        assert shown in text
+
+
+def test_an_empty_room_and_why_the_connection_was_lost() -> None:
+    text = drawn(ViewState(name="ada", room="den", server="s", state="reconnecting", detail="gone; trying again"))
+    assert "nobody else is here yet" in text
+    assert "gone; trying again" in text
+    assert "reconnecting" in text
+
+
+def test_names_are_text_and_nothing_else() -> None:
+    state = ViewState(name="[bold]", room="den", server="[red]x", speakers=[SpeakerState("[/] [blink]me[/blink]")])
+    text = drawn(state)
+    assert "[bold] (you)" in text
+    assert "[red]x" in text
+    assert "[/] [blink]me[/blin" in text
+
+
+def test_muted_instead_of_a_level() -> None:
+    assert "muted" in row(drawn(ViewState(name="ada", room="r", server="s", muted=True)), "ada")
+
+
+@pytest.mark.parametrize(("level", "filled"), [(-200.0, 0), (QUIETEST_DB, 0), (0.0, METER_WIDTH), (6.0, METER_WIDTH)])
+def test_meter_stays_within_its_width(level: float, filled: int) -> None:
+    assert meter(level).plain == "█" * filled + "·" * (METER_WIDTH - filled)
+
+
+def test_decibels() -> None:
+    assert decibels(1.0) == 0
+    assert decibels(0.1) == pytest.approx(-20)
+    assert decibels(0.0) == decibels(1e-9) == QUIETEST_DB
+
+
+def test_plain_line_and_json_carry_the_same() -> None:
+    state = ViewState(name="ada", room="den", server="s", speakers=[SpeakerState("ben", -15.0, mouth_to_ear_ms=72.0)])
+    assert "ben -15 dB, 72 ms old, 0 underruns" in plain_line(state)
+    told = json.loads(json.dumps(state.to_json()))
+    assert told["speakers"][0]["name"] == "ben"
+    assert told["speakers"][0]["mouth_to_ear_ms"] == 72.0
+    assert told["connected"] is False
