@@ -1,0 +1,44 @@
+"""Child processes, with real ones: `earshot` itself."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from client.children import Child, ChildError
+
+
+def wait(child: Child) -> None:
+    deadline = time.monotonic() + 60
+    while child.running and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not child.running
+
+
+def test_a_child_that_fails_is_quoted(tmp_path: Path) -> None:
+    with Child("the decoder", ["decode", str(tmp_path / "none"), "out.wav", "--model", "no-such-model"]) as child:
+        wait(child)
+        with pytest.raises(ChildError, match=r"(?s)the decoder ended with status 1:.*there is no model"):
+            child.check()
+
+
+def test_a_child_that_ends_well_is_fine_unless_it_should_go_on() -> None:
+    with Child("help", ["--help"]) as child:
+        wait(child)
+        child.check()
+        with pytest.raises(ChildError, match="help ended with status 0 and said nothing"):
+            child.check(ended=True)
+
+
+def test_a_child_ends_with_its_context() -> None:
+    with pytest.raises(KeyboardInterrupt), Child("help", ["devices"]) as child:
+        raise KeyboardInterrupt
+    assert not child.running
+
+
+def test_lines_that_are_no_status_are_ignored() -> None:
+    with Child("help", ["--help"]) as child:
+        wait(child)
+        assert child.status == {}

@@ -1,0 +1,62 @@
+"""`earshot demo` and `earshot latency` as a user runs them, for a few seconds, with the weights that come with Earshot.
+
+How long sound takes is not asserted: it depends on what else the machine does.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import soundfile
+
+from client.latency import STAGES
+from tests.end_to_end.earshot_process import run_earshot
+
+
+@pytest.mark.timeout(180)
+def test_demo_writes_what_was_said_and_heard(tmp_path: Path) -> None:
+    done = run_earshot("demo", "--seconds", "4", "--out", tmp_path)
+    assert (tmp_path / "report.json").exists(), done.stdout + done.stderr
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert done.returncode == (1 if report["faults"] else 0), done.stdout + done.stderr
+    assert all(fault in " ".join(done.stdout.split()) for fault in report["faults"])
+    assert [(way["from"], way["to"], way["uplink"]) for way in report["directions"]] == [
+        ("Ada", "Ben", "pcm"),
+        ("Ben", "Ada", "codes"),
+    ]
+    for way in report["directions"]:
+        assert way["codec_kbps"] == pytest.approx(6.0, abs=0.01)
+        assert way["wire_kbps"] > way["codec_kbps"]
+        assert way["similarity"] > 0.4  # another voice, or noise, stays under 0.3
+        assert way["coverage"] > 0
+        assert set(way["mouth_to_ear_ms"]) == {"p50", "p95", "p99"}
+        assert way["correlation_latency_ms"] is not None
+        assert way["disagreement_ms"] is not None
+        assert isinstance(way["underruns"], int)
+    assert [set(stages) for stages in report["stages_ms"].values()] == [set(STAGES)] * 2
+    assert set(report["model"]) == {"name", "digest"}
+    for name in ("spoken-heard.png", "latency.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+    for name in ("heard-by-ada.wav", "heard-by-ben.wav"):
+        assert soundfile.info(tmp_path / name).duration > 4
+    assert "What was said and heard" in done.stdout
+
+
+def test_a_demo_that_cannot_be_says_why(tmp_path: Path) -> None:
+    done = run_earshot("demo", "--seconds", "1", "--out", tmp_path, "--model", "no-such-model")
+    assert done.returncode == 1
+    assert "error: the server ended with status 1" in done.stderr
+    assert "there is no model 'no-such-model'" in " ".join(done.stderr.split())
+
+
+@pytest.mark.timeout(180)
+def test_latency_measures_every_stage_both_ways(tmp_path: Path) -> None:
+    done = run_earshot("latency", "--seconds", "3", "--uplink", "codes", "--out", tmp_path)
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert [way["uplink"] for way in report["directions"]] == ["codes", "codes"]
+    assert (tmp_path / "latency.png").exists()
+    for stage in (*STAGES, "mouth to ear"):
+        assert done.stdout.count(stage) >= 2
+    assert done.stdout.count("by time stamps") == 2
