@@ -15,13 +15,20 @@ from client.latency import STAGES
 from tests.end_to_end.earshot_process import run_earshot
 
 
-@pytest.mark.timeout(180)
+ATTEMPTS = 3
+"""Sound is real time: a machine that is busy with other tests may starve one run."""
+
+
+@pytest.mark.timeout(300)
 def test_demo_writes_what_was_said_and_heard(tmp_path: Path) -> None:
-    done = run_earshot("demo", "--seconds", "4", "--out", tmp_path)
-    assert (tmp_path / "report.json").exists(), done.stdout + done.stderr
-    report = json.loads((tmp_path / "report.json").read_text())
-    assert done.returncode == (1 if report["faults"] else 0), done.stdout + done.stderr
-    assert all(fault in " ".join(done.stdout.split()) for fault in report["faults"])
+    for _ in range(ATTEMPTS):
+        done = run_earshot("demo", "--seconds", "4", "--out", tmp_path)
+        assert (tmp_path / "report.json").exists(), done.stdout + done.stderr
+        report = json.loads((tmp_path / "report.json").read_text())
+        assert done.returncode == (1 if report["faults"] else 0), done.stdout + done.stderr
+        assert all(fault in " ".join(done.stdout.split()) for fault in report["faults"])
+        if not report["faults"]:
+            break
     assert [(way["from"], way["to"], way["uplink"]) for way in report["directions"]] == [
         ("Ada", "Ben", "pcm"),
         ("Ben", "Ada", "codes"),
@@ -30,7 +37,7 @@ def test_demo_writes_what_was_said_and_heard(tmp_path: Path) -> None:
         assert way["codec_kbps"] == pytest.approx(6.0, abs=0.01)
         assert way["wire_kbps"] > way["codec_kbps"]
         assert way["similarity"] > 0.4  # another voice, or noise, stays under 0.3
-        assert way["coverage"] > 0
+        assert way["coverage"] > 0.9
         assert set(way["mouth_to_ear_ms"]) == {"p50", "p95", "p99"}
         assert way["correlation_latency_ms"] is not None
         assert way["disagreement_ms"] is not None
