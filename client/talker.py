@@ -8,12 +8,19 @@ from collections.abc import Callable
 
 import numpy as np
 
-from client.audio import monotonic_us
+from client.audio import monotonic_us, samples_us
 from client.sender import Sender
 from codec.pcm import Pcm
 
 MAX_BLOCKS = 38
 """Blocks of the source that wait for the encoder (0.5 s of 13.3 ms blocks); then the oldest goes."""
+
+MAX_GATHERED = 8
+JOIN_US = 5_000
+"""Blocks whose capture times lie this close belong together; the sender looks after gaps."""
+
+_Item = tuple[Pcm, int] | threading.Event | None
+_NOTHING: _Item = (np.zeros(0, np.float32), 0)
 
 
 class Talker:
@@ -30,7 +37,7 @@ class Talker:
         self.blocks_unsent = 0
         self.error: Exception | None = None
         self._emit = emit
-        self._queue: queue.SimpleQueue[tuple[Pcm, int] | threading.Event | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Item] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="earshot talker", daemon=True)
 
     def start(self) -> None:
@@ -58,21 +65,42 @@ class Talker:
 
     def _run(self) -> None:
         try:
-            while (item := self._queue.get()) is not None:
+            item = self._queue.get()
+            while item is not None:
                 sender, now = self.sender, monotonic_us()
                 if isinstance(item, threading.Event):
                     self._pass_on(sender.flush(now) if sender else [])
                     item.set()
+                    item = self._queue.get()
                     continue
-                pcm, captured = item
+                pcm, captured, item = self._gather(*item) if sender else (*item, _NOTHING)
                 if sender is None:
                     self.level = float(np.sqrt(np.mean(np.square(pcm)))) if pcm.size else 0.0
                     self.blocks_unsent += 1
-                    continue
-                self._pass_on(sender.push(pcm, captured, now))
-                self.level = sender.level
+                else:
+                    self._pass_on(sender.push(pcm, captured, now))
+                    self.level = sender.level
+                if item is _NOTHING:
+                    item = self._queue.get()
         except Exception as error:
             self.error = error
+
+    def _gather(self, pcm: Pcm, captured_us: int) -> tuple[Pcm, int, _Item]:
+        """The block with those that wait right behind it, since several frames in one step cost little more than one:
+        so a thread that was held up catches up. Last, what follows but does not join, or _NOTHING."""
+        blocks, end = [pcm], captured_us + samples_us(pcm.size)
+        following: _Item = _NOTHING
+        while len(blocks) < MAX_GATHERED:
+            try:
+                following = self._queue.get_nowait()
+            except queue.Empty:
+                break
+            if following is None or isinstance(following, threading.Event) or abs(following[1] - end) > JOIN_US:
+                break
+            blocks.append(following[0])
+            end += samples_us(following[0].size)
+            following = _NOTHING
+        return (np.concatenate(blocks) if len(blocks) > 1 else pcm), captured_us, following
 
     def _pass_on(self, messages: list[bytes]) -> None:
         if messages:

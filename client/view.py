@@ -96,7 +96,8 @@ def render(state: ViewState) -> RenderableType:
         table.add_column(title, justify="right", no_wrap=True)
     me = Text(f"{state.name} (you)")
     bar = Text("muted", "bold red") if state.muted else meter(state.level_db)
-    table.add_row(me, bar, _kbps(state.codec_kbps, state.wire_kbps), "", "", "", str(state.dropped))
+    rates = f"PCM / {state.wire_kbps:.1f}" if state.uplink == "pcm" else _kbps(state.codec_kbps, state.wire_kbps)
+    table.add_row(me, bar, rates, "", "", "", str(state.dropped))
     for speaker in state.speakers:
         bar = Text("muted", "dim") if speaker.muted else meter(speaker.level_db)
         table.add_row(
