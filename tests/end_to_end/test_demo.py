@@ -14,7 +14,6 @@ import soundfile
 from client.latency import STAGES
 from tests.end_to_end.earshot_process import run_earshot
 
-
 ATTEMPTS = 3
 """Sound is real time: a machine that is busy with other tests may starve one run."""
 
