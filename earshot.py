@@ -45,6 +45,7 @@ def train(
     exclude: Annotated[
         list[str] | None, typer.Option(help="File names (patterns) to leave out, to judge by later.")
     ] = None,
+    mel_share: Annotated[float, typer.Option(help="Weight of the spectral loss; that of the waveform is 1.")] = 20.0,
     threads: Annotated[int, typer.Option(help="CPU threads; 0 takes all cores.")] = 0,
     seed: Annotated[int, typer.Option(help="Same seed, same data and threads: same weights.")] = 1,
 ) -> None:
@@ -56,7 +57,7 @@ def train(
 
     if threads:
         torch.set_num_threads(threads)
-    settings = TrainSettings(steps=steps, decay_steps=decay_steps, seed=seed)
+    settings = TrainSettings(steps=steps, decay_steps=decay_steps, mel_share=mel_share, seed=seed)
     crop = settings.crop_frames * settings.model.hop_length
     crops = CropSource([Source.parse(text) for text in data], settings.model.sample_rate, crop, exclude or ())
     console.print(f"{crops.hours:.2f} hours of audio")
