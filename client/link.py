@@ -59,12 +59,12 @@ def room_url(server: str, room: str) -> str:
     Raises UsageError for what cannot be an address or a room."""
     if not re.fullmatch(ROOM_PATTERN, room):
         raise UsageError(f"{room!r} is no room name: it may have 1 to 64 of A-Z a-z 0-9 _ -")
-    address = re.sub(r"^http(s?)://", r"ws\1://", server.rstrip("/"))
+    address = re.sub(r"^http(s?)://", r"ws\1://", server)
     if "://" not in address:
         address = f"ws://{address}"
     if not re.match(r"wss?://[^/]", address):
         raise UsageError(f"{server!r} is no address of a server; it looks like ws://HOST:8765 or wss://HOST")
-    return f"{address}/v1/rooms/{room}"
+    return f"{address.rstrip('/')}/v1/rooms/{room}"
 
 
 async def open_connection(url: str) -> ClientConnection:
