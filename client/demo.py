@@ -12,6 +12,7 @@ from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -213,7 +214,14 @@ def shown(console: Console, parts: Sequence[Part], room: str) -> Iterator[Show]:
 def panels(states: Sequence[dict[str, Any]], share: float, parts: Sequence[Part], room: str) -> RenderableType:
     """The views of all clients, one above the other, and how far the talk is."""
     views = [render(_state(state, part, room)) for state, part in zip(states, parts, strict=True)]
-    return Group(*views, ProgressBar(total=1.0, completed=share), Text(f"{share:.0%} of the talk", "dim"))
+    for view in views:
+        if isinstance(view, Panel):
+            view.subtitle = None  # the keys of a call, which nobody presses here
+    progress = Table.grid(expand=True, padding=(0, 1))
+    progress.add_column(ratio=1)
+    progress.add_column(justify="right")
+    progress.add_row(ProgressBar(total=1.0, completed=share), Text(f"{share:.0%} of the talk", "dim"))
+    return Group(*views, progress)
 
 
 def _plain(console: Console, parts: Sequence[Part], room: str) -> Show:

@@ -125,6 +125,8 @@ def test_panels_show_both_clients() -> None:
     assert "Ada (you)" in text
     assert "Ben (you)" in text
     assert "50% of the talk" in text
+    assert max(map(len, text.splitlines())) <= 120
+    assert "q leave" not in text
 
 
 def test_without_a_terminal_there_are_a_few_lines() -> None:
