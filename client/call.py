@@ -198,6 +198,7 @@ class Call:
             now = monotonic_us()
             if source_ended_us is None and self.source.ended.is_set():
                 await asyncio.to_thread(self.talker.flush, 1.0)
+                self.outbox.put(Mute(muted=True))  # or the end of the file sounds like a stall to the others
                 source_ended_us = now
             if source_ended_us is not None and now - source_ended_us >= self.settings.linger_s * 1e6:
                 return

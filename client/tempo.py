@@ -1,7 +1,7 @@
 """When to play a little faster or slower: keeps the spare time of a speaker's play-out near its target.
 
 Spare time is how long before it was needed a frame would have been there, had it been as fast as the fastest of the
-last two seconds; the least over half a second counts. Thresholds from shared/design/realtime-facts.md.
+last two seconds; the least over half a second counts. The thresholds are those of WebRTC's NetEq.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 MESSAGE_OVERHEAD_BYTES = 76
-"""TCP/IP + TLS + WebSocket headers of a message (shared/design/realtime-facts.md, "Overhead is the real bit rate")."""
+"""Headers of a message: IPv4 20, TCP with time stamps 32, TLS 1.3 record 22, WebSocket 2."""
 WINDOW_US = 2_000_000
 
 
