@@ -16,7 +16,8 @@ MAX_CONTROL_BYTES = 4096
 
 Send = Literal["pcm", "codes", "none"]
 Want = Literal["codes", "pcm", "none"]
-Name = Annotated[str, Field(max_length=64)]
+Name = Annotated[str, Field(max_length=64, pattern=r"^[^\p{C}\p{Zl}\p{Zp}]*$")]
+"""Shown in the terminals of others, so it holds nothing that a terminal would obey: no control or format characters."""
 Kbps = Annotated[float, Field(gt=0, le=1000)]
 Microseconds = Annotated[int, Field(ge=0, lt=1 << 63)]
 

@@ -36,6 +36,7 @@ def test_golden_messages(entry: dict[str, Any]) -> None:
 def test_defaults() -> None:
     hello = parse_client('{"type": "hello", "protocol": 1}')
     assert hello == Hello(protocol=1, name="", model=None, send="pcm", want="codes", send_kbps=6.0, max_kbps=12.0)
+    assert Hello(protocol=1, name="Zoë 李 🎧").name == "Zoë 李 🎧"
     assert parse_client('{"type": "set_rate", "max_kbps": 3}') == SetRate(max_kbps=3.0)
 
 
@@ -53,6 +54,9 @@ def test_defaults() -> None:
         '{"type": "hello", "protocol": true}',
         '{"type": "hello", "protocol": 1.5}',
         '{"type": "hello", "protocol": 1, "name": "' + 65 * "x" + '"}',
+        '{"type": "hello", "protocol": 1, "name": "\\u001b[2J"}',
+        '{"type": "hello", "protocol": 1, "name": "two\\nlines"}',
+        '{"type": "hello", "protocol": 1, "name": "\\u202esdrawkcab"}',
         '{"type": "hello", "protocol": 1, "send": "video"}',
         '{"type": "hello", "protocol": 1, "send_kbps": NaN}',
         '{"type": "hello", "protocol": 1, "send_kbps": Infinity}',
