@@ -20,6 +20,8 @@ from server.settings import Settings
 READ_SLICE = 2048
 """A read may hold tens of thousands of empty messages; between slices of so many bytes it is seen that they pile up."""
 MAX_FRAGMENTS = 64
+MAX_HEAD_BYTES = 1 << 16
+"""Of an HTTP request, and of whatever follows it: nothing here takes a body."""
 PROTOCOL_SIZE_FACTOR = 2
 """The WebSocket layer itself stops at so many times `max_message_bytes`, before it has read all of a message."""
 
@@ -149,12 +151,14 @@ class MediaProtocol(WebSocketsSansIOProtocol):
 
 
 class PatientHttp(HttpToolsProtocol):
-    """HTTP in front of it, patient for `hello_timeout_s`: a connection that never asks for anything is cut."""
+    """HTTP in front of it, patient for `hello_timeout_s` and for `MAX_HEAD_BYTES`: a connection that never asks for
+    anything, or never comes to an end with asking, is cut."""
 
     settings: ClassVar[Settings]
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._head_bytes = 0
         self._asked = self.loop.call_later(self.settings.hello_timeout_s, transport.abort)
         # Upgraded connections count too; those above the limit are refused with a code, so some more may come.
         if len(self.connections) > 2 * self.settings.max_connections:
@@ -164,8 +168,21 @@ class PatientHttp(HttpToolsProtocol):
         self._asked.cancel()
         super().connection_lost(exc)
 
+    def data_received(self, data: bytes) -> None:
+        self._head_bytes += len(data)
+        if self._head_bytes > MAX_HEAD_BYTES:
+            self.transport.abort()
+            return
+        super().data_received(data)
+
+    def on_message_begin(self) -> None:
+        self._asked.cancel()
+        self._asked = self.loop.call_later(self.settings.hello_timeout_s, self.transport.abort)
+        super().on_message_begin()
+
     def on_headers_complete(self) -> None:
         self._asked.cancel()
+        self._head_bytes = 0
         super().on_headers_complete()
 
 
