@@ -212,7 +212,8 @@ def call(
         who = name or getpass.getuser()
     except (KeyError, OSError):  # a user without a name, as in containers
         who = "guest"
-    settings = CallSettings(room, server, "".join(filter(str.isprintable, who))[:64], uplink.value, kbps, max_kbps, seconds, linger)
+    who = "".join(filter(str.isprintable, who))[:64]
+    settings = CallSettings(room, server, who, uplink.value, kbps, max_kbps, seconds, linger)
     talk = Call(settings, codec.load(model), open_source(input_, loop), open_sink(output))
     try:
         asyncio.run(run_in_terminal(talk, console, status_json))
