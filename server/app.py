@@ -8,8 +8,12 @@ from typing import Any
 
 from fastapi import FastAPI, WebSocket
 
+from codec.bitstream import BITS
+from codec.config import ModelConfig
 from codec.engine.base import Engine
+from codec.errors import UsageError
 from codec.model import Model
+from codec.packet import MAX_CODEBOOKS
 from server.connection import Connection
 from server.encoder_worker import Worker, WorkerPool
 from server.hub import Hub
@@ -33,10 +37,21 @@ def torch_engine_factory(model: Model, settings: Settings) -> Callable[[], Engin
     return make
 
 
+def check_fits_packets(config: ModelConfig) -> None:
+    """Raises UsageError for codes of other than 10 bits, or more of them than a packet has codebooks."""
+    if config.bits_per_code != BITS:
+        raise UsageError(f"packets hold codes of {BITS} bits; {config.name} has codebooks of {config.codebook_size}")
+    if config.n_codebooks > MAX_CODEBOOKS:
+        raise UsageError(f"packets hold at most {MAX_CODEBOOKS} codebooks; {config.name} has {config.n_codebooks}")
+
+
 def create_app(
     model: Model, settings: Settings | None = None, make_engine: Callable[[], Engine] | None = None
 ) -> FastAPI:
-    """An application that serves one model. `make_engine` replaces the engine of each worker."""
+    """An application that serves one model. `make_engine` replaces the engine of each worker.
+
+    Raises UsageError for a model whose codes packets cannot hold."""
+    check_fits_packets(model.config)
     settings = settings or Settings()
     make = make_engine or torch_engine_factory(model, settings)
     workers = [
