@@ -8,6 +8,8 @@ from typing import Annotated
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from codec.packet import MAX_FRAMES
+
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
 Milliseconds = Annotated[float, Field(gt=0)]
@@ -58,8 +60,8 @@ class Settings(BaseSettings):
     encoders_per_worker: Count = 64
     decoders_per_worker: Count = 64
     max_batch: Count = 32
-    encoder_backlog_frames: Count = 25
-    """A third of a second; more than that behind, a speaker's oldest frames are dropped."""
+    encoder_backlog_frames: Annotated[int, Field(ge=MAX_FRAMES)] = MAX_FRAMES
+    """More than that behind, a speaker's oldest frames are dropped. The longest packet of codes must fit."""
 
     write_high_water_bytes: Count = 4096
     """What waits below the send queues has an age that nobody bounds, so there it is bounded in bytes, and small."""

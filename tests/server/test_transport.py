@@ -1,13 +1,15 @@
-"""What comes before a WebSocket: HTTP requests that never end, from raw sockets to a real server."""
+"""Connections that say too little or too much for HTTP, or fall silent after it: raw sockets to a real server."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterator
 
 import pytest
 
-from tests.peers import RunningServer, running_server, tiny_model
+from codec.messages import SUBPROTOCOL
+from tests.peers import RunningServer, running_server, tiny_model, until
 
 PATIENCE_S = 0.5
 REQUEST = b"GET /healthz HTTP/1.1\r\nHost: x\r\n"
@@ -63,3 +65,19 @@ async def test_a_head_without_end_is_cut_before_it_fills_the_memory() -> None:
             await write_on(writer)
         writer.close()
         assert server.get("/healthz") == {"status": "ok"}
+
+
+async def test_one_that_answers_no_ping_is_cut() -> None:
+    with running_server(tiny_model(), hello_timeout_s=60.0, ping_interval_s=0.2, ping_timeout_s=0.2) as server:
+        reader, writer = await connection(server)
+        writer.write(
+            b"GET /v1/rooms/silent HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n"
+            b"Sec-WebSocket-Protocol: " + SUBPROTOCOL.encode() + b"\r\n\r\n"
+        )
+        assert b" 101 " in await reader.readline()
+        async with asyncio.timeout(10):
+            with contextlib.suppress(ConnectionResetError):
+                await reader.read()
+        writer.close()
+        await until(lambda: server.get("/stats")["connections"] == 0)
