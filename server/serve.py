@@ -101,7 +101,7 @@ def serve(model: Model, settings: Settings, host: str, port: int, ready_file: Pa
 
 
 def _bind(host: str, port: int) -> socket.socket:
-    """A socket that listens; bound before anything is loaded, so that a wrong address is known at once."""
+    """A socket that listens; uvicorn would bind one only when the workers are warm, and log what went wrong."""
     try:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
