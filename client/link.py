@@ -6,6 +6,7 @@ import asyncio
 import re
 import socket
 from collections import deque
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel
 from websockets.asyncio.client import ClientConnection, connect
@@ -62,9 +63,18 @@ def room_url(server: str, room: str) -> str:
     address = re.sub(r"^http(s?)://", r"ws\1://", server)
     if "://" not in address:
         address = f"ws://{address}"
-    if not re.match(r"wss?://[^/]", address):
+    if not _is_address(address):
         raise UsageError(f"{server!r} is no address of a server; it looks like ws://HOST:8765 or wss://HOST")
     return f"{address.rstrip('/')}/v1/rooms/{room}"
+
+
+def _is_address(address: str) -> bool:
+    try:
+        parts = urlsplit(address)
+        host = (parts.hostname or "").encode("idna")
+        return parts.scheme in ("ws", "wss") and bool(host) and parts.port != 0 and not parts.query
+    except ValueError:  # a port or a host name that there cannot be
+        return False
 
 
 async def open_connection(url: str) -> ClientConnection:

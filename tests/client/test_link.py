@@ -33,7 +33,19 @@ def test_addresses(server: str, url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("server", "room"), [("ws://h", ""), ("ws://h", "a/b"), ("ws://h", "x" * 65), ("ws://", "den"), ("ftp://h", "den")]
+    ("server", "room"),
+    [
+        ("ws://h", ""),
+        ("ws://h", "a/b"),
+        ("ws://h", "x" * 65),
+        ("ws://", "den"),
+        ("ftp://h", "den"),
+        ("ws://h:99999", "den"),
+        ("ws://h:port", "den"),
+        ("ws://[::1", "den"),
+        ("ws://a..b", "den"),
+        ("ws://h?x", "den"),
+    ],
 )
 def test_what_is_no_address_or_room(server: str, room: str) -> None:
     with pytest.raises(UsageError):
