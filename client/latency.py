@@ -29,10 +29,10 @@ class Stages(NamedTuple):
     network: float
     """From the server to here."""
     jitter: float
-    """In the jitter buffer, until taken for decoding."""
+    """In the jitter buffer, until taken for decoding, or decoded ahead and waiting."""
     decode: float
     output: float
-    """From decoded to heard."""
+    """From decoded, or from the pull if that was later, to heard."""
 
     @property
     def total(self) -> float:

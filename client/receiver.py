@@ -176,7 +176,7 @@ class Receiver:
         for source, speaker in list(self._speakers.items()):
             block = speaker.playout.pull(n, now_us)
             mix += block.pcm
-            self._log(block, now_us if heard_us is None else heard_us, speaker.latency)
+            self._log(block, now_us, now_us if heard_us is None else heard_us, speaker.latency)
             self._meter(speaker, n)
             if speaker.left and speaker.playout.idle:
                 self._retire(source)
@@ -220,14 +220,17 @@ class Receiver:
         if len(self._departed) > MAX_DEPARTED:
             self._departed.popitem(last=False)
 
-    def _log(self, block: Block, heard_us: int, log: LatencyLog) -> None:
+    def _log(self, block: Block, now_us: int, heard_us: int, log: LatencyLog) -> None:
         for index, frame in block.started:
             if frame.path is None or frame.capture_us is None:
                 continue
             place = float(block.positions[index]) - frame.timestamp
             captured = frame.capture_us + place * 1e6 / self._sample_rate
             heard = heard_us + index * 1e6 / self._sample_rate
-            stages = frame.path.stages(captured, frame.arrival_us, frame.taken_us, frame.decoded_us, heard)
+            # What was decoded ahead and waited for this pull did so in the jitter buffer's stead.
+            ahead = max(now_us - frame.decoded_us, 0)
+            taken, decoded = frame.taken_us + ahead, frame.decoded_us + ahead
+            stages = frame.path.stages(captured, frame.arrival_us, taken, decoded, heard)
             self.latency.add(heard, stages)
             log.add(heard, stages)
 

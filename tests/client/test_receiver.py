@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from client.clock import ServerClock
+from client.latency import STAGES
 from client.receiver import MAX_WAITING, Receiver, soft_limit
 from client.sender import Sender
 from codec.bitstream import pack
@@ -233,3 +234,5 @@ def test_reported_latency_is_that_of_the_sound(block: int, stall: bool) -> None:
     assert len(ages) > 450
     assert receiver.latency.percentiles()["total"]["p50"] > 20
     assert np.quantile(np.abs(ages), 0.9) < 1_500
+    output = receiver.latency.rows()[:, 1 + STAGES.index("output")]
+    assert output.max() <= output_us + block * 1e6 / RATE  # also after a stall, when frames are decoded ahead
