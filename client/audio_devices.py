@@ -49,11 +49,13 @@ def _portaudio() -> ModuleType:
     try:
         with _quiet():
             import sounddevice
-    except (ImportError, OSError) as error:
+    except (ImportError, OSError) as error:  # OSError: the package is there, the library is not
         raise AudioError(
             "the PortAudio library is missing. Install it (Debian, Ubuntu: apt install libportaudio2; "
             "Fedora: dnf install portaudio; macOS: brew install portaudio), or give files as --input and --output"
         ) from error
+    except Exception as error:  # importing it starts PortAudio, whose own error cannot be named before that
+        raise AudioError(f"PortAudio does not start: {error}. Files can be given as --input and --output") from error
     return sounddevice  # type: ignore[no-any-return]
 
 

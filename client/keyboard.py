@@ -36,7 +36,10 @@ def keys(on_key: Callable[[str], None]) -> Iterator[bool]:
     loop = asyncio.get_running_loop()
 
     def read() -> None:
-        data = os.read(descriptor, 64)
+        try:
+            data = os.read(descriptor, 64)
+        except OSError:
+            data = b""
         if not data:  # the terminal has gone
             loop.remove_reader(descriptor)
         for key in data.decode(errors="ignore"):
