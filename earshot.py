@@ -27,11 +27,6 @@ class Uplink(StrEnum):
     codes = "codes"
 
 
-@app.callback()
-def _root() -> None:
-    """Keeps `earshot train` a subcommand while it is the only one."""
-
-
 @app.command()
 def train(
     data: Annotated[
@@ -164,10 +159,10 @@ def call(
     kbps: Annotated[float, typer.Option(help="Codec rate of your speech: 1.5, 3, 6 or 12.")] = 6.0,
     max_kbps: Annotated[float, typer.Option(help="The most to take of each speaker.")] = 12.0,
     input_: Annotated[
-        str | None, typer.Option("--input", help="Microphone (number or part of its name) or audio file.")
+        str | None, typer.Option("--input", help="Microphone (number or part of its name), audio file, or none.")
     ] = None,
     output: Annotated[
-        str | None, typer.Option(help="Loudspeaker (number or part of its name) or audio file to write.")
+        str | None, typer.Option(help="Loudspeaker (number or part of its name), audio file to write, or none.")
     ] = None,
     uplink: Annotated[
         Uplink, typer.Option(help="pcm: the server encodes (384 kbps up); codes: this machine does.")
@@ -192,6 +187,7 @@ def call(
     earshot call den --kbps 1.5 --uplink codes    over a very thin line
     earshot call den --input 3 --output headset   see: earshot devices
     earshot call den --input me.flac --output you.wav
+    earshot call den --input none                 only listen
     """
     import asyncio
     import getpass
@@ -262,15 +258,15 @@ def serve(
 ) -> None:
     """Run a server: people who call the same room name hear each other.
 
-    It prints one line when it is ready. `earshot call ROOM --server URL` calls it, `URL/stats` (with http for ws)
-    shows what it does, Ctrl-C or SIGTERM ends it after everyone was told. Every limit is an
-    environment variable, for one EARSHOT_MAX_PEERS_PER_ROOM=8; server/settings.py lists them. For calls over the
-    internet put a proxy with TLS in front of it.
+    It prints one line when it is ready. `earshot call ROOM --server URL` calls
+    it, `URL/stats` (with http for ws) shows what it does, Ctrl-C or SIGTERM ends
+    it after everyone was told. Every limit is an environment variable, for one
+    EARSHOT_MAX_PEERS_PER_ROOM=8; server/settings.py lists them. For calls over
+    the internet put a proxy with TLS in front of it.
     """
     from pydantic import ValidationError
 
     import codec
-    from codec.errors import UsageError
     from server.serve import serve as run_server
     from server.settings import Settings
 
@@ -331,8 +327,9 @@ def latency(
 ) -> None:
     """Measure the time from mouth to ear, stage by stage, between two clients of a server.
 
-    It is measured twice, by time stamps in the packets and from the recorded sound. Exit status 1 if these differ by
-    more than 5 ms or anything was not heard.
+    It is measured twice, by time stamps in the packets and from the recorded
+    sound. Exit status 1 if these differ by more than 5 ms or anything was not
+    heard.
     """
     import sys
     from dataclasses import replace
@@ -351,13 +348,15 @@ def latency(
 
 
 def main() -> None:
-    """Runs the command line; errors that Earshot raises on purpose become one line and exit status 1."""
+    """Runs the command line; errors that Earshot raises on purpose, and what the system refuses (a folder that cannot
+    be written, a full disk), become one line and exit status 1."""
     try:
         app()
-    except EarshotError as error:
+    except (EarshotError, OSError) as error:
+        said = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
         shown = Console(stderr=True)
         shown.print("[bold red]error:[/]", end=" ")
-        shown.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        shown.print(said, markup=False, highlight=False, soft_wrap=True)
         raise SystemExit(1) from error
 
 

@@ -88,6 +88,24 @@ class Sink(_Worker):
         raise NotImplementedError
 
 
+class NoSource(Source):
+    """Nobody speaks: it never gives anything and never ends."""
+
+    name = "none"
+
+    def start(self, on_block: OnBlock) -> None:
+        """Nothing begins."""
+
+
+class NoSink(Sink):
+    """Nobody listens: it never asks for anything."""
+
+    name = "none"
+
+    def start(self, pull: Pull) -> None:
+        """Nothing begins."""
+
+
 class Cushion:
     """How many blocks to keep ready ahead of a loudspeaker: one more after it ran dry, one less after `calm` blocks
     without that."""
@@ -117,14 +135,16 @@ def _is_file(name: str) -> bool:
 
 
 def open_source(name: str | None, loop: bool = False) -> Source:
-    """A file (by its suffix, or because there is one) or a sound device by number or part of its name; None is the
-    default device. Raises AudioError."""
+    """A file (by its suffix, or because there is one), "none", or a sound device by number or part of its name; None is
+    the default device. Raises AudioError."""
     if name is not None and _is_file(name):
         from client.audio_files import FileSource
 
         return FileSource(Path(name), loop)
     if loop:
-        raise AudioError("only a file can be played in a loop, and the input is a sound device")
+        raise AudioError("only a file can be played in a loop")
+    if name == NoSource.name:
+        return NoSource()
     from client.audio_devices import DeviceSource
 
     return DeviceSource(name)
@@ -136,6 +156,8 @@ def open_sink(name: str | None) -> Sink:
         from client.audio_files import FileSink
 
         return FileSink(Path(name))
+    if name == NoSink.name:
+        return NoSink()
     from client.audio_devices import DeviceSink
 
     return DeviceSink(name)

@@ -14,7 +14,7 @@ import numpy as np
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
-from client.audio import Sink, Source, monotonic_us
+from client.audio import NoSink, NoSource, Sink, Source, monotonic_us
 from client.clock import ServerClock
 from client.link import Lost, Outbox, join, open_connection, room_url
 from client.playout import Decoder
@@ -128,10 +128,17 @@ class Call:
         self.reconnects = 0
         self.malformed = 0
         """Messages of the server that docs/protocol.md does not allow."""
+        self.unheard = 0
+        """Media messages that came before anything could be played. Kept, they would make what follows late."""
         self.began_us: int | None = None
         self.ended_us: int | None = None
         self._left = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._sound: asyncio.Task[None] | None = None
+
+    @property
+    def sends(self) -> Literal["pcm", "codes", "none"]:
+        return "none" if isinstance(self.source, NoSource) else self.settings.uplink
 
     @property
     def seconds(self) -> float:
@@ -241,8 +248,8 @@ class Call:
             protocol=PROTOCOL,
             name=self.settings.name,
             model=self.model.digest,
-            send=self.settings.uplink,
-            want="codes",
+            send=self.sends,
+            want="none" if isinstance(self.sink, NoSink) else "codes",
             send_kbps=self.kbps,
             max_kbps=self.settings.max_kbps,
             trace=True,
@@ -285,23 +292,29 @@ class Call:
             await asyncio.sleep(FIRST_PING_EVERY_S)
         await self.connections[-1].clock_known.wait()
         self._begin_speech()
+        if self._sound is None:  # opening a device takes too long for the event loop
+            self._sound = asyncio.create_task(asyncio.to_thread(self._begin_sound))
+        await asyncio.shield(self._sound)
         while True:
             self.outbox.put(self.clock.ping(monotonic_us()))
             self.outbox.put(self._report())
             await asyncio.sleep(PING_EVERY_S)
 
     def _begin_speech(self) -> None:
-        encoder = self.model.encoder(kbps=self.kbps, start="zeros") if self.settings.uplink == "codes" else None
-        sender = Sender(self.settings.uplink, encoder=encoder, clock=self.clock, time_us=monotonic_us)
+        encoder = self.model.encoder(kbps=self.kbps, start="zeros") if self.sends == "codes" else None
+        uplink: Uplink = "pcm" if encoder is None else "codes"
+        sender = Sender(uplink, encoder=encoder, clock=self.clock, time_us=monotonic_us)
         sender.muted = self.muted
         if self.muted:
             self.outbox.put(Mute(muted=True))
         self.connections[-1].sender = sender
         self.talker.sender = sender
-        if self.began_us is None:
-            self.sink.start(self._pull)
-            self.source.start(self.talker.on_block)
-            self.began_us = monotonic_us()
+
+    def _begin_sound(self) -> None:
+        """On a thread, once in a call."""
+        self.sink.start(self._pull)
+        self.source.start(self.talker.on_block)
+        self.began_us = monotonic_us()
 
     def _pull(self, n: int, now_us: int, heard_us: int) -> Pcm:
         """On the sink's thread."""
@@ -313,6 +326,9 @@ class Call:
             self._loop.call_soon_threadsafe(self._send, messages)
 
     def _send(self, messages: list[bytes]) -> None:
+        if self.talker.sender is None:  # they carry the numbers of a connection that is gone
+            self.outbox.dropped += len(messages)
+            return
         for message in messages:
             self.outbox.put(message)
 
@@ -335,10 +351,12 @@ class Call:
                 raise Lost(f"nothing came from the server for {SILENT_S:g} s") from error
             now = monotonic_us()
             try:
-                if isinstance(message, bytes):
-                    receiver.put(message, now)
-                else:
+                if isinstance(message, str):
                     self._hear(message, now)
+                elif self.sink.started_us is None:
+                    self.unheard += 1
+                else:
+                    receiver.put(message, now)
             except ProtocolError:
                 self.malformed += 1
 

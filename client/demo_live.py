@@ -9,8 +9,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import soundfile
 from rich.console import Console
 
 from client.audio_devices import list_devices
@@ -54,12 +52,11 @@ def live(console: Console, out: Path, kbps: float, model: str, seconds: float, u
     parts = [Part("you", Path(), "codes" if uplink == "codes" else "pcm"), Part("your ear", Path(), "pcm")]
     with ending_cleanly(), ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="earshot-")))
-        soundfile.write(folder / "silence.wav", np.zeros(24_000, np.float32), 24_000)
         server, url = start_server(stack, folder, model)
         show = stack.enter_context(shown(console, parts, "demo"))
         common = ["call", "demo", "--server", url, "--model", model, "--kbps", f"{kbps:g}", "--status-json"]
-        mouth = [*common, "--name", "you", "--uplink", uplink, "--output", str(folder / "nothing.wav")]
-        ear = [*common, "--name", "your ear", "--input", str(folder / "silence.wav"), "--loop"]
+        mouth = [*common, "--name", "you", "--uplink", uplink, "--output", "none"]
+        ear = [*common, "--name", "your ear", "--input", "none"]
         ear += ["--report", str(folder / "ear.json")]
         calls = [
             stack.enter_context(Child("the microphone's client", [*mouth, "--seconds", f"{seconds:g}"])),

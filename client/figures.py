@@ -45,7 +45,7 @@ def view_state(call: Call) -> ViewState:
         state=call.state,
         connected=call.state == "connected",
         detail=call.detail,
-        uplink=call.settings.uplink,
+        uplink=call.sends,
         send_kbps=call.kbps,
         muted=call.muted,
         level_db=decibels(call.talker.level),
@@ -96,7 +96,7 @@ def call_report(call: Call) -> dict[str, Any]:
         "peer": call.welcome.peer if call.welcome else None,
         "room": call.settings.room,
         "model": {"name": call.model.config.name, "digest": call.model.digest},
-        "uplink": call.settings.uplink,
+        "uplink": call.sends,
         "kbps": call.kbps,
         "clock": {"offset_us": call.clock.offset_us, "round_trip_us": call.clock.round_trip_us},
         "spoken_start_us": call.source.started_us,
@@ -108,7 +108,7 @@ def call_report(call: Call) -> dict[str, Any]:
             "messages": sum(traffic.messages for traffic in traffics),
             # PCM is no code: what it costs is in wire_kbps, and its codec rate is what its listeners get.
             "codec_kbps": _kbps(sum(traffic.payload_bytes for traffic in traffics), seconds)
-            if call.settings.uplink == "codes"
+            if call.sends == "codes"
             else None,
             "wire_kbps": _kbps(sum(traffic.wire_bytes for traffic in traffics), seconds),
             "dropped_messages": call.outbox.dropped,
@@ -117,6 +117,7 @@ def call_report(call: Call) -> dict[str, Any]:
         },
         "devices": {"overflows": call.source.overflows, "underflows": call.sink.underflows},
         "malformed_messages": call.malformed,
+        "unheard_messages": call.unheard,
         "speakers": _speaker_reports(call),
         "server_stats": call.server_stats.model_dump(exclude={"type"}) if call.server_stats else None,
     }

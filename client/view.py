@@ -97,6 +97,7 @@ def render(state: ViewState) -> RenderableType:
     me = Text(f"{state.name} (you)")
     bar = Text("muted", "bold red") if state.muted else meter(state.level_db)
     rates = f"PCM / {state.wire_kbps:.1f}" if state.uplink == "pcm" else _kbps(state.codec_kbps, state.wire_kbps)
+    sending = "listening" if state.uplink == "none" else f"sending {state.uplink} at {state.send_kbps:g} kbps"
     table.add_row(me, bar, rates, "", "", "", str(state.dropped))
     for speaker in state.speakers:
         bar = Text("muted", "dim") if speaker.muted else meter(speaker.level_db)
@@ -114,7 +115,7 @@ def render(state: ViewState) -> RenderableType:
     minutes, seconds = divmod(int(state.seconds), 60)
     line = Text.assemble(
         (state.state, _COLOURS[state.state]),
-        f"   {minutes}:{seconds:02d}   sending {state.uplink} at {state.send_kbps:g} kbps",
+        f"   {minutes}:{seconds:02d}   {sending}",
         f"   round trip {_milliseconds(state.round_trip_ms)}",
         f"   reconnects {state.reconnects}" if state.reconnects else "",
     )

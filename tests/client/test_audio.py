@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from client.audio import SAMPLE_RATE, Cushion, monotonic_us, open_sink, open_source, samples_us
-from client.audio_devices import DeviceClock
+from client.audio import SAMPLE_RATE, Cushion, NoSink, NoSource, monotonic_us, open_sink, open_source, samples_us
+from client.audio_devices import DeviceClock, list_devices
 from client.audio_files import SINK_BLOCK, SOURCE_BLOCK, FileSink, FileSource, read_blocks
 from codec.errors import AudioError
 from codec.pcm import Pcm
@@ -177,6 +177,39 @@ def test_files_are_told_from_devices_by_suffix_or_because_they_exist(tmp_path: P
         open_source(str(tmp_path / "missing.wav"))
     with pytest.raises(AudioError, match="only a file can be played in a loop"):
         open_source(None, loop=True)
+
+
+def test_none_is_no_device() -> None:
+    assert isinstance(open_source("none"), NoSource)
+    assert isinstance(open_sink("none"), NoSink)
+
+
+class _NoDevices:
+    """PortAudio on a machine without sound."""
+
+    class PortAudioError(Exception):
+        pass
+
+    def query_devices(self, device: object, kind: str) -> None:
+        raise self.PortAudioError("Error querying device -1")
+
+
+@pytest.mark.parametrize("name", [None, "3", "headset"])
+def test_machine_without_sound_devices_says_so(monkeypatch: pytest.MonkeyPatch, name: str | None) -> None:
+    monkeypatch.setitem(sys.modules, "sounddevice", _NoDevices())
+    wanted = "no default sound device" if name is None else f"no sound device '{name}'"
+    with pytest.raises(AudioError, match=rf"{wanted} for input\. .*files can be given instead"):
+        open_source(name)
+    with pytest.raises(AudioError, match=rf"{wanted} for output\. .*files can be given instead"):
+        open_sink(name)
+
+
+def test_portaudio_that_does_not_start_is_an_audio_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sounddevice.py").write_text("raise RuntimeError('Error initializing PortAudio')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "sounddevice", raising=False)
+    with pytest.raises(AudioError, match="PortAudio does not start: Error initializing PortAudio"):
+        list_devices()
 
 
 def test_missing_portaudio_says_what_to_install() -> None:

@@ -78,6 +78,19 @@ def test_two_calls_hear_each_other_and_report_it(tmp_path: Path, server: Earshot
     assert 3.0 <= reports["ben"]["sent"]["codec_kbps"] < 3.1
 
 
+def test_one_only_speaks_and_one_only_listens(tmp_path: Path, server: EarshotServer, model_file: Path) -> None:
+    speaks = call(tmp_path, "ada", server.url, model_file, "--loop", "--output", "none")
+    listens = call(tmp_path, "ben", server.url, model_file, "--input", "none", "--uplink", "codes")
+    with speaks, listens:
+        listens.wait_for(hears("ada"))
+        speaking, listening = speaks.leave(), listens.leave()
+    assert listening["uplink"] == "none"
+    assert listening["sent"]["frames"] == 0
+    assert speaking["speakers"] == {}
+    assert speaking["heard_start_us"] is None
+    assert speaking["sent"]["frames"] > 0
+
+
 def test_call_ends_after_its_file(tmp_path: Path, server: EarshotServer, model_file: Path) -> None:
     soundfile.write(tmp_path / "short.wav", np.zeros(12_000, np.float32), 24_000)
     with EarshotCall(
@@ -139,6 +152,11 @@ def test_no_server_is_said_in_one_line(tmp_path: Path, model_file: Path) -> None
         *("--input", VOICES / "ada.flac", "--output", tmp_path / "o.wav"),
     )
     assert_one_line(done, "no server at .*earshot serve")
+
+
+def test_folder_that_cannot_be_written_is_said_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file")
+    assert_one_line(run_earshot("demo", "--out", tmp_path / "taken"), "taken: File exists")
 
 
 def test_another_model_is_said_in_one_line(tmp_path: Path, server: EarshotServer, tiny_model: Model) -> None:
