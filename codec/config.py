@@ -52,7 +52,7 @@ class ModelConfig:
             raise ModelError(f"model {self.name!r}: codebook_size {self.codebook_size} is not a power of two")
         if self.padding not in ("zeros", "reflect"):
             raise ModelError(f"model {self.name!r}: unknown padding {self.padding!r}")
-        if any(not isinstance(kbps, int | float) or not math.isfinite(kbps) for kbps in self.bandwidths):
+        if any(not isinstance(kbps, int | float) or not abs(kbps) <= MOST for kbps in self.bandwidths):
             raise ModelError(f"model {self.name!r}: bandwidths must be numbers, not {self.bandwidths!r}")
         if not self.bandwidths or any(self.n_q_at_most(kbps) < 1 for kbps in self.bandwidths):
             raise ModelError(f"model {self.name!r}: a bandwidth of {self.bandwidths} kbps is below one codebook")

@@ -204,7 +204,7 @@ def config_from_huggingface(values: object, path: Path) -> ModelConfig:
                 "facebook/encodec_24khz"
             )
     padding = values.get("pad_mode", "reflect")
-    if padding not in _HUGGINGFACE_PADDING:
+    if padding not in list(_HUGGINGFACE_PADDING):
         raise ModelError(f"{path}: pad_mode {padding!r} is not supported, only {list(_HUGGINGFACE_PADDING)}")
     ours = {name: values[key] for key, name in _HUGGINGFACE_NAMES.items() if key in values}
     dimension = ours.get("dimension", ENCODEC_24KHZ.dimension)

@@ -88,7 +88,7 @@ def _load_native(path: Path) -> Model:
         if not isinstance(values, dict):
             raise ModelError("they are not a JSON object")
         config = ModelConfig.from_dict(values)
-    except (ValueError, ModelError) as error:
+    except (ValueError, RecursionError, ModelError) as error:
         raise WeightsError(f"{path}: its model settings are damaged: {error}; get the file again") from error
     return _assemble(config, tensors, path)
 
@@ -97,7 +97,7 @@ def _load_huggingface(folder: Path) -> Model:
     file = folder / "config.json"
     try:
         values = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise WeightsError(f"{file} cannot be read: {error}; get the folder again") from error
     config = foreign.config_from_huggingface(values, file)
     path = folder / "model.safetensors"

@@ -231,6 +231,8 @@ def test_truncated_native_file(native_file: Path) -> None:
         (None, "not written by Earshot"),
         ("{", "settings are damaged"),
         ("[]", "settings are damaged"),
+        ("[" * 100_000, "settings are damaged"),
+        ('{"bandwidths": [1e308]}', "bandwidths must be numbers"),
         ('{"filters": 3}', "unknown model settings: filters"),
         ('{"n_filters": 1000000000}', "n_filters must be a whole number"),
         ('{"n_filters": "4"}', "n_filters must be a whole number"),
@@ -311,12 +313,14 @@ def test_other_official_files(small: Any, tmp_path: Path) -> None:
         ({"chunk_length_s": 1.0}, ModelError, "windows"),
         ({"trim_right_ratio": 0.5}, ModelError, "trimmed"),
         ({"pad_mode": "replicate"}, ModelError, "pad_mode 'replicate'"),
+        ({"pad_mode": ["reflect"]}, ModelError, "pad_mode"),
         ({"codebook_dim": 64}, ModelError, "another dimension"),
         ({"model_type": "dac"}, ModelError, "models of another kind"),
         ({"num_filters": "many"}, WeightsError, "n_filters must be"),
         ({"upsampling_ratios": []}, WeightsError, "ratios must be"),
         ({"upsampling_ratios": [8, 5, 4, 4]}, WeightsError, "does not fit its model"),
         ({"target_bandwidths": ["x"]}, WeightsError, "bandwidths must be numbers"),
+        ({"target_bandwidths": [1e308]}, WeightsError, "bandwidths must be numbers"),
         ({"num_filters": 8}, WeightsError, "does not fit its model"),
     ],
 )
@@ -333,6 +337,9 @@ def test_huggingface_settings(
 
 def test_damaged_huggingface_folder(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{")
+    with pytest.raises(WeightsError, match=r"config\.json cannot be read"):
+        codec.load(str(tmp_path))
+    (tmp_path / "config.json").write_text("[" * 100_000)
     with pytest.raises(WeightsError, match=r"config\.json cannot be read"):
         codec.load(str(tmp_path))
     (tmp_path / "config.json").write_text("[]")
