@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 
+from codec.config import Padding
 from codec.errors import UsageError
 from codec.model import Model
 from codec.pcm import Pcm
@@ -96,3 +97,23 @@ def test_states_that_do_not_fit_are_refused_and_change_nothing(tiny_model: Model
     other = tiny_model.encoder(6.0)
     other.restore(good)
     np.testing.assert_array_equal(other.push(speech[1000:9000]), session.push(speech[1000:9000]))
+
+
+@pytest.mark.parametrize("start", ["zeros", "reflect"])
+def test_copied_saved_and_interleaved_decoders(tiny_model: Model, start: Padding) -> None:
+    """The counterpart of the test of encoders in test_parity.py."""
+    codes = np.random.default_rng(6).integers(0, 1024, (8, 60))
+    whole = tiny_model.decoder(start)
+    expected = np.concatenate([whole.push(codes), whole.flush()])
+    for held in (3, 20):  # before a reflecting stream has begun, and after
+        one, other, restored = (tiny_model.decoder(start) for _ in range(3))
+        begun = one.push(codes[:, :held])
+        other.push(codes[:, 30:50])
+        twin = one.copy()
+        restored.restore(one.save())
+        one.push(codes[:, 40:])
+        other.reset()
+        goes_on = [session.push(codes[:, held:]) for session in (twin, restored)]
+        np.testing.assert_array_equal(*goes_on)
+        np.testing.assert_allclose(np.concatenate([begun, goes_on[0], twin.flush()]), expected, rtol=0, atol=1e-5)
+        np.testing.assert_array_equal(np.concatenate([other.push(codes), other.flush()]), expected)
