@@ -36,6 +36,8 @@ def read_blocks(path: Path, block: int, loop: bool = False) -> Iterator[Pcm]:
 
     Raises AudioError for what is no audio file.
     """
+    if not path.exists():
+        raise AudioError(f"there is no file {path}")
     rest = np.zeros(0, np.float32)
     try:
         with soundfile.SoundFile(path) as file:

@@ -102,7 +102,8 @@ async def open_connection(url: str) -> ClientConnection:
     except TimeoutError as error:
         raise Lost(f"{server} did not answer within {OPEN_TIMEOUT_S:g} s") from error
     except OSError as error:
-        raise Lost(f"no server at {server} ({error.strerror or error}); `earshot serve` starts one") from error
+        why = "connection refused" if isinstance(error, ConnectionRefusedError) else error.strerror or error
+        raise Lost(f"no server at {server} ({why}); `earshot serve` starts one") from error
     plug = connection.transport.get_extra_info("socket")
     if plug is not None:
         plug.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
