@@ -183,6 +183,8 @@ def _write_blocks(file: BinaryIO, codes: Codes) -> Codes:
 
 def _read(source: Path, sample_rate: int) -> Iterator[tuple[Pcm, int]]:
     """Mono blocks at `sample_rate`, each with the samples that there will be in all."""
+    if not source.exists():
+        raise AudioError(f"cannot read {source}: there is no such file")
     try:
         with soundfile.SoundFile(source) as file:
             in_all = round(file.frames * sample_rate / file.samplerate)
