@@ -1,0 +1,60 @@
+"""What a call does before the clocks are compared, against a WebSocket server that never answers a ping."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import numpy as np
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.typing import Subprotocol
+
+from client.audio import NoSource
+from client.audio_files import FileSink
+from client.call import Call, CallSettings
+from codec.bitstream import pack
+from codec.messages import Limits, ModelInfo, Welcome
+from codec.model import Model
+from codec.packet import Packet, encode_codes_down
+
+LIMITS = Limits(max_message_bytes=65_536, messages_per_second=200, audio_burst_ms=1000)
+SENT = 5
+
+
+async def test_what_comes_before_play_out_begins_is_counted_and_not_kept(tmp_path: Path, tiny_model: Model) -> None:
+    codes = np.zeros((8, 1), np.int16)
+
+    async def handler(connection: ServerConnection) -> None:
+        await connection.recv()
+        model = ModelInfo.of(tiny_model.config, tiny_model.digest)
+        welcome = Welcome(peer=1, room="den", model=model, limits=LIMITS, clock_us=0, peers=[])
+        await connection.send(welcome.model_dump_json())
+        for number in range(SENT):
+            packet = Packet(8, 1, number, number * 320, pack(codes), source=2)
+            await connection.send(encode_codes_down([packet]))
+        await connection.wait_closed()
+
+    async with serve(handler, "127.0.0.1", 0, subprotocols=[Subprotocol("earshot.v1")]) as server:
+        port = server.sockets[0].getsockname()[1]
+        settings = CallSettings("den", f"ws://127.0.0.1:{port}")
+        call = Call(settings, tiny_model, NoSource(), FileSink(tmp_path / "heard.wav"))
+        running = asyncio.create_task(call.run())
+        async with asyncio.timeout(30):
+            while call.unheard < SENT:  # noqa: ASYNC110 -- a call tells nobody what it has read
+                await asyncio.sleep(0.01)
+        call.leave()
+        await running
+    assert call.unheard == SENT
+    assert call.malformed == 0
+    assert call.connections[-1].receiver.stats() == {}
+    assert not (tmp_path / "heard.wav").exists()
+
+
+def test_what_was_encoded_for_a_lost_connection_stays_out_of_the_next(tmp_path: Path, tiny_model: Model) -> None:
+    """Its sequence numbers would make the server take the first of the new ones for late."""
+    call = Call(CallSettings("den"), tiny_model, NoSource(), FileSink(tmp_path / "heard.wav"))
+    assert call.talker.sender is None  # as between two connections
+    call._send([b"one", b"two"])
+    assert call.outbox.dropped == 2
+    call.outbox.clear()
+    assert call.outbox.dropped == 2  # nothing waited
