@@ -28,6 +28,19 @@ from server.settings import Settings
 
 HOP = 320
 FRAME_S = HOP / 24_000
+PATIENT: dict[str, Any] = {
+    "join_after_ms": 4000,
+    "cut_to_4_after_ms": 6000,
+    "cut_to_2_after_ms": 8000,
+    "drop_after_ms": 10_000,
+    "encoder_backlog_frames": 250,
+}
+"""Server and peers share one process in tests, and that shares its cores: a pause of all of them is not what is tested,
+so frames may wait longer than by default before they are joined, cut or dropped. The ladder has tests in fake time."""
+PATIENCE_S = 40.0
+"""For what takes an instant on a quiet machine."""
+LATE_S = 0.5
+"""A speaker that was held up for longer goes on from there: catching up would look like audio faster than real time."""
 TINY = ModelConfig(name="tiny", n_filters=4, n_codebooks=16, bandwidths=(1.5, 3.0, 6.0, 12.0), padding="zeros")
 
 
@@ -56,15 +69,15 @@ class RunningServer:
         return f"{self.url}/v1/rooms/{name}"
 
     def get(self, path: str) -> Any:
-        with urllib.request.urlopen(self.url.replace("ws", "http", 1) + path, timeout=10) as answer:  # noqa: S310
+        with urllib.request.urlopen(self.url.replace("ws", "http", 1) + path, timeout=PATIENCE_S) as answer:  # noqa: S310
             return json.load(answer)
 
 
 @contextlib.contextmanager
 def running_server(model: Model, **settings: Any) -> Iterator[RunningServer]:
-    """A server on a free port of loopback; stopped, and seen to stop, at the end."""
+    """A server on a free port of loopback; stopped, and seen to stop, at the end. More patient than by default."""
     ready, ports = threading.Event(), []
-    limits = Settings(**{"workers": 1, **settings})
+    limits = Settings(**{"workers": 1, **PATIENT, **settings})
 
     def at_port(port: int) -> None:
         ports.append(port)
@@ -73,12 +86,12 @@ def running_server(model: Model, **settings: Any) -> Iterator[RunningServer]:
     server = make_server(model, limits, "127.0.0.1", 0, at_port)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
-    assert ready.wait(30), "the server did not start"
+    assert ready.wait(PATIENCE_S), "the server did not start"
     try:
         yield RunningServer(f"ws://127.0.0.1:{ports[0]}", model, limits, server.config.app.state.hub)
     finally:
         server.should_exit = True
-        thread.join(20)
+        thread.join(PATIENCE_S)
         assert not thread.is_alive(), "the server did not stop"
 
 
@@ -148,13 +161,10 @@ class TestPeer:
 
     async def talk(self, codes: np.ndarray) -> None:
         """Sends [n_q, frames] in real time, a packet a frame."""
-        loop = asyncio.get_running_loop()
-        start = loop.time()
-        for index in range(codes.shape[1]):
-            await asyncio.sleep(max(0.0, start + index * FRAME_S - loop.time()))
+        async for index in real_time(codes.shape[1], FRAME_S):
             await self.send_codes(codes[:, index : index + 1])
 
-    async def closed(self, within_s: float = 10.0) -> tuple[int, str]:
+    async def closed(self, within_s: float = PATIENCE_S) -> tuple[int, str]:
         """Waits for the server to close; the code and what its error message said."""
         await asyncio.wait_for(self._reader, within_s)
         errors = self.of(Error)
@@ -173,7 +183,17 @@ class TestPeer:
         await self._reader
 
 
-async def until(condition: Any, within_s: float = 20.0) -> None:
+async def real_time(count: int, interval_s: float) -> AsyncIterator[int]:
+    """0 to `count` - 1, one every `interval_s`."""
+    loop = asyncio.get_running_loop()
+    due = loop.time()
+    for index in range(count):
+        await asyncio.sleep(max(0.0, due - loop.time()))
+        yield index
+        due = max(due + interval_s, loop.time() - LATE_S)
+
+
+async def until(condition: Any, within_s: float = PATIENCE_S) -> None:
     """Waits for something to become true."""
     async with asyncio.timeout(within_s):
         while not condition():  # noqa: ASYNC110
@@ -182,11 +202,13 @@ async def until(condition: Any, within_s: float = 20.0) -> None:
 
 async def join(server: RunningServer, room: str, **hello: Any) -> TestPeer:
     """A peer that has been welcomed."""
-    socket = await connect(server.room(room), subprotocols=[SUBPROTOCOL], compression=None, max_queue=None)
+    socket = await connect(
+        server.room(room), subprotocols=[SUBPROTOCOL], compression=None, max_queue=None, open_timeout=PATIENCE_S
+    )
     await socket.send(
         Hello(**{"protocol": PROTOCOL, "model": server.model.digest, "send": "codes", **hello}).model_dump_json()
     )
-    welcome = parse_server(await asyncio.wait_for(socket.recv(), 10))
+    welcome = parse_server(await asyncio.wait_for(socket.recv(), PATIENCE_S))
     assert isinstance(welcome, Welcome), welcome
     return TestPeer(socket, welcome)
 
@@ -201,26 +223,28 @@ async def bystanders(server: RunningServer, room: str, seed: int = 0) -> AsyncIt
     stop = asyncio.Event()
 
     async def talk(peer: TestPeer, frames: list[np.ndarray]) -> None:
-        loop = asyncio.get_running_loop()
-        start = loop.time()
-        while not stop.is_set():
+        async for _ in real_time(60_000, FRAME_S):
+            if stop.is_set():
+                return
             frames.append(random.integers(0, 1024, (8, 1)))
             await peer.send_codes(frames[-1])
-            await asyncio.sleep(max(0.0, start + len(frames) * FRAME_S - loop.time()))
+
+    def heard() -> list[int]:
+        return [listener.heard[speaker.id].frames for listener, speaker in (peers, peers[::-1])]
 
     talks = [asyncio.create_task(talk(peer, frames)) for peer, frames in zip(peers, said, strict=True)]
     try:
-        await until(lambda: all(len(frames) > 10 for frames in said))
+        await until(lambda: min(heard()) > 10)
         yield peers
-        counts = [len(frames) for frames in said]
-        await until(lambda: all(len(f) > count + 10 for f, count in zip(said, counts, strict=True)))
+        counts = heard()
+        await until(lambda: all(now > before + 10 for now, before in zip(heard(), counts, strict=True)))
     finally:
         stop.set()
         await asyncio.gather(*talks)
     for listener, speaker, frames in ((peers[0], peers[1], said[1]), (peers[1], peers[0], said[0])):
-        heard = listener.heard[speaker.id]
-        await until(lambda heard=heard, frames=frames: heard.frames >= len(frames))
-        assert heard.missing == 0
-        np.testing.assert_array_equal(heard.codes(), np.concatenate(frames, axis=1))
+        line = listener.heard[speaker.id]
+        await until(lambda line=line, frames=frames: line.frames >= len(frames))
+        assert line.missing == 0
+        np.testing.assert_array_equal(line.codes(), np.concatenate(frames, axis=1))
     for peer in peers:
         await peer.leave()

@@ -19,16 +19,24 @@ from websockets.exceptions import ConnectionClosed
 from codec.bitstream import pack
 from codec.messages import SUBPROTOCOL, Error, Hello, PeerLeft, Stats, Welcome, parse_server
 from codec.packet import Packet, PcmFormat, PcmUp, encode_codes_up, encode_pcm_up
-from tests.peers import HOP, RunningServer, TestPeer, bystanders, join, running_server, tiny_model, until
+from tests.peers import (
+    FRAME_S,
+    HOP,
+    PATIENCE_S,
+    RunningServer,
+    TestPeer,
+    bystanders,
+    join,
+    real_time,
+    running_server,
+    tiny_model,
+    until,
+)
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[RunningServer]:
-    # Server and peers share one process here, and it may share its cores: a pause of all of them is not what is tested,
-    # so frames may wait longer than by default before they are cut or dropped. The ladder has tests in fake time.
-    patient = {"cut_to_4_after_ms": 1000, "cut_to_2_after_ms": 1500, "drop_after_ms": 2000}
-    limits = {"hello_timeout_s": 1.5, "max_connections_per_address": 230, **patient}
-    with running_server(tiny_model(), **limits) as server:
+    with running_server(tiny_model(), hello_timeout_s=4.0, max_connections_per_address=230) as server:
         yield server
 
 
@@ -43,7 +51,7 @@ def hello(server: RunningServer, **fields: Any) -> str:
     return Hello(**{"protocol": 1, "model": server.model.digest, "send": "codes", **fields}).model_dump_json()
 
 
-async def outcome(socket: ClientConnection, within_s: float = 10.0) -> tuple[int, str]:
+async def outcome(socket: ClientConnection, within_s: float = PATIENCE_S) -> tuple[int, str]:
     """Reads until the server closes: the close code and what the error message before it said."""
     said = ""
     async with asyncio.timeout(within_s):
@@ -61,7 +69,9 @@ async def outcome(socket: ClientConnection, within_s: float = 10.0) -> tuple[int
 
 
 def open_socket(server: RunningServer, room: str = "bad", **options: Any) -> Any:
-    return connect(server.room(room), **{"subprotocols": [SUBPROTOCOL], "compression": None, **options})
+    return connect(
+        server.room(room), **{"subprotocols": [SUBPROTOCOL], "compression": None, "open_timeout": PATIENCE_S, **options}
+    )
 
 
 CODES = pack(np.ones((8, 1), int))
@@ -193,7 +203,7 @@ async def test_a_message_in_countless_fragments_is_refused(server: RunningServer
     async with open_socket(server) as bad:
         await bad.send(hello(server))
         with contextlib.suppress(Exception):
-            await bad.send(b"" for _ in range(1000))
+            await bad.send(b"" for _ in range(100))
         assert (await outcome(bad))[0] == 4000
 
 
@@ -252,12 +262,12 @@ async def test_any_samples_at_all_are_encoded(
 async def test_ten_times_real_time_is_refused(server: RunningServer, others: object, uplink: str) -> None:
     bad = await join(server, "bad", send=uplink)
     with contextlib.suppress(Exception):
-        for number in range(750):
+        # So few messages that, however long they pile up, they are not too many.
+        async for number in real_time(250, 4 * FRAME_S / 10):
             if uplink == "pcm":
-                await bad.send_pcm(np.zeros(HOP), number, number * HOP)
+                await bad.send_pcm(np.zeros(4 * HOP), number, number * 4 * HOP)
             else:
-                await bad.send_codes(np.ones((8, 1), int))
-            await asyncio.sleep(HOP / 24_000 / 10)
+                await bad.send_codes(np.ones((8, 4), int))
     assert (await bad.closed())[0] == 4006
 
 
@@ -268,7 +278,9 @@ async def test_floods_of_messages_are_refused(server: RunningServer, others: obj
     with contextlib.suppress(Exception):
         for _ in range(3000):
             await bad.socket.send(flood.get(what, b""))
-    assert (await bad.closed())[0] == (4000 if what == "empty" else 4005)
+            await asyncio.sleep(0)
+    # A server that is held up finds that they are too many before it looks into the first.
+    assert (await bad.closed())[0] in ((4000, 4005) if what == "empty" else (4005,))
 
 
 async def test_one_that_vanishes_within_a_frame(server: RunningServer, others: tuple[TestPeer, TestPeer]) -> None:
@@ -302,6 +314,18 @@ async def quiet_socket(server: RunningServer, greeting: str) -> socket.socket:
     return raw
 
 
+@contextlib.asynccontextmanager
+async def talking(crowd: list[TestPeer]) -> AsyncIterator[None]:
+    """All of them at once and without end, at the highest rate."""
+    talks = [asyncio.create_task(peer.talk(np.ones((16, 60_000), int))) for peer in crowd]
+    try:
+        yield
+    finally:
+        for talk in talks:
+            talk.cancel()
+        await asyncio.gather(*talks, return_exceptions=True)
+
+
 def frames_in(data: bytes) -> list[tuple[int, bytes]]:
     """The WebSocket frames of a server, as (opcode, payload)."""
     frames, at = [], 0
@@ -314,20 +338,20 @@ def frames_in(data: bytes) -> list[tuple[int, bytes]]:
     return frames
 
 
+@pytest.mark.timeout(300)
 async def test_one_that_stops_reading_for_ten_seconds_costs_the_others_nothing(
     server: RunningServer, others: tuple[TestPeer, TestPeer], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Item 7 of "Done when" of the first issue. After 3 s without progress it is closed with 4009, and can read why."""
-    loop = asyncio.get_running_loop()
-    # Ten speakers fill what buffers the kernels have within the ten seconds.
+    """Item 7 of "Done when" of the first issue. After 3 s without progress it is closed with 4009."""
+    # Ten speakers fill what buffers the kernels have within the ten seconds, on machines that are not held up.
     crowd = [await join(server, "bad", want="none") for _ in range(10)]
     raw = await quiet_socket(server, hello(server, send="none"))
-    talks = [asyncio.create_task(peer.talk(np.ones((16, 750), int))) for peer in crowd]
     closed_before = server.hub.closed[4009]
     before = [peer.heard[other.id].missing for peer, other in (others, others[::-1])]
-    await asyncio.sleep(10)
-    after = [peer.heard[other.id].missing for peer, other in (others, others[::-1])]
-    await asyncio.gather(*talks)
+    async with talking(crowd):
+        await asyncio.sleep(10)
+        after = [peer.heard[other.id].missing for peer, other in (others, others[::-1])]
+        await until(lambda: server.hub.closed[4009] > closed_before, within_s=120)
     assert server.hub.closed[4009] == closed_before + 1
     assert before == after == [0, 0]
     with capsys.disabled():
@@ -336,26 +360,22 @@ async def test_one_that_stops_reading_for_ten_seconds_costs_the_others_nothing(
     for peer in crowd:
         await peer.leave()
     raw.close()
-    assert loop.is_running()
 
 
+@pytest.mark.timeout(300)
 async def test_one_that_reads_again_is_told_why_it_was_closed(
     server: RunningServer, others: tuple[TestPeer, TestPeer]
 ) -> None:
     loop = asyncio.get_running_loop()
     crowd = [await join(server, "bad", want="none") for _ in range(10)]
     raw = await quiet_socket(server, hello(server, send="none"))
-    talks = [asyncio.create_task(peer.talk(np.ones((16, 1500), int))) for peer in crowd]
     closed_before = server.hub.closed[4009]
-    await until(lambda: server.hub.closed[4009] > closed_before, within_s=25)
     data = b""
-    async with asyncio.timeout(10):
+    async with talking(crowd), asyncio.timeout(150):
+        await until(lambda: server.hub.closed[4009] > closed_before, within_s=120)
         while part := await loop.sock_recv(raw, 1 << 16):
             data += part
     raw.close()
-    for talk in talks:
-        talk.cancel()
-    await asyncio.gather(*talks, return_exceptions=True)
     *_, (text, error), (close, reason) = frames_in(data)
     assert (text, close) == (1, 8)
     assert json.loads(error)["code"] == 4009
@@ -376,7 +396,7 @@ async def test_two_hundred_connections_that_say_nothing(
     assert [code for code, _ in await asyncio.gather(*(outcome(peer) for peer in silent))] == [4003] * 200
     for reader, writer in mute:
         with contextlib.suppress(ConnectionResetError):
-            assert await asyncio.wait_for(reader.read(), 10) == b""
+            assert await asyncio.wait_for(reader.read(), PATIENCE_S) == b""
         writer.close()
     after = [peer.heard[other.id].missing for peer, other in (others, others[::-1])]
     assert before == after == [0, 0]

@@ -25,10 +25,16 @@ class FakeEngine:
     def __init__(self) -> None:
         self.gate = threading.Event()
         self.gate.set()
+        self.entered = threading.Event()
         self.sums: dict[int, float] = {}
         self.batches: list[int] = []
         self.closed: list[int] = []
         self.model: Any = None
+
+    def hold(self) -> None:
+        """The next step begins and does not end before `gate` is set."""
+        self.gate.clear()
+        self.entered.clear()
 
     def open_encoder(self) -> int:
         slot = len(self.sums)
@@ -47,7 +53,8 @@ class FakeEngine:
         raise NotImplementedError
 
     def encode(self, slots: Sequence[int], frames: Pcm, n_q: Sequence[int]) -> list[Any]:
-        assert self.gate.wait(10)
+        self.entered.set()
+        assert self.gate.wait(60)
         if np.isnan(frames).any():
             raise RuntimeError("poison")
         self.batches.append(len(slots))
@@ -92,9 +99,9 @@ async def test_whatever_is_ready_is_one_batch_with_one_frame_of_each_in_order(
     engine, worker = engine_and_worker
     results: list[Result] = []
     sessions = [worker.open("encoder", results.append) for _ in range(4)]
-    engine.gate.clear()
+    engine.hold()
     sessions[0].push(Job(frame(0), 1, (0, -1)))
-    await asyncio.sleep(0.05)
+    await until(engine.entered.is_set)
     for number in range(3):
         for index, session in enumerate(sessions):
             session.push(Job(frame(1), 1, (index, number)))
@@ -110,9 +117,9 @@ async def test_a_backlog_is_bounded_and_its_oldest_frames_go(engine_and_worker: 
     engine, worker = engine_and_worker
     results: list[Result] = []
     session = worker.open("encoder", results.append)
-    engine.gate.clear()
+    engine.hold()
     session.push(Job(frame(0), 1, "first"))
-    await asyncio.sleep(0.05)
+    await until(engine.entered.is_set)
     dropped = [session.push(Job(frame(0), 1, number)) for number in range(8)]
     engine.gate.set()
     await until(lambda: len(results) == 6)
@@ -127,9 +134,9 @@ async def test_a_fault_ends_the_session_that_caused_it_and_no_other(
     engine, worker = engine_and_worker
     results: list[Result] = []
     good, bad = worker.open("encoder", results.append), worker.open("encoder", results.append)
-    engine.gate.clear()
+    engine.hold()
     good.push(Job(frame(0), 1, "good"))
-    await asyncio.sleep(0.05)
+    await until(engine.entered.is_set)
     good.push(Job(frame(5), 1, "good"))
     bad.push(Job(frame(float("nan")), 1, "bad"))
     good.push(Job(frame(5), 1, "good"))
@@ -146,15 +153,15 @@ async def test_a_session_that_is_closed_hears_nothing_more_and_its_slot_is_free(
     engine, worker = engine_and_worker
     results: list[Result] = []
     session = worker.open("encoder", results.append)
-    engine.gate.clear()
+    engine.hold()
     session.push(Job(frame(0), 1))
-    await asyncio.sleep(0.05)
+    await until(engine.entered.is_set)
     session.push(Job(frame(0), 1))
     session.close()
     session.close()
     assert session.push(Job(frame(0), 1)) == 1
-    engine.gate.set()
     before = len(engine.closed)
+    engine.gate.set()
     await until(lambda: len(engine.closed) > before)
     await asyncio.sleep(0.02)
     assert results == []

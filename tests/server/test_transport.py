@@ -9,15 +9,15 @@ from collections.abc import Iterator
 import pytest
 
 from codec.messages import SUBPROTOCOL
-from tests.peers import RunningServer, running_server, tiny_model, until
+from tests.peers import PATIENCE_S, RunningServer, running_server, tiny_model, until
 
-PATIENCE_S = 0.5
+CUT_AFTER_S = 1.5
 REQUEST = b"GET /healthz HTTP/1.1\r\nHost: x\r\n"
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[RunningServer]:
-    with running_server(tiny_model(), hello_timeout_s=PATIENCE_S) as server:
+    with running_server(tiny_model(), hello_timeout_s=CUT_AFTER_S) as server:
         yield server
 
 
@@ -28,7 +28,7 @@ async def connection(server: RunningServer) -> tuple[asyncio.StreamReader, async
 
 async def is_cut(reader: asyncio.StreamReader) -> bool:
     try:
-        return await asyncio.wait_for(reader.read(), 10) == b""
+        return await asyncio.wait_for(reader.read(), PATIENCE_S) == b""
     except ConnectionResetError:
         return True
 
@@ -76,7 +76,7 @@ async def test_one_that_answers_no_ping_is_cut() -> None:
             b"Sec-WebSocket-Protocol: " + SUBPROTOCOL.encode() + b"\r\n\r\n"
         )
         assert b" 101 " in await reader.readline()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             with contextlib.suppress(ConnectionResetError):
                 await reader.read()
         writer.close()
