@@ -22,6 +22,8 @@ from server.transport import PROTOCOL_SIZE_FACTOR, MediaProtocol, protocol_class
 GIL_SWITCH_S = 0.0005
 """A worker between two torch calls holds the interpreter for up to this long while the event loop waits for it. The
 default, 5 ms, is a third of a frame; shorter than this, switching itself costs."""
+OTHER_FILES = 256
+"""Open files that are no connections: the model, libraries, pipes of the event loop."""
 
 
 class Server(uvicorn.Server):
@@ -83,6 +85,7 @@ def make_server(
 
 def serve(model: Model, settings: Settings, host: str, port: int, ready_file: Path | None = None) -> None:
     """Serves until SIGTERM or Ctrl-C. Raises UsageError if the address cannot be had."""
+    raise_file_limit(settings.max_connections)
     listener = _bind(host, port)
 
     def ready(port: int) -> None:
@@ -98,6 +101,22 @@ def serve(model: Model, settings: Settings, host: str, port: int, ready_file: Pa
 
     sys.setswitchinterval(GIL_SWITCH_S)
     make_server(model, settings, host, port, ready).run(sockets=[listener])
+
+
+def raise_file_limit(connections: int) -> None:
+    """Lets this process open as many files as so many connections take, if the system lets it. Ours are refused with a
+    reason, or at twice their number cut (server/transport.py); where files run out before that, nobody gets in."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * connections + OTHER_FILES
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _bind(host: str, port: int) -> socket.socket:
