@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI, WebSocket
+from fastapi.responses import JSONResponse
 
 from codec.bitstream import BITS
 from codec.config import ModelConfig
@@ -80,8 +81,10 @@ def create_app(
     app.state.hub = hub
 
     @app.get("/healthz")
-    async def healthz() -> dict[str, str]:
-        return {"status": "ok"}
+    async def healthz() -> JSONResponse:
+        if not hub.pool.alive:
+            return JSONResponse({"status": "a codec worker has ended"}, 503)
+        return JSONResponse({"status": "ok"})
 
     @app.get("/stats")
     async def stats() -> dict[str, Any]:

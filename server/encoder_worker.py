@@ -109,9 +109,14 @@ class Worker:
         if self._thread.is_alive():
             await asyncio.to_thread(self._thread.join, STOP_TIMEOUT_S)
 
+    @property
+    def alive(self) -> bool:
+        """False once the thread has ended, be it by a fault: its streams stand still, and it takes no more."""
+        return self._thread.is_alive()
+
     def open(self, kind: Kind, deliver: Deliver) -> CodecSession:
         """A new stream. Raises EngineFull."""
-        if not self._room[kind]:
+        if not self._room[kind] or not self.alive:
             raise EngineFull(f"all {kind}s of this server are taken")
         self._room[kind] -= 1
         self.sessions += 1
@@ -170,6 +175,12 @@ class Worker:
             return
         finally:
             self._warm.set()
+        try:
+            self._work(engine)
+        except Exception:
+            log.exception("a codec worker has ended")
+
+    def _work(self, engine: Engine) -> None:
         while (batch := self._next_batch(engine)) is not None:
             started = time.monotonic_ns()
             results = [
@@ -273,6 +284,10 @@ class WorkerPool:
 
     async def stop(self) -> None:
         await asyncio.gather(*(worker.stop() for worker in self.workers))
+
+    @property
+    def alive(self) -> bool:
+        return all(worker.alive for worker in self.workers)
 
     def open(self, kind: Kind, deliver: Deliver) -> CodecSession:
         """Raises EngineFull if no worker has room."""

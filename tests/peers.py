@@ -8,7 +8,7 @@ import json
 import threading
 import urllib.request
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,9 +64,14 @@ class RunningServer:
     model: Model
     settings: Settings
     hub: Any
+    loop: asyncio.AbstractEventLoop
 
     def room(self, name: str) -> str:
         return f"{self.url}/v1/rooms/{name}"
+
+    def call_soon(self, work: Callable[[], None]) -> None:
+        """Runs this on the server's loop, between two of its own steps."""
+        self.loop.call_soon_threadsafe(work)
 
     def get(self, path: str) -> Any:
         with urllib.request.urlopen(self.url.replace("ws", "http", 1) + path, timeout=PATIENCE_S) as answer:  # noqa: S310
@@ -76,11 +81,14 @@ class RunningServer:
 @contextlib.contextmanager
 def running_server(model: Model, **settings: Any) -> Iterator[RunningServer]:
     """A server on a free port of loopback; stopped, and seen to stop, at the end. More patient than by default."""
-    ready, ports = threading.Event(), []
+    ready = threading.Event()
+    ports: list[int] = []
+    loops: list[asyncio.AbstractEventLoop] = []
     limits = Settings(**{"workers": 1, **PATIENT, **settings})
 
     def at_port(port: int) -> None:
         ports.append(port)
+        loops.append(asyncio.get_running_loop())
         ready.set()
 
     server = make_server(model, limits, "127.0.0.1", 0, at_port)
@@ -88,7 +96,7 @@ def running_server(model: Model, **settings: Any) -> Iterator[RunningServer]:
     thread.start()
     assert ready.wait(PATIENCE_S), "the server did not start"
     try:
-        yield RunningServer(f"ws://127.0.0.1:{ports[0]}", model, limits, server.config.app.state.hub)
+        yield RunningServer(f"ws://127.0.0.1:{ports[0]}", model, limits, server.config.app.state.hub, loops[0])
     finally:
         server.should_exit = True
         thread.join(PATIENCE_S)

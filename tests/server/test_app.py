@@ -1,16 +1,18 @@
-"""What the application refuses to serve."""
+"""What the application refuses to serve, and whether it says that it is well."""
 
 from __future__ import annotations
 
+import json
+import urllib.error
 from dataclasses import replace
 
 import pytest
 
-from codec.errors import UsageError
+from codec.errors import EngineFull, UsageError
 from codec.model import Model
 from codec.network import Encodec
 from server.app import create_app
-from tests.peers import TINY
+from tests.peers import TINY, running_server, tiny_model, until
 
 
 @pytest.mark.parametrize(
@@ -25,3 +27,20 @@ def test_a_model_whose_codes_do_not_fit_into_packets_is_refused(change: dict[str
     model = Model(Encodec(replace(TINY, **change)))
     with pytest.raises(UsageError, match=said):
         create_app(model)
+
+
+async def test_a_server_whose_codec_worker_has_died_is_not_healthy(caplog: pytest.LogCaptureFixture) -> None:
+    with running_server(tiny_model()) as server:
+        assert server.get("/healthz") == {"status": "ok"}
+        session = server.hub.pool.open("encoder", lambda result: None)
+        session.slot = 10_000  # none that the engine knows, so closing it is a fault outside any step
+        session.close()
+        await until(lambda: not server.hub.pool.alive)
+        with pytest.raises(urllib.error.HTTPError) as refusal:
+            server.get("/healthz")
+        assert refusal.value.code == 503
+        assert json.load(refusal.value) == {"status": "a codec worker has ended"}
+        refusal.value.close()
+        with pytest.raises(EngineFull):
+            server.hub.pool.open("encoder", lambda result: None)
+    assert "a codec worker has ended" in caplog.text
