@@ -65,6 +65,7 @@ class LiveRoom:
                 decoder = self._hub.pool.open("decoder", partial(self._decoded, key))
             except EngineFull:
                 self.frames_not_decoded += packet.frames
+                self._fail_pcm_listeners(speaker, n_q)
                 return
             self._decoders[key] = decoder
         codes = unpack(packet.payload, packet.n_q, packet.frames)
@@ -78,6 +79,15 @@ class LiveRoom:
                 None if index else packet.trace,
             )
             self.frames_not_decoded += decoder.push(Job(np.ascontiguousarray(codes[:, index]), tag=block))
+
+    def _fail_pcm_listeners(self, speaker: Peer, n_q: int) -> None:
+        """Better told than left in silence."""
+        for peer in self.room.pcm_listeners(speaker.id, n_q):
+            connection = self.connections.get(peer.id)
+            if connection is not None:
+                connection.fail(
+                    ProtocolError("this server cannot decode another speaker for you", CloseCode.OVERLOADED)
+                )
 
     def _decoded(self, key: tuple[int, int], result: Result) -> None:
         if result.value is None:
@@ -169,7 +179,7 @@ class Hub:
                     await asyncio.sleep(0.02)
 
     def stats(self) -> dict[str, Any]:
-        """What `/stats` shows. Names of peers are not in it."""
+        """What `/stats` shows to anyone: no names of peers, and none of rooms, which are the only key to them."""
         now = clock_us()
         return {
             "uptime_s": round((now - self.started_us) / 1e6, 1),
@@ -177,7 +187,7 @@ class Hub:
             "connections": len(self.connections),
             "addresses": len(self.addresses),
             "closed": {str(code): count for code, count in sorted(self.closed.items())},
-            "rooms": {name: _room_stats(live, now) for name, live in self.rooms.items()},
+            "rooms": [_room_stats(live, now) for live in self.rooms.values()],
             "workers": [worker.load() for worker in self.pool.workers],
         }
 

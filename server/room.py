@@ -174,14 +174,18 @@ class Room:
 
     def relay_pcm(self, speaker_id: int, n_q: int, block: PcmBlock, now_us: int) -> list[Peer]:
         """Queues what was decoded of a speaker's first `n_q` codebooks for those who listen at that rate."""
-        listeners = [
+        listeners = self.pcm_listeners(speaker_id, n_q)
+        for peer in listeners:
+            peer.queue.put(block if peer.trace else replace(block, trace=None), now_us)
+        return listeners
+
+    def pcm_listeners(self, speaker_id: int, n_q: int) -> list[Peer]:
+        """Who hears a speaker's first `n_q` codebooks as PCM."""
+        return [
             peer
             for peer in self.peers.values()
             if peer.id != speaker_id and peer.want == "pcm" and peer.listen_n_q == n_q
         ]
-        for peer in listeners:
-            peer.queue.put(block if peer.trace else replace(block, trace=None), now_us)
-        return listeners
 
     def pcm_rates(self, speaker: Peer) -> set[int]:
         """The numbers of codebooks that a speaker must be decoded at for listeners that cannot."""
