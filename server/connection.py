@@ -23,6 +23,7 @@ from codec.messages import (
     Limits,
     ModelInfo,
     Mute,
+    PeerChanged,
     Ping,
     Pong,
     ServerMessage,
@@ -68,6 +69,13 @@ class Connection:
         self._something.set()
 
     def tell(self, message: ServerMessage) -> None:
+        """Queues a control message. Of what a peer has changed only the newest waits, in the place of the one before
+        it: others could fill the outbox by changing to and fro."""
+        if isinstance(message, PeerChanged):
+            for index, waiting in enumerate(self._outbox):
+                if isinstance(waiting, PeerChanged) and waiting.peer.id == message.peer.id:
+                    self._outbox[index] = message
+                    return
         if len(self._outbox) >= self._hub.settings.max_waiting_control:
             self.fail(_too_slow())
             return
