@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
+import struct
 import threading
 import urllib.request
 from collections import defaultdict
@@ -210,15 +212,37 @@ async def until(condition: Any, within_s: float = PATIENCE_S) -> None:
 
 async def join(server: RunningServer, room: str, **hello: Any) -> TestPeer:
     """A peer that has been welcomed."""
-    socket = await connect(
+    peer = await connect(
         server.room(room), subprotocols=[SUBPROTOCOL], compression=None, max_queue=None, open_timeout=PATIENCE_S
     )
-    await socket.send(
+    await peer.send(
         Hello(**{"protocol": PROTOCOL, "model": server.model.digest, "send": "codes", **hello}).model_dump_json()
     )
-    welcome = parse_server(await asyncio.wait_for(socket.recv(), PATIENCE_S))
+    welcome = parse_server(await asyncio.wait_for(peer.recv(), PATIENCE_S))
     assert isinstance(welcome, Welcome), welcome
-    return TestPeer(socket, welcome)
+    return TestPeer(peer, welcome)
+
+
+async def quiet_socket(url: str, room: str, greeting: str = "", receive_buffer: int = 2048) -> socket.socket:
+    """A WebSocket made by hand, non-blocking, of which nobody reads anything after its handshake. `greeting` is the
+    only message it sends. With a small receive buffer the other end soon feels that nothing is read."""
+    loop = asyncio.get_running_loop()
+    host, port = url.removeprefix("ws://").split(":")
+    raw = socket.socket()
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    raw.setblocking(False)
+    await loop.sock_connect(raw, (host, int(port)))
+    handshake = (
+        f"GET /v1/rooms/{room} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n"
+        f"Sec-WebSocket-Protocol: {SUBPROTOCOL}\r\n\r\n"
+    )
+    await loop.sock_sendall(raw, handshake.encode())
+    assert b" 101 " in await loop.sock_recv(raw, 1024)
+    if greeting:
+        data = greeting.encode()
+        await loop.sock_sendall(raw, b"\x81\xfe" + struct.pack(">H", len(data)) + bytes(4) + data)
+    return raw
 
 
 @contextlib.asynccontextmanager

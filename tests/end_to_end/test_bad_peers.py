@@ -27,6 +27,7 @@ from tests.peers import (
     TestPeer,
     bystanders,
     join,
+    quiet_socket,
     real_time,
     running_server,
     tiny_model,
@@ -294,26 +295,6 @@ async def test_one_that_vanishes_within_a_frame(server: RunningServer, others: t
     await until(lambda: [len(room["peers"]) for room in server.get("/stats")["rooms"]] == [2])
 
 
-async def quiet_socket(server: RunningServer, greeting: str) -> socket.socket:
-    """A WebSocket made by hand that reads nothing after its handshake, with the smallest of receive buffers."""
-    loop = asyncio.get_running_loop()
-    host, port = server.url.removeprefix("ws://").split(":")
-    raw = socket.socket()
-    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
-    raw.setblocking(False)
-    await loop.sock_connect(raw, (host, int(port)))
-    handshake = (
-        f"GET /v1/rooms/bad HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        f"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n"
-        f"Sec-WebSocket-Protocol: {SUBPROTOCOL}\r\n\r\n"
-    )
-    await loop.sock_sendall(raw, handshake.encode())
-    assert b" 101 " in await loop.sock_recv(raw, 1024)
-    data = greeting.encode()
-    await loop.sock_sendall(raw, b"\x81\xfe" + struct.pack(">H", len(data)) + bytes(4) + data)
-    return raw
-
-
 @contextlib.asynccontextmanager
 async def talking(crowd: list[TestPeer]) -> AsyncIterator[None]:
     """All of them at once and without end, at the highest rate."""
@@ -345,7 +326,7 @@ async def test_one_that_stops_reading_for_ten_seconds_costs_the_others_nothing(
     """Item 7 of "Done when" of the first issue. After 3 s without progress it is closed with 4009."""
     # Ten speakers fill what buffers the kernels have within the ten seconds, on machines that are not held up.
     crowd = [await join(server, "bad", want="none") for _ in range(10)]
-    raw = await quiet_socket(server, hello(server, send="none"))
+    raw = await quiet_socket(server.url, "bad", hello(server, send="none"))
     closed_before = server.hub.closed[4009]
     before = [peer.heard[other.id].missing for peer, other in (others, others[::-1])]
     async with talking(crowd):
@@ -368,7 +349,7 @@ async def test_one_that_reads_again_is_told_why_it_was_closed(
 ) -> None:
     loop = asyncio.get_running_loop()
     crowd = [await join(server, "bad", want="none") for _ in range(10)]
-    raw = await quiet_socket(server, hello(server, send="none"))
+    raw = await quiet_socket(server.url, "bad", hello(server, send="none"))
     closed_before = server.hub.closed[4009]
     data = b""
     async with talking(crowd), asyncio.timeout(150):
@@ -436,7 +417,7 @@ async def test_the_limits_of_rooms_peers_and_connections() -> None:
 async def test_a_shutdown_tells_everyone_even_those_who_do_not_read() -> None:
     with running_server(tiny_model()) as server:
         peer = await join(server, "bad")
-        raw = await quiet_socket(server, hello(server, send="none"))
+        raw = await quiet_socket(server.url, "bad", hello(server, send="none"))
         await until(lambda: [len(room["peers"]) for room in server.get("/stats")["rooms"]] == [2])
     code, message = await peer.closed()
     assert code == 4010
