@@ -84,8 +84,10 @@ def make_server(
 
 
 def serve(model: Model, settings: Settings, host: str, port: int, ready_file: Path | None = None) -> None:
-    """Serves until SIGTERM or Ctrl-C. Raises UsageError if the address cannot be had."""
+    """Serves until SIGTERM or Ctrl-C. Raises UsageError if the address or the ready file cannot be had."""
     raise_file_limit(settings.max_connections)
+    if ready_file is not None and not os.access(ready_file.parent, os.W_OK):
+        raise UsageError(f"{ready_file.parent} is no folder that can be written to; choose another --ready-file")
     listener = _bind(host, port)
 
     def ready(port: int) -> None:
