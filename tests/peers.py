@@ -36,6 +36,7 @@ PATIENT: dict[str, Any] = {
     "cut_to_2_after_ms": 8000,
     "drop_after_ms": 10_000,
     "encoder_backlog_frames": 250,
+    "ping_timeout_s": 60,
 }
 """Server and peers share one process in tests, and that shares its cores: a pause of all of them is not what is tested,
 so frames may wait longer than by default before they are joined, cut or dropped. The ladder has tests in fake time."""
@@ -213,7 +214,12 @@ async def until(condition: Any, within_s: float = PATIENCE_S) -> None:
 async def join(server: RunningServer, room: str, **hello: Any) -> TestPeer:
     """A peer that has been welcomed."""
     peer = await connect(
-        server.room(room), subprotocols=[SUBPROTOCOL], compression=None, max_queue=None, open_timeout=PATIENCE_S
+        server.room(room),
+        subprotocols=[SUBPROTOCOL],
+        compression=None,
+        max_queue=None,
+        open_timeout=PATIENCE_S,
+        ping_interval=None,
     )
     await peer.send(
         Hello(**{"protocol": PROTOCOL, "model": server.model.digest, "send": "codes", **hello}).model_dump_json()
