@@ -68,3 +68,14 @@ async def test_an_address_that_is_taken_is_one_line_and_status_1(tmp_path: Path)
     assert process.returncode == 1
     assert f"cannot listen on 127.0.0.1 port {port}" in " ".join(said.decode().split())
     assert "Traceback" not in said.decode()
+
+
+def test_a_ready_file_that_cannot_be_written_is_said_before_anything_starts(tmp_path: Path) -> None:
+    save_native(tiny_model().network, tmp_path / "tiny.safetensors")
+    command = [*COMMAND, "--port", "0", "--model", str(tmp_path / "tiny.safetensors")]
+    nowhere = str(tmp_path / "missing" / "ready.json")
+    done = subprocess.run([*command, "--ready-file", nowhere], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "choose another --ready-file" in done.stderr
+    assert "Traceback" not in done.stderr
