@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import os
 import tempfile
 import time
 import urllib.request
@@ -76,7 +77,9 @@ async def one_that_stops_reading(url: str, seconds: float) -> None:
 
 
 async def many_that_say_nothing(url: str, seconds: float) -> None:
-    """Opens SILENT connections, and as many again whenever the server has closed them all."""
+    """Opens SILENT connections, and as many again whenever the server has closed them all. They come from elsewhere in
+    real life: this process steps back, so that what the talkers notice is the server's work and not that of opening."""
+    os.nice(19)
     loop = asyncio.get_running_loop()
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
