@@ -1,0 +1,46 @@
+"""Audio files: which there are, and what is in one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+
+from codec.errors import AudioError, UsageError
+from codec.pcm import Pcm
+
+
+def audio_files(pattern: str) -> list[Path]:
+    """The audio files of a folder (with those below it), of a glob pattern, or the one named; sorted.
+
+    A file is known by its suffix; one that is named itself is taken with any. Raises UsageError if there are none.
+    """
+    path = Path(pattern).expanduser()
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        found: Iterable[Path] = path.rglob("*")
+    else:
+        anchor = Path(path.anchor or ".")
+        found = anchor.glob(str(path.relative_to(path.anchor)))
+    known = {f".{name.lower()}" for name in soundfile.available_formats()} | {".opus"}
+    files = sorted(file for file in found if file.suffix.lower() in known and file.is_file())
+    if not files:
+        raise UsageError(f"there is no audio at {pattern!r}; give a folder, a file or a glob pattern")
+    return files
+
+
+def read_audio(file: Path, sample_rate: int, seconds: float | None = None) -> Pcm:
+    """A file, or its first `seconds`, mixed to mono at `sample_rate`. Raises AudioError for what cannot be read."""
+    try:
+        with soundfile.SoundFile(file) as audio:
+            rate = audio.samplerate
+            frames = -1 if seconds is None else round(seconds * rate)
+            samples = audio.read(frames, dtype="float32", always_2d=True)
+    except (OSError, soundfile.SoundFileError) as error:
+        raise AudioError(f"{file} cannot be read as audio: {error}") from error
+    mono = samples.mean(axis=1)
+    return mono if rate == sample_rate else np.asarray(soxr.resample(mono, rate, sample_rate), np.float32)
