@@ -1,0 +1,91 @@
+"""What `earshot evaluate` does, without its terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from codec.errors import UsageError
+from codec.evaluation import opus
+from codec.evaluation.clips import find_clips, unique_names
+from codec.evaluation.measures import MEASURES, WER, WORD_CHANGES, what_is_missing
+from codec.evaluation.pictures import rate_quality
+from codec.evaluation.results import Evaluation, ModelInfo
+from codec.evaluation.runner import AUDIO, Progress, evaluate
+from codec.evaluation.systems import Streamed, System
+from codec.model import Model
+from codec.weights import load_model
+
+SCORES, PICTURE = "scores.json", "rate-quality.png"
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """The options of the command."""
+
+    models: Sequence[str] = ("default",)
+    kbps: Sequence[float] = ()
+    """All of each model's rates if empty."""
+    opus_kbps: Sequence[float] = (6.0, 12.0, 24.0)
+    words: bool = True
+    visqol: bool = False
+    all_english: bool = False
+    jobs: int = 0
+    out: Path | None = None
+    save_audio: bool = False
+
+
+def run(patterns: Sequence[str], wishes: Wishes, command: str = "", progress: Progress | None = None) -> Evaluation:
+    """Judges the clips and writes what `wishes.out` asks for.
+
+    Raises UsageError for wishes that cannot be, ModelError for models that cannot be loaded, AudioError where no clip
+    could be judged. Packages that are not installed cost only their measures; the notes say which.
+    """
+    if wishes.save_audio and not wishes.out:
+        raise UsageError("saving the decoded files needs a folder: --out FOLDER")
+    clips = find_clips(patterns, wishes.all_english)
+    families = unique_names([family_name(given, len(wishes.models)) for given in wishes.models])
+    loaded = list(zip(families, wishes.models, map(load_model, wishes.models), strict=True))
+    rate = one_sample_rate([model for _, _, model in loaded])
+    systems: list[System] = [
+        Streamed(model, kbps, family)
+        for family, _, model in loaded
+        for kbps in dict.fromkeys(wishes.kbps or model.bandwidths)
+    ]
+    for system in systems:
+        if isinstance(system, Streamed):
+            system.model.encoder(system.kbps)  # a rate that the model does not have is told before the work begins
+    if opus.installed():
+        systems += [opus.Opus(kbps) for kbps in dict.fromkeys(wishes.opus_kbps)]
+    left_out = {WER, WORD_CHANGES} if not wishes.words else set()
+    left_out |= set() if wishes.visqol else {"visqol"}
+    measures = [measure for measure in MEASURES if measure.key not in left_out]
+    missing = what_is_missing(measures, ["Opus"] if wishes.opus_kbps and not opus.installed() else [])
+    if wishes.out:
+        wishes.out.mkdir(parents=True, exist_ok=True)
+    audio = wishes.out / AUDIO if wishes.out and wishes.save_audio else None
+    infos = [ModelInfo(family, model.name, model.digest, given) for family, given, model in loaded]
+    found = evaluate(clips, systems, measures, rate, infos, wishes.jobs, audio, progress)
+    if missing:
+        found.notes.insert(0, missing)
+    if wishes.out:
+        found.write(wishes.out / SCORES, command)
+        rate_quality(found, wishes.out / PICTURE)
+    return found
+
+
+def family_name(given: str, of: int) -> str:
+    """A lone model is `earshot`; several are named after their file, or its folder where that says more."""
+    if of == 1:
+        return "earshot"
+    path = Path(given)
+    return path.parent.name if path.stem == "model" and path.parent.name else path.stem or "model"
+
+
+def one_sample_rate(models: Sequence[Model]) -> int:
+    """Raises UsageError if they differ: clips are judged at one rate."""
+    rates = {model.sample_rate for model in models}
+    if len(rates) != 1:
+        raise UsageError(f"models of different sample rates cannot be judged together: {sorted(rates)}")
+    return rates.pop()

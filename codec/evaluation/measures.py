@@ -1,0 +1,192 @@
+"""What is computed of decoded speech and its original, each a function of two signals of the same length."""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import soxr
+from numpy.typing import NDArray
+from scipy.signal import stft
+
+from codec.pcm import Pcm
+
+Value = float | None
+"""None where a measure says nothing, for one of silence."""
+Compute = Callable[[Pcm, Pcm, int], Value]
+"""(original, decoded, sample rate) of two signals [n]."""
+
+WIDE_BAND = 16_000
+FULL_BAND = 48_000
+MOST_DB = 100.0
+"""Ratios are held within plus and minus this, so that identical signals have one."""
+MEL_BANDS, MEL_WINDOW, MEL_HOP, MEL_RANGE_DB = 80, 1024, 256, 60.0
+
+
+@dataclass(frozen=True)
+class Measure:
+    key: str
+    label: str
+    unit: str
+    digits: int
+    better: str
+    """"higher", "lower" or "zero"."""
+    meaning: str
+    compute: Compute | None = None
+    """None for word errors, which are counted over clips (codec/evaluation/words.py)."""
+    package: str | None = None
+    """The module that must be installed, by the name it is imported by."""
+    extra: str = "evaluate"
+    """The extra of Earshot that installs it."""
+
+    @property
+    def installed(self) -> bool:
+        return self.package is None or importlib.util.find_spec(self.package) is not None
+
+
+def rms(pcm: Pcm) -> float:
+    return float(np.sqrt(np.mean(np.square(pcm, dtype=np.float64)))) if pcm.size else 0.0
+
+
+def decibels(ratio: float) -> float:
+    """Of an amplitude; within plus and minus MOST_DB."""
+    return float(np.clip(20 * np.log10(max(ratio, 1e-20)), -MOST_DB, MOST_DB))
+
+
+def si_snr(original: Pcm, decoded: Pcm, sample_rate: int = 0) -> Value:
+    """Scale-invariant signal-to-noise ratio in dB, means removed (Le Roux et al. 2019)."""
+    spoken, heard = (pcm.astype(np.float64) - pcm.mean(dtype=np.float64) for pcm in (original, decoded))
+    power = float(spoken @ spoken)
+    if power == 0:
+        return None
+    target = spoken * (float(heard @ spoken) / power)
+    return decibels(float(np.linalg.norm(target)) / max(float(np.linalg.norm(heard - target)), 1e-20))
+
+
+def level(original: Pcm, decoded: Pcm, sample_rate: int = 0) -> Value:
+    """How much louder the decoded is, in dB of the whole clip's RMS."""
+    spoken = rms(original)
+    return decibels(rms(decoded) / spoken) if spoken else None
+
+
+def mel_distance(original: Pcm, decoded: Pcm, sample_rate: int) -> Value:
+    """Mean absolute difference of two mel spectrograms in dB.
+
+    Magnitudes of 80 mel bands (triangles, 2595 log10(1 + f / 700)) up to half the sample rate, Hann windows of 1024
+    samples every 256. What lies more than 60 dB under the original's loudest band counts as 60 dB under it.
+    """
+    spoken, heard = _mel(original, sample_rate), _mel(decoded, sample_rate)
+    floor = spoken.max(initial=0.0) * 10 ** (-MEL_RANGE_DB / 20)
+    if floor == 0:
+        return None
+    return float(np.mean(np.abs(20 * np.log10(np.maximum(heard, floor) / np.maximum(spoken, floor)))))
+
+
+@cache
+def mel_filters(sample_rate: int) -> NDArray[np.float64]:
+    """[bands, bins]; every triangle's weights sum to 1."""
+    top = 2595 * np.log10(1 + sample_rate / 2 / 700)
+    edges = 700 * (10 ** (np.linspace(0, top, MEL_BANDS + 2) / 2595) - 1)
+    bins = np.linspace(0, sample_rate / 2, MEL_WINDOW // 2 + 1)
+    rise = (bins - edges[:-2, None]) / np.diff(edges)[:-1, None]
+    fall = (edges[2:, None] - bins) / np.diff(edges)[1:, None]
+    triangles = np.maximum(0.0, np.minimum(rise, fall))
+    narrow = triangles.sum(axis=1) == 0  # the lowest bands may lie between two bins: they take the nearest one
+    triangles[narrow, np.abs(bins - edges[1:-1][narrow, None]).argmin(axis=1)] = 1.0
+    return np.asarray(triangles / triangles.sum(axis=1, keepdims=True), np.float64)
+
+
+def _mel(pcm: Pcm, sample_rate: int) -> NDArray[np.float64]:
+    padded = np.pad(pcm.astype(np.float64), (0, max(0, MEL_WINDOW - pcm.size)))
+    _, _, spectrum = stft(padded, window="hann", nperseg=MEL_WINDOW, noverlap=MEL_WINDOW - MEL_HOP)
+    return np.asarray(mel_filters(sample_rate) @ np.abs(spectrum), np.float64)
+
+
+def stoi(original: Pcm, decoded: Pcm, sample_rate: int) -> Value:
+    """Short-time objective intelligibility, 0..1 (Taal et al. 2011). None for clips with under 0.4 s of speech."""
+    from pystoi import stoi as compute
+
+    if not original.any():
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)  # that is how the package says that there is too little speech
+        try:
+            return float(compute(original, decoded, sample_rate))
+        except (RuntimeWarning, ValueError):
+            return None
+
+
+def pesq(original: Pcm, decoded: Pcm, sample_rate: int) -> Value:
+    """Wide-band PESQ, about 1..4.64 (ITU-T P.862.2). None where it finds no speech in the original."""
+    from pesq import PesqError
+    from pesq import pesq as compute
+
+    if not original.any() or not decoded.any():
+        return None
+    try:
+        return float(compute(WIDE_BAND, *_resampled(original, decoded, sample_rate, WIDE_BAND), "wb"))
+    except (PesqError, ValueError):
+        return None
+
+
+def visqol(original: Pcm, decoded: Pcm, sample_rate: int) -> Value:
+    """ViSQOL's audio mode, 1..4.73 (Chinen et al. 2020); about a second for each second of sound."""
+    if not original.any():
+        return None
+    spoken, heard = (pcm.astype(np.float64) for pcm in _resampled(original, decoded, sample_rate, FULL_BAND))
+    try:
+        return float(_visqol_api().measure_from_arrays(spoken, heard, FULL_BAND).moslqo)
+    except (ValueError, RuntimeError, IndexError):  # clips shorter than a patch
+        return None
+
+
+@cache
+def _visqol_api() -> Any:
+    from visqol import VisqolApi
+
+    api = VisqolApi()
+    api.create(mode="audio")
+    return api
+
+
+def _resampled(original: Pcm, decoded: Pcm, sample_rate: int, wanted: int) -> tuple[Pcm, Pcm]:
+    if sample_rate == wanted:
+        return original, decoded
+    return soxr.resample(original, sample_rate, wanted), soxr.resample(decoded, sample_rate, wanted)
+
+
+WER, WORD_CHANGES = "wer", "word_changes"
+
+MEASURES = (
+    Measure("stoi", "STOI", "", 3, "higher", "short-time objective intelligibility", stoi, "pystoi"),
+    Measure("pesq", "PESQ-WB", "", 2, "higher", "wide-band PESQ, ITU-T P.862.2", pesq, "pesq"),
+    Measure("visqol", "ViSQOL", "", 2, "higher", "ViSQOL, audio mode", visqol, "visqol", "visqol"),
+    Measure("si_snr", "SI-SNR", "dB", 1, "higher", "scale-invariant signal-to-noise ratio", si_snr),
+    Measure("mel", "mel distance", "dB", 1, "lower", "mean absolute difference of 80-band mel spectra", mel_distance),
+    Measure("level", "level", "dB", 1, "zero", "RMS of the decoded over that of the original", level),
+    Measure(
+        WER, "WER", "%", 0, "lower", "word errors against the transcripts that came with the clips",
+        package="pocketsphinx",
+    ),
+    Measure(
+        WORD_CHANGES, "words changed", "%", 0, "lower",
+        "word errors against what was recognised in the original, for clips that came without a transcript",
+        package="pocketsphinx",
+    ),
+)  # fmt: skip
+BY_KEY = {measure.key: measure for measure in MEASURES}
+
+
+def what_is_missing(measures: Sequence[Measure], others: Sequence[str] = ()) -> str | None:
+    """One line on what is left out for want of a package, and how to install it. `others`: what else is missing."""
+    missing = [measure for measure in measures if not measure.installed]
+    if not missing and not others:
+        return None
+    names = ", ".join([*(measure.label for measure in missing), *others])
+    extras = ",".join(dict.fromkeys([*(measure.extra for measure in missing), *["evaluate" for _ in others]]))
+    return f"left out, because their packages are not installed: {names}; pip install 'earshot[{extras}]'"

@@ -1,0 +1,90 @@
+"""The rate-quality picture: one panel for each measure, one curve for each family of systems."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator
+
+from codec.evaluation.measures import Measure
+from codec.evaluation.results import ORIGINAL, Evaluation
+
+INK, FAINT = "#222222", "#dddddd"
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+"""Okabe and Ito's palette (jfly.uni-koeln.de/color), whose colours stay apart for the colour-blind."""
+MARKERS = ("o", "s", "^", "D", "v", "P")
+COLUMNS, DPI, SIZE = 3, 100, 12
+PANEL_INCHES = (4.6, 3.5)
+BETTER = {"higher": "higher is better", "lower": "lower is better", "zero": "0 is best"}
+
+
+def rate_quality(evaluation: Evaluation, file: Path) -> None:
+    """Means over clips against codec rate, with 95 % confidence intervals as bars and bands."""
+    measures = evaluation.shown()
+    columns = min(COLUMNS, max(1, len(measures)))
+    rows = max(1, -(-len(measures) // columns))
+    width, height = PANEL_INCHES
+    figure = Figure(figsize=(width * columns, height * rows + 0.9), dpi=DPI, layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False).flatten()
+    for axes, measure in zip(grid, measures, strict=False):
+        _panel(axes, evaluation, measure)
+    for axes in grid[len(measures) :]:
+        axes.set_visible(False)
+    entries: dict[str, Any] = {}
+    for axes in grid[: len(measures)]:
+        handles, labels = axes.get_legend_handles_labels()
+        entries |= dict(zip(labels, handles, strict=True))
+    clips = len(evaluation.clips)
+    figure.suptitle(
+        f"Quality by rate: means of {clips} clip{'s' * (clips != 1)}, 95 % confidence intervals",
+        fontsize=SIZE + 2, fontweight="bold", color=INK,
+    )  # fmt: skip
+    if entries:
+        figure.legend(
+            list(entries.values()), list(entries), loc="outside lower center", ncols=len(entries), frameon=False,
+            fontsize=SIZE,
+        )  # fmt: skip
+    figure.savefig(file)
+
+
+def _panel(axes: Axes, evaluation: Evaluation, measure: Measure) -> None:
+    systems = [system for system in evaluation.systems if system.kbps is not None]
+    for index, family in enumerate(dict.fromkeys(system.family for system in systems)):
+        points = sorted(
+            (system.kbps, mean)
+            for system in systems
+            if system.family == family
+            and system.kbps is not None
+            and (mean := evaluation.summary(system.name, measure.key))
+        )
+        if not points:
+            continue
+        rates, means = [kbps for kbps, _ in points], [mean.mean for _, mean in points]
+        halves = [mean.half or 0.0 for _, mean in points]
+        colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
+        low = [mean - half for mean, half in zip(means, halves, strict=True)]
+        high = [mean + half for mean, half in zip(means, halves, strict=True)]
+        axes.fill_between(rates, low, high, color=colour, alpha=0.12, linewidth=0)
+        axes.errorbar(rates, means, halves, color=colour, marker=marker, markersize=7, linewidth=2, capsize=4,
+                      elinewidth=1.2, label=family)  # fmt: skip
+    if original := evaluation.summary(ORIGINAL, measure.key):
+        axes.axhline(original.mean, color=INK, linestyle="--", linewidth=1.2, label=ORIGINAL)
+    if measure.better == "zero":
+        axes.axhline(0, color=INK, linewidth=0.8)
+    axes.set_xscale("log")
+    ticks = sorted({system.kbps for system in systems if system.kbps is not None})
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xticks(ticks, [f"{kbps:g}" for kbps in ticks])
+    axes.set_xlabel("kbps", fontsize=SIZE)
+    axes.set_ylabel(" ".join(filter(None, [measure.label, measure.unit and f"({measure.unit})"])), fontsize=SIZE)
+    axes.set_title(BETTER[measure.better], fontsize=SIZE - 1, color=INK, loc="right")
+    axes.set_title(measure.label, fontsize=SIZE + 1, fontweight="bold", color=INK, loc="left")
+    axes.tick_params(labelsize=SIZE - 1)
+    axes.grid(color=FAINT)
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)

@@ -1,0 +1,55 @@
+"""Scores as tables for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from codec.evaluation.measures import Measure
+from codec.evaluation.results import Evaluation, Mean
+from codec.evaluation.stress import QUIET_DBFS, Stressed
+
+ARROWS = {"higher": "↑", "lower": "↓", "zero": "→ 0"}
+
+
+def score_table(evaluation: Evaluation) -> Group:
+    """A row for each system: means and half of their 95 % confidence intervals over clips."""
+    measures = evaluation.shown()
+    seconds = sum(clip.seconds for clip in evaluation.clips)
+    models = ", ".join(f"{model.family}: {model.name} {model.digest}" for model in evaluation.models)
+    clips = f"{len(evaluation.clips)} clip{'s' * (len(evaluation.clips) != 1)}, {seconds:.0f} s"
+    table = Table(title="; ".join(filter(None, [models, clips])), caption="mean ± half of the 95 % interval over clips")
+    table.add_column("system", no_wrap=True)
+    for measure in measures:
+        table.add_column(f"{measure.label} {ARROWS[measure.better]}\n{measure.unit}".rstrip(), justify="right")
+    family = None
+    for system in evaluation.systems:
+        means = [evaluation.summary(system.name, measure.key) for measure in measures]
+        if not any(means):
+            continue
+        if family not in (None, system.family):
+            table.add_section()
+        family = system.family
+        label = system.family if system.kbps is None else f"{system.family} {system.kbps:g} kbps"
+        table.add_row(label, *(_cell(mean, measure) for mean, measure in zip(means, measures, strict=True)))
+    return Group(table, *(Text(note, style="yellow") for note in evaluation.notes))
+
+
+def _cell(mean: Mean | None, measure: Measure) -> str:
+    if mean is None:
+        return "-"
+    half = "" if mean.half is None else f" ±{mean.half:.{measure.digits}f}"
+    return f"{mean.mean + 0.0:.{measure.digits}f}{half}"
+
+
+def stress_table(rows: Sequence[Stressed]) -> Table:
+    table = Table("input", "kbps", "in dBFS", "out dBFS", "change dB", "", title="Inputs that are no clean speech")
+    for row in rows:
+        change = f"{row.output_dbfs - row.input_dbfs:+.1f}" if row.input_dbfs >= QUIET_DBFS else "-"
+        verdict = Text(row.fault, style="bold red") if row.fault else Text("ok", style="green")
+        levels = (f"{db:.1f}" if db > -100 else "silent" for db in (row.input_dbfs, row.output_dbfs))
+        table.add_row(row.name, f"{row.kbps:g}", *levels, change, verdict)
+    return table
