@@ -9,15 +9,19 @@ from typing import Any, Literal
 from codec.errors import ModelError, UsageError
 
 Padding = Literal["zeros", "reflect"]
+Norm = Literal["weight", "time_group"]
 
 MOST, MOST_LAYERS = 1 << 16, 16
 """What the counts of a configuration may be at most, so that a damaged file cannot ask for the whole memory."""
-_LAYER_COUNTS = ("n_residual_layers", "dilation_base", "lstm_layers")
+MOST_WINDOW_SECONDS, MOST_OVERLAP = 60.0, 0.5
+_MOST = {"n_residual_layers": MOST_LAYERS, "dilation_base": MOST_LAYERS, "lstm_layers": MOST_LAYERS, "channels": 2}
+_LATER = ("channels", "causal", "norm", "normalize", "window_seconds", "window_overlap")
+"""Fields that came after models had been given away: a digest must not depend on them where they say nothing new."""
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A causal EnCodec (arXiv 2210.13438, section 3.1); the defaults are the official 24 kHz model.
+    """An EnCodec (arXiv 2210.13438, section 3.1); the defaults are the official causal 24 kHz model.
 
     `padding` is what the model's offline convolutions pad with; sessions choose their own.
     """
@@ -39,10 +43,23 @@ class ModelConfig:
     codebook_size: int = 1024
     bandwidths: tuple[float, ...] = (1.5, 3.0, 6.0, 12.0, 24.0)
     padding: Padding = "reflect"
+    channels: int = 1
+    """1 is mono, 2 is stereo."""
+    causal: bool = True
+    """Whether convolutions look back only. Those that look both ways cannot stream."""
+    norm: Norm = "weight"
+    """`weight`: none in what is stored, weight normalisation while training. `time_group`: over all channels and the
+    whole window, after every convolution."""
+    normalize: bool = False
+    """Whether each window is brought to the same volume before it is coded; its scale travels with its codes."""
+    window_seconds: float | None = None
+    """Length of the windows that a signal is coded in, None for all of it at once."""
+    window_overlap: float = 0.01
+    """The part of a window that the next one covers too."""
 
     def __post_init__(self) -> None:
         for name in (field.name for field in fields(self) if field.type == "int"):
-            value, most = getattr(self, name), MOST_LAYERS if name in _LAYER_COUNTS else MOST
+            value, most = getattr(self, name), _MOST.get(name, MOST)
             if type(value) is not int or not 1 <= value <= most:
                 raise ModelError(f"model {self.name!r}: {name} must be a whole number in 1..{most}, not {value!r}")
         whole = all(type(ratio) is int and 1 <= ratio <= MOST for ratio in self.ratios)
@@ -56,6 +73,48 @@ class ModelConfig:
             raise ModelError(f"model {self.name!r}: bandwidths must be numbers, not {self.bandwidths!r}")
         if not self.bandwidths or any(self.n_q_at_most(kbps) < 1 for kbps in self.bandwidths):
             raise ModelError(f"model {self.name!r}: a bandwidth of {self.bandwidths} kbps is below one codebook")
+        self._check_windows()
+
+    def _check_windows(self) -> None:
+        if type(self.causal) is not bool or type(self.normalize) is not bool:
+            raise ModelError(f"model {self.name!r}: causal and normalize must be true or false")
+        if self.norm not in ("weight", "time_group"):
+            raise ModelError(f"model {self.name!r}: unknown norm {self.norm!r}")
+        if self.causal and self.norm == "time_group":
+            raise ModelError(f"model {self.name!r}: normalisation over time looks ahead, so it cannot be causal")
+        seconds, overlap = self.window_seconds, self.window_overlap
+        if seconds is not None and not (_is_number(seconds, MOST_WINDOW_SECONDS) and self.window_length):
+            raise ModelError(
+                f"model {self.name!r}: window_seconds must be a sample..{MOST_WINDOW_SECONDS:g} s, not {seconds!r}"
+            )
+        if not _is_number(overlap, MOST_OVERLAP):
+            raise ModelError(f"model {self.name!r}: window_overlap must be in 0..{MOST_OVERLAP}, not {overlap!r}")
+
+    @property
+    def window_length(self) -> int | None:
+        """Samples in a window, None where there are no windows."""
+        return None if self.window_seconds is None else int(self.window_seconds * self.sample_rate)
+
+    @property
+    def window_stride(self) -> int | None:
+        """Samples from the start of a window to the start of the next, None where there are no windows."""
+        return None if self.window_length is None else max(1, int((1 - self.window_overlap) * self.window_length))
+
+    def check_plain(self) -> None:
+        """Raises UsageError for models whose signals are more than one row of codes: stereo, or coded in windows."""
+        if self.channels != 1 or self.normalize or self.window_seconds is not None:
+            raise UsageError(
+                f"{self.name} codes {'stereo' if self.channels == 2 else 'mono'} sound in windows; use encode_windows "
+                "and decode_windows"
+            )
+
+    def check_streams(self) -> None:
+        """Raises UsageError for models that cannot work frame by frame."""
+        if not self.causal or self.channels != 1 or self.normalize or self.window_seconds is not None:
+            raise UsageError(
+                f"{self.name} has no stream of frames: only causal mono models without windows have one. Use "
+                "encode_windows and decode_windows on whole signals, or another model, such as 'default'"
+            )
 
     @property
     def hop_length(self) -> int:
@@ -86,7 +145,8 @@ class ModelConfig:
         return self.n_q_at_most(kbps)
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """What `from_dict` reads, without later settings that are as they always were."""
+        return {key: value for key, value in asdict(self).items() if key not in _LATER or value != _DEFAULTS[key]}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ModelConfig:
@@ -102,7 +162,23 @@ class ModelConfig:
             raise ModelError(f"model settings are malformed: {error}") from error
 
 
+def _is_number(value: object, most: float) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= most
+
+
+_DEFAULTS = {field.name: field.default for field in fields(ModelConfig)}
 ENCODEC_24KHZ = ModelConfig()
+ENCODEC_48KHZ = ModelConfig(
+    name="encodec_48khz",
+    sample_rate=48_000,
+    n_codebooks=16,
+    bandwidths=(3.0, 6.0, 12.0, 24.0),
+    channels=2,
+    causal=False,
+    norm="time_group",
+    normalize=True,
+    window_seconds=1.0,
+)
 LITE_24KHZ = ModelConfig(
     name="lite_24khz", n_filters=16, n_codebooks=16, bandwidths=(1.5, 3.0, 6.0, 12.0), padding="zeros"
 )

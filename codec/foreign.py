@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from codec.config import ENCODEC_24KHZ, ModelConfig
+from codec.config import ENCODEC_24KHZ, ENCODEC_48KHZ, ModelConfig
 from codec.errors import ModelError, WeightsError
 
 _HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.th$")
@@ -29,10 +29,15 @@ _LEAVES = {
     "weight_v": "weight_v",
     "parametrizations.weight.original0": "weight_g",
     "parametrizations.weight.original1": "weight_v",
+    "weight": "weight",
     "bias": "bias",
+    "norm.weight": "norm.weight",
+    "norm.bias": "norm.bias",
 }
-_OFFICIAL_CONV = re.compile(r"(?:(block\.[13]|shortcut)\.)?(?:conv\.conv|convtr\.convtr)\.(.+)")
-_HUGGINGFACE_CONV = re.compile(r"(?:(block\.[13]|shortcut)\.)?conv\.(.+)")
+_OFFICIAL_CONV = re.compile(
+    r"(?:(block\.[13]|shortcut)\.)?(?:conv\.conv\.|convtr\.convtr\.|conv(?:tr)?\.(?=norm\.))(.+)"
+)
+_HUGGINGFACE_CONV = re.compile(r"(?:(block\.[13]|shortcut)\.)?(?:conv\.|(?=norm\.))(.+)")
 
 
 def check_hash(path: Path, data: bytes) -> None:
@@ -104,6 +109,8 @@ def _fold_weight_norm(named: Mapping[str, Tensor], path: Path) -> dict[str, Tens
     for key, tensor in named.items():
         if key.endswith("weight_v") and key[:-1] + "g" in named:
             g = named[key[:-1] + "g"]
+            if key[:-2] in named:
+                raise WeightsError(f"{path} holds {key[:-2]} in two spellings; save the model again")
             if tensor.ndim != 3 or tuple(g.shape) != (tensor.shape[0], 1, 1):
                 raise WeightsError(
                     f"{path}: {key} {tuple(tensor.shape)} and its norms {tuple(g.shape)} do not fit; get the file again"
@@ -115,36 +122,39 @@ def _fold_weight_norm(named: Mapping[str, Tensor], path: Path) -> dict[str, Tens
 
 
 def config_from_official(state: Mapping[str, Tensor], path: Path) -> ModelConfig:
-    """A state dict says its model's shape through its tensors; sample rate and padding are the official ones."""
-    if "encoder.model.0.conv.norm.weight" in state:
-        raise ModelError(f"{path} is the 48 kHz stereo model, which cannot stream; use the 24 kHz one")
+    """A state dict says its model's shape through its tensors, and through norms of its own that it is the one for
+    48 kHz; sample rate, padding and windows are the official ones."""
+    grouped = "encoder.model.0.conv.norm.weight" in state
+    official, leaf = (ENCODEC_48KHZ, "weight") if grouped else (ENCODEC_24KHZ, "weight_v")
     try:
-        first = state["encoder.model.0.conv.conv.weight_v"]
-        narrow = state["encoder.model.1.block.1.conv.conv.weight_v"]
-        strides = [tensor.shape[2] // 2 for _, tensor in _numbered(state, r"decoder\.model\.(\d+)\.convtr\..*weight_v")]
-        convs = [tensor for _, tensor in _numbered(state, r"encoder\.model\.(\d+)\.conv\.conv\.weight_v")]
-        units = _numbered(state, r"encoder\.model\.(\d+)\.block\.1\.conv\.conv\.weight_v")
+        first = state[f"encoder.model.0.conv.conv.{leaf}"]
+        narrow = state[f"encoder.model.1.block.1.conv.conv.{leaf}"]
+        ups = [tensor for _, tensor in _numbered(state, rf"decoder\.model\.(\d+)\.convtr\.convtr\.{leaf}")]
+        convs = [tensor for _, tensor in _numbered(state, rf"encoder\.model\.(\d+)\.conv\.conv\.{leaf}")]
+        units = _numbered(state, rf"encoder\.model\.(\d+)\.block\.1\.conv\.conv\.{leaf}")
         books = _numbered(state, r"quantizer\.vq\.layers\.(\d+)\._codebook\.embed")
-        if first.shape[1] != 1:
-            raise ModelError(f"{path} is a model of {first.shape[1]} channels; only mono is supported")
-        values = {
+        if not grouped and first.shape[1] != 1:
+            raise ModelError(f"{path} is a causal model of {first.shape[1]} channels; only mono ones are supported")
+        shape = {
+            "channels": first.shape[1],
             "n_filters": first.shape[0],
             "kernel_size": first.shape[2],
             "last_kernel_size": convs[-1].shape[2],
             "dimension": convs[-1].shape[0],
             "residual_kernel_size": narrow.shape[2],
             "compress": narrow.shape[1] // narrow.shape[0],
-            "n_residual_layers": len(units) // len(strides),
+            "n_residual_layers": len(units) // len(ups),
             "lstm_layers": len(_numbered(state, r"encoder\.model\.\d+\.lstm\.weight_ih_l(\d+)")),
-            "ratios": strides,
+            "ratios": tuple(tensor.shape[2] // 2 for tensor in ups),
             "n_codebooks": len(books),
             "codebook_size": books[0][1].shape[0],
         }
     except (KeyError, IndexError, ZeroDivisionError) as error:
         raise WeightsError(f"{path} is no state dict of an EnCodec model, as by its names; give another") from error
-    official = all(getattr(ENCODEC_24KHZ, key) == value for key, value in (values | {"ratios": tuple(strides)}).items())
-    name = ENCODEC_24KHZ.name if official else _HASH_IN_NAME.sub("", path.name).removesuffix(".th")
-    return _config(values | {"name": name, "bandwidths": _doubling(values, ENCODEC_24KHZ.sample_rate)}, path)
+    known = all(getattr(official, key) == value for key, value in shape.items())
+    name = official.name if known else _HASH_IN_NAME.sub("", path.name).removesuffix(".th")
+    rates = _doubling(shape, official.sample_rate)
+    return _config(official.to_dict() | shape | {"name": name, "bandwidths": rates}, path)
 
 
 def _doubling(values: Mapping[str, Any], sample_rate: int) -> list[float]:
@@ -165,11 +175,6 @@ def _numbered(state: Mapping[str, Tensor], pattern: str) -> list[tuple[int, Tens
 
 _HUGGINGFACE_FIXED: dict[str, tuple[Any, str]] = {
     "model_type": ("encodec", "models of another kind"),
-    "audio_channels": (1, "stereo"),
-    "normalize": (False, "volume normalisation"),
-    "chunk_length_s": (None, "windows that are coded apart"),
-    "use_causal_conv": (True, "non-causal convolutions, which cannot stream"),
-    "norm_type": ("weight_norm", "normalisation over time, which cannot stream"),
     "use_conv_shortcut": (True, "residual units without a convolution in their shortcut"),
     "trim_right_ratio": (1.0, "transposed convolutions that are trimmed on the left"),
 }
@@ -187,8 +192,15 @@ _HUGGINGFACE_NAMES = {
     "num_lstm_layers": "lstm_layers",
     "codebook_size": "codebook_size",
     "target_bandwidths": "bandwidths",
+    "audio_channels": "channels",
+    "use_causal_conv": "causal",
+    "normalize": "normalize",
+    "chunk_length_s": "window_seconds",
 }
-_HUGGINGFACE_PADDING = {"reflect": "reflect", "constant": "zeros"}
+_HUGGINGFACE_VALUES = {
+    "pad_mode": ("padding", {"reflect": "reflect", "constant": "zeros"}),
+    "norm_type": ("norm", {"weight_norm": "weight", "time_group_norm": "time_group"}),
+}
 
 
 def config_from_huggingface(values: object, path: Path) -> ModelConfig:
@@ -200,13 +212,18 @@ def config_from_huggingface(values: object, path: Path) -> ModelConfig:
     for key, (wanted, otherwise) in _HUGGINGFACE_FIXED.items():
         if values.get(key, wanted) != wanted:
             raise ModelError(
-                f"{path}: {key} is {values[key]!r}: {otherwise} are not supported; use a 24 kHz mono model such as "
+                f"{path}: {key} is {values[key]!r}: {otherwise} are not supported; use a model such as "
                 "facebook/encodec_24khz"
             )
-    padding = values.get("pad_mode", "reflect")
-    if padding not in list(_HUGGINGFACE_PADDING):
-        raise ModelError(f"{path}: pad_mode {padding!r} is not supported, only {list(_HUGGINGFACE_PADDING)}")
     ours = {name: values[key] for key, name in _HUGGINGFACE_NAMES.items() if key in values}
+    for key, (name, known) in _HUGGINGFACE_VALUES.items():
+        value = values.get(key, next(iter(known)))
+        if value not in list(known):
+            raise ModelError(f"{path}: {key} {value!r} is not supported, only {list(known)}")
+        ours[name] = known[value]
+    if ours.get("window_seconds") is not None:
+        # transformers does not cut windows of which it does not know how far they overlap.
+        ours["window_overlap"] = values.get("overlap")
     dimension = ours.get("dimension", ENCODEC_24KHZ.dimension)
     if values.get("codebook_dim") not in (None, dimension):
         raise ModelError(f"{path}: codebooks of another dimension than the latents are not supported")
@@ -215,7 +232,7 @@ def config_from_huggingface(values: object, path: Path) -> ModelConfig:
     # As transformers counts them: a fractional frame rate rounds up.
     per_codebook = -(-config.sample_rate // config.hop_length) * config.bits_per_code
     codebooks = int(1000 * config.bandwidths[-1] // per_codebook)
-    return _config(config.to_dict() | {"n_codebooks": codebooks, "padding": _HUGGINGFACE_PADDING[padding]}, path)
+    return _config(config.to_dict() | {"n_codebooks": codebooks}, path)
 
 
 def _config(values: dict[str, Any], path: Path) -> ModelConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
@@ -12,6 +13,7 @@ from codec.config import ModelConfig, Padding
 from codec.network import Encodec
 from codec.pcm import Pcm, as_pcm, sanitize
 from codec.streaming import Codes, DecoderSession, EncoderSession, check_codes
+from codec.windows import Window, decode_windows, encode_windows
 
 
 class Model:
@@ -51,11 +53,12 @@ class Model:
         return self.network.digest()
 
     def encoder(self, kbps: float = 6.0, start: Padding = "zeros") -> EncoderSession:
-        """A new stream of PCM to codes. Raises UsageError for a rate that is not in `bandwidths`."""
+        """A new stream of PCM to codes. Raises UsageError for a rate that is not in `bandwidths`, and for a model that
+        cannot work frame by frame: one that is not causal, is stereo or codes in windows."""
         return EncoderSession(self.network, kbps, start)
 
     def decoder(self, start: Padding = "zeros") -> DecoderSession:
-        """A new stream of codes to PCM."""
+        """A new stream of codes to PCM. Raises UsageError for the models for which `encoder` does."""
         return DecoderSession(self.network, start)
 
     def check_codes(self, codes: ArrayLike) -> NDArray[np.int64]:
@@ -63,7 +66,9 @@ class Model:
         return check_codes(codes, self.config)
 
     def encode(self, pcm: ArrayLike, kbps: float = 6.0) -> Codes:
-        """A whole signal [n] -> codes [n_q, ceil(n / hop)], padded as the model was trained."""
+        """A whole signal [n] -> codes [n_q, ceil(n / hop)], padded as the model was trained. Raises UsageError for a
+        model that is stereo or codes in windows."""
+        self.config.check_plain()
         clean, _ = sanitize(as_pcm(pcm))
         n_q = self.config.n_q(kbps)
         if not clean.size:
@@ -71,8 +76,19 @@ class Model:
         return self.network.encode(torch.tensor(clean)[None, None], n_q)[0].numpy().astype(np.int16)
 
     def decode(self, codes: ArrayLike) -> Pcm:
-        """Codes [n_q, F] -> a whole signal [F * hop]."""
+        """Codes [n_q, F] -> a whole signal [F * hop]. Raises UsageError for the models for which `encode` does."""
+        self.config.check_plain()
         checked = self.check_codes(codes)
         if not checked.shape[1]:
             return np.zeros(0, np.float32)
         return self.network.decode(torch.from_numpy(checked)[None])[0, 0].numpy()
+
+    def encode_windows(self, pcm: ArrayLike, kbps: float = 6.0) -> list[Window]:
+        """A whole signal [channels, n] -> windows of codes with their scales; one window of everything for a model
+        that codes without windows."""
+        return list(encode_windows(self.network, pcm, kbps))
+
+    def decode_windows(self, windows: Sequence[Window]) -> Pcm:
+        """Windows -> a whole signal [channels, n], up to the end of the last frame. Raises UsageError for windows
+        that do not belong to this model."""
+        return decode_windows(self.network, windows)

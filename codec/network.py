@@ -25,13 +25,13 @@ class Encodec(nn.Module):
 
     @torch.inference_mode()
     def encode(self, pcm: Tensor, n_q: int) -> Tensor:
-        """A whole signal [B, 1, T] -> codes [B, n_q, ceil(T / hop)]."""
+        """A whole signal, or one window of it, [B, channels, T] -> codes [B, n_q, ceil(T / hop)]."""
         latents, _ = self.encoder.step(pcm, None, self.config.padding, last=True)
         return self.quantizer.encode(latents, n_q)
 
     @torch.inference_mode()
     def decode(self, codes: Tensor) -> Tensor:
-        """Codes [B, n_q, F] -> a whole signal [B, 1, F * hop]."""
+        """Codes [B, n_q, F] -> a whole signal, or one window of it, [B, channels, F * hop]."""
         pcm, _ = self.decoder.step(self.quantizer.decode(codes), None, self.config.padding, last=True)
         return pcm
 

@@ -4,17 +4,22 @@ Every layer has one method, `step(x, cache, padding, last) -> (y, cache)`. A who
 `cache=None` and `last=True` is the offline network of the paper (arXiv 2210.13438, section 3.1); the same
 signal in many steps gives the same result, because a layer's cache is exactly the input it would have
 padded with. Tensors are float32 [batch, channels, time].
+
+Models that are not causal have no such caches: their layers step over one whole window, and only once.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from codec.config import ModelConfig, Padding
+from codec.config import ModelConfig, Norm, Padding
+from codec.errors import UsageError
 
 Cache = Tensor | None
 """What a layer keeps between steps, batch first. None before the first step."""
@@ -75,6 +80,63 @@ class CausalConvTranspose1d(nn.ConvTranspose1d):
         return y[..., :done] + cast(Tensor, self.bias)[:, None], y[..., done:]
 
 
+def _norm(norm: Norm, channels: int) -> nn.Module:
+    """What follows a convolution. Weight normalisation is folded into the weights and leaves nothing to do."""
+    return nn.GroupNorm(1, channels) if norm == "time_group" else nn.Identity()
+
+
+def _no_cache(x: Tensor, cache: Cache) -> Tensor:
+    if cache is not None:
+        raise UsageError("a model that is not causal works on whole windows: it cannot go on from an earlier step")
+    return x.new_zeros(x.shape[0], 0)
+
+
+class WindowConv1d(nn.Conv1d):
+    """Convolution over a whole window that looks both ways, and its norm. Of a padding that cannot be halved the larger
+    part is on the left."""
+
+    def __init__(
+        self, c_in: int, c_out: int, kernel: int, stride: int = 1, dilation: int = 1, norm: Norm = "weight"
+    ) -> None:
+        super().__init__(c_in, c_out, kernel, stride=stride, dilation=dilation)
+        around = (kernel - 1) * dilation + 1 - stride
+        self.left, self.right = around - around // 2, around // 2
+        self.norm = _norm(norm, c_out)
+
+    def init_cache(self, batch: int) -> Tensor:
+        return _no_cache(self.weight, self.weight)
+
+    def step(self, x: Tensor, cache: Cache, padding: Padding, last: bool) -> tuple[Tensor, Tensor]:
+        """[B, C_in, T] -> [B, C_out, ceil(T / stride)]. Raises UsageError for a second step."""
+        kept, missing = _no_cache(x, cache), -x.shape[-1] % self.stride[0]
+        window = pad(x, self.left, self.right + missing, padding)
+        y = F.conv1d(window, self.weight, self.bias, self.stride, 0, self.dilation)
+        return cast(Tensor, self.norm(y)), kept
+
+
+class WindowConvTranspose1d(nn.ConvTranspose1d):
+    """Upsampling convolution over a whole window, its norm, and only then both ends trimmed."""
+
+    def __init__(self, c_in: int, c_out: int, kernel: int, stride: int, norm: Norm = "weight") -> None:
+        super().__init__(c_in, c_out, kernel, stride=stride)
+        overlap = kernel - stride
+        self.left = overlap - overlap // 2
+        self.norm = _norm(norm, c_out)
+
+    def init_cache(self, batch: int) -> Tensor:
+        return _no_cache(self.weight, self.weight)
+
+    def step(self, x: Tensor, cache: Cache, padding: Padding, last: bool) -> tuple[Tensor, Tensor]:
+        """[B, C_in, T] -> [B, C_out, T * stride]. Raises UsageError for a second step."""
+        kept = _no_cache(x, cache)
+        y = cast(Tensor, self.norm(F.conv_transpose1d(x, self.weight, self.bias, self.stride)))
+        return y[..., self.left : self.left + x.shape[-1] * self.stride[0]], kept
+
+
+Conv1d = CausalConv1d | WindowConv1d
+ConvTranspose1d = CausalConvTranspose1d | WindowConvTranspose1d
+
+
 class ResidualLSTM(nn.Module):
     """Stacked LSTM with a skip connection over it."""
 
@@ -99,12 +161,14 @@ class ResidualLSTM(nn.Module):
 class ResidualUnit(nn.Module):
     """ELU, dilated convolution to fewer channels, ELU, 1x1 convolution back; a 1x1 convolution as shortcut."""
 
-    def __init__(self, channels: int, kernel: int, dilation: int, compress: int) -> None:
+    def __init__(
+        self, channels: int, kernel: int, dilation: int, compress: int, conv: Callable[..., Conv1d] = CausalConv1d
+    ) -> None:
         super().__init__()
         hidden = channels // compress
-        self.narrow = CausalConv1d(channels, hidden, kernel, dilation=dilation)
-        self.widen = CausalConv1d(hidden, channels, 1)
-        self.shortcut = CausalConv1d(channels, channels, 1)
+        self.narrow = conv(channels, hidden, kernel, dilation=dilation)
+        self.widen = conv(hidden, channels, 1)
+        self.shortcut = conv(channels, channels, 1)
 
     def init_cache(self, batch: int) -> Tensor:
         return self.narrow.init_cache(batch)
@@ -127,7 +191,7 @@ class Activation(nn.Module):
         return F.elu(x), self.init_cache(x.shape[0]) if cache is None else cache
 
 
-Layer = CausalConv1d | CausalConvTranspose1d | ResidualLSTM | ResidualUnit | Activation
+Layer = Conv1d | ConvTranspose1d | ResidualLSTM | ResidualUnit | Activation
 
 
 class SEANet(nn.Module):
@@ -150,34 +214,43 @@ class SEANet(nn.Module):
         return x, moved
 
 
+def _convolutions(config: ModelConfig) -> tuple[Callable[..., Conv1d], Callable[..., ConvTranspose1d]]:
+    if config.causal:
+        return CausalConv1d, CausalConvTranspose1d
+    return partial(WindowConv1d, norm=config.norm), partial(WindowConvTranspose1d, norm=config.norm)
+
+
 def _residual_units(config: ModelConfig, channels: int) -> list[Layer]:
+    conv, _ = _convolutions(config)
     return [
-        ResidualUnit(channels, config.residual_kernel_size, config.dilation_base**j, config.compress)
+        ResidualUnit(channels, config.residual_kernel_size, config.dilation_base**j, config.compress, conv)
         for j in range(config.n_residual_layers)
     ]
 
 
 def build_encoder(config: ModelConfig) -> SEANet:
-    """[B, 1, T] PCM -> [B, dimension, T / hop] latents."""
-    channels = config.n_filters
-    layers: list[Layer] = [CausalConv1d(1, channels, config.kernel_size)]
+    """[B, channels, T] PCM -> [B, dimension, T / hop] latents."""
+    conv, _ = _convolutions(config)
+    width = config.n_filters
+    layers: list[Layer] = [conv(config.channels, width, config.kernel_size)]
     for ratio in reversed(config.ratios):
-        layers += _residual_units(config, channels)
-        layers += [Activation(), CausalConv1d(channels, channels * 2, ratio * 2, stride=ratio)]
-        channels *= 2
-    layers += [ResidualLSTM(channels, config.lstm_layers), Activation()]
-    layers += [CausalConv1d(channels, config.dimension, config.last_kernel_size)]
+        layers += _residual_units(config, width)
+        layers += [Activation(), conv(width, width * 2, ratio * 2, stride=ratio)]
+        width *= 2
+    layers += [ResidualLSTM(width, config.lstm_layers), Activation()]
+    layers += [conv(width, config.dimension, config.last_kernel_size)]
     return SEANet(layers)
 
 
 def build_decoder(config: ModelConfig) -> SEANet:
-    """[B, dimension, F] latents -> [B, 1, F * hop] PCM."""
-    channels = config.n_filters * 2 ** len(config.ratios)
-    layers: list[Layer] = [CausalConv1d(config.dimension, channels, config.kernel_size)]
-    layers += [ResidualLSTM(channels, config.lstm_layers)]
+    """[B, dimension, F] latents -> [B, channels, F * hop] PCM."""
+    conv, upsample = _convolutions(config)
+    width = config.n_filters * 2 ** len(config.ratios)
+    layers: list[Layer] = [conv(config.dimension, width, config.kernel_size)]
+    layers += [ResidualLSTM(width, config.lstm_layers)]
     for ratio in config.ratios:
-        layers += [Activation(), CausalConvTranspose1d(channels, channels // 2, ratio * 2, ratio)]
-        channels //= 2
-        layers += _residual_units(config, channels)
-    layers += [Activation(), CausalConv1d(channels, 1, config.last_kernel_size)]
+        layers += [Activation(), upsample(width, width // 2, ratio * 2, ratio)]
+        width //= 2
+        layers += _residual_units(config, width)
+    layers += [Activation(), conv(width, config.channels, config.last_kernel_size)]
     return SEANet(layers)

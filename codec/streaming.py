@@ -72,6 +72,7 @@ class _Session:
     kind: str
 
     def __init__(self, network: Encodec, net: SEANet, start: Padding, unit: int, channels: int) -> None:
+        network.config.check_streams()
         if start not in ("zeros", "reflect"):
             raise UsageError(f"start must be 'zeros' or 'reflect', not {start!r}")
         self.start: Padding = start

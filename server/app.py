@@ -39,7 +39,9 @@ def torch_engine_factory(model: Model, settings: Settings) -> Callable[[], Engin
 
 
 def check_fits_packets(config: ModelConfig) -> None:
-    """Raises UsageError for codes of other than 10 bits, or more of them than a packet has codebooks."""
+    """Raises UsageError for models without a stream of frames, codes of other than 10 bits, or more of them than a
+    packet has codebooks."""
+    config.check_streams()
     if config.bits_per_code != BITS:
         raise UsageError(f"packets hold codes of {BITS} bits; {config.name} has codebooks of {config.codebook_size}")
     if config.n_codebooks > MAX_CODEBOOKS:
@@ -51,7 +53,7 @@ def create_app(
 ) -> FastAPI:
     """An application that serves one model. `make_engine` replaces the engine of each worker.
 
-    Raises UsageError for a model whose codes packets cannot hold."""
+    Raises UsageError for a model that cannot stream or whose codes packets cannot hold."""
     check_fits_packets(model.config)
     settings = settings or Settings()
     make = make_engine or torch_engine_factory(model, settings)

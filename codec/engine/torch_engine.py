@@ -49,6 +49,7 @@ class TorchEngine:
     """`codec.engine.base.Engine` in torch, on the CPU."""
 
     def __init__(self, model: Model, encoders: int = 64, decoders: int = 64) -> None:
+        model.config.check_streams()
         self.model = model
         self._encoders = _Bank("encoder", model.network.encoder, encoders)
         self._decoders = _Bank("decoder", model.network.decoder, decoders)

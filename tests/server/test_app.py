@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import urllib.error
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -21,9 +22,11 @@ from tests.peers import TINY, running_server, tiny_model, until
         ({"codebook_size": 512}, "codes of 10 bits; tiny has codebooks of 512"),
         ({"codebook_size": 2048}, "codes of 10 bits; tiny has codebooks of 2048"),
         ({"n_codebooks": 33}, "at most 32 codebooks; tiny has 33"),
+        ({"channels": 2}, "tiny has no stream of frames"),
+        ({"causal": False}, "tiny has no stream of frames"),
     ],
 )
-def test_a_model_whose_codes_do_not_fit_into_packets_is_refused(change: dict[str, int], said: str) -> None:
+def test_a_model_whose_codes_do_not_fit_into_packets_is_refused(change: dict[str, Any], said: str) -> None:
     model = Model(Encodec(replace(TINY, **change)))
     with pytest.raises(UsageError, match=said):
         create_app(model)

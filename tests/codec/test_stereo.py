@@ -1,0 +1,368 @@
+"""The 48 kHz stereo model against the official packages, with random weights: its network on one window, whole signals
+in windows, both kinds of files, and everything that it cannot do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import soxr
+import torch
+
+import codec
+from codec.config import ENCODEC_48KHZ, LITE_24KHZ
+from codec.engine.torch_engine import TorchEngine
+from codec.errors import ModelError, UsageError, WeightsError
+from codec.files import encode_file
+from codec.model import Model
+from codec.network import Encodec
+from codec.pcm import Pcm
+from codec.weights import save_native
+from codec.windows import Window
+
+RATES = [3.0, 6.0, 12.0, 24.0]
+WINDOW, STRIDE = 48_000, 47_520
+
+
+class Stereo(NamedTuple):
+    """A model of the official package, and ours loaded from its file."""
+
+    official: Any
+    ours: Model
+    path: Path
+
+
+@pytest.fixture(scope="session")
+def music(speech: Pcm) -> Pcm:
+    """10 s and 300 samples at 48 kHz, [2, n]: two voices, mixed differently into both ears, swelling and fading."""
+    high = np.asarray(soxr.resample(speech, 24_000, WINDOW), np.float32)[: 10 * WINDOW + 300]
+    other = high[::-1]
+    swell = np.linspace(0.05, 1.5, high.size, dtype=np.float32)
+    return np.stack([(0.8 * high + 0.3 * other) * swell, 0.2 * high * swell[::-1] + 0.9 * other])
+
+
+def official_stereo(encodec: ModuleType, n_filters: int, music: Pcm) -> Any:
+    """The official 48 kHz model with random weights. Its norms scale and shift, and its codebooks have the scale of
+    what they code, so that every one of them matters."""
+    torch.manual_seed(n_filters)
+    settings = {"channels": 2, "norm": "time_group_norm", "causal": False, "n_filters": n_filters}
+    encoder, decoder = encodec.modules.SEANetEncoder(**settings), encodec.modules.SEANetDecoder(**settings)
+    quantizer = encodec.quantization.ResidualVectorQuantizer(dimension=128, n_q=16, bins=1024)
+    model = encodec.EncodecModel(encoder, decoder, quantizer, RATES, WINDOW, 2, normalize=True, segment=1.0).eval()
+    with torch.no_grad():
+        for net in (encoder, decoder):
+            for module in net.modules():
+                if isinstance(module, torch.nn.GroupNorm):
+                    module.weight.normal_(1, 0.3)
+                    module.bias.normal_(0, 0.3)
+        window = torch.from_numpy(music[None, :, :WINDOW])
+        residual = encoder(window / window.std())[0].t()
+        for layer in quantizer.vq.layers:
+            book = layer._codebook.embed
+            book.copy_(torch.randn_like(book) * residual.pow(2).mean().sqrt() * 0.28)
+            residual = residual - book[torch.cdist(residual, book).argmin(dim=1)]
+            layer._codebook.inited.fill_(1)
+    return model
+
+
+@pytest.fixture(scope="module", params=[4, 32], ids=["small", "full size"])
+def stereo(
+    request: pytest.FixtureRequest,
+    encodec: ModuleType,
+    save_official: Callable[[Any, Path], Path],
+    music: Pcm,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Stereo:
+    official = official_stereo(encodec, request.param, music)
+    path = save_official(official, tmp_path_factory.mktemp("official"))
+    return Stereo(official, codec.load(str(path)), path)
+
+
+@pytest.fixture(scope="module")
+def small(encodec: ModuleType, save_official: Callable[[Any, Path], Path], music: Pcm, tmp_path_factory: Any) -> Stereo:
+    official = official_stereo(encodec, 4, music)
+    path = save_official(official, tmp_path_factory.mktemp("official"))
+    return Stereo(official, codec.load(str(path)), path)
+
+
+def official_windows(model: Any, pcm: Pcm, kbps: float) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    model.set_target_bandwidth(kbps)
+    with torch.no_grad():
+        encoded: list[tuple[torch.Tensor, torch.Tensor]] = model.encode(torch.from_numpy(pcm)[None])
+        return encoded
+
+
+def check_equal(windows: list[Window], expected: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
+    assert len(windows) == len(expected)
+    for window, (codes, scale) in zip(windows, expected, strict=True):
+        np.testing.assert_array_equal(window.codes, codes[0])
+        np.testing.assert_allclose(window.scale, float(scale), rtol=1e-6)
+
+
+def test_the_file_says_which_model_it_is(stereo: Stereo) -> None:
+    n_filters = stereo.official.encoder.n_filters
+    named = {"name": stereo.ours.name} if n_filters == 4 else {}
+    assert stereo.ours.config == replace(ENCODEC_48KHZ, n_filters=n_filters, **named)
+    assert (stereo.ours.sample_rate, stereo.ours.frame_rate, list(stereo.ours.bandwidths)) == (48_000, 150, RATES)
+    assert [stereo.ours.config.n_q(kbps) for kbps in RATES] == [2, 4, 8, 16]
+
+
+@pytest.mark.parametrize("samples", [WINDOW, 12_345, 640, 319, 7, 1])
+def test_the_network_on_a_window(stereo: Stereo, music: Pcm, samples: int) -> None:
+    """Two windows as a batch, down to one sample."""
+    x = torch.from_numpy(np.stack([music[:, :samples], music[::-1, 50_000 : 50_000 + samples]]))
+    network, official = stereo.ours.network, stereo.official
+    with torch.no_grad():
+        latents, _ = network.encoder.step(x, None, "reflect", last=True)
+        expected = official.encoder(x)
+        torch.testing.assert_close(latents, expected, rtol=0, atol=1e-4)
+        for kbps in RATES:
+            codes = network.encode(x, stereo.ours.config.n_q(kbps))
+            assert torch.equal(codes, official.quantizer.encode(expected, official.frame_rate, kbps).transpose(0, 1))
+        heard = official.decoder(official.quantizer.decode(codes.transpose(0, 1)))
+    assert heard.shape == (2, 2, -(-samples // 320) * 320)
+    torch.testing.assert_close(network.decode(codes), heard, rtol=0, atol=1e-4)
+
+
+def test_zero_padding_and_odd_shapes(encodec: ModuleType) -> None:
+    """Strides that cannot be halved, dilations, kernels of other lengths, and a mono model without norms of its own."""
+    config = replace(
+        ENCODEC_48KHZ, channels=1, norm="weight", padding="zeros", n_filters=4, ratios=(5, 3, 2), kernel_size=5,
+        last_kernel_size=3, residual_kernel_size=5, n_residual_layers=3, dilation_base=3, normalize=False,
+        window_seconds=None, bandwidths=(64.0,),
+    )  # fmt: skip
+    torch.manual_seed(3)
+    network = Encodec(config).eval()
+    settings = {
+        "channels": 1, "norm": "none", "causal": False, "n_filters": 4, "ratios": [5, 3, 2], "kernel_size": 5,
+        "last_kernel_size": 3, "residual_kernel_size": 5, "n_residual_layers": 3, "dilation_base": 3,
+        "pad_mode": "constant",
+    }  # fmt: skip
+    encoder, decoder = encodec.modules.SEANetEncoder(**settings), encodec.modules.SEANetDecoder(**settings)
+    for ours, theirs in ((network.encoder, encoder), (network.decoder, decoder)):
+        theirs.load_state_dict(dict(zip(theirs.state_dict(), ours.state_dict().values(), strict=True)))
+    x = torch.randn(3, 1, 1007)
+    with torch.no_grad():
+        latents, _ = network.encoder.step(x, None, "zeros", last=True)
+        torch.testing.assert_close(latents, encoder(x), rtol=0, atol=1e-4)
+        heard, _ = network.decoder.step(latents, None, "zeros", last=True)
+        torch.testing.assert_close(heard, decoder(latents), rtol=0, atol=1e-4)
+    plain = Model(network)
+    windows = plain.encode_windows(x[0].numpy(), 64.0)
+    np.testing.assert_array_equal(windows[0].codes, plain.encode(x[0, 0].numpy(), 64.0))
+    np.testing.assert_allclose(plain.decode_windows(windows)[0], plain.decode(windows[0].codes), rtol=0, atol=1e-6)
+
+
+def test_ten_seconds_in_windows(stereo: Stereo, music: Pcm) -> None:
+    for kbps in RATES:
+        expected = official_windows(stereo.official, music, kbps)
+        windows = stereo.ours.encode_windows(music, kbps)
+        assert len(windows) == 11
+        check_equal(windows, expected)
+        with torch.no_grad():
+            heard = stereo.official.decode(expected)[0]
+        np.testing.assert_allclose(stereo.ours.decode_windows(windows), heard, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("samples", [1, 320, 47_999, STRIDE, STRIDE + 1, STRIDE + 160, WINDOW - 100, WINDOW, WINDOW + 1,
+                                     2 * STRIDE, 2 * STRIDE + 481])  # fmt: skip
+def test_the_end_of_a_signal(small: Stereo, music: Pcm, samples: int) -> None:
+    expected = official_windows(small.official, music[:, :samples], 6.0)
+    windows = small.ours.encode_windows(music[:, :samples], 6.0)
+    check_equal(windows, expected)
+    with torch.no_grad():
+        heard = small.official.decode(expected)[0]
+    np.testing.assert_allclose(small.ours.decode_windows(windows), heard, rtol=0, atol=1e-4)
+    assert heard.shape[1] >= samples
+
+
+def test_a_last_window_shorter_than_the_rest_of_the_one_before(small: Stereo, music: Pcm) -> None:
+    """Which the official package cannot decode: 240 samples past the stride are 1 frame, and the window before them
+    ends 480 samples past it."""
+    samples = STRIDE + 240
+    expected = official_windows(small.official, music[:, :samples], 6.0)
+    windows = small.ours.encode_windows(music[:, :samples], 6.0)
+    check_equal(windows, expected)
+    with pytest.raises(RuntimeError, match="must match the size"), torch.no_grad():
+        small.official.decode(expected)
+    heard = small.ours.decode_windows(windows)
+    assert heard.shape == (2, WINDOW)
+    alone = small.ours.decode_windows(windows[:1])
+    np.testing.assert_allclose(heard[:, :STRIDE], alone[:, :STRIDE], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(heard[:, STRIDE + 320 :], alone[:, STRIDE + 320 :], rtol=0, atol=1e-6)
+
+
+def test_silence_and_one_ear_against_the_other(small: Stereo, music: Pcm) -> None:
+    """The mono mix of both is silent, so nothing is known of their volume."""
+    for pcm in (np.zeros((2, 60_000), np.float32), np.stack([music[0, :60_000], -music[0, :60_000]])):
+        windows = small.ours.encode_windows(pcm, 24.0)
+        check_equal(windows, official_windows(small.official, pcm, 24.0))
+        assert [window.scale for window in windows] == [pytest.approx(1e-8)] * 2
+        assert np.abs(small.ours.decode_windows(windows)).max() < 1e-5
+    assert small.ours.encode_windows(np.zeros((2, 0))) == []
+    assert small.ours.decode_windows([]).shape == (2, 0)
+
+
+def test_impossible_samples(small: Stereo, music: Pcm) -> None:
+    dirty, clean = music[:, :50_000].copy(), music[:, :50_000].copy()
+    dirty[0, 5], dirty[1, 49_000:49_010], clean[0, 5], clean[1, 49_000:49_010] = np.nan, 1e30, 0, 16
+    for ours, theirs in zip(small.ours.encode_windows(dirty), small.ours.encode_windows(clean), strict=True):
+        np.testing.assert_array_equal(ours.codes, theirs.codes)
+        assert ours.scale == theirs.scale
+
+
+# -- files -------------------------------------------------------------------------------------------------
+
+
+def test_native_file(small: Stereo, music: Pcm, tmp_path: Path) -> None:
+    path = tmp_path / "stereo.safetensors"
+    save_native(small.ours.network, path)
+    model = codec.load(str(path))
+    assert (model.config, model.digest) == (small.ours.config, small.ours.digest)
+    np.testing.assert_array_equal(model.encode_windows(music[:, :9000])[0].codes,
+                                  small.ours.encode_windows(music[:, :9000])[0].codes)  # fmt: skip
+
+
+def transformers_settings(n_filters: int = 4) -> dict[str, Any]:
+    """config.json of facebook/encodec_48khz, as far as it differs from the defaults."""
+    return {"target_bandwidths": RATES, "sampling_rate": 48_000, "audio_channels": 2, "normalize": True,
+            "chunk_length_s": 1.0, "overlap": 0.01, "norm_type": "time_group_norm", "use_causal_conv": False,
+            "num_filters": n_filters}  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=[4, 32], ids=["small", "full size"])
+def huggingface(request: pytest.FixtureRequest, encodec: ModuleType, music: Pcm, tmp_path_factory: Any) -> Any:
+    """A model of transformers and the folder that its save_pretrained wrote."""
+    from transformers import EncodecConfig, EncodecModel
+
+    model = EncodecModel(EncodecConfig(**transformers_settings(request.param))).eval()
+    spelled = {}
+    for key, tensor in official_stereo(encodec, request.param, music).state_dict().items():
+        key = key.replace(".model.", ".layers.").replace("quantizer.vq.layers", "quantizer.layers")
+        key = key.replace(".conv.conv.", ".conv.").replace(".convtr.convtr.", ".conv.")
+        key = key.replace("._codebook.", ".codebook.")
+        spelled[key.replace(".conv.norm.", ".norm.").replace(".convtr.norm.", ".norm.")] = tensor
+    model.load_state_dict(spelled)
+    folder = tmp_path_factory.mktemp("huggingface") / "encodec_48khz"
+    model.save_pretrained(folder)
+    return model, folder
+
+
+def test_huggingface_folder(huggingface: tuple[Any, Path], music: Pcm) -> None:
+    official, folder = huggingface
+    ours = codec.load(str(folder))
+    assert ours.config == replace(ENCODEC_48KHZ, n_filters=official.config.num_filters)
+    x = torch.from_numpy(music)[None]
+    for kbps in RATES:
+        with torch.no_grad():
+            encoded = official.encode(x, bandwidth=kbps)
+            heard = official.decode(encoded.audio_codes, encoded.audio_scales,
+                                    last_frame_pad_length=encoded.last_frame_pad_length).audio_values[0]  # fmt: skip
+        frames = list(encoded.audio_codes)
+        frames[-1] = frames[-1][..., : 150 - encoded.last_frame_pad_length]
+        windows = ours.encode_windows(music, kbps)
+        check_equal(windows, list(zip(frames, encoded.audio_scales, strict=True)))
+        np.testing.assert_allclose(ours.decode_windows(windows), heard, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"use_causal_conv": True}, WeightsError, "looks ahead, so it cannot be causal"),
+        ({"norm_type": "layer_norm"}, ModelError, "norm_type 'layer_norm' is not supported"),
+        ({"overlap": None}, WeightsError, "window_overlap must be in"),
+        ({"overlap": 0.9}, WeightsError, "window_overlap must be in"),
+        ({"chunk_length_s": -1}, WeightsError, "window_seconds must be"),
+        ({"chunk_length_s": "1"}, WeightsError, "window_seconds must be"),
+        ({"chunk_length_s": 1e-9}, WeightsError, "window_seconds must be"),
+        ({"chunk_length_s": 1e9}, WeightsError, "window_seconds must be"),
+        ({"audio_channels": 3}, WeightsError, "channels must be a whole number in 1..2"),
+        ({"audio_channels": 1}, WeightsError, "does not fit its model"),
+        ({"normalize": 1}, WeightsError, "true or false"),
+    ],
+)
+def test_huggingface_settings(tmp_path: Path, change: dict[str, Any], error: type[ModelError], message: str) -> None:
+    from transformers import EncodecConfig, EncodecModel
+
+    EncodecModel(EncodecConfig(**transformers_settings())).save_pretrained(tmp_path)
+    values = json.loads((tmp_path / "config.json").read_text()) | change
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    with pytest.raises(error, match=message):
+        codec.load(str(tmp_path))
+
+
+def test_damaged_official_files(small: Stereo, tmp_path: Path) -> None:
+    state, path = small.official.state_dict(), tmp_path / "damaged.th"
+
+    def refuse(damaged: dict[str, torch.Tensor], message: str) -> None:
+        torch.save(damaged, path)
+        with pytest.raises(WeightsError, match=message):
+            codec.load(str(path))
+
+    for key in ("encoder.model.0.conv.norm.bias", "decoder.model.3.convtr.norm.weight",
+                "encoder.model.1.shortcut.conv.norm.weight", "decoder.model.15.conv.conv.weight"):  # fmt: skip
+        refuse({k: v for k, v in state.items() if k != key}, "is missing")
+    refuse({k: v for k, v in state.items() if k != "encoder.model.0.conv.conv.weight"}, "no state dict of an EnCodec")
+    key = "encoder.model.3.conv.norm.weight"
+    refuse(state | {key: torch.ones(3)}, r"encoder\.layers\.3\.norm\.weight is \(3,\), not \(8,\)")
+    key = "encoder.model.0.conv.conv.weight"
+    twice = {key + "_g": torch.ones(4, 1, 1), key + "_v": state[key]}
+    refuse(state | twice, r"encoder\.layers\.0\.weight in two spellings")
+
+
+# -- what it cannot do -------------------------------------------------------------------------------------
+
+
+def test_no_stream_of_frames(small: Stereo, tmp_path: Path) -> None:
+    model, causal = small.ours, replace(LITE_24KHZ, n_filters=4)
+    calls: list[Callable[[], object]] = [model.encoder, model.decoder, lambda: TorchEngine(model)]
+    calls.append(lambda: encode_file(model, tmp_path / "a.wav", tmp_path / "a.esht"))
+    changes = ({"causal": False}, {"channels": 2}, {"normalize": True}, {"window_seconds": 1.0})
+    calls += [Model(Encodec(replace(causal, **change))).encoder for change in changes]  # type: ignore[arg-type]
+    for call in calls:
+        with pytest.raises(UsageError, match=r"no stream of frames.*Use encode_windows and decode_windows on whole"):
+            call()
+    with pytest.raises(UsageError, match="cannot go on"):
+        model.network.encoder.init_caches(1)
+    with torch.no_grad():
+        _, caches = model.network.encoder.step(torch.zeros(1, 2, 640), None, "reflect", last=True)
+        with pytest.raises(UsageError, match="cannot go on"):
+            model.network.encoder.step(torch.zeros(1, 2, 640), caches, "reflect", last=True)
+
+
+def test_wrong_signals_and_windows(small: Stereo, music: Pcm) -> None:
+    model = small.ours
+    for call in (lambda: model.encode(music[0]), lambda: model.decode(np.zeros((2, 3), np.int16))):
+        with pytest.raises(UsageError, match="stereo sound in windows; use encode_windows and decode_windows"):
+            call()
+    for pcm in (music[0], music[:1], music[None], np.zeros((3, 5))):
+        with pytest.raises(UsageError, match=r"PCM must be \[2, samples\]"):
+            model.encode_windows(pcm)
+    with pytest.raises(UsageError, match="no bandwidth"):
+        model.encode_windows(music[:, :9], 1.5)
+    window = Window(np.zeros((2, 150), np.int16), 0.5)
+    assert model.decode_windows([window, window]).shape == (2, STRIDE + WINDOW)
+    for windows, message in (
+        ([replace(window, codes=np.zeros((2, 148), np.int16)), window], "148 frames does not fit"),
+        ([window, replace(window, codes=np.zeros((2, 151), np.int16))], "151 frames does not fit"),
+        ([replace(window, codes=np.zeros((2, 0), np.int16))], "0 frames does not fit"),
+        ([replace(window, codes=np.full((2, 150), 1024))], r"0\.\.1023"),
+        ([replace(window, codes=np.zeros((17, 150), np.int16))], r"n_q in 1\.\.16"),
+        ([replace(window, scale=None)], "have a scale"),
+        ([replace(window, scale=float("nan"))], "scale of a window must be"),
+        ([replace(window, scale=-1.0)], "scale of a window must be"),
+        ([replace(window, scale=1e30)], "scale of a window must be"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            model.decode_windows(windows)
+    plain = Model(Encodec(replace(LITE_24KHZ, n_filters=4)))
+    alone = Window(np.zeros((2, 5), np.int16))
+    for windows, message in (([window], "have no scale"), ([alone, alone], "5 frames does not fit")):
+        with pytest.raises(UsageError, match=message):
+            plain.decode_windows(windows)
