@@ -1,0 +1,105 @@
+"""The sounds of a listening test: a folder for each clip, `reference.wav` and one file for each system in it."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from codec.errors import AudioError, UsageError
+from server.listening.anchor import low_pass
+from server.listening.plan import ANCHOR, REFERENCE
+
+MAX_SECONDS = 30.0
+"""BS.1534-3 asks for about 10; browsers hold a whole page of sounds decoded."""
+MAX_CHANNELS = 2
+
+Samples = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One trial's sounds. `gain` is at most 1, the same for all of them, and keeps the loudest from clipping."""
+
+    folder: Path
+    systems: tuple[str, ...]
+    sample_rate: int
+    samples: int
+    channels: int
+    gain: float
+
+    def wav(self, condition: str) -> bytes:
+        """The sound of a condition as a 16-bit file. All of a clip have the same length and the same header."""
+        if condition == ANCHOR:
+            pcm = low_pass(_read(self.folder / f"{REFERENCE}.wav")[0], self.sample_rate)
+        else:
+            pcm = _read(self.folder / f"{condition}.wav")[0]
+        file = io.BytesIO()
+        soundfile.write(file, np.clip(pcm * self.gain, -1, 1), self.sample_rate, "PCM_16", format="WAV")
+        return file.getvalue()
+
+
+def find_clips(folder: Path, systems: tuple[str, ...] = ()) -> dict[str, Clip]:
+    """Clips of a folder by name, with these systems only if any are named.
+
+    Raises UsageError for a folder that is no listening test, AudioError for files that are no sound.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"there is no folder {folder}")
+    folders = sorted(each for each in folder.iterdir() if each.is_dir() and not each.name.startswith("."))
+    if not folders:
+        raise UsageError(f"no trials in {folder}: it has no folders with {REFERENCE}.wav and a file for each system")
+    found = {each.name: {file.stem for file in each.glob("*.wav")} for each in folders}
+    everything = set().union(*found.values()) - {REFERENCE}
+    if unknown := set(systems) - everything:
+        raise UsageError(f"no clip has a system {min(unknown)}; there are: {', '.join(sorted(everything))}")
+    wanted = set(systems) or everything
+    if not wanted:
+        raise UsageError(f"no systems in {folder}: its clips have no sounds but {REFERENCE}.wav")
+    for name, files in found.items():
+        if missing := (wanted | {REFERENCE}) - files:
+            raise UsageError(f"{folder / name} lacks {', '.join(f'{each}.wav' for each in sorted(missing))}")
+    return {each.name: _check(each, tuple(sorted(wanted))) for each in folders}
+
+
+def _check(folder: Path, systems: tuple[str, ...]) -> Clip:
+    reference, rate = _read(folder / f"{REFERENCE}.wav")
+    samples, channels = reference.shape
+    peak = max(_peak(reference), _peak(low_pass(reference, rate)))
+    for system in systems:
+        file = folder / f"{system}.wav"
+        pcm, its_rate = _read(file)
+        if its_rate != rate:
+            raise UsageError(f"{file} has {its_rate} samples a second, its reference {rate}")
+        if pcm.shape[1] != channels:
+            raise UsageError(f"{file} has {pcm.shape[1]} channels, its reference {channels}")
+        if len(pcm) != samples:
+            raise UsageError(f"{file} is {len(pcm)} samples long, its reference {samples}")
+        peak = max(peak, _peak(pcm))
+    return Clip(folder, systems, rate, samples, channels, min(1.0, 1 / peak) if peak else 1.0)
+
+
+def _read(file: Path) -> tuple[Samples, int]:
+    """float32 [n, channels], samples a second."""
+    try:
+        with soundfile.SoundFile(file) as sound:
+            if sound.frames > MAX_SECONDS * sound.samplerate:
+                raise UsageError(f"{file} is longer than {MAX_SECONDS:g} s")
+            if sound.channels > MAX_CHANNELS:
+                raise UsageError(f"{file} has {sound.channels} channels; a listening test plays up to {MAX_CHANNELS}")
+            pcm, rate = sound.read(dtype="float32", always_2d=True), sound.samplerate
+    except (soundfile.SoundFileError, OSError) as error:
+        raise AudioError(f"cannot read {file} as audio: {error}") from error
+    if not pcm.size:
+        raise AudioError(f"{file} is empty")
+    if not np.isfinite(pcm).all():
+        raise AudioError(f"{file} has samples that are no numbers")
+    return pcm, rate
+
+
+def _peak(pcm: Samples) -> float:
+    return float(np.abs(pcm).max(initial=0))

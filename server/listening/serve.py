@@ -1,0 +1,120 @@
+"""Runs a listening test until Ctrl-C, and tells what was found."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import uvicorn
+from rich.console import Console
+
+from codec.errors import UsageError
+from server.listening.app import create_app
+from server.listening.clips import find_clips
+from server.listening.plan import Plan, choose
+from server.listening.record import RATER_COLUMNS, ScoreFile, Table, read_ratings
+from server.listening.report import draw, table
+from server.listening.scores import result
+from server.listening.session import Session
+
+SCORES, RATERS, PICTURE = "scores.csv", ".raters.csv", "scores.png"
+MAX_RATERS = 500
+MAX_CONNECTIONS = 128
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, which says where it listens, and for which being stopped is success."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[int], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._ready(self.servers[0].sockets[0].getsockname()[1])
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        with super().capture_signals():
+            yield
+            self._captured_signals.clear()
+
+
+def listen(
+    console: Console,
+    folder: Path,
+    host: str = "127.0.0.1",
+    port: int = 8766,
+    systems: tuple[str, ...] = (),
+    trials: int | None = None,
+    seed: int = 1,
+    max_raters: int = MAX_RATERS,
+) -> None:
+    """Serves the test of `folder` until Ctrl-C or SIGTERM, then shows the results if anybody has rated.
+
+    Ratings are kept in the folder, and a test that was stopped goes on. Raises UsageError and AudioError for a folder
+    that is no test, and UsageError for an address that cannot be had.
+    """
+    clips = find_clips(folder, systems)
+    plan = Plan(choose(tuple(clips), trials, seed), next(iter(clips.values())).systems, seed)
+    with contextlib.ExitStack() as stack:
+        scores = ScoreFile(folder / SCORES)
+        stack.callback(scores.close)
+        raters = stack.enter_context(Table(folder / RATERS, RATER_COLUMNS))
+        session = Session(plan, secrets.token_bytes(32), max_raters)
+        session.restore(scores.ratings, _keys(folder / RATERS, raters))
+        try:
+            listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        except OSError as error:
+            raise UsageError(f"cannot listen on {host} port {port}: {error.strerror or error}") from error
+        stack.callback(listener.close)
+        config = uvicorn.Config(
+            create_app(session, clips, scores, raters),
+            http="h11",  # bounds the size of headers
+            ws="none",
+            lifespan="off",
+            access_log=False,
+            log_level="warning",
+            server_header=False,
+            limit_concurrency=MAX_CONNECTIONS,
+            timeout_graceful_shutdown=2,
+        )
+
+        def ready(port: int) -> None:
+            shown = f"[{host}]" if ":" in host else host
+            console.print(
+                f"{len(plan.clips)} trials of {len(plan.systems)} systems: open http://{shown}:{port}/ in a browser",
+                highlight=False, soft_wrap=True,
+            )  # fmt: skip
+            console.print("Ctrl-C ends the test and shows the results.", highlight=False)
+
+        _Server(config, ready).run(sockets=[listener])
+    if scores.ratings:
+        show_results(console, folder)
+    else:
+        console.print("Nobody has rated.")
+
+
+def _keys(path: Path, raters: Table) -> dict[str, bytes]:
+    """Rater -> digest of the key."""
+    try:
+        return {name: bytes.fromhex(key) for name, key in raters.rows}
+    except ValueError as error:
+        raise UsageError(f"{path} is damaged; without it, raters who are not done must begin again") from error
+
+
+def show_results(console: Console, folder: Path) -> None:
+    """Table and picture of all ratings so far. Raises UsageError where there are none."""
+    ratings = read_ratings(folder / SCORES)
+    if not ratings:
+        raise UsageError(f"nobody has rated yet: {folder / SCORES} is empty")
+    found = result(ratings)
+    console.print(table(found))
+    for rater, why in found.thrown_out.items():
+        console.print(f"thrown out: {rater} ({why})", markup=False, highlight=False)
+    draw(found, folder / PICTURE)
+    console.print(f"picture: {folder / PICTURE}", markup=False, highlight=False, soft_wrap=True)
