@@ -1,12 +1,27 @@
-"""Reconstruction losses (arXiv 2210.13438, section 3.4)."""
+"""What the generator and the discriminator are trained on (arXiv 2210.13438, section 3.4)."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 WINDOWS = (2048, 1024, 512, 256, 128, 64, 32)
-"""The paper's 2^5..2^11."""
+"""The paper's 2^5..2^11, for 24 kHz. At 48 kHz it doubles them."""
+
+
+def l1(heard: Tensor, spoken: Tensor) -> Tensor:
+    """Mean absolute error of the waveform, of any shape."""
+    return F.l1_loss(heard, spoken)
+
+
+def relative_l1(heard: Tensor, spoken: Tensor) -> Tensor:
+    """Mean absolute error over mean absolute value: quiet batches count as much as loud ones, silence stays finite."""
+    return l1(heard, spoken) / spoken.abs().mean().clamp(min=1e-6)
 
 
 def mel_filters(n_fft: int, bands: int, sample_rate: int) -> Tensor:
@@ -19,36 +34,98 @@ def mel_filters(n_fft: int, bands: int, sample_rate: int) -> Tensor:
     return torch.minimum(rising, falling).clamp(min=0).float()
 
 
-def relative_l1(heard: Tensor, spoken: Tensor) -> Tensor:
-    """Mean absolute error over mean absolute value: quiet batches count as much as loud ones."""
-    return (heard - spoken).abs().mean() / spoken.abs().mean()
+class _Magnitude(torch.autograd.Function):
+    """[B, T], window [n] -> [B, frames, n / 2 + 1]: sqrt(|STFT|^2 + 1e-9), hop n / 4, without padding.
+
+    By hand because torch's own backward takes a complex FFT for each real one and adds frames up by index: on a CPU
+    the mel loss takes half as long this way (45 ms instead of 90 for 14 x 15,360 samples on one core). Squares are
+    added as they are because summing a dimension of two, or a complex abs(), takes five times as long.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, window: Tensor) -> Tensor:
+        n = window.numel()
+        spectrum = torch.fft.rfft(x.unfold(1, n, n // 4) * window)
+        squares = torch.view_as_real(spectrum).square()
+        magnitude = (squares[..., 0] + squares[..., 1]).add_(1e-9).sqrt_()
+        ctx.save_for_backward(spectrum, magnitude, window)
+        ctx.length = x.shape[1]
+        return magnitude
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        spectrum, magnitude, window = ctx.saved_tensors
+        n = window.numel()
+        hop = n // 4
+        gradient = gradient / magnitude
+        gradient[..., 1:-1] *= (
+            0.5  # irfft counts each bin but the first and the last twice, rfft's adjoint counts it once
+        )
+        frames = torch.fft.irfft(spectrum * gradient, n, norm="forward").mul_(window)
+        count = frames.shape[1]
+        x = frames.new_zeros(frames.shape[0], ctx.length)
+        quarters = x[:, : (count + 3) * hop].view(-1, count + 3, hop)
+        for k in range(4):
+            quarters[:, k : k + count] += frames[..., k * hop : (k + 1) * hop]
+        return x, None
+
+
+_magnitude = cast(Callable[[Tensor, Tensor], Tensor], _Magnitude.apply)
 
 
 class MelLoss(nn.Module):
     """L1 of mel magnitudes plus L2 of log mel magnitudes, averaged over windows; hop a quarter of the window.
 
-    Short windows get at most a band for every two bins; the lowest bands may still fall between bins and weigh nothing.
+    `windows`: lengths in samples, multiples of 4. Short ones get at most a band for every two bins; the lowest bands
+    may still fall between bins and weigh nothing.
     """
 
-    def __init__(self, sample_rate: int, bands: int = 64, windows: tuple[int, ...] = WINDOWS) -> None:
+    def __init__(self, sample_rate: int, bands: int = 64, windows: Sequence[int] = WINDOWS) -> None:
         super().__init__()
-        self.windows = windows
-        for n_fft in windows:
-            self.register_buffer(f"window_{n_fft}", torch.hann_window(n_fft), persistent=False)
-            filters = mel_filters(n_fft, min(bands, n_fft // 4), sample_rate)
-            self.register_buffer(f"filters_{n_fft}", filters, persistent=False)
-
-    def _mel(self, x: Tensor, n_fft: int) -> Tensor:
-        """[B, T] -> [B, bands, frames]."""
-        window, filters = getattr(self, f"window_{n_fft}"), getattr(self, f"filters_{n_fft}")
-        spectrum = torch.stft(x, n_fft, n_fft // 4, window=window, normalized=True, return_complex=True)
-        return torch.matmul(filters, torch.sqrt(spectrum.real**2 + spectrum.imag**2 + 1e-9))
+        self.windows = tuple(windows)
+        for n in self.windows:
+            self.register_buffer(f"window_{n}", torch.hann_window(n) / math.sqrt(n), persistent=False)
+            filters = mel_filters(n, min(bands, n // 4), sample_rate).t().contiguous()
+            self.register_buffer(f"filters_{n}", filters, persistent=False)
 
     def forward(self, heard: Tensor, spoken: Tensor) -> Tensor:
-        """[B, T], [B, T] -> scalar."""
+        """[B, T] or [B, C, T], both alike -> scalar, the mean over channels. T is more than half the longest window.
+
+        Not under autocast: the magnitudes need float32.
+        """
+        pad = max(self.windows) // 2
+        padded = [F.pad(x.flatten(0, -2)[:, None], (pad, pad), mode="reflect")[:, 0] for x in (heard, spoken)]
         loss = heard.new_zeros(())
-        for n_fft in self.windows:
-            a, b = self._mel(heard, n_fft), self._mel(spoken, n_fft)
+        for n in self.windows:
+            window, filters = getattr(self, f"window_{n}"), getattr(self, f"filters_{n}")
+            # The reflection a short window needs is the inner part of what the longest needs.
+            inner = slice(pad - n // 2, padded[0].shape[1] - pad + n // 2)
+            a, b = (_magnitude(x[:, inner], window) @ filters for x in padded)  # [B, frames, bands]
             log_error = torch.log(a + 1e-4) - torch.log(b + 1e-4)
-            loss = loss + (a - b).abs().mean() + log_error.pow(2).mean(dim=1).sqrt().mean()
+            loss = loss + (a - b).abs().mean() + log_error.pow(2).mean(dim=2).sqrt().mean()
         return loss / len(self.windows)
+
+
+def _wide(x: Tensor) -> Tensor:
+    """At least float32: under autocast the discriminator gives bfloat16, whose sums have three digits."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def generator_hinge(logits: Sequence[Tensor]) -> Tensor:
+    """Logits of what was heard, a tensor a scale -> mean over scales of max(0, 1 - D)."""
+    return torch.stack([F.relu(1 - _wide(fake)).mean() for fake in logits]).mean()
+
+
+def discriminator_hinge(real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
+    """Logits of what was spoken and heard -> mean over scales of max(0, 1 - D(real)) + max(0, 1 + D(fake))."""
+    return generator_hinge(real) + generator_hinge([-logits for logits in fake])
+
+
+def feature_matching(real: Sequence[Sequence[Tensor]], fake: Sequence[Sequence[Tensor]]) -> Tensor:
+    """Features by scale and layer -> mean |real - fake| over mean |real|, averaged over both.
+
+    No gradient reaches `real`.
+    """
+    pairs = [pair for layers in zip(real, fake, strict=True) for pair in zip(*layers, strict=True)]
+    return torch.stack([relative_l1(_wide(b), _wide(a.detach())) for a, b in pairs]).mean()

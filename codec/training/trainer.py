@@ -190,7 +190,7 @@ class Trainer:
             "network": self.network.state_dict(),
             "learner": self.learner.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "norms": self.balancer.norms,
+            "balancer": self.balancer.state(),
             "step": self.step,
             "seconds": self.seconds,
             "config": self.settings.model.to_dict(),
@@ -213,7 +213,7 @@ class Trainer:
             self.network.load_state_dict(state["network"])
             self.learner.load_state_dict(state["learner"])
             self.optimizer.load_state_dict(state["optimizer"])
-            self.balancer.norms = state["norms"]
+            self.balancer.load(state["balancer"])
             self.step, self.seconds = state["step"], state["seconds"]
         except (KeyError, RuntimeError, ValueError) as error:
             raise WeightsError(f"{self.checkpoint} is incomplete ({error}); delete it to start again") from error
