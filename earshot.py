@@ -65,35 +65,75 @@ def train(
 
 @app.command()
 def evaluate(
-    clips: Annotated[list[str], typer.Argument(help="Folders, files or glob patterns of speech to judge by.")],
-    model: Annotated[str, typer.Option(help="default, encodec_24khz or a path.")] = "default",
+    clips: Annotated[
+        list[str] | None, typer.Argument(help="Folders, files or glob patterns of speech (with --stress: of music).")
+    ] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(help="default, encodec_24khz or a path; repeat it to compare models.")
+    ] = None,
     kbps: Annotated[list[float] | None, typer.Option(help="Rates; all of the model's if none is given.")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write every score to this file.")] = None,
+    opus: Annotated[
+        list[float] | None, typer.Option(help="Rates of Opus beside it; 6, 12 and 24 if none is given, 0 for none.")
+    ] = None,
+    words: Annotated[bool, typer.Option(help="Count word errors of an offline recogniser, in English clips.")] = True,
+    english: Annotated[
+        bool, typer.Option("--english", help="The clips are English, also where nothing says so.")
+    ] = False,
+    visqol: Annotated[bool, typer.Option("--visqol", help="ViSQOL too: a second for every second of sound.")] = False,
+    jobs: Annotated[int, typer.Option(min=0, help="Worker processes; 0 makes one for each core.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder for scores.json and rate-quality.png.")] = None,
+    save_audio: Annotated[
+        bool, typer.Option("--save-audio", help="Leave what is heard under OUT/audio, as `earshot listen` takes it.")
+    ] = False,
+    stress: Annotated[
+        bool, typer.Option("--stress", help="Check noise, silence, music and clipping instead; fails if one fails.")
+    ] = False,
 ) -> None:
-    """Measure decoded speech against the original: STOI, wide-band PESQ and SI-SNR, always streamed."""
-    import json
+    """Measure decoded speech against the original, always streamed, beside Opus.
 
-    from rich.progress import track
-    from rich.table import Table
+    \b
+    earshot evaluate my/clips --out out/figures
+    earshot evaluate my/clips --kbps 6 --opus 0 --no-words     quicker
+    earshot evaluate my/clips --model default --model runs/mine/model.safetensors
+    earshot evaluate --stress                                  no NaN, no runaway level
 
-    import codec
-    from codec.training.data import Source
-    from codec.training.evaluate import evaluate as score_clips
+    A transcript is CLIP.txt beside the clip, or a column `transcript` of a MANIFEST.tsv
+    with the clip's `path`; without one, the words recognised in the original count.
+    """
+    import shlex
+    import sys
 
-    loaded = codec.load(model)
-    rates = kbps or list(loaded.bandwidths)
-    files = [file for text in clips for file in Source(text).files()]
-    if not files:
-        raise UsageError(f"no audio under {', '.join(clips)}")
-    scores = [score for file in track(files, "judging", transient=True) for score in score_clips(loaded, [file], rates)]
-    table = Table("kbps", "STOI", "PESQ-WB", "SI-SNR dB", title=f"{loaded.name} {loaded.digest}, {len(files)} clips")
-    for rate in rates:
-        rows = [score for score in scores if score.kbps == rate]
-        means = [sum(column) / len(rows) for column in zip(*((s.stoi, s.pesq, s.si_snr) for s in rows), strict=True)]
-        table.add_row(f"{rate:g}", f"{means[0]:.3f}", f"{means[1]:.2f}", f"{means[2]:.1f}")
-    console.print(table)
-    if json_file:
-        json_file.write_text(json.dumps([score.to_dict() for score in scores], indent=1))
+    from codec.evaluation.command import Wishes, run, stress_all
+    from codec.evaluation.tables import score_table, stress_table
+
+    wishes = Wishes(
+        models=tuple(model or ["default"]),
+        kbps=tuple(kbps or ()),
+        opus_kbps=tuple(rate for rate in (opus or (6.0, 12.0, 24.0)) if rate),
+        words=words,
+        visqol=visqol,
+        all_english=english,
+        jobs=jobs,
+        out=out,
+        save_audio=save_audio,
+    )
+    with _file_progress("judging") as bar:
+        task = bar.add_task("", total=None)
+        if stress:
+            rows = stress_all(clips or (), wishes, lambda done, total: bar.update(task, completed=done, total=total))
+        else:
+            found = run(
+                clips or (),
+                wishes,
+                shlex.join(["earshot", *sys.argv[1:]]),
+                lambda done, total: bar.update(task, completed=done, total=total),
+            )
+    if stress:
+        console.print(stress_table(rows))
+        raise typer.Exit(any(row.fault for row in rows))
+    console.print(score_table(found))
+    if out:
+        console.print(f"written to {out}")
 
 
 _KBPS = Annotated[float, typer.Option(help="Codec rate of the speech.")]

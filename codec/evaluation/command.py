@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from codec.audio_files import audio_files
 from codec.errors import UsageError
 from codec.evaluation import opus
 from codec.evaluation.clips import find_clips, unique_names
@@ -13,6 +14,7 @@ from codec.evaluation.measures import MEASURES, WER, WORD_CHANGES, what_is_missi
 from codec.evaluation.pictures import rate_quality
 from codec.evaluation.results import Evaluation, ModelInfo
 from codec.evaluation.runner import AUDIO, Progress, evaluate
+from codec.evaluation.stress import Stressed, stress
 from codec.evaluation.systems import Streamed, System
 from codec.model import Model
 from codec.weights import load_model
@@ -42,6 +44,8 @@ def run(patterns: Sequence[str], wishes: Wishes, command: str = "", progress: Pr
     Raises UsageError for wishes that cannot be, ModelError for models that cannot be loaded, AudioError where no clip
     could be judged. Packages that are not installed cost only their measures; the notes say which.
     """
+    if not patterns:
+        raise UsageError("name clips to judge by: a folder, files or glob patterns of speech")
     if wishes.save_audio and not wishes.out:
         raise UsageError("saving the decoded files needs a folder: --out FOLDER")
     clips = find_clips(patterns, wishes.all_english)
@@ -73,6 +77,23 @@ def run(patterns: Sequence[str], wishes: Wishes, command: str = "", progress: Pr
         found.write(wishes.out / SCORES, command)
         rate_quality(found, wishes.out / PICTURE)
     return found
+
+
+def stress_all(patterns: Sequence[str], wishes: Wishes, progress: Progress | None = None) -> list[Stressed]:
+    """Every model at every rate on the sounds of codec/evaluation/stress.py and the music of `patterns`."""
+    music = [file for pattern in patterns for file in audio_files(pattern)]
+    loaded = [load_model(given) for given in wishes.models]
+    plan = [(model, kbps) for model in loaded for kbps in wishes.kbps or model.bandwidths]
+    rows: list[Stressed] = []
+    for model, kbps in plan:
+        before = len(rows)
+        rows += stress(model, kbps, music, progress and _part_of(progress, before, len(plan)))
+    return rows
+
+
+def _part_of(progress: Progress, before: int, parts: int) -> Progress:
+    """Progress in one of so many equal parts, `before` steps having been done in those before it."""
+    return lambda done, total: progress(before + done, parts * total)
 
 
 def family_name(given: str, of: int) -> str:

@@ -43,6 +43,8 @@ class Measure:
     """The module that must be installed, by the name it is imported by."""
     extra: str = "evaluate"
     """The extra of Earshot that installs it."""
+    limits: tuple[float | None, float | None] = (None, None)
+    """What it cannot be below and above."""
 
     @property
     def installed(self) -> bool:
@@ -163,20 +165,23 @@ def _resampled(original: Pcm, decoded: Pcm, sample_rate: int, wanted: int) -> tu
 WER, WORD_CHANGES = "wer", "word_changes"
 
 MEASURES = (
-    Measure("stoi", "STOI", "", 3, "higher", "short-time objective intelligibility", stoi, "pystoi"),
-    Measure("pesq", "PESQ-WB", "", 2, "higher", "wide-band PESQ, ITU-T P.862.2", pesq, "pesq"),
-    Measure("visqol", "ViSQOL", "", 2, "higher", "ViSQOL, audio mode", visqol, "visqol", "visqol"),
+    Measure("stoi", "STOI", "", 3, "higher", "short-time objective intelligibility", stoi, "pystoi", limits=(0, 1)),
+    Measure("pesq", "PESQ-WB", "", 2, "higher", "wide-band PESQ, ITU-T P.862.2", pesq, "pesq", limits=(1, 4.65)),
+    Measure("visqol", "ViSQOL", "", 2, "higher", "ViSQOL, audio mode", visqol, "visqol", "visqol", (1, 4.75)),
     Measure("si_snr", "SI-SNR", "dB", 1, "higher", "scale-invariant signal-to-noise ratio", si_snr),
-    Measure("mel", "mel distance", "dB", 1, "lower", "mean absolute difference of 80-band mel spectra", mel_distance),
+    Measure(
+        "mel", "mel dist.", "dB", 1, "lower", "mean absolute difference of 80-band mel spectra", mel_distance,
+        limits=(0, None),
+    ),
     Measure("level", "level", "dB", 1, "zero", "RMS of the decoded over that of the original", level),
     Measure(
         WER, "WER", "%", 0, "lower", "word errors against the transcripts that came with the clips",
-        package="pocketsphinx",
+        package="pocketsphinx", limits=(0, None),
     ),
     Measure(
         WORD_CHANGES, "words changed", "%", 0, "lower",
         "word errors against what was recognised in the original, for clips that came without a transcript",
-        package="pocketsphinx",
+        package="pocketsphinx", limits=(0, None),
     ),
 )  # fmt: skip
 BY_KEY = {measure.key: measure for measure in MEASURES}

@@ -18,6 +18,8 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P")
 COLUMNS, DPI, SIZE = 3, 100, 12
 PANEL_INCHES = (4.6, 3.5)
+ASIDE = 1.015
+"""Each family stands so much to the right of the one before, so that their bars at one rate can be told apart."""
 BETTER = {"higher": "higher is better", "lower": "lower is better", "zero": "0 is best"}
 
 
@@ -62,7 +64,7 @@ def _panel(axes: Axes, evaluation: Evaluation, measure: Measure) -> None:
         )
         if not points:
             continue
-        rates, means = [kbps for kbps, _ in points], [mean.mean for _, mean in points]
+        rates, means = [kbps * ASIDE**index for kbps, _ in points], [mean.mean for _, mean in points]
         halves = [mean.half or 0.0 for _, mean in points]
         colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
         low = [mean - half for mean, half in zip(means, halves, strict=True)]
@@ -80,11 +82,24 @@ def _panel(axes: Axes, evaluation: Evaluation, measure: Measure) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xticks(ticks, [f"{kbps:g}" for kbps in ticks])
     axes.set_xlabel("kbps", fontsize=SIZE)
-    axes.set_ylabel(" ".join(filter(None, [measure.label, measure.unit and f"({measure.unit})"])), fontsize=SIZE)
-    axes.set_title(BETTER[measure.better], fontsize=SIZE - 1, color=INK, loc="right")
+    axes.set_ylabel(measure.unit, fontsize=SIZE)
+    _keep_within(axes, *measure.limits)
+    counted = max((mean.clips for s in systems if (mean := evaluation.summary(s.name, measure.key))), default=0)
+    few = f", {counted} clip{'s' * (counted != 1)}" if counted != len(evaluation.clips) else ""
+    axes.set_title(BETTER[measure.better] + few, fontsize=SIZE - 1, color=INK, loc="right")
     axes.set_title(measure.label, fontsize=SIZE + 1, fontweight="bold", color=INK, loc="left")
     axes.tick_params(labelsize=SIZE - 1)
     axes.grid(color=FAINT)
     axes.set_axisbelow(True)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
+
+
+def _keep_within(axes: Axes, least: float | None, most: float | None) -> None:
+    """No room for values that cannot be, however wide the interval of a few clips is."""
+    low, high = axes.get_ylim()
+    margin = 0.03 * (high - low)
+    axes.set_ylim(
+        low if least is None else max(low, least - min(margin, 0.02 * abs((most or high) - least))),
+        high if most is None else min(high, most + 0.02 * abs(most - (least or low))),
+    )

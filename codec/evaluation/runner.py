@@ -201,7 +201,7 @@ def _gather(
                 notes.append(f"{name} left out of {clip.name}: {outcome.fault}")
                 continue
             values, heard = dict(outcome.values), outcome.words
-            if reference is not None and heard is not None:
+            if reference is not None and heard is not None and (system or key == WER):
                 values[key] = 100 * word_errors(reference, heard) / len(reference)
             recognised = None if heard is None else " ".join(heard)
             scores.append(Score(clip.name, name, values, recognised, len(reference or ())))

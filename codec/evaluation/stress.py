@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,13 +45,20 @@ class Stressed:
         return "too loud" if self.output_dbfs > LOUD_DBFS + MOST_CHANGE_DB else ""
 
 
-def stress(model: Model, kbps: float, music: Sequence[Path] = ()) -> Iterator[Stressed]:
-    """One row for each sound, as they are done. Of each file of `music` the first 20 s, as they are and clipped.
-    Raises AudioError for files that cannot be read."""
-    for name, pcm in sounds(model.sample_rate, music):
+def stress(
+    model: Model, kbps: float, music: Sequence[Path] = (), progress: Callable[[int, int], None] | None = None
+) -> list[Stressed]:
+    """One row for each sound. Of each file of `music` the first 20 s, as they are and clipped. Raises AudioError for
+    files that cannot be read. `progress`: (sounds done, all)."""
+    rows = []
+    tried = list(sounds(model.sample_rate, music))
+    for name, pcm in tried:
         heard = through_stream(model, pcm, kbps)
         finite = bool(np.isfinite(heard).all())
-        yield Stressed(name, kbps, decibels(rms(pcm)), decibels(rms(heard)) if finite else np.inf, finite)
+        rows.append(Stressed(name, kbps, decibels(rms(pcm)), decibels(rms(heard)) if finite else np.inf, finite))
+        if progress:
+            progress(len(rows), len(tried))
+    return rows
 
 
 def sounds(sample_rate: int, music: Sequence[Path] = ()) -> Iterator[tuple[str, Pcm]]:

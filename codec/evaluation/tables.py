@@ -24,7 +24,8 @@ def score_table(evaluation: Evaluation) -> Group:
     table = Table(title="; ".join(filter(None, [models, clips])), caption="mean ± half of the 95 % interval over clips")
     table.add_column("system", no_wrap=True)
     for measure in measures:
-        table.add_column(f"{measure.label} {ARROWS[measure.better]}\n{measure.unit}".rstrip(), justify="right")
+        header = f"{measure.label}\n{measure.unit} {ARROWS[measure.better]}"
+        table.add_column(header.replace("\n ", "\n"), justify="right")
     family = None
     for system in evaluation.systems:
         means = [evaluation.summary(system.name, measure.key) for measure in measures]
