@@ -5,18 +5,22 @@ from __future__ import annotations
 import ctypes
 import math
 import multiprocessing
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
+from rich.console import Console
 from rich.progress import track
 
 from codec.errors import UsageError
 from codec.pcm import Pcm, sanitize
 from codec.training.sources import UNREADABLE, Source, mix_down, read_channels, resample
+
+T = TypeVar("T")
 
 LEVEL_WINDOWS, LEVEL_WINDOW_S = 16, 2.0
 """A longer file's level is measured over windows spread evenly: a file on disk is not read in full for it."""
@@ -51,6 +55,11 @@ class Shelf:
     ends: list[int] = field(default_factory=list)
     """Frames up to and with each clip."""
     memory: ctypes.Array[ctypes.c_int16] | None = None
+
+
+def _bar(things: Sequence[T], words: str, progress: bool) -> Iterable[T]:
+    console = Console(stderr=True)
+    return track(things, words, console=console, disable=not (progress and console.is_terminal), transient=True)
 
 
 def active_level(pcm: Pcm, sample_rate: int) -> float:
@@ -114,7 +123,7 @@ class Library:
         if not files:
             raise UsageError(f"no audio under {source.pattern!r}; give a folder, a file or a glob pattern")
         shelf = Shelf(source)
-        for file in track(files, f"finding {source.pattern}", disable=not progress, transient=True):
+        for file in _bar(files, f"finding {source.pattern}", progress):
             try:
                 info = soundfile.info(file)
             except UNREADABLE:
@@ -131,7 +140,7 @@ class Library:
         """Returns the bytes it takes."""
         parts: list[NDArray[np.int16]] = []
         clips, start = [], 0
-        for clip in track(shelf.clips, f"reading {shelf.source.pattern}", disable=not progress, transient=True):
+        for clip in _bar(shelf.clips, f"reading {shelf.source.pattern}", progress):
             try:
                 pcm = read_channels(clip.file, self.sample_rate, clip.channels)
             except UNREADABLE:

@@ -17,7 +17,7 @@ def _low_pass_filter(cutoff: float, sample_rate: int) -> Pcm:
 
 
 def low_pass(pcm: Pcm, cutoff: float, sample_rate: int) -> Pcm:
-    """Without phase: half its energy is gone at `cutoff` Hz, all of it some 300 Hz above."""
+    """Without phase: half the amplitude is left at `cutoff` Hz, nothing some 300 Hz above."""
     taps = _low_pass_filter(cutoff, sample_rate)
     return np.asarray(signal.oaconvolve(pcm, taps[None], mode="same", axes=1), np.float32)
 

@@ -25,7 +25,7 @@ BEFORE_DIRECT_S = 0.0005
 def decay_curve(response: Pcm) -> NDArray[np.float64]:
     """What is left of the energy from each sample on, in dB below the whole (Schroeder 1965)."""
     left = np.cumsum(response[::-1].astype(np.float64) ** 2)[::-1]
-    return np.asarray(10 * np.log10(np.maximum(left / max(left[0], 1e-30), 1e-30)))
+    return np.asarray(10 * np.log10(np.maximum(left / max(left.max(initial=0), 1e-30), 1e-30)))
 
 
 def rt60(response: Pcm, sample_rate: int) -> float:
@@ -34,8 +34,8 @@ def rt60(response: Pcm, sample_rate: int) -> float:
     A line through Schroeder's curve from 5 to 25 dB (T20 of ISO 3382-1) below its level 5 ms after the direct sound,
     which a close talker's direct sound would otherwise push out of the range.
     """
-    peak = int(np.abs(response).argmax())
-    curve = decay_curve(response[peak + int(0.005 * sample_rate) :]) if response.size else np.zeros(0)
+    after = response[int(np.abs(response).argmax()) + int(0.005 * sample_rate) :] if response.size else response
+    curve = decay_curve(after)
     chosen = np.flatnonzero((curve <= -5) & (curve >= -25))
     if chosen.size < 8:
         return float("nan")
