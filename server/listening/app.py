@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -13,8 +14,10 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
 from starlette.staticfiles import StaticFiles
 
+from codec.errors import EarshotError
 from server.listening.clips import Clip
 from server.listening.record import ScoreFile, Table
 from server.listening.session import Answer, Fault, Join, Rater, Refused, Session, parse
@@ -38,6 +41,8 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
+log = logging.getLogger("uvicorn.error")
+NOT_READ = "A sound could not be read on the server. Please tell whoever runs this test, and try again."
 NOT_SAVED = "Your ratings could not be saved on the server. Please tell whoever runs this test, and try again."
 
 
@@ -68,6 +73,15 @@ def create_app(session: Session, clips: Mapping[str, Clip], scores: ScoreFile, r
     @app.exception_handler(TimeoutError)
     async def too_slow(request: Request, error: TimeoutError) -> JSONResponse:
         return _close(JSONResponse({"error": "The request took too long.", "fault": "too_slow"}, 408))
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(request: Request, error: ClientDisconnect) -> Response:
+        return Response(status_code=400)  # to nobody
+
+    @app.exception_handler(EarshotError)
+    async def unreadable(request: Request, error: EarshotError) -> JSONResponse:
+        log.error("%s", error)  # its words name files, and so systems
+        return JSONResponse({"error": NOT_READ, "fault": "not_read"}, 503)
 
     @app.post("/api/raters", status_code=201)
     async def join(request: Request) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import uvicorn
+from fastapi import FastAPI
 from rich.console import Console
 
 from codec.errors import UsageError
@@ -44,6 +45,22 @@ class _Server(uvicorn.Server):
             self._captured_signals.clear()
 
 
+def make_server(app: FastAPI, ready: Callable[[int], None] = lambda port: None) -> uvicorn.Server:
+    """A server that calls `ready` with its port once it answers."""
+    config = uvicorn.Config(
+        app,
+        http="h11",  # bounds the size of headers
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_level="warning",
+        server_header=False,
+        limit_concurrency=MAX_CONNECTIONS,
+        timeout_graceful_shutdown=2,
+    )
+    return _Server(config, ready)
+
+
 def listen(
     console: Console,
     folder: Path,
@@ -72,17 +89,6 @@ def listen(
         except OSError as error:
             raise UsageError(f"cannot listen on {host} port {port}: {error.strerror or error}") from error
         stack.callback(listener.close)
-        config = uvicorn.Config(
-            create_app(session, clips, scores, raters),
-            http="h11",  # bounds the size of headers
-            ws="none",
-            lifespan="off",
-            access_log=False,
-            log_level="warning",
-            server_header=False,
-            limit_concurrency=MAX_CONNECTIONS,
-            timeout_graceful_shutdown=2,
-        )
 
         def ready(port: int) -> None:
             shown = f"[{host}]" if ":" in host else host
@@ -92,7 +98,7 @@ def listen(
             )  # fmt: skip
             console.print("Ctrl-C ends the test and shows the results.", highlight=False)
 
-        _Server(config, ready).run(sockets=[listener])
+        make_server(create_app(session, clips, scores, raters), ready).run(sockets=[listener])
     if scores.ratings:
         show_results(console, folder)
     else:

@@ -117,7 +117,9 @@ find("retry").addEventListener("click", () => attempt(retry ?? goOn));
 document.addEventListener("keydown", (event) => {
   const button = event.target instanceof HTMLButtonElement;
   if (find("volume").hidden || button || event.repeat || event.ctrlKey || event.altKey || event.metaKey) return;
-  if (event.key === " ") hear();
+  const turn = { ArrowUp: 5, ArrowRight: 5, ArrowDown: -5, ArrowLeft: -5 }[event.key];
+  if (turn) level(Math.min(100, Math.max(0, Number(find("level").value) + turn)));
+  else if (event.key === " ") hear();
   else if (event.key === "Enter") volumeDone();
   else return;
   event.preventDefault();
