@@ -1,0 +1,97 @@
+"""`earshot evaluate`, from its arguments to its files."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import soundfile
+import torch
+from typer.testing import CliRunner
+
+from codec.audio_files import read_audio
+from codec.errors import ModelError, UsageError
+from codec.evaluation import stress
+from codec.evaluation.command import Wishes, family_name, run
+from codec.model import Model
+from codec.weights import save_native
+from earshot import app
+from tests.conftest import VOICES
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, tiny_model: Model) -> Path:
+    """`clips/ada.wav` of 1.5 s, and `model.safetensors`."""
+    place = tmp_path_factory.mktemp("evaluate")
+    (place / "clips").mkdir()
+    soundfile.write(place / "clips" / "ada.wav", read_audio(VOICES / "ada.flac", 24_000, 1.5), 24_000)
+    save_native(tiny_model.network, place / "model.safetensors", torch.float32)
+    return place
+
+
+def wishes(folder: Path, **others: object) -> Wishes:
+    base = {"models": (str(folder / "model.safetensors"),), "kbps": (6.0,), "opus_kbps": (), "words": False, "jobs": 1}
+    return Wishes(**{**base, **others})  # type: ignore[arg-type]
+
+
+def test_command_line(folder: Path, tmp_path: Path) -> None:
+    arguments = [str(folder / "clips"), "--model", str(folder / "model.safetensors"), "--kbps", "1.5", "--kbps", "6"]
+    options = ["--opus", "12", "--no-words", "--jobs", "1", "--out", str(tmp_path / "out"), "--save-audio"]
+    done = CliRunner().invoke(app, ["evaluate", *arguments, *options], catch_exceptions=False, terminal_width=120)
+    assert done.exit_code == 0
+    for words in ("earshot 1.5 kbps", "earshot 6 kbps", "opus 12 kbps", "STOI", "PESQ", "1 clip, 2 s", "written to"):
+        assert words in done.output
+    scores = json.loads((tmp_path / "out" / "scores.json").read_text())
+    assert scores["command"].startswith("earshot ")
+    assert [system["name"] for system in scores["systems"]] == [
+        "original", "earshot-1.5kbps", "earshot-6kbps", "opus-12kbps",
+    ]  # fmt: skip
+    assert (tmp_path / "out" / "rate-quality.png").read_bytes().startswith(b"\x89PNG")
+    assert sorted(file.name for file in (tmp_path / "out" / "audio" / "ada").iterdir()) == [
+        "earshot-1.5kbps.wav", "earshot-6kbps.wav", "opus-12kbps.wav", "reference.wav",
+    ]  # fmt: skip
+
+
+def test_missing_packages_cost_their_measures_only(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for package in ("pesq", "av", "pocketsphinx"):
+        monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
+    found = run([str(folder / "clips")], wishes(folder, opus_kbps=(6.0,), words=True, all_english=True))
+    assert found.notes == [
+        "left out, because their packages are not installed: PESQ-WB, WER, words changed, Opus; "
+        "pip install 'earshot[evaluate]'"
+    ]
+    assert [system.name for system in found.systems] == ["original", "earshot-6kbps"]
+    assert set(found.scores[1].values) == {"stoi", "si_snr", "mel", "level"}
+
+
+def test_several_models_are_told_apart(folder: Path) -> None:
+    model = str(folder / "model.safetensors")
+    found = run([str(folder / "clips")], wishes(folder, models=(model, model)))
+    assert [info.family for info in found.models] == [folder.name, f"{folder.name}-2"]
+    assert found.scores[1].values == found.scores[2].values
+    assert family_name("default", 1) == "earshot"
+    assert [family_name(given, 2) for given in ("default", "runs/a/model.safetensors", "b.th")] == ["default", "a", "b"]
+
+
+def test_what_cannot_be_is_said_before_the_work(folder: Path, tmp_path: Path) -> None:
+    clips = [str(folder / "clips")]
+    with pytest.raises(UsageError, match="name clips"):
+        run([], wishes(folder))
+    with pytest.raises(UsageError, match="needs a folder: --out"):
+        run(clips, wishes(folder, save_audio=True))
+    with pytest.raises(UsageError, match="7"):
+        run(clips, wishes(folder, kbps=(7.0,)))
+    with pytest.raises(ModelError, match="no model"):
+        run(clips, wishes(folder, models=("nothing",)))
+
+
+def test_stress_fails_where_a_model_does(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stress, "SECONDS", 0.2)
+    arguments = ["evaluate", "--stress", "--model", str(folder / "model.safetensors"), "--kbps", "6"]
+    done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert done.exit_code == 1
+    assert "too quiet" in done.output or "too loud" in done.output
+    monkeypatch.setattr(stress, "through_stream", lambda model, pcm, kbps: pcm)
+    assert CliRunner().invoke(app, arguments, catch_exceptions=False).exit_code == 0

@@ -1,0 +1,52 @@
+"""Tables as a terminal shows them."""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console, RenderableType
+
+from codec.evaluation.stress import Stressed
+from codec.evaluation.tables import score_table, stress_table
+from tests.codec.evaluation.test_results import evaluation
+
+
+def shown(table: RenderableType, width: int = 120) -> str:
+    console = Console(file=io.StringIO(), width=width)
+    console.print(table)
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def row(text: str, start: str) -> list[str]:
+    line = next(line for line in text.splitlines() if line.strip("│┃ ").startswith(start))
+    return [cell.strip() for cell in line.strip("│┃ ").replace("┃", "│").split("│")]
+
+
+def test_scores() -> None:
+    text = shown(score_table(evaluation()))
+    assert "earshot: tiny 0123456789abcdef; 2 clips, 6 s" in text
+    assert row(text, "system") == ["system", "↑", "dB ↑", "% ↓"]
+    assert row(text, "original") == ["original", "-", "-", "25"]
+    assert row(text, "earshot 6") == ["earshot 6 kbps", "0.700 ±1.271", "6.0 ±12.7", "50"]
+    assert row(text, "opus 6") == ["opus 6 kbps", "0.800 ±1.271", "-", "25"]
+    assert "words changed" not in text
+    assert "something was left out" in text
+
+
+def test_a_narrow_terminal_loses_no_figure() -> None:
+    text = shown(score_table(evaluation()), 52)
+    for figure in ("0.700", "±1.271", "6.0", "±12.7", "opus 6 kbps"):
+        assert figure in text
+    assert "…" not in text
+
+
+def test_stress() -> None:
+    rows = [
+        Stressed("silence", 6.0, -100.0, -86.0, finite=True),
+        Stressed("drums", 6.0, -20.0, -14.0, finite=True),
+        Stressed("chords", 6.0, -20.0, -20.5, finite=True),
+    ]
+    text = shown(stress_table(rows))
+    assert row(text, "silence") == ["silence", "6", "silent", "-86.0", "-", "ok"]
+    assert row(text, "drums") == ["drums", "6", "-20.0", "-14.0", "+6.0", "too loud"]
+    assert row(text, "chords") == ["chords", "6", "-20.0", "-20.5", "-0.5", "ok"]
