@@ -7,13 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import soxr
 
 from codec.errors import UsageError
 from codec.pcm import Pcm
-from codec.training.library import Clip, Library, active_level
+from codec.training.library import Clip, Library, active_level, is_narrow
 from codec.training.sources import UNREADABLE, Source
 
 RATE = 24_000
+
+
+def hiss(count: int) -> np.ndarray:
+    return 0.1 * np.random.default_rng(0).standard_normal(count)
 
 
 def open_library(folder: Path, memory: float = 2**30, channels: int = 1) -> Library:
@@ -158,7 +163,17 @@ def test_a_file_on_disk_may_disappear(tmp_path: Path) -> None:
 def test_narrow_recordings_are_weighed(tmp_path: Path) -> None:
     for name, rate in (("wide", 24_000), ("narrow", 16_000), ("phone", 8000)):
         (tmp_path / name).mkdir()
-        soundfile.write(tmp_path / name / "a.wav", np.full(rate, 0.1), rate)
+        soundfile.write(tmp_path / name / "a.wav", hiss(rate), rate)
     sources = [Source(f"{tmp_path}/wide", 3), Source(f"{tmp_path}/narrow", 1), Source(f"{tmp_path}/phone", 5, "noise")]
     assert Library(sources, [], RATE, 1, 2**30, progress=False).narrow_share() == pytest.approx(1 / 4)
     assert open_library(tmp_path).narrow_share() == pytest.approx(2 / 3, rel=1e-3)
+
+
+def test_narrow_recordings_are_heard_whatever_their_files_say(tmp_path: Path, speech: Pcm) -> None:
+    resampled = soxr.resample(soxr.resample(speech[: 4 * RATE], RATE, 16_000), 16_000, RATE)
+    assert is_narrow(resampled[:, None], RATE)
+    assert not is_narrow(speech[: 4 * RATE, None], RATE)
+    assert not is_narrow(resampled[:1000, None], RATE)
+    assert not is_narrow(resampled[:, None], 16_000)
+    soundfile.write(tmp_path / "a.wav", resampled, RATE)
+    assert open_library(tmp_path).narrow_share() == 1

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import time
 from itertools import islice
 from pathlib import Path
 
@@ -82,3 +85,53 @@ def test_impossible_numbers(data: TrainingData) -> None:
     for size, workers in ((0, 0), (4, -1), (4, 1000)):
         with pytest.raises(UsageError, match="take 0 to 64"):
             data.batches(size, 0, workers=workers)
+
+
+SCRIPT = """
+import sys
+from codec.training.data import TrainingData
+from codec.training.recipe import DataSettings
+if __name__ == "__main__":
+    data = TrainingData(DataSettings(sources=(sys.argv[1],)), 24_000, 1, 1200, progress=False)
+    with data.batches(2, 0, workers=2) as batches:
+        next(batches), next(batches)
+        print(*[process.pid for process in batches._processes], flush=True)
+        try:
+            for _ in batches:
+                pass
+        except KeyboardInterrupt:
+            pass
+    print("closed", flush=True)
+"""
+
+
+def is_running(pid: int) -> bool:
+    """False for one that has ended and waits to be collected."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_workers_do_not_outlive_a_killed_trainer(data: TrainingData, tmp_path: Path, how: signal.Signals) -> None:
+    """Killed, or interrupted with Ctrl-C, which reaches the workers too and which they leave to the trainer."""
+    script = tmp_path / "train.py"
+    script.write_text(SCRIPT)
+    trainer = subprocess.Popen(
+        [sys.executable, script, tmp_path / "voices"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert trainer.stdout is not None
+    pids = [int(pid) for pid in trainer.stdout.readline().split()]
+    assert [is_running(pid) for pid in pids] == [True, True]
+    (os.killpg if how == signal.SIGINT else os.kill)(trainer.pid, how)
+    printed, errors = trainer.communicate(timeout=30)
+    deadline = time.monotonic() + 30
+    while any(is_running(pid) for pid in pids) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert [is_running(pid) for pid in pids] == [False, False]
+    assert (printed, errors) == (("closed\n", "") if how == signal.SIGINT else ("", ""))
