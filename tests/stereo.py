@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
+import pytest
 import soxr
 import torch
 
@@ -79,4 +80,4 @@ def check_equal(windows: list[Window], expected: list[tuple[torch.Tensor, torch.
     assert len(windows) == len(expected)
     for window, (codes, scale) in zip(windows, expected, strict=True):
         np.testing.assert_array_equal(window.codes, codes[0])
-        np.testing.assert_allclose(window.scale, float(scale), rtol=1e-6)
+        assert window.scale == pytest.approx(float(scale), rel=1e-6)

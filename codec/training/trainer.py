@@ -20,7 +20,7 @@ from torch.nn.utils.parametrizations import weight_norm
 from codec.config import LITE_24KHZ, ModelConfig
 from codec.errors import UsageError, WeightsError
 from codec.network import Encodec
-from codec.seanet import CausalConv1d, CausalConvTranspose1d, ResidualUnit, SEANet
+from codec.seanet import Conv1d, ConvTranspose1d, ResidualUnit, SEANet
 from codec.training.balancer import Balancer
 from codec.training.codebooks import CodebookLearner
 from codec.training.data import CropSource
@@ -55,10 +55,10 @@ class TrainSettings:
 def initialise(network: Encodec) -> None:
     """Variance-preserving weights. With torch's defaults the latents carry nothing for hundreds of steps."""
     for module in network.modules():
-        if isinstance(module, CausalConv1d | CausalConvTranspose1d):
+        if isinstance(module, Conv1d | ConvTranspose1d):
             per_output = (
                 module.weight[0].numel()
-                if isinstance(module, CausalConv1d)
+                if isinstance(module, Conv1d)
                 else (module.weight.shape[0] * module.weight.shape[2] / module.stride[0])
             )
             nn.init.normal_(module.weight, std=math.sqrt(1.4 / per_output))
@@ -68,12 +68,15 @@ def initialise(network: Encodec) -> None:
             if isinstance(module, ResidualUnit):
                 module.widen.weight *= 0.5
                 module.shortcut.weight *= 0.8
-        cast(CausalConv1d, network.decoder.layers[-1]).weight *= 0.1
+        cast(Conv1d, network.decoder.layers[-1]).weight *= 0.1
 
 
 def add_weight_norm(network: Encodec) -> None:
+    """Does nothing to models that are normalised over time instead."""
+    if network.config.norm != "weight":
+        return
     for module in network.modules():
-        if isinstance(module, CausalConv1d | CausalConvTranspose1d):
+        if isinstance(module, Conv1d | ConvTranspose1d):
             weight_norm(module)
 
 

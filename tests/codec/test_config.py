@@ -52,7 +52,7 @@ def test_what_can_stream() -> None:
     LITE_24KHZ.check_plain()
     replace(LITE_24KHZ, causal=False).check_plain()
     for change in ({"causal": False}, {"channels": 2}, {"normalize": True}, {"window_seconds": 1.0}):
-        config = replace(LITE_24KHZ, **change)  # type: ignore[arg-type]
+        config = replace(LITE_24KHZ, **change)
         with pytest.raises(UsageError, match="lite_24khz has no stream of frames"):
             config.check_streams()
 

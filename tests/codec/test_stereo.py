@@ -50,7 +50,7 @@ def small(encodec: ModuleType, save_official: Any, music: Pcm, tmp_path_factory:
 
 def test_the_file_says_which_model_it_is(stereo: Stereo) -> None:
     n_filters = stereo.n_filters
-    named = {"name": stereo.ours.name} if n_filters == 4 else {}
+    named: dict[str, Any] = {"name": stereo.ours.name} if n_filters == 4 else {}
     assert stereo.ours.config == replace(ENCODEC_48KHZ, n_filters=n_filters, **named)
     assert (stereo.ours.sample_rate, stereo.ours.frame_rate, list(stereo.ours.bandwidths)) == (48_000, 150, RATES)
     assert [stereo.ours.config.n_q(kbps) for kbps in RATES] == [2, 4, 8, 16]
@@ -81,7 +81,7 @@ def test_zero_padding_and_odd_shapes(encodec: ModuleType) -> None:
         window_seconds=None, bandwidths=(64.0,),
     )  # fmt: skip
     torch.manual_seed(3)
-    network = Encodec(config).eval()
+    network = Encodec(config)
     settings = {
         "channels": 1, "norm": "none", "causal": False, "n_filters": 4, "ratios": [5, 3, 2], "kernel_size": 5,
         "last_kernel_size": 3, "residual_kernel_size": 5, "n_residual_layers": 3, "dilation_base": 3,
@@ -228,7 +228,7 @@ def test_no_stream_of_frames(small: Stereo, tmp_path: Path) -> None:
     calls: list[Callable[[], object]] = [model.encoder, model.decoder, lambda: TorchEngine(model)]
     calls.append(lambda: encode_file(model, tmp_path / "a.wav", tmp_path / "a.esht"))
     changes = ({"causal": False}, {"channels": 2}, {"normalize": True}, {"window_seconds": 1.0})
-    calls += [Model(Encodec(replace(causal, **change))).encoder for change in changes]  # type: ignore[arg-type]
+    calls += [Model(Encodec(replace(causal, **change))).encoder for change in changes]
     for call in calls:
         with pytest.raises(UsageError, match=r"no stream of frames.*Use encode_windows and decode_windows on whole"):
             call()
