@@ -227,8 +227,11 @@ def test_microphones_are_heard(voices: str) -> None:
     assert not np.abs(heard(hush=(0.0, 1.0), hush_db=float("inf"))).max() > 1e-6
 
 
-def test_what_clips_again_and_again_is_scaled_down(voices: str) -> None:
-    data = open_data(voices, gain_db=(60, 60), strategies=SINGLE, **DRY)
+@pytest.mark.parametrize("gain_db", [0.2, 60])
+def test_what_clips_again_and_again_is_scaled_down(write: Callable[..., str], gain_db: float) -> None:
+    folder = write("tones/a.wav", tone(440))
+    gain = (gain_db, gain_db)
+    data = open_data(folder, normalise="file_peak", level_db=0, gain_db=gain, strategies=SINGLE, **DRY)
     batch = data.batch(5, 1, 1)
     np.testing.assert_allclose(np.abs(batch).max(axis=(1, 2)), 0.99, rtol=1e-5)
     assert data.counts["scaled down"] == 5

@@ -46,6 +46,19 @@ def test_from_disk_and_from_memory_come_the_same_crops(
     assert disk.level(0, disk.clip(0, 0)) == pytest.approx(held.level(0, held.clip(0, 0)), rel=0.02)
 
 
+@pytest.mark.parametrize(
+    ("name", "subtype", "rate"),
+    [("a.ogg", "VORBIS", 44_100), ("a.opus", "OPUS", 48_000), ("a.mp3", "MPEG_LAYER_III", 44_100)],
+)
+def test_lossy_files_are_sought_to_the_place(tmp_path: Path, speech: Pcm, name: str, subtype: str, rate: int) -> None:
+    pcm = soxr.resample(speech[: 10 * RATE], RATE, rate)
+    soundfile.write(tmp_path / name, pcm, rate, subtype=subtype, format=None if name != "a.opus" else "OGG")
+    held, disk = open_library(tmp_path), open_library(tmp_path, 0)
+    for position in (0.1, 0.5, 0.9):
+        a, b = (one.crop(0, one.clip(0, 0), position, 2 * RATE)[0] for one in (held, disk))
+        assert float(np.corrcoef(a, b)[0, 1]) > 0.99
+
+
 def test_the_smallest_sources_stay_in_memory(tmp_path: Path) -> None:
     for name, seconds in (("long", 3), ("short", 1), ("middle", 2)):
         (tmp_path / name).mkdir()
