@@ -26,7 +26,7 @@ def audio_files(pattern: str) -> list[Path]:
     else:
         anchor = Path(path.anchor or ".")
         found = anchor.glob(str(path.relative_to(path.anchor)))
-    known = {f".{name.lower()}" for name in soundfile.available_formats()} | {".opus"}
+    known = {f".{name.lower()}" for name in soundfile.available_formats()} - {".raw"} | {".opus"}
     files = sorted(file for file in found if file.suffix.lower() in known and file.is_file())
     if not files:
         raise UsageError(f"there is no audio at {pattern!r}; give a folder, a file or a glob pattern")

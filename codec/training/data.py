@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
+from codec.audio_files import read_audio
 from codec.errors import UsageError
 from codec.pcm import Pcm
 from codec.training.library import Library
@@ -17,9 +18,9 @@ from codec.training.microphone import hush, low_pass, overload
 from codec.training.prefetch import Batches
 from codec.training.recipe import DataSettings, Pick, Plan, Recipe
 from codec.training.reverberation import measured_rooms, reverberate, synthesised_rooms
-from codec.training.sources import UNREADABLE, Source, read_audio
+from codec.training.sources import UNREADABLE, Source
 
-__all__ = ["CropSource", "DataSettings", "Source", "TrainingData", "read_audio"]
+__all__ = ["CropSource", "DataSettings", "Source", "TrainingData"]
 
 QUIETEST_RMS = 0.003
 """Crops below this are drawn again: silence teaches nothing."""

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import signal
 
-from codec.errors import UsageError
+from codec.audio_files import read_audio
+from codec.errors import AudioError, UsageError
 from codec.pcm import Pcm
-from codec.training.sources import UNREADABLE, Source, read_audio
+from codec.training.sources import UNREADABLE, Source
 
 SPEED_OF_SOUND = 343.0
 LONGEST_S = 2.0
@@ -101,8 +102,8 @@ def measured_rooms(pattern: str, sample_rate: int, seconds: tuple[float, float],
     responses = []
     for file in files:
         try:
-            response = as_response(read_audio(file, sample_rate), sample_rate)
-        except UNREADABLE:
+            response = as_response(read_audio(file, sample_rate, seconds=5 * LONGEST_S), sample_rate)
+        except (AudioError, *UNREADABLE):
             continue
         if seconds[0] <= rt60(response, sample_rate) <= seconds[1]:
             responses.append(response)

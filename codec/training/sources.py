@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
 
+from codec.audio_files import audio_files
 from codec.errors import UsageError
-from codec.pcm import Pcm, sanitize
+from codec.pcm import sanitize
 
 Kind = Literal["speech", "music", "noise", "other"]
 """`noise` is only ever added to other sounds; `other` is general sound, mixed like speech."""
@@ -24,8 +25,6 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 UNREADABLE = (soundfile.LibsndfileError, OSError, EOFError, MemoryError, ValueError, TypeError, RuntimeError)
 """What libsndfile's binding and the resampler raise for files that are damaged or are no audio."""
-
-SUFFIXES = {f".{name.lower()}" for name in soundfile.available_formats()} - {".raw"} | {".opus", ".aif", ".oga"}
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -59,19 +58,11 @@ class Source:
             raise UsageError(f"{text!r}: the weight after '=' must be a number") from None
 
     def files(self, exclude: Sequence[str] = ()) -> list[Path]:
-        """Its audio files by their suffixes, sorted, without those whose names match a pattern of `exclude`."""
-        path = Path(self.pattern).expanduser()
-        if path.is_dir():
-            found: Iterable[Path] = path.rglob("*")
-        elif path.is_file():
-            found = [path]
-        else:
-            found = Path(path.anchor or ".").glob(str(path.relative_to(path.anchor)))
-        return sorted(
-            file
-            for file in found
-            if file.suffix.lower() in SUFFIXES and not any(fnmatch.fnmatch(file.name, name) for name in exclude)
-        )
+        """Its audio files, sorted, without those whose names match a pattern of `exclude`. Raises UsageError if
+        there are none to begin with."""
+        return [
+            file for file in audio_files(self.pattern) if not any(fnmatch.fnmatch(file.name, name) for name in exclude)
+        ]
 
 
 def resample(pcm: NDArray[np.float32], rate: int, sample_rate: int) -> NDArray[np.float32]:
@@ -90,8 +81,3 @@ def read_channels(file: Path, sample_rate: int, channels: int) -> NDArray[np.flo
     """A whole file as [n, 1 or 2] at `sample_rate`. Raises one of UNREADABLE for what it cannot read."""
     pcm, rate = soundfile.read(file, dtype="float32", always_2d=True)
     return resample(sanitize(mix_down(pcm, channels))[0], rate, sample_rate)
-
-
-def read_audio(file: Path, sample_rate: int) -> Pcm:
-    """A whole file as mono at `sample_rate`. Raises soundfile.LibsndfileError for what it cannot read."""
-    return read_channels(file, sample_rate, 1)[:, 0]

@@ -128,5 +128,5 @@ def test_measured_responses(tmp_path: Path) -> None:
     assert (len(rooms), left_out) == (2, 0)
     with pytest.raises(UsageError, match=r"none of the 5 files under .* impulse response"):
         measured_rooms(str(folder), RATE, (1.1, 1.2), most=64)
-    with pytest.raises(UsageError, match="none of the 0 files"):
+    with pytest.raises(UsageError, match="no audio at"):
         measured_rooms(str(tmp_path / "nothing"), RATE, (0.3, 1.3), most=64)

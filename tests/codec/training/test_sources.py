@@ -10,7 +10,7 @@ import soundfile
 from pydantic import TypeAdapter, ValidationError
 
 from codec.errors import UsageError
-from codec.training.sources import UNREADABLE, Source, read_audio, read_channels
+from codec.training.sources import UNREADABLE, Source, read_channels
 
 
 @pytest.mark.parametrize(
@@ -72,8 +72,9 @@ def test_files_of_folders_files_and_patterns(tmp_path: Path, monkeypatch: pytest
     assert names(str(tmp_path), "*.held.wav", "d.*") == ["a.FLAC", "b.wav", "c.opus"]
     assert names(f"{tmp_path}/*.wav") == ["b.wav", "g.held.wav"]
     assert names(f"{tmp_path}/b.wav") == ["b.wav"]
-    assert names(f"{tmp_path}/e.txt") == []
-    assert names(f"{tmp_path}/nothing") == []
+    for nothing in ("*.txt", "nothing"):
+        with pytest.raises(UsageError, match="no audio at"):
+            names(f"{tmp_path}/{nothing}")
     monkeypatch.chdir(tmp_path)
     assert names("deep") == names("**/c.*") == ["c.opus"]
 
@@ -90,15 +91,15 @@ def test_reading_resamples_and_mixes_down(tmp_path: Path) -> None:
     assert (both.shape, both.dtype) == ((24_000, 2), np.float32)
     np.testing.assert_allclose(both.T[:, middle], expected[:, middle], atol=1e-3)
     for name in ("two.wav", "four.wav"):
-        mono = read_audio(tmp_path / name, 24_000)
-        assert mono.shape == (24_000,)
-        np.testing.assert_allclose(mono[middle], expected.mean(axis=0)[middle], atol=1e-3)
+        mono = read_channels(tmp_path / name, 24_000, 1)
+        assert mono.shape == (24_000, 1)
+        np.testing.assert_allclose(mono[middle, 0], expected.mean(axis=0)[middle], atol=1e-3)
     assert read_channels(tmp_path / "four.wav", 24_000, 2).shape == (24_000, 1)
 
 
 def test_impossible_samples_become_silence(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", np.array([0.5, np.nan, np.inf, -0.5]), 24_000, subtype="FLOAT")
-    np.testing.assert_array_equal(read_audio(tmp_path / "a.wav", 24_000), np.float32([0.5, 0, 0, -0.5]))
+    np.testing.assert_array_equal(read_channels(tmp_path / "a.wav", 24_000, 1)[:, 0], np.float32([0.5, 0, 0, -0.5]))
 
 
 def test_damaged_files_raise_what_is_documented(tmp_path: Path) -> None:
@@ -107,6 +108,6 @@ def test_damaged_files_raise_what_is_documented(tmp_path: Path) -> None:
     for bad in (b"", b"RIFF", data[:20], b"x" * 4000):
         (tmp_path / "bad.flac").write_bytes(bad)
         with pytest.raises(UNREADABLE):
-            read_audio(tmp_path / "bad.flac", 24_000)
+            read_channels(tmp_path / "bad.flac", 24_000, 1)
     with pytest.raises(UNREADABLE):
-        read_audio(tmp_path / "gone.flac", 24_000)
+        read_channels(tmp_path / "gone.flac", 24_000, 1)
