@@ -230,6 +230,7 @@ def call(
     earshot call den --input none                 only listen
     """
     import asyncio
+    import gc
     import getpass
     import json
     import sys
@@ -251,6 +252,8 @@ def call(
     who = "".join(filter(str.isprintable, who))[:64]
     settings = CallSettings(room, server, who, uplink.value, kbps, max_kbps, seconds, linger)
     talk = Call(settings, codec.load(model), open_source(input_, loop), open_sink(output))
+    gc.collect()
+    gc.freeze()  # the thread that plays must not wait 0.2 s for a collection that walks over all that is loaded
     try:
         asyncio.run(run_in_terminal(talk, console, status_json))
     finally:

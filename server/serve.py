@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import socket
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 import uvicorn
 
@@ -17,11 +19,13 @@ from codec.errors import UsageError
 from codec.model import Model
 from server.app import create_app
 from server.settings import Settings
-from server.transport import PROTOCOL_SIZE_FACTOR, MediaProtocol, protocol_classes
+from server.transport import PROTOCOL_SIZE_FACTOR, MediaProtocol, PatientHttp, protocol_classes
 
 GIL_SWITCH_S = 0.0005
 """A worker between two torch calls holds the interpreter for up to this long while the event loop waits for it. The
 default, 5 ms, is a third of a frame; shorter than this, switching itself costs."""
+BACKLOG = 1024
+"""Connections that wait in the kernel until they are let in."""
 OTHER_FILES = 256
 """Open files that are no connections: the model, libraries, pipes of the event loop."""
 
@@ -29,17 +33,39 @@ OTHER_FILES = 256
 class Server(uvicorn.Server):
     """uvicorn's server, which tells peers before it closes, and for which being stopped is success."""
 
-    def __init__(self, config: uvicorn.Config, settings: Settings, ready: Callable[[int], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, http: type[PatientHttp], settings: Settings, ready: Callable[[int], None]
+    ) -> None:
         super().__init__(config)
+        self._http = http
         self._settings = settings
         self._ready = ready
+        self._doors: list[asyncio.Task[None]] = []
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self.started:
-            self._ready(self.servers[0].sockets[0].getsockname()[1])
+        await super().startup([])
+        if self.started and sockets:
+            self._doors = [asyncio.create_task(self._let_in(listener)) for listener in sockets]
+            self._ready(sockets[0].getsockname()[1])
+
+    async def _let_in(self, listener: socket.socket) -> None:
+        """Takes new connections one by one; a crowd waits in the kernel and is not felt by those who talk."""
+        loop = asyncio.get_running_loop()
+        listener.setblocking(False)
+
+        def protocol() -> asyncio.Protocol:
+            return cast(asyncio.Protocol, self._http(self.config, self.server_state, self.lifespan.state))
+
+        while True:
+            # Without files for more, or with one that is gone already, the next try may go better.
+            with contextlib.suppress(OSError):
+                connection, _ = await loop.sock_accept(listener)
+                await loop.connect_accepted_socket(protocol, connection)
+            await asyncio.sleep(self._settings.accept_interval_ms / 1000)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for door in self._doors:
+            door.cancel()
         await self.config.app.state.hub.shut_down()  # type: ignore[union-attr]
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._settings.close_timeout_s):
@@ -60,15 +86,11 @@ class Server(uvicorn.Server):
             self._captured_signals.clear()
 
 
-def make_server(
-    model: Model, settings: Settings, host: str, port: int, ready: Callable[[int], None] = lambda port: None
-) -> Server:
-    """A server that calls `ready` with its port once it takes calls; port 0 takes a free one."""
+def make_server(model: Model, settings: Settings, ready: Callable[[int], None] = lambda port: None) -> Server:
+    """A server to `run(sockets=[listener])`; it calls `ready` with the port once it takes calls."""
     http, media = protocol_classes(settings)
     config = uvicorn.Config(
         create_app(model, settings),
-        host=host,
-        port=port,
         http=http,
         ws=media,
         ws_max_size=settings.max_message_bytes * PROTOCOL_SIZE_FACTOR,
@@ -80,7 +102,7 @@ def make_server(
         access_log=False,
         log_level="warning",
     )
-    return Server(config, settings, ready)
+    return Server(config, http, settings, ready)
 
 
 def serve(model: Model, settings: Settings, host: str, port: int, ready_file: Path | None = None) -> None:
@@ -88,7 +110,7 @@ def serve(model: Model, settings: Settings, host: str, port: int, ready_file: Pa
     raise_file_limit(settings.max_connections)
     if ready_file is not None and not os.access(ready_file.parent, os.W_OK):
         raise UsageError(f"{ready_file.parent} is no folder that can be written to; choose another --ready-file")
-    listener = _bind(host, port)
+    listener = bind(host, port)
 
     def ready(port: int) -> None:
         shown = f"[{host}]" if ":" in host else host
@@ -99,10 +121,13 @@ def serve(model: Model, settings: Settings, host: str, port: int, ready_file: Pa
                 json.dumps({"url": url, "port": port, "model": model.name, "digest": model.digest}) + "\n"
             )
             os.replace(partial, ready_file)
+        # What is loaded by now stays: a full collection that walks over it would stop everyone's sound for 0.2 s.
+        gc.collect()
+        gc.freeze()
         print(f"listening on {url} (model {model.name} {model.digest})", flush=True)
 
     sys.setswitchinterval(GIL_SWITCH_S)
-    make_server(model, settings, host, port, ready).run(sockets=[listener])
+    make_server(model, settings, ready).run(sockets=[listener])
 
 
 def raise_file_limit(connections: int) -> None:
@@ -121,9 +146,10 @@ def raise_file_limit(connections: int) -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def _bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int) -> socket.socket:
     """A socket that listens; uvicorn would bind one only when the workers are warm, and log what went wrong."""
     try:
-        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
         raise UsageError(f"cannot listen on {host} port {port}: {error.strerror or error}") from error

@@ -111,6 +111,8 @@ class MediaProtocol(WebSocketsSansIOProtocol):
             await super().run_asgi()
         finally:
             self._cut_later()
+            # A circle through this connection; collecting those of a crowd would stop everyone's sound.
+            cast(dict[str, Any], self.scope["extensions"]).pop(LAST_WORDS, None)
 
     async def send(self, message: Any) -> None:
         if self._unbounded:
@@ -174,6 +176,10 @@ class PatientHttp(HttpToolsProtocol):
             self.transport.abort()
             return
         super().data_received(data)
+
+    def handle_websocket_upgrade(self) -> None:
+        super().handle_websocket_upgrade()
+        self.parser = None  # type: ignore[assignment] -- it holds this connection in a circle
 
     def on_message_begin(self) -> None:
         self._asked.cancel()

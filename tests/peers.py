@@ -25,7 +25,7 @@ from codec.messages import PROTOCOL, SUBPROTOCOL, Error, Hello, Stats, Welcome, 
 from codec.model import Model
 from codec.network import Encodec
 from codec.packet import Packet, PcmBlock, PcmFormat, PcmUp, decode_down, encode_codes_up, encode_pcm_up
-from server.serve import make_server
+from server.serve import bind, make_server
 from server.settings import Settings
 
 HOP = 320
@@ -94,8 +94,8 @@ def running_server(model: Model, **settings: Any) -> Iterator[RunningServer]:
         loops.append(asyncio.get_running_loop())
         ready.set()
 
-    server = make_server(model, limits, "127.0.0.1", 0, at_port)
-    thread = threading.Thread(target=server.run, daemon=True)
+    server = make_server(model, limits, at_port)
+    thread = threading.Thread(target=server.run, args=[[bind("127.0.0.1", 0)]], daemon=True)
     thread.start()
     assert ready.wait(PATIENCE_S), "the server did not start"
     try:

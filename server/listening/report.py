@@ -27,7 +27,8 @@ def headline(found: Result) -> str:
 
 def table(found: Result) -> Table:
     """A row for each system, best first."""
-    shown = Table("system", title=f"MUSHRA: {headline(found)}")
+    title = f"MUSHRA: {headline(found)}"
+    shown = Table("system", title=title, min_width=len(title))
     for name in ("mean", "95 %", "ratings"):
         shown.add_column(name, justify="right")
     for each in found.means:

@@ -20,10 +20,10 @@ from server.listening.record import RATER_COLUMNS, ScoreFile, Table, read_rating
 from server.listening.report import draw, table
 from server.listening.scores import result
 from server.listening.session import Session
+from server.listening.transport import RaterHttp
 
 SCORES, RATERS, PICTURE = "scores.csv", ".raters.csv", "scores.png"
 MAX_RATERS = 500
-MAX_CONNECTIONS = 128
 
 
 class _Server(uvicorn.Server):
@@ -49,13 +49,12 @@ def make_server(app: FastAPI, ready: Callable[[int], None] = lambda port: None) 
     """A server that calls `ready` with its port once it answers."""
     config = uvicorn.Config(
         app,
-        http="h11",  # bounds the size of headers
+        http=RaterHttp,
         ws="none",
         lifespan="off",
         access_log=False,
         log_level="warning",
         server_header=False,
-        limit_concurrency=MAX_CONNECTIONS,
         timeout_graceful_shutdown=2,
     )
     return _Server(config, ready)
@@ -93,7 +92,7 @@ def listen(
         def ready(port: int) -> None:
             shown = f"[{host}]" if ":" in host else host
             console.print(
-                f"{len(plan.clips)} trials of {len(plan.systems)} systems: open http://{shown}:{port}/ in a browser",
+                f"{len(plan.clips)} trials of {', '.join(plan.systems)}: open http://{shown}:{port}/ in a browser",
                 highlight=False, soft_wrap=True,
             )  # fmt: skip
             console.print("Ctrl-C ends the test and shows the results.", highlight=False)
