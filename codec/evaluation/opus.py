@@ -34,10 +34,12 @@ class Opus:
 
     def process(self, pcm: Pcm, sample_rate: int) -> Pcm:
         decoded = self.decode(*self.encode(pcm, sample_rate))
+        fine = pcm if sample_rate == DECODED_HZ else soxr.resample(pcm, sample_rate, DECODED_HZ)
+        late = best_shift(decoded, fine, round(MOST_SHIFT_SECONDS * DECODED_HZ))
+        decoded = shifted(decoded, late, fine.size)
         if sample_rate != DECODED_HZ:
             decoded = soxr.resample(decoded, DECODED_HZ, sample_rate)
-        late = best_shift(decoded, pcm, round(MOST_SHIFT_SECONDS * sample_rate))
-        return shifted(decoded, late, pcm.size)
+        return shifted(decoded, 0, pcm.size)
 
     def encode(self, pcm: Pcm, sample_rate: int) -> tuple[bytes, list[bytes]]:
         """The stream's header and packets, two packets more than the sound has so that nothing of it stays inside."""

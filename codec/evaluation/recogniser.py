@@ -33,6 +33,7 @@ class Recogniser:
         wide = soxr.resample(pcm, sample_rate, SAMPLE_RATE) if sample_rate != SAMPLE_RATE else pcm
         padded = np.pad(wide, round(MARGIN_SECONDS * SAMPLE_RATE))
         noise = np.random.default_rng(0).normal(0, NOISE_RMS, padded.size)
+        self._decoder.reinit_feat()  # its features go on from the last clip's otherwise, and words with them
         self._decoder.start_utt()
         self._decoder.process_raw(to_s16((padded + noise).astype(np.float32)), full_utt=True)
         self._decoder.end_utt()

@@ -8,6 +8,7 @@ import pickle
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ import soundfile
 import torch
 
 from codec.audio_files import read_audio
-from codec.errors import AudioError
+from codec.errors import AudioError, EarshotError
 from codec.evaluation.clips import Clip
 from codec.evaluation.measures import BY_KEY, WER, WORD_CHANGES, Measure, Value
 from codec.evaluation.recogniser import recogniser
@@ -116,6 +117,10 @@ def _outcomes(tasks: Sequence[Task], systems: Sequence[System], jobs: int) -> It
     pool = ProcessPoolExecutor(jobs, context, _start_worker, (shared,))
     try:
         yield from pool.map(_judge_in_worker, tasks)
+    except BrokenProcessPool as error:
+        raise EarshotError(
+            "a worker process was ended from outside, for want of memory perhaps; try --jobs 1"
+        ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
