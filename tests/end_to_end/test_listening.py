@@ -114,7 +114,7 @@ class Rater:
     def __init__(self, browser: Browser, url: str, **context: Any) -> None:
         self.url = url
         self.context = browser.new_context(**context)
-        self.context.set_default_timeout(PATIENCE_S * 1000)
+        self.context.set_default_timeout(30_000)
         self.page: Page = self.context.new_page()
         self.page.add_init_script(WATCH)
         self.requests: list[str] = []

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import re
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +19,7 @@ import pytest
 import soundfile
 
 from server.listening import app as application
+from server.listening import transport
 from server.listening.app import MAX_BODY, create_app
 from server.listening.clips import find_clips
 from server.listening.plan import Plan
@@ -206,6 +209,33 @@ def test_bodies_that_are_too_large(running: Test) -> None:
     announced = b"POST /api/raters HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999\r\n\r\n" + body
     assert running.send(announced).startswith(b"HTTP/1.1 413")
     assert running.http.get("/").status_code == 200
+
+
+def test_a_body_far_too_large_is_answered_too(running: Test) -> None:
+    head = b"POST /api/raters HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n"
+    assert running.send(head + b"x" * 30_000).startswith(b"HTTP/1.1 413")
+
+
+def test_one_address_cannot_take_all_connections(running: Test, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "MAX_CONNECTIONS_PER_ADDRESS", 3)
+    with contextlib.ExitStack() as stack:
+        silent = [stack.enter_context(socket.create_connection(running.address, 30)) for _ in range(3)]
+        for connection in silent:  # so that the server has seen it
+            connection.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert connection.recv(12) == b"HTTP/1.1 200"
+        assert ask(running) == b""
+    deadline = time.monotonic() + 30  # for the server to see that they have gone
+    while not ask(running).startswith(b"HTTP/1.1 200"):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def ask(running: Test) -> bytes:
+    """The answer; none where the connection was cut."""
+    try:
+        return running.send(b"GET / HTTP/1.0\r\nHost: a\r\n\r\n")
+    except (ConnectionResetError, BrokenPipeError):
+        return b""
 
 
 def test_bodies_that_never_end(running: Test, monkeypatch: pytest.MonkeyPatch) -> None:
