@@ -179,7 +179,7 @@ class PatientHttp(HttpToolsProtocol):
 
     def handle_websocket_upgrade(self) -> None:
         super().handle_websocket_upgrade()
-        self.parser = None  # type: ignore[assignment] -- it holds this connection in a circle
+        self.parser = None  # type: ignore[assignment]  # it holds this connection in a circle
 
     def on_message_begin(self) -> None:
         self._asked.cancel()
