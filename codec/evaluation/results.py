@@ -98,7 +98,9 @@ class Evaluation:
         return [m for m in self.measures if any(self.summary(name, m.key) for name in names)]
 
     def to_dict(self, command: str = "") -> dict[str, Any]:
-        """As docs/training.md describes scores.json."""
+        """What scores.json holds: `scores` has a row for each clip and system with its values by measure (null where a
+        measure says nothing), `summary` one for each system and measure with the mean over clips and `ci95`, half of
+        its interval; `measures`, `systems`, `models` and `clips` explain their names; `versions` are of packages."""
         summary = [
             {
                 "system": system.name,
