@@ -14,8 +14,8 @@ from codec.errors import AudioError, UsageError
 from server.listening.anchor import low_pass
 from server.listening.plan import ANCHOR, REFERENCE
 
-MAX_SECONDS = 30.0
-"""BS.1534-3 asks for about 10; browsers hold a whole page of sounds decoded."""
+MAX_SECONDS = 60.0
+"""As much as `earshot evaluate` leaves of a clip. BS.1534-3 asks for about 10: browsers hold a whole page decoded."""
 MAX_CHANNELS = 2
 
 Samples = NDArray[np.float32]

@@ -91,11 +91,12 @@ def listen(
 
         def ready(port: int) -> None:
             shown = f"[{host}]" if ":" in host else host
-            console.print(
-                f"{len(plan.clips)} trials of {', '.join(plan.systems)}: open http://{shown}:{port}/ in a browser",
-                highlight=False, soft_wrap=True,
-            )  # fmt: skip
-            console.print("Ctrl-C ends the test and shows the results.", highlight=False)
+            for line in (
+                f"listening test at http://{shown}:{port}/",
+                f"clips: {len(plan.clips)}; systems: {', '.join(plan.systems)}",
+                "Ctrl-C ends the test and shows the results.",
+            ):
+                console.print(line, markup=False, highlight=False, soft_wrap=True)
 
         make_server(create_app(session, clips, scores, raters), ready).run(sockets=[listener])
     if scores.ratings:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 import soundfile
@@ -83,24 +84,24 @@ def browser() -> Iterator[Browser]:
 class Listening:
     """`earshot listen FOLDER`; `end` is Ctrl-C and gives all that it has printed."""
 
-    def __init__(self, folder: Path) -> None:
-        command = [*COMMAND, "listen", str(folder), "--port", "0"]
+    def __init__(self, folder: Path, *options: str) -> None:
+        command = [*COMMAND, "listen", str(folder), "--port", "0", *options]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         assert self.process.stdout is not None
         self.first = self.process.stdout.readline()
         assert "http://127.0.0.1:" in self.first, self.first + self.process.stdout.read()
         self.url = next(word for word in self.first.split() if word.startswith("http://"))
 
-    def end(self) -> str:
-        self.process.send_signal(signal.SIGINT)
+    def end(self, how: signal.Signals = signal.SIGINT) -> str:
+        self.process.send_signal(how)
         printed, _ = self.process.communicate(timeout=PATIENCE_S)
         assert self.process.returncode == 0, printed
         return self.first + printed
 
 
 @contextmanager
-def listening(folder: Path) -> Iterator[Listening]:
-    running = Listening(folder)
+def listening(folder: Path, *options: str) -> Iterator[Listening]:
+    running = Listening(folder, *options)
     try:
         yield running
     finally:
@@ -334,6 +335,28 @@ def test_two_raters_and_what_is_made_of_their_scores(folder: Path, browser: Brow
     assert again.returncode == 0
     assert again.stdout in printed
     assert (folder / "scores.png").exists()
+
+
+def test_a_test_of_some_clips_and_systems_that_is_stopped_goes_on(folder: Path) -> None:
+    options = ("--systems", "yak", "--trials", "2")
+    with listening(folder, *options) as running, httpx.Client(base_url=running.url, trust_env=False) as http:
+        key = http.post("api/raters", json={"name": "Ada"}).json()["key"]
+        http.headers["Authorization"] = f"Bearer {key}"
+        trial = http.get("api/trial").json()["trial"]
+        assert len(trial["conditions"]) == 3
+        scores = dict.fromkeys(trial["conditions"], 95)
+        assert http.post("api/scores", json={"trial": trial["token"], "scores": scores}).json()["rated"] == 1
+        other = run_earshot("listen", folder, *options)
+        assert (other.returncode, "another `earshot listen`" in other.stderr) == (1, True)
+        printed = running.end(signal.SIGTERM)
+        assert "clips: 2; systems: yak" in printed
+        assert "thrown out: Ada (anchor over 80 in 1 of 1)" in printed
+    with listening(folder, *options) as running:
+        again = httpx.get(f"{running.url}api/trial", headers={"Authorization": f"Bearer {key}"}, trust_env=False)
+        assert again.json()["trial"]["number"] == 2
+    different = run_earshot("listen", folder)
+    assert different.returncode == 1
+    assert "rated other systems" in different.stderr
 
 
 @pytest.mark.parametrize(
