@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import soundfile
 from matplotlib.image import imread
+from numpy.typing import NDArray
 from playwright.sync_api import Browser, Page, Response, expect, sync_playwright
 
 from tests.end_to_end.earshot_process import COMMAND, PATIENCE_S, run_earshot
@@ -57,10 +58,11 @@ window.heard = (tones) => {
 """
 
 
-def sound(name: str, clip: int) -> np.ndarray:
+def sound(name: str, clip: int) -> NDArray[np.float64]:
     """Each clip has its own level, so that no two files are the same."""
     time = np.arange(SECONDS * RATE) / RATE
-    return sum((0.05 + 0.02 * clip) * np.sin(2 * np.pi * tone * time) for tone in TONES[name])
+    tones = np.sin(2 * np.pi * np.outer(TONES[name], time))
+    return np.asarray((0.05 + 0.02 * clip) * tones.sum(axis=0), np.float64)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -63,7 +64,7 @@ class Test:
         assert joined.status_code == 201
         return {"Authorization": f"Bearer {joined.json()['key']}"}
 
-    def trial(self, rater: dict[str, str]) -> dict[str, object]:
+    def trial(self, rater: dict[str, str]) -> Any:
         return self.http.get("/api/trial", headers=rater).json()["trial"]
 
     def rate(self, rater: dict[str, str], **change: object) -> httpx.Response:
@@ -156,8 +157,8 @@ def test_answers_that_are_refused_leave_nothing(running: Test, change: dict[str,
 @pytest.mark.parametrize("score", [-1, 101, 3.5, True, "7", None])
 def test_scores_out_of_range(running: Test, score: object) -> None:
     ada = running.join("Ada")
-    scores = dict.fromkeys(running.trial(ada)["conditions"], 50)
-    scores[next(iter(scores))] = score
+    first, *others = running.trial(ada)["conditions"]
+    scores = dict.fromkeys(others, 50) | {first: score}
     assert running.rate(ada, scores=scores).status_code == 400
     assert running.scores.ratings == []
 
@@ -173,7 +174,7 @@ def test_a_trial_that_is_rated_twice(running: Test) -> None:
 
 @pytest.mark.parametrize("key", ["", "Bearer", "Bearer wrong", "Basic wrong", "Bearer \xff"])
 def test_raters_that_nobody_knows(running: Test, key: str) -> None:
-    headers = {"Authorization": key.encode("latin-1")}
+    headers = {b"Authorization": key.encode("latin-1")}
     for path in ("/api/trial", "/api/sounds/0"):
         assert running.http.get(path, headers=headers).status_code == 401
     assert running.http.post("/api/scores", headers=headers, json={}).status_code == 401

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
+from numpy.typing import NDArray
 
 from codec.errors import AudioError, EarshotError, UsageError
 from server.listening.clips import MAX_SECONDS, find_clips
@@ -15,7 +17,9 @@ from server.listening.clips import MAX_SECONDS, find_clips
 RATE = 16_000
 
 
-def write(path: Path, samples: int = 4000, rate: int = RATE, gain: float = 0.1, channels: int = 1, subtype="PCM_16"):
+def write(
+    path: Path, samples: int = 4000, rate: int = RATE, gain: float = 0.1, channels: int = 1, subtype: str = "PCM_16"
+) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     noise = gain * np.random.default_rng(0).uniform(-1, 1, (samples, channels))
     noise[0] = gain
@@ -33,8 +37,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def read(data: bytes) -> tuple[np.ndarray, int]:
-    return soundfile.read(io.BytesIO(data))
+def read(data: bytes) -> tuple[NDArray[np.float64], int]:
+    pcm, rate = soundfile.read(io.BytesIO(data))
+    return pcm, rate
 
 
 def test_clips_and_systems_are_found(folder: Path) -> None:
@@ -115,7 +120,7 @@ def test_a_system_that_nobody_has(folder: Path) -> None:
         ({"samples": int(MAX_SECONDS * RATE) + 1}, "longer than 60 s"),
     ],
 )
-def test_sounds_that_do_not_fit_their_reference(folder: Path, change: dict[str, int], said: str) -> None:
+def test_sounds_that_do_not_fit_their_reference(folder: Path, change: dict[str, Any], said: str) -> None:
     write(folder / "b" / "new.wav", **change)
     refuse(folder, UsageError, said)
 

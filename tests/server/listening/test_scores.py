@@ -60,4 +60,5 @@ def test_means_are_of_the_raters_who_were_kept() -> None:
 
 def test_nobody_left() -> None:
     found = result(trials("cy", (0, 0, 0)))
-    assert found.kept == found.means == ()
+    assert found.kept == ()
+    assert found.means == ()
