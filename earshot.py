@@ -29,38 +29,58 @@ class Uplink(StrEnum):
 
 @app.command()
 def train(
-    data: Annotated[
-        list[str], typer.Argument(help="Folders, files or glob patterns of audio, each with =WEIGHT if wanted.")
+    recipe: Annotated[
+        str, typer.Argument(help="lite, encodec_24khz, encodec_48khz, or a TOML file (docs/training.md).")
     ],
-    out: Annotated[Path, typer.Option(help="Folder of the run; a run that is already there is continued.")] = Path(
-        "runs/lite"
-    ),
-    steps: Annotated[int, typer.Option(help="Steps in all, those done before included.")] = 20_000,
-    decay_steps: Annotated[int, typer.Option(help="Last steps, over which the learning rate falls to zero.")] = 6_000,
+    data: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Folders, files or glob patterns, [KIND:]PATTERN[=WEIGHT]; kinds: speech, music, noise, other."
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run, runs/RECIPE if none is named.")] = None,
+    init: Annotated[
+        str | None,
+        typer.Option(help="Weights to start from: default, encodec_24khz or a path; random ones if not given."),
+    ] = None,
     exclude: Annotated[
         list[str] | None, typer.Option(help="File names (patterns) to leave out, to judge by later.")
     ] = None,
-    mel_share: Annotated[float, typer.Option(help="Weight of the spectral loss; that of the waveform is 1.")] = 20.0,
-    threads: Annotated[int, typer.Option(help="CPU threads; 0 takes all cores.")] = 0,
-    seed: Annotated[int, typer.Option(help="Same seed, same data and threads: same weights.")] = 1,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Change the recipe: table.key=value, as schedule.steps=1000.")
+    ] = None,
+    minutes: Annotated[float | None, typer.Option(min=0, help="Stop after so long; the same command goes on.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 takes all cores.")] = 0,
+    smoke: Annotated[
+        bool, typer.Option("--smoke", help="Two minutes on Earshot's own clips, thrown away: does it learn here?")
+    ] = False,
 ) -> None:
-    """Train a codec from folders of audio. Ctrl-C saves; the same command goes on."""
+    """Train a codec from folders of audio. Ctrl-C saves; the same command goes on.
+
+    \b
+    earshot train lite --smoke                           try it: two minutes
+    earshot train lite voices music:songs noise:street   the default model's recipe
+    earshot train lite me/ --init default --out runs/me --set schedule.steps=2000
+    torchrun --nproc-per-node 8 -m earshot train encodec_24khz audio/
+
+    OUT holds model.safetensors (for --model), checkpoint.pt, log.jsonl, losses.png
+    and samples/, written anew every few minutes.
+    """
     import torch
 
-    from codec.training.data import CropSource, Source
-    from codec.training.trainer import Trainer, TrainSettings
+    from codec.training.command import smoke as try_out
+    from codec.training.command import train as run_training
 
     if threads:
         torch.set_num_threads(threads)
-    settings = TrainSettings(steps=steps, decay_steps=decay_steps, mel_share=mel_share, seed=seed)
-    crop = settings.crop_frames * settings.model.hop_length
-    crops = CropSource([Source.parse(text) for text in data], settings.model.sample_rate, crop, exclude or ())
-    console.print(f"{crops.hours:.2f} hours of audio")
-    trainer = Trainer(settings, crops, out)
-    if trainer.checkpoint.exists():
-        trainer.resume()
-        console.print(f"going on from step {trainer.step}")
-    trainer.run(console)
+    if smoke:
+        import client
+
+        try_out(console, recipe, Path(client.__path__[0]) / "voices", set_ or (), device)
+        return
+    folder = out or Path("runs") / Path(recipe).stem
+    run_training(console, recipe, data or (), folder, exclude or (), set_ or (), init, minutes, device)
 
 
 @app.command()
@@ -388,6 +408,47 @@ def latency(
     room = f"latency-{uuid4().hex[:12]}"  # nobody else's
     plan = Plan((first, second), out, server, room, kbps, model, seconds)
     sys.exit(0 if measure_latency(console, plan) else 1)
+
+
+@app.command()
+def listen(
+    folder: Annotated[
+        Path, typer.Argument(help="Clips to rate: the folder audio/ of `earshot evaluate --save-audio`.")
+    ],
+    results: Annotated[
+        bool, typer.Option("--results", help="Only show what was rated so far: table and picture.")
+    ] = False,
+    trials: Annotated[
+        int | None, typer.Option(min=1, help="Rate only so many of the clips, drawn by the seed; all if not given.")
+    ] = None,
+    systems: Annotated[
+        list[str] | None, typer.Option(help="Rate only this one, again for each; all if none is given.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines rate.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one and prints it.")] = 8766,
+    seed: Annotated[int, typer.Option(help="Same seed and rater: same order of clips and sounds.")] = 1,
+    max_raters: Annotated[int, typer.Option(min=1, help="How many may rate.")] = 500,
+) -> None:
+    """Let people judge systems by ear: a blind MUSHRA test (ITU-R BS.1534) in the browser.
+
+    FOLDER holds a folder for each clip, with reference.wav and SYSTEM.wav for
+    each system. A low anchor (3.5 kHz) and the hidden reference join them.
+    Scores go to FOLDER/scores.csv one trial at a time; a test that was stopped
+    goes on. Ctrl-C ends it: raters who miss the reference or praise the anchor
+    are left out, and the means are shown and drawn (FOLDER/scores.png).
+
+    \b
+    earshot evaluate --out out/judged --save-audio clips/
+    earshot listen out/judged/audio               rate, then Ctrl-C
+    earshot listen out/judged/audio --results     look again
+    """
+    from server.listening.serve import listen as run_test
+    from server.listening.serve import show_results
+
+    if results:
+        show_results(console, folder)
+    else:
+        run_test(console, folder, host, port, tuple(systems or ()), trials, seed, max_raters)
 
 
 def main() -> None:

@@ -33,6 +33,10 @@ class DownloadError(ModelError):
     """Weights could not be fetched."""
 
 
+class TrainingError(EarshotError):
+    """A training run did not do what it must."""
+
+
 class EngineFull(EarshotError):  # noqa: N818 -- a condition to handle, as queue.Full is
     """An engine has no slot left."""
 

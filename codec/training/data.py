@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import track
 
-from codec.audio_files import read_audio
 from codec.errors import UsageError
 from codec.pcm import Pcm
 from codec.training.library import Library
@@ -20,7 +16,7 @@ from codec.training.recipe import DataSettings, Pick, Plan, Recipe
 from codec.training.reverberation import measured_rooms, reverberate, synthesised_rooms
 from codec.training.sources import UNREADABLE, Source
 
-__all__ = ["CropSource", "DataSettings", "Source", "TrainingData"]
+__all__ = ["DataSettings", "Source", "TrainingData"]
 
 QUIETEST_RMS = 0.003
 """Crops below this are drawn again: silence teaches nothing."""
@@ -191,52 +187,3 @@ class TrainingData:
             pick = Pick(pick.source, random.random(), random.random(), 0.0)
         self.counts["noise left out, silent"] += 1
         return mix
-
-
-class CropSource:
-    """Holds all audio in memory as 16-bit samples and draws normalised random crops."""
-
-    def __init__(
-        self,
-        sources: Sequence[Source],
-        sample_rate: int,
-        crop: int,
-        exclude: Sequence[str] = (),
-        progress: bool = True,
-    ) -> None:
-        self.crop = crop
-        self._audio: list[NDArray[np.int16]] = []
-        odds: list[float] = []
-        for source in sources:
-            kept = source.files(exclude)
-            listed = track(kept, f"reading {source.pattern}", disable=not progress, transient=True)
-            clips = [self._as_int16(read_audio(file, sample_rate)) for file in listed]
-            if not clips:
-                raise UsageError(f"no audio under {source.pattern!r}; give a folder, a file or a glob pattern")
-            total = sum(clip.size for clip in clips)
-            self._audio += clips
-            odds += [source.weight * clip.size / total for clip in clips]
-        self._odds = np.array(odds) / sum(odds)
-        self.hours = sum(clip.size for clip in self._audio) / sample_rate / 3600
-
-    def _as_int16(self, pcm: Pcm) -> NDArray[np.int16]:
-        padded = np.pad(pcm, (0, max(0, self.crop - pcm.size)))
-        return np.rint(np.clip(padded, -1, 1) * 32767).astype(np.int16)
-
-    def batch(self, size: int, seed: int, step: int) -> Pcm:
-        """[size, crop], each with its peak at -16..-1 dBFS."""
-        random = np.random.default_rng([seed, step])
-        crops = np.empty((size, self.crop), np.float32)
-        filled = tries = 0
-        while filled < size:
-            clip = self._audio[random.choice(len(self._audio), p=self._odds)]
-            start = random.integers(0, clip.size - self.crop + 1)
-            pcm = clip[start : start + self.crop].astype(np.float32) / 32768
-            tries += 1
-            if np.sqrt(np.mean(pcm**2)) < QUIETEST_RMS:
-                if tries > 1000 * size:
-                    raise UsageError("the training audio is silent nearly everywhere")
-                continue
-            crops[filled] = pcm / np.abs(pcm).max() * 10 ** (random.uniform(-16, -1) / 20)
-            filled += 1
-        return crops

@@ -1,172 +1,194 @@
-"""The training loop: a pure function of its settings and the step it stands at, so that a break changes nothing."""
+"""One training step: a pure function of the settings and the step it stands at, so that a break changes nothing."""
 
 from __future__ import annotations
 
-import json
 import math
-import os
-import time
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, cast
+from collections.abc import Iterator
+from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
-from torch.nn.utils.parametrizations import weight_norm
 
-from codec.config import LITE_24KHZ, ModelConfig
-from codec.errors import UsageError, WeightsError
 from codec.network import Encodec
-from codec.seanet import Conv1d, ConvTranspose1d, ResidualUnit, SEANet
+from codec.seanet import SEANet
 from codec.training.balancer import Balancer
 from codec.training.codebooks import CodebookLearner
-from codec.training.data import CropSource
-from codec.training.losses import MelLoss, relative_l1
+from codec.training.data import TrainingData
+from codec.training.discriminator import Discriminator
+from codec.training.initial import add_weight_norm, copy_weights, fold_weight_norm, initialise
+from codec.training.losses import MelLoss, discriminator_hinge, feature_matching, generator_hinge, l1, relative_l1
+from codec.training.ranks import Ranks
+from codec.training.settings import TrainSettings
+from codec.windows import volume
 
-
-@dataclass(frozen=True)
-class TrainSettings:
-    """What a run does. Rates and shares were found on two cores with 100 minutes of speech (docs/training.md)."""
-
-    model: ModelConfig = LITE_24KHZ
-    steps: int = 20_000
-    batch: int = 14
-    crop_frames: int = 48
-    learning_rate: float = 1e-3
-    decay_steps: int = 6_000
-    """The last steps, over which the learning rate falls to zero along a half cosine."""
-    warmup_steps: int = 700
-    """First steps without quantizer, on the waveform alone; the codebooks start from what they lead to."""
-    turn_steps: int = 1_500
-    """Steps over which the loss turns from the waveform to the spectrum, after the warm-up."""
-    mel_share: float = 20.0
-    """Final weight of the mel loss in the balancer; the waveform's is 1."""
-    commitment: float = 0.25
-    clip_gradient: float = 20.0
-    bfloat16: bool = True
-    """Convolutions and LSTM in bfloat16, everything else in float32: half the time on CPUs that have it."""
-    seed: int = 1
-    checkpoint_minutes: float = 3.0
-
-
-def initialise(network: Encodec) -> None:
-    """Variance-preserving weights. With torch's defaults the latents carry nothing for hundreds of steps."""
-    for module in network.modules():
-        if isinstance(module, Conv1d | ConvTranspose1d):
-            per_output = (
-                module.weight[0].numel()
-                if isinstance(module, Conv1d)
-                else (module.weight.shape[0] * module.weight.shape[2] / module.stride[0])
-            )
-            nn.init.normal_(module.weight, std=math.sqrt(1.4 / per_output))
-            nn.init.zeros_(module.bias)  # type: ignore[arg-type]
-    with torch.no_grad():
-        for module in network.modules():
-            if isinstance(module, ResidualUnit):
-                module.widen.weight *= 0.5
-                module.shortcut.weight *= 0.8
-        cast(Conv1d, network.decoder.layers[-1]).weight *= 0.1
-
-
-def add_weight_norm(network: Encodec) -> None:
-    """Does nothing to models that are normalised over time instead."""
-    if network.config.norm != "weight":
-        return
-    for module in network.modules():
-        if isinstance(module, Conv1d | ConvTranspose1d):
-            weight_norm(module)
-
-
-def fold_weight_norm(network: Encodec) -> None:
-    for module in network.modules():
-        if parametrize.is_parametrized(module, "weight"):
-            parametrize.remove_parametrizations(module, "weight")
+LATENTS_PER_ENTRY = 25
+"""From so many the codebooks start: a batch has fewer latents than a codebook has entries."""
 
 
 class Trainer:
-    """One run in one folder: `checkpoint.pt` (resumable), `model.safetensors` (usable), `log.jsonl`."""
+    """Codec, discriminator and everything that moves while they learn. `init` is a model to start from instead of
+    random weights; its codebooks are kept."""
 
-    def __init__(self, settings: TrainSettings, data: CropSource, folder: Path) -> None:
-        self.settings, self.data, self.folder = settings, data, folder
-        folder.mkdir(parents=True, exist_ok=True)
+    def __init__(
+        self,
+        settings: TrainSettings,
+        data: TrainingData,
+        init: Encodec | None = None,
+        device: torch.device | None = None,
+        ranks: Ranks | None = None,
+    ) -> None:
+        self.settings, self.data = settings, data
+        self.device, self.ranks = device or torch.device("cpu"), ranks or Ranks()
         torch.manual_seed(settings.seed)
         self.network = Encodec(settings.model)
-        initialise(self.network)
+        if init is None:
+            initialise(self.network)
+        else:
+            copy_weights(self.network, init)
         add_weight_norm(self.network)
-        self.learner = CodebookLearner(self.network.quantizer)
-        self.mel = MelLoss(settings.model.sample_rate)
-        self.balancer = Balancer()
-        self.optimizer = torch.optim.AdamW(
-            self.network.parameters(), lr=settings.learning_rate, betas=(0.8, 0.99), weight_decay=0.01
-        )
+        self.network.to(self.device)
+        self.learner = CodebookLearner(self.network.quantizer, ranks=self.ranks).to(self.device)
+        self.quantizes = init is not None
+        self.mel = MelLoss(settings.model.sample_rate, windows=settings.losses.mel_windows).to(self.device)
+        self.balancer = Balancer(settings.losses.balancer_decay, mean_over_ranks=self.ranks.mean)
+        shape = settings.discriminator
+        self.discriminator = Discriminator(settings.model.channels, shape.filters, shape.windows).to(self.device)
+        adam = settings.optimiser
+        common: dict[str, Any] = {"betas": adam.betas, "weight_decay": adam.weight_decay}
+        self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=adam.learning_rate, **common)
+        self.critic = torch.optim.AdamW(self.discriminator.parameters(), lr=adam.discriminator_rate, **common)
+        self.average = [tensor.detach().clone() for tensor in self._averaged()]
         self.step = 0
         self.seconds = 0.0
 
-    @property
-    def checkpoint(self) -> Path:
-        return self.folder / "checkpoint.pt"
-
     # -- schedule ------------------------------------------------------------------------------------------
 
-    def learning_rate(self) -> float:
-        """Linear rise over 200 steps, constant, then a half cosine to zero over the last `decay_steps`."""
-        s = self.settings
-        left = max(0, s.steps - self.step) / min(s.decay_steps, s.steps)
-        decay = 0.5 * (1 - math.cos(math.pi * left)) if left < 1 else 1.0
-        return s.learning_rate * min(1.0, (self.step + 1) / 200) * decay
+    def decayed(self) -> float:
+        """What the learning rates are multiplied by: a linear rise, one, a half cosine to zero at the end."""
+        s = self.settings.schedule
+        rise = min(1.0, (self.step + 1) / s.rise) if s.rise else 1.0
+        left = max(0, s.steps - self.step) / min(s.decay, s.steps) if s.decay else 1.0
+        return rise * (0.5 * (1 - math.cos(math.pi * left)) if left < 1 else 1.0)
 
     def loss_weights(self) -> dict[str, float]:
-        s = self.settings
-        turned = min(1.0, max(0.0, (self.step - s.warmup_steps) / s.turn_steps))
-        return {"l1": 1.0, "mel": 0.1 * (s.mel_share / 0.1) ** turned}
+        """Without the quantizer almost the waveform alone; then a turn, geometric, to the weights of the recipe."""
+        s, weights = self.settings.schedule, self.settings.losses
+        begun = self.step - s.unquantized
+        turned = min(1.0, max(0.0, begun / s.turn)) if s.turn else float(begun >= 0)
+        mel = weights.mel
+        if turned < 1 and mel and weights.waveform:
+            first = 0.1 * weights.waveform
+            mel = first * (mel / first) ** turned
+        shares = {"waveform": weights.waveform, "mel": mel}
+        if self.adversarial:
+            shares |= {"adversarial": weights.adversarial, "features": weights.features}
+        return shares
+
+    @property
+    def adversarial(self) -> bool:
+        weights = self.settings.losses
+        return bool(weights.adversarial or weights.features) and self.step >= self.settings.schedule.adversarial_from
 
     # -- one step ------------------------------------------------------------------------------------------
 
-    def advance(self) -> dict[str, float]:
-        """Does one step and returns its losses."""
+    def advance(self, batch: Tensor) -> dict[str, float]:
+        """Learns from `batch` [B, C, T] and returns its losses."""
         s = self.settings
         torch.manual_seed(s.seed * 1_000_003 + self.step)
-        if self.step == s.warmup_steps:
+        if not self.quantizes and self.step >= s.schedule.unquantized:
             self._start_codebooks()
-        spoken = self._batch(self.step)
+        spoken = self._prepared(batch)
         latents = self._run(self.network.encoder, spoken)
+        n_q, update = self._bandwidth(), float(torch.rand(())) < s.discriminator.update_probability
         commitment = latents.new_zeros(())
         codes: Tensor | None = None
-        if self.step >= s.warmup_steps:
-            latents, commitment, codes = self.learner(latents, self._bandwidth())
+        if self.quantizes:
+            latents, commitment, codes = self.learner(latents, n_q)
         heard = self._run(self.network.decoder, latents)
-        losses = {"l1": relative_l1(heard, spoken), "mel": self.mel(heard[:, 0], spoken[:, 0])}
+        waveform = relative_l1 if s.losses.relative_waveform else l1
+        losses = {"waveform": waveform(heard, spoken), "mel": self.mel(heard, spoken)}
+        critic: Tensor | None = None
+        if self.adversarial:
+            critic = self._judge(spoken, heard, losses, learn=update)
         gradient = self.balancer.gradient(losses, self.loss_weights(), heard)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate()
-        self.optimizer.zero_grad()
-        if codes is None:
-            torch.autograd.backward([heard], [gradient])
-        else:
-            torch.autograd.backward([heard, s.commitment * commitment], [gradient, None])
-        norm = nn.utils.clip_grad_norm_(self.network.parameters(), s.clip_gradient)
-        if torch.isfinite(norm):
-            self.optimizer.step()
+        if critic is not None:
+            self._teach_critic(critic)
+        norm = self._teach_codec(heard, gradient, s.losses.commitment * commitment)
         self.step += 1
         used = [len(c.unique()) for c in codes[[0, -1]]] if codes is not None else [0, 0]
         values = {name: float(loss.detach()) for name, loss in losses.items()}
+        if critic is not None:
+            values["critic"] = float(critic.detach())
         return values | {
             "commitment": float(commitment.detach()),
-            "norm": float(norm),
+            "norm": norm,
             "used_first": used[0],
             "used_last": used[1],
         }
 
+    def _judge(self, spoken: Tensor, heard: Tensor, losses: dict[str, Tensor], learn: bool) -> Tensor | None:
+        """Adds the discriminator's losses for the codec; returns its own if it is to learn. One pass serves both."""
+        with self._precision(), torch.set_grad_enabled(learn):
+            real_logits, real = self.discriminator(spoken)
+        with self._precision():
+            fake_logits, fake = self.discriminator(heard)
+        losses["adversarial"] = generator_hinge(fake_logits)
+        losses["features"] = feature_matching(real, fake)
+        return discriminator_hinge(real_logits, fake_logits) if learn else None
+
+    def _teach_critic(self, loss: Tensor) -> None:
+        parameters = list(self.discriminator.parameters())
+        self.critic.zero_grad()
+        torch.autograd.backward(loss, inputs=parameters)
+        self.ranks.mean_gradients(parameters)
+        self._move(self.critic, self.settings.optimiser.discriminator_rate)
+
+    def _teach_codec(self, heard: Tensor, gradient: Tensor, commitment: Tensor) -> float:
+        self.optimizer.zero_grad()
+        tensors: list[Tensor] = [heard]
+        gradients: list[Tensor | None] = [gradient]
+        if commitment.requires_grad:
+            tensors.append(commitment)
+            gradients.append(None)
+        torch.autograd.backward(tensors, gradients, inputs=list(self.network.parameters()))
+        self.ranks.mean_gradients(self.network.parameters())
+        most = self.settings.optimiser.clip_gradient or math.inf
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), most)
+        if torch.isfinite(norm):
+            self._move(self.optimizer, self.settings.optimiser.learning_rate)
+        self._follow()
+        return float(norm)
+
+    def _move(self, optimizer: torch.optim.Optimizer, rate: float) -> None:
+        for group in optimizer.param_groups:
+            group["lr"] = rate * self.decayed()
+        optimizer.step()
+
+    def _averaged(self) -> Iterator[Tensor]:
+        """What of the network moves: parameters and codebooks."""
+        yield from self.network.parameters()
+        yield self.network.quantizer.codebooks
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        decay = self.settings.optimiser.average
+        if not decay:
+            return
+        decay = min(decay, (1 + self.step) / (10 + self.step))
+        for mean, now in zip(self.average, self._averaged(), strict=True):
+            mean.lerp_(now, 1 - decay)
+
+    def _precision(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16")
+
     def _run(self, net: SEANet, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.settings.bfloat16):
+        with self._precision():
             y, _ = net.step(x, None, self.settings.model.padding, last=True)
         return y.float()
 
-    def _batch(self, step: int) -> Tensor:
-        return torch.from_numpy(self.data.batch(self.settings.batch, self.settings.seed, step))[:, None]
+    def _prepared(self, batch: Tensor) -> Tensor:
+        spoken = batch.to(self.device, non_blocking=True)
+        return spoken / volume(spoken) if self.settings.model.normalize else spoken
 
     def _bandwidth(self) -> int:
         """A random one of the model's bandwidths, as a number of codebooks (paper, section 3.2)."""
@@ -175,102 +197,55 @@ class Trainer:
 
     @torch.no_grad()
     def _start_codebooks(self) -> None:
-        """A batch has fewer latents than a codebook has entries: collect 25 latents for each entry."""
-        wanted, collected, extra = 25 * self.settings.model.codebook_size, 0, 1
+        wanted, collected, extra = LATENTS_PER_ENTRY * self.settings.model.codebook_size, 0, 1
         parts = []
         while collected < wanted:
-            batch = self._batch(self.settings.steps + extra)
-            latents = self._run(self.network.encoder, batch)
+            batch = self.data.batch(self.settings.batch, self.settings.seed, self.settings.schedule.steps + extra)
+            latents = self._run(self.network.encoder, self._prepared(torch.from_numpy(batch)))
             parts.append(latents.transpose(1, 2).reshape(-1, latents.shape[1]))
             collected, extra = collected + parts[-1].shape[0], extra + 1
         self.learner.start(torch.cat(parts))
+        self.quantizes = True
 
-    # -- checkpoints ---------------------------------------------------------------------------------------
+    # -- state ---------------------------------------------------------------------------------------------
 
-    def save(self) -> None:
-        """Writes the checkpoint and the model as it is now; a crash while writing leaves the old ones."""
-        state = {
+    def state(self) -> dict[str, Any]:
+        """All that moves, for a checkpoint."""
+        return {
             "network": self.network.state_dict(),
             "learner": self.learner.state_dict(),
+            "discriminator": self.discriminator.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "critic": self.critic.state_dict(),
             "balancer": self.balancer.state(),
+            "average": self.average,
+            "quantizes": self.quantizes,
             "step": self.step,
             "seconds": self.seconds,
             "config": self.settings.model.to_dict(),
         }
-        partial = self.checkpoint.with_suffix(".part")
-        torch.save(state, partial)
-        os.replace(partial, self.checkpoint)
-        self.export(self.folder / "model.safetensors")
 
-    def resume(self) -> None:
-        """Goes on from `checkpoint.pt`. Raises WeightsError if it is damaged, UsageError if of another model."""
-        try:
-            state = torch.load(self.checkpoint, weights_only=True)
-            saved = ModelConfig.from_dict(state["config"])
-        except Exception as error:  # torch.load has no list of what a damaged file makes it raise
-            raise WeightsError(f"{self.checkpoint} cannot be read ({error}); delete it to start again") from error
-        if saved != self.settings.model:
-            raise UsageError(f"{self.checkpoint} is of another model; choose another --out folder")
-        try:
-            self.network.load_state_dict(state["network"])
-            self.learner.load_state_dict(state["learner"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.balancer.load(state["balancer"])
-            self.step, self.seconds = state["step"], state["seconds"]
-        except (KeyError, RuntimeError, ValueError) as error:
-            raise WeightsError(f"{self.checkpoint} is incomplete ({error}); delete it to start again") from error
+    def load(self, state: dict[str, Any]) -> None:
+        """Goes on from `state`. Raises KeyError, RuntimeError or ValueError if something is missing or misshapen."""
+        self.network.load_state_dict(state["network"])
+        self.learner.load_state_dict(state["learner"])
+        self.discriminator.load_state_dict(state["discriminator"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.critic.load_state_dict(state["critic"])
+        self.balancer.load(state["balancer"])
+        for mean, saved in zip(self.average, state["average"], strict=True):
+            mean.copy_(saved)
+        self.quantizes = bool(state["quantizes"])
+        self.step, self.seconds = int(state["step"]), float(state["seconds"])
 
-    def export(self, path: Path) -> None:
-        """The weights alone, weight norm folded, as `codec.load` reads them."""
-        from codec.weights import save_native
-
+    @torch.no_grad()
+    def exported(self) -> Encodec:
+        """The codec as it is now, of averaged weights if the recipe averages; weight norm folded, on the CPU."""
         plain = Encodec(self.settings.model)
         add_weight_norm(plain)
-        plain.load_state_dict(self.network.state_dict())
+        plain.load_state_dict({key: tensor.cpu() for key, tensor in self.network.state_dict().items()})
+        if self.settings.optimiser.average:
+            for tensor, mean in zip([*plain.parameters(), plain.quantizer.codebooks], self.average, strict=True):
+                tensor.copy_(mean)
         fold_weight_norm(plain)
-        save_native(plain, path)
-
-    # -- the run -------------------------------------------------------------------------------------------
-
-    def run(self, console: Console) -> None:
-        """Trains to the last step. Ctrl-C saves and leaves."""
-        columns = (
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-            TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[losses]}"),
-        )  # fmt: skip
-        mean: dict[str, float] = {}
-        saved = time.monotonic()
-        with Progress(*columns, console=console) as progress, (self.folder / "log.jsonl").open("a") as log:
-            task = progress.add_task("training", total=self.settings.steps, completed=self.step, losses="")
-            try:
-                while self.step < self.settings.steps:
-                    began = time.monotonic()
-                    for name, value in self.advance().items():
-                        mean[name] = value if name not in mean else 0.98 * mean[name] + 0.02 * value
-                    self.seconds += time.monotonic() - began
-                    shown = f"l1 {mean['l1']:.3f}  mel {mean['mel']:.3f}"
-                    progress.update(task, completed=self.step, losses=shown)
-                    if self.step % 100 == 0:
-                        self._report(log, mean, console)
-                    if time.monotonic() - saved > 60 * self.settings.checkpoint_minutes:
-                        self.save()
-                        saved = time.monotonic()
-            finally:
-                self.save()
-
-    def _report(self, log: Any, mean: dict[str, float], console: Console) -> None:
-        row = {"step": self.step, "seconds": round(self.seconds), "lr": self.learning_rate(), **mean}
-        log.write(json.dumps({key: float(f"{value:.5g}") for key, value in row.items()}) + "\n")
-        log.flush()
-        if not console.is_terminal:
-            console.print(" ".join(f"{key} {value:.4g}" for key, value in row.items()))
-
-    def describe(self) -> dict[str, Any]:
-        """For the model card: settings and what has been done."""
-        return {
-            **asdict(self.settings),
-            "step": self.step,
-            "hours": self.seconds / 3600,
-            "audio_hours": self.data.hours,
-        }
+        return plain.eval()

@@ -1,0 +1,101 @@
+"""What `earshot train` does."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from codec.errors import TrainingError
+from codec.network import Encodec
+from codec.training.data import TrainingData
+from codec.training.ranks import Ranks
+from codec.training.run import Run
+from codec.training.settings import TrainSettings, read_recipe
+from codec.training.trainer import Trainer
+from codec.weights import load_model
+
+SMOKE_MINUTES = 2.0
+SMOKE_CHANGES = (
+    "schedule.unquantized=60",
+    "schedule.turn=60",
+    "schedule.rise=20",
+    "schedule.adversarial_from=150",
+    "optimiser.average=0.9",
+    "checkpoint_minutes=1",
+)
+"""A short way through all of a recipe: waveform alone, codebooks, spectrum, discriminator."""
+
+
+def train(
+    console: Console,
+    recipe: str,
+    sources: Sequence[str],
+    out: Path,
+    exclude: Sequence[str] = (),
+    changes: Sequence[str] = (),
+    init: str | None = None,
+    minutes: float | None = None,
+    device: str = "auto",
+) -> Run:
+    """Begins a run in `out` or goes on with the one that is there. Raises UsageError for what cannot be trained."""
+    data = {"sources": list(sources)} if sources else {}
+    if exclude:
+        data["exclude"] = list(exclude)
+    settings = read_recipe(recipe, changes, data)
+    ranks = Ranks()
+    chosen = ranks.start(device)
+    try:
+        run = _begin(console, settings, out, init, chosen, ranks)
+        run.go(console, minutes)
+    finally:
+        ranks.stop()
+    return run
+
+
+def _begin(
+    console: Console, settings: TrainSettings, out: Path, init: str | None, device: torch.device, ranks: Ranks
+) -> Run:
+    model = settings.model
+    data = TrainingData(settings.data, model.sample_rate, model.channels, settings.crop, progress=ranks.first)
+    trained: Encodec | None = None
+    if init is not None and not (out / "checkpoint.pt").exists():
+        trained = load_model(init).network
+    run = Run(Trainer(settings, data, trained, device, ranks), out)
+    if run.checkpoint.exists():
+        run.resume()
+    if ranks.first:
+        places = f"{ranks.count} processes on {device.type}" if ranks.count > 1 else str(device)
+        at = f"going on from step {run.trainer.step} of" if run.trainer.step else "for"
+        console.print(f"{data.hours:.2f} hours of audio, {at} {settings.schedule.steps} steps, on {places}, in {out}")
+    return run
+
+
+def smoke(console: Console, recipe: str, clips: Path, changes: Sequence[str] = (), device: str = "auto") -> None:
+    """Trains for two minutes from `clips` in a folder that is thrown away, with every part of the recipe in its turn.
+
+    Raises TrainingError unless the spectral loss of what is heard through the codebooks has fallen."""
+    with tempfile.TemporaryDirectory() as folder:
+        settings = read_recipe(recipe, [*SMOKE_CHANGES, *changes], {"sources": [str(clips)]})
+        ranks = Ranks()
+        run = _begin(console, settings, Path(folder), None, ranks.start(device), ranks)
+        before = spectral_loss(run.trainer)
+        run.go(console, SMOKE_MINUTES)
+        after = spectral_loss(run.trainer)
+        steps = run.trainer.step
+    console.print(f"spectral loss {before:.2f} before, {after:.2f} after {steps} steps")
+    if not after < before:
+        raise TrainingError(f"the spectral loss did not fall in {steps} steps: {before:.3f} before, {after:.3f} after")
+
+
+@torch.no_grad()
+def spectral_loss(trainer: Trainer) -> float:
+    """Of examples that are not trained with, coded with all codebooks."""
+    spoken = torch.from_numpy(trainer.data.batch(trainer.settings.batch, trainer.settings.seed + 1, 0))
+    network: Any = trainer.exported()
+    heard = network.decode(network.encode(spoken, trainer.settings.model.n_codebooks))
+    return float(trainer.mel.cpu()(heard[..., : spoken.shape[-1]], spoken))

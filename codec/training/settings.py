@@ -1,0 +1,151 @@
+"""What a training run does: a recipe, read from TOML."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from codec.config import ModelConfig
+from codec.errors import UsageError
+from codec.training.recipe import DataSettings
+
+PRESETS = Path(__file__).parent / "presets"
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Steps = Annotated[int, Field(ge=0)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Schedule(_Table):
+    """Counted in steps from the beginning of the run."""
+
+    steps: Annotated[int, Field(ge=1)] = 300_000
+    rise: Steps = 200
+    """Over which the learning rate rises to its value."""
+    decay: Steps = 0
+    """The last steps, over which it falls to zero along a half cosine."""
+    unquantized: Steps = 0
+    """First steps without quantizer; the codebooks start from what they lead to."""
+    turn: Steps = 0
+    """Steps after those over which the loss turns from the waveform to the rest of its weights."""
+    adversarial_from: Steps = 0
+    """The discriminator and its losses take part from this step on."""
+
+
+class Optimiser(_Table):
+    """Adam (AdamW where there is a weight decay), for the codec and for the discriminator."""
+
+    learning_rate: Positive = 3e-4
+    discriminator_rate: Positive = 3e-4
+    betas: tuple[Share, Share] = (0.5, 0.9)
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    clip_gradient: Positive | None = None
+    """The norm of the codec's gradient is cut to this."""
+    average: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Decay of the running mean of the weights that is exported; 0 exports the weights themselves."""
+
+
+class Losses(_Table):
+    """Weights of the balancer, and what the losses look at."""
+
+    waveform: Annotated[float, Field(ge=0)] = 0.1
+    mel: Annotated[float, Field(ge=0)] = 1.0
+    adversarial: Annotated[float, Field(ge=0)] = 3.0
+    features: Annotated[float, Field(ge=0)] = 3.0
+    commitment: Annotated[float, Field(ge=0)] = 1.0
+    """Outside the balancer: it has no gradient at the output."""
+    relative_waveform: bool = False
+    """Divides the waveform's error by its level, so that quiet batches count as much as loud ones."""
+    mel_windows: tuple[int, ...] = (2048, 1024, 512, 256, 128, 64, 32)
+    balancer_decay: Share = 0.999
+
+
+class DiscriminatorSettings(_Table):
+    filters: Annotated[int, Field(ge=1)] = 32
+    windows: tuple[int, ...] = (2048, 1024, 512, 256, 128)
+    update_probability: Share = 2 / 3
+
+
+def _model(value: Any) -> Any:
+    return ModelConfig.from_dict(dict(value)) if isinstance(value, Mapping) else value
+
+
+class TrainSettings(_Table):
+    """A recipe; the defaults are the paper's for 24 kHz."""
+
+    model: Annotated[ModelConfig, BeforeValidator(_model)] = ModelConfig()
+    data: DataSettings = DataSettings()
+    schedule: Schedule = Schedule()
+    optimiser: Optimiser = Optimiser()
+    losses: Losses = Losses()
+    discriminator: DiscriminatorSettings = DiscriminatorSettings()
+    batch: Annotated[int, Field(ge=1)] = 64
+    """Examples a step, in each process."""
+    crop_seconds: Positive = 1.0
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Of convolutions and LSTM; losses and codebooks are always float32."""
+    data_workers: Annotated[int, Field(ge=0, le=64)] = 0
+    seed: Annotated[int, Field(ge=0)] = 1
+    checkpoint_minutes: Positive = 3.0
+
+    @property
+    def crop(self) -> int:
+        """Samples in an example: whole frames."""
+        hop = self.model.hop_length
+        return max(1, round(self.crop_seconds * self.model.sample_rate / hop)) * hop
+
+
+def presets() -> list[str]:
+    return sorted(file.stem for file in PRESETS.glob("*.toml"))
+
+
+def read_recipe(name: str, changes: Sequence[str] = (), data: Mapping[str, Any] | None = None) -> TrainSettings:
+    """A preset or a TOML file. `changes` are `table.key=value` with values as TOML has them, `data` replaces keys of
+    the data table. Raises UsageError that names the key that is wrong."""
+    path = PRESETS / f"{name}.toml" if name in presets() else Path(name)
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(
+            f"{name!r} is no preset ({', '.join(presets())}) and no recipe file that can be read: {error.strerror}"
+        ) from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"{path} is not TOML: {error}") from error
+    for change in changes:
+        _change(values, change)
+    if data:
+        values["data"] = {**values.get("data", {}), **data}
+    return check_recipe(values, str(path) if path.parent != PRESETS else f"preset {name}")
+
+
+def check_recipe(values: Mapping[str, Any], whence: str) -> TrainSettings:
+    """Raises UsageError for values that make no recipe."""
+    try:
+        return TrainSettings.model_validate(values)
+    except ValidationError as error:
+        wrong = error.errors(include_url=False, include_context=False)
+        told = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in wrong)
+        raise UsageError(f"{whence}: {told}") from error
+
+
+def _change(values: dict[str, Any], change: str) -> None:
+    key, equals, text = change.partition("=")
+    if not equals:
+        raise UsageError(f"{change!r}: write table.key=value, as in optimiser.learning_rate=1e-4")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *tables, last = key.strip().split(".")
+    for table in tables:
+        values = values.setdefault(table, {})
+        if not isinstance(values, dict):
+            raise UsageError(f"{change!r}: {table} is no table")
+    values[last] = value

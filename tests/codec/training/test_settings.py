@@ -1,0 +1,87 @@
+"""Recipes: presets, files, changes, and what is wrong with them in words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from codec.config import ENCODEC_24KHZ, ENCODEC_48KHZ, LITE_24KHZ
+from codec.errors import UsageError
+from codec.training.settings import presets, read_recipe
+
+
+def test_presets_are_the_published_models_and_the_default() -> None:
+    assert presets() == ["encodec_24khz", "encodec_48khz", "lite"]
+    assert [read_recipe(name).model for name in presets()] == [ENCODEC_24KHZ, ENCODEC_48KHZ, LITE_24KHZ]
+
+
+def test_the_paper() -> None:
+    """arXiv 2210.13438, section 4.1 and appendix A."""
+    mono, stereo = read_recipe("encodec_24khz"), read_recipe("encodec_48khz")
+    for recipe, adversarial, update, longest in ((mono, 3, 2 / 3, 2048), (stereo, 4, 1 / 2, 4096)):
+        losses, critic = recipe.losses, recipe.discriminator
+        assert (losses.waveform, losses.mel, losses.adversarial, losses.features) == (0.1, 1, adversarial, adversarial)
+        assert losses.balancer_decay == 0.999
+        assert not losses.relative_waveform
+        assert critic.update_probability == pytest.approx(update, abs=1e-3)
+        assert critic.windows == tuple(longest >> n for n in range(5))
+        assert losses.mel_windows == tuple(longest >> n for n in range(7))
+        assert (recipe.optimiser.learning_rate, recipe.optimiser.betas) == (3e-4, (0.5, 0.9))
+        assert (recipe.batch, recipe.crop) == (64, recipe.model.sample_rate)
+    strategies = mono.data.strategies
+    assert (strategies.music, strategies.other, strategies.two, strategies.three) == (0.32, 0.32, 0.24, 0.12)
+
+
+def test_changes_and_sources(tmp_path: Path) -> None:
+    recipe = read_recipe(
+        "lite",
+        ["schedule.steps=70", "losses.mel = 2", "precision=fp32", 'model.name="mine"'],
+        {"sources": ["a=0.5", "noise:b"], "exclude": ["c*"]},
+    )
+    assert (recipe.schedule.steps, recipe.losses.mel, recipe.precision, recipe.model.name) == (70, 2, "fp32", "mine")
+    assert [(s.pattern, s.weight, s.kind) for s in recipe.data.sources] == [("a", 0.5, "speech"), ("b", 1, "noise")]
+    assert recipe.data.exclude == ("c*",)
+    assert recipe.data.reverberation.probability == read_recipe("lite").data.reverberation.probability
+    file = tmp_path / "own.toml"
+    file.write_text('crop_seconds = 0.5\n[data]\nsources = ["voices"]\n')
+    assert read_recipe(str(file)).crop == 38 * 320
+    assert read_recipe(str(file)).data.sources[0].pattern == "voices"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("batch = 0", "batch: .*greater than or equal to 1"),
+        ("[losses]\nloudness = 1", "losses.loudness: Extra"),
+        ("[model]\nfilters = 3", "unknown model settings: filters"),
+        ("[model]\nn_filters = 0", "n_filters must be a whole number"),
+        ("precision = 'half'", "precision: .*'fp32' or 'bf16'"),
+        ("[data]\nsources = ['a=b']", "weight after '=' must be a number"),
+        ("crop_seconds = nan", "crop_seconds"),
+        ("batch = ", "is not TOML"),
+    ],
+)
+def test_wrong_recipes_say_what_is_wrong(tmp_path: Path, text: str, told: str) -> None:
+    file = tmp_path / "wrong.toml"
+    file.write_text(text)
+    with pytest.raises(Exception, match=told) as error:
+        read_recipe(str(file))
+    assert type(error.value).__module__ == "codec.errors"
+
+
+def test_unknown_recipes_and_malformed_changes(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"no preset \(encodec_24khz, encodec_48khz, lite\) and no recipe file"):
+        read_recipe("light")
+    with pytest.raises(UsageError, match="no recipe file that can be read: Is a directory"):
+        read_recipe(str(tmp_path))
+    (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(UsageError, match="is not TOML"):
+        read_recipe(str(tmp_path / "bytes.toml"))
+    for change, told in (
+        ("steps", "write table.key=value"),
+        ("batch.size=3", "batch is no table"),
+        ("schedule.stpes=3", "schedule.stpes: Extra"),
+    ):
+        with pytest.raises(UsageError, match=told):
+            read_recipe("lite", [change])
