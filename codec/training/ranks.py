@@ -21,14 +21,17 @@ class Ranks:
 
     def start(self, device: str = "auto") -> torch.device:
         """Joins the others and returns the device of this one. Raises UsageError if there is none of that kind."""
-        cuda = torch.cuda.is_available()
-        kind = device if device != "auto" else "cuda" if cuda else "cpu"
-        if kind.startswith("cuda") and not cuda:
-            raise UsageError("there is no CUDA GPU here that torch can use; train with --device cpu")
-        chosen = torch.device(kind)
-        if chosen.type == "cuda":
-            chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", chosen.index or 0)))
+        gpus = torch.cuda.device_count()
+        kind, _, number = (device if device != "auto" else "cuda" if gpus else "cpu").partition(":")
+        chosen = torch.device("cpu")
+        if kind == "cuda":
+            index = int(number or os.environ.get("LOCAL_RANK", "0")) if number.isdigit() or not number else gpus
+            if index >= gpus:
+                raise UsageError(f"there is no {device} here that torch can use; train with --device cpu")
+            chosen = torch.device("cuda", index)
             torch.cuda.set_device(chosen)
+        elif kind != "cpu" or number:
+            raise UsageError(f"--device is auto, cpu, cuda or cuda:N, not {device}")
         if self.count > 1:
             dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
         return chosen
