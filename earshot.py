@@ -10,6 +10,8 @@ import typer
 from rich.console import Console
 
 from codec.errors import EarshotError, UsageError
+from codec.evaluation.cli import evaluate
+from server.listening.cli import listen
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -83,78 +85,8 @@ def train(
     run_training(console, recipe, data or (), folder, exclude or (), set_ or (), init, minutes, device)
 
 
-@app.command()
-def evaluate(
-    clips: Annotated[
-        list[str] | None, typer.Argument(help="Folders, files or glob patterns of speech (with --stress: of music).")
-    ] = None,
-    model: Annotated[
-        list[str] | None, typer.Option(help="default, encodec_24khz or a path; repeat it to compare models.")
-    ] = None,
-    kbps: Annotated[list[float] | None, typer.Option(help="Rates; all of the model's if none is given.")] = None,
-    opus: Annotated[
-        list[float] | None, typer.Option(help="Rates of Opus beside it; 6, 12 and 24 if none is given, 0 for none.")
-    ] = None,
-    words: Annotated[bool, typer.Option(help="Count word errors of an offline recogniser, in English clips.")] = True,
-    english: Annotated[
-        bool, typer.Option("--english", help="The clips are English, also where nothing says so.")
-    ] = False,
-    visqol: Annotated[bool, typer.Option("--visqol", help="ViSQOL too: a second for every second of sound.")] = False,
-    jobs: Annotated[int, typer.Option(min=0, help="Worker processes; 0 makes one for each core.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Folder for scores.json and rate-quality.png.")] = None,
-    save_audio: Annotated[
-        bool, typer.Option("--save-audio", help="Leave what is heard under OUT/audio, as `earshot listen` takes it.")
-    ] = False,
-    stress: Annotated[
-        bool, typer.Option("--stress", help="Check noise, silence, music and clipping instead; fails if one fails.")
-    ] = False,
-) -> None:
-    """Measure decoded speech against the original, always streamed, beside Opus.
-
-    \b
-    earshot evaluate my/clips --out out/figures
-    earshot evaluate my/clips --kbps 6 --opus 0 --no-words     quicker
-    earshot evaluate my/clips --model default --model runs/mine/model.safetensors
-    earshot evaluate --stress                                  no NaN, no runaway level
-
-    A transcript is CLIP.txt beside the clip, or a column `transcript` of a MANIFEST.tsv
-    with the clip's `path`; without one, the words recognised in the original count.
-    """
-    import shlex
-    import sys
-
-    from codec.evaluation.command import Wishes, run, stress_all
-    from codec.evaluation.tables import score_table, stress_table
-
-    wishes = Wishes(
-        models=tuple(model or ["default"]),
-        kbps=tuple(kbps or ()),
-        opus_kbps=tuple(rate for rate in (opus or (6.0, 12.0, 24.0)) if rate),
-        words=words,
-        visqol=visqol,
-        all_english=english,
-        jobs=jobs,
-        out=out,
-        save_audio=save_audio,
-    )
-    with _file_progress("judging") as bar:
-        task = bar.add_task("", total=None)
-        if stress:
-            rows = stress_all(clips or (), wishes, lambda done, total: bar.update(task, completed=done, total=total))
-        else:
-            found = run(
-                clips or (),
-                wishes,
-                shlex.join(["earshot", *sys.argv[1:]]),
-                lambda done, total: bar.update(task, completed=done, total=total),
-            )
-    if stress:
-        console.print(stress_table(rows))
-        raise typer.Exit(any(row.fault for row in rows))
-    console.print(score_table(found))
-    if out:
-        console.print(f"written to {out}")
-
+app.command()(evaluate)
+app.command()(listen)
 
 _KBPS = Annotated[float, typer.Option(help="Codec rate of the speech.")]
 _MODEL = Annotated[str, typer.Option(help="default, encodec_24khz or a path.")]
@@ -408,47 +340,6 @@ def latency(
     room = f"latency-{uuid4().hex[:12]}"  # nobody else's
     plan = Plan((first, second), out, server, room, kbps, model, seconds)
     sys.exit(0 if measure_latency(console, plan) else 1)
-
-
-@app.command()
-def listen(
-    folder: Annotated[
-        Path, typer.Argument(help="Clips to rate: the folder audio/ of `earshot evaluate --save-audio`.")
-    ],
-    results: Annotated[
-        bool, typer.Option("--results", help="Only show what was rated so far: table and picture.")
-    ] = False,
-    trials: Annotated[
-        int | None, typer.Option(min=1, help="Rate only so many of the clips, drawn by the seed; all if not given.")
-    ] = None,
-    systems: Annotated[
-        list[str] | None, typer.Option(help="Rate only this one, again for each; all if none is given.")
-    ] = None,
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines rate.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one and prints it.")] = 8766,
-    seed: Annotated[int, typer.Option(help="Same seed and rater: same order of clips and sounds.")] = 1,
-    max_raters: Annotated[int, typer.Option(min=1, help="How many may rate.")] = 500,
-) -> None:
-    """Let people judge systems by ear: a blind MUSHRA test (ITU-R BS.1534) in the browser.
-
-    FOLDER holds a folder for each clip, with reference.wav and SYSTEM.wav for
-    each system. A low anchor (3.5 kHz) and the hidden reference join them.
-    Scores go to FOLDER/scores.csv one trial at a time; a test that was stopped
-    goes on. Ctrl-C ends it: raters who miss the reference or praise the anchor
-    are left out, and the means are shown and drawn (FOLDER/scores.png).
-
-    \b
-    earshot evaluate --out out/judged --save-audio clips/
-    earshot listen out/judged/audio               rate, then Ctrl-C
-    earshot listen out/judged/audio --results     look again
-    """
-    from server.listening.serve import listen as run_test
-    from server.listening.serve import show_results
-
-    if results:
-        show_results(console, folder)
-    else:
-        run_test(console, folder, host, port, tuple(systems or ()), trials, seed, max_raters)
 
 
 def main() -> None:

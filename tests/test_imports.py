@@ -29,6 +29,7 @@ SHELLS = {
     "server.hub": "the rooms of the event loop",
     "server.listening": "empty",
     "server.listening.app": "the web application of a listening test",
+    "server.listening.cli": "its command",
     "server.listening.clips": "reads sounds",
     "server.listening.record": "the files of the scores",
     "server.listening.report": "table and picture of the result",
@@ -138,9 +139,11 @@ def module_level_imports(source: str) -> set[str]:
 
 def test_command_line_imports_lazily() -> None:
     """`earshot --help` must not wait for torch, nor a listener for the trainer."""
-    heavy = {name for name in module_level_imports((ROOT / "earshot.py").read_text()) if name != "codec.errors"}
-    standard_library = {name for name in heavy if name.split(".")[0] in sys.stdlib_module_names}
-    assert heavy - standard_library <= {"typer", "rich.console", "rich.table"}
+    commands = {"codec.evaluation.cli", "server.listening.cli"}
+    for file in ("earshot.py", *(f"{name.replace('.', '/')}.py" for name in commands)):
+        heavy = module_level_imports((ROOT / file).read_text()) - commands - {"codec.errors"}
+        standard_library = {name for name in heavy if name.split(".")[0] in sys.stdlib_module_names}
+        assert heavy - standard_library <= {"typer", "rich.console", "rich.table"}, file
 
 
 def test_lazy_import_check_sees_imports_outside_functions() -> None:

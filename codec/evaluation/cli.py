@@ -1,0 +1,87 @@
+"""The command `earshot evaluate`; imports the rest when it runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def evaluate(
+    clips: Annotated[
+        list[str] | None, typer.Argument(help="Folders, files or glob patterns of speech (with --stress: of music).")
+    ] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(help="default, encodec_24khz or a path; repeat it to compare models.")
+    ] = None,
+    kbps: Annotated[list[float] | None, typer.Option(help="Rates; all of the model's if none is given.")] = None,
+    opus: Annotated[
+        list[float] | None, typer.Option(help="Rates of Opus beside it; 6, 12 and 24 if none is given, 0 for none.")
+    ] = None,
+    words: Annotated[bool, typer.Option(help="Count word errors of an offline recogniser, in English clips.")] = True,
+    english: Annotated[
+        bool, typer.Option("--english", help="The clips are English, also where nothing says so.")
+    ] = False,
+    visqol: Annotated[bool, typer.Option("--visqol", help="ViSQOL too: a second for every second of sound.")] = False,
+    jobs: Annotated[int, typer.Option(min=0, help="Worker processes; 0 makes one for each core.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder for scores.json and rate-quality.png.")] = None,
+    save_audio: Annotated[
+        bool, typer.Option("--save-audio", help="Leave what is heard under OUT/audio, as `earshot listen` takes it.")
+    ] = False,
+    stress: Annotated[
+        bool, typer.Option("--stress", help="Check noise, silence, music and clipping instead; fails if one fails.")
+    ] = False,
+) -> None:
+    """Measure decoded speech against the original, always streamed, beside Opus.
+
+    \b
+    earshot evaluate my/clips --out out/figures
+    earshot evaluate my/clips --kbps 6 --opus 0 --no-words   # quicker
+    earshot evaluate my/clips --model default --model runs/mine/model.safetensors
+    earshot evaluate --stress            no NaN, no runaway level
+
+    A transcript is CLIP.txt beside the clip, or a column `transcript` of a MANIFEST.tsv
+    with the clip's `path`; without one, the words recognised in the original count.
+    """
+    import shlex
+    import sys
+
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from codec.evaluation.command import Wishes, run, stress_all
+    from codec.evaluation.tables import score_table, stress_table
+
+    wishes = Wishes(
+        models=tuple(model or ["default"]),
+        kbps=tuple(kbps or ()),
+        opus_kbps=tuple(rate for rate in (opus or (6.0, 12.0, 24.0)) if rate),
+        words=words,
+        visqol=visqol,
+        all_english=english,
+        jobs=jobs,
+        out=out,
+        save_audio=save_audio,
+    )
+    console = Console()
+    percent = TextColumn("{task.percentage:3.0f} %")
+    with Progress(
+        TextColumn("judging"), BarColumn(), percent, TimeRemainingColumn(), console=console, transient=True
+    ) as bar:
+        task = bar.add_task("", total=None)
+        if stress:
+            rows = stress_all(clips or (), wishes, lambda done, total: bar.update(task, completed=done, total=total))
+        else:
+            found = run(
+                clips or (),
+                wishes,
+                shlex.join(["earshot", *sys.argv[1:]]),
+                lambda done, total: bar.update(task, completed=done, total=total),
+            )
+    if stress:
+        console.print(stress_table(rows))
+        raise typer.Exit(any(row.fault for row in rows))
+    console.print(score_table(found))
+    if out:
+        console.print(f"written to {out}")
