@@ -32,7 +32,7 @@ class Uplink(StrEnum):
 @app.command()
 def train(
     recipe: Annotated[
-        str, typer.Argument(help="lite, encodec_24khz, encodec_48khz, or a TOML file (docs/training.md).")
+        str, typer.Argument(help="lite, finetune, encodec_24khz, encodec_48khz, or a TOML file (docs/training.md).")
     ],
     data: Annotated[
         list[str] | None,
@@ -63,7 +63,7 @@ def train(
     \b
     earshot train lite --smoke                           try it: two minutes
     earshot train lite voices music:songs noise:street   the default model's recipe
-    earshot train lite me/ --init default --out runs/me --set schedule.steps=2000
+    earshot train finetune me/ --init default            five minutes of you
     torchrun --nproc-per-node 8 -m earshot train encodec_24khz audio/
 
     OUT holds model.safetensors (for --model), checkpoint.pt, log.jsonl, losses.png

@@ -78,7 +78,7 @@ class Run:
                     settings.batch, settings.seed, trainer.step, trainer.ranks.rank, settings.data_workers
                 )
             )
-            stack.callback(self._finish, samples)
+            stack.callback(self._keep, samples, ended=True)
             task = progress.add_task("training", total=settings.schedule.steps, completed=trainer.step, losses="")
             while trainer.step < settings.schedule.steps:
                 started = time.monotonic()
@@ -99,14 +99,14 @@ class Run:
                 if stop:
                     break
                 if save:
-                    self._finish(samples)
+                    self._keep(samples)
                     saved = time.monotonic()
 
-    def _finish(self, samples: Samples | None) -> None:
+    def _keep(self, samples: Samples | None, ended: bool = False) -> None:
         self.save()
         if samples is not None:
             draw_losses(self.folder / "log.jsonl", self.folder / "losses.png")
-            samples.write(self.trainer.exported(), self.trainer.step)
+            samples.write(self.trainer.exported(), self.trainer.step, always=ended)
 
     def _report(self, mean: dict[str, float], console: Console) -> None:
         trainer = self.trainer

@@ -16,6 +16,8 @@ from codec.windows import volume
 EXAMPLES = 4
 SEED = 2**31
 """Not one a run trains with."""
+APART = 1.25
+"""Between two steps with samples: a run however long leaves some fifty files."""
 PAUSE_S = 0.2
 
 
@@ -29,8 +31,11 @@ class Samples:
         self._write("original", self._spoken.numpy())
 
     @torch.inference_mode()
-    def write(self, network: Encodec, step: int) -> None:
-        """Overwrites what was written for the same step."""
+    def write(self, network: Encodec, step: int, always: bool = False) -> None:
+        """If not `always`, only where there are none of a step close by. Overwrites those of the same step."""
+        before = [int(file.name.partition("-")[0]) for file in self._folder.glob("[0-9]*-*.wav")]
+        if not always and any(earlier != step and step < APART * earlier for earlier in before):
+            return
         config = network.config
         scale = volume(self._spoken) if config.normalize else torch.ones(())
         for kbps in {config.bandwidths[0], config.bandwidths[len(config.bandwidths) // 2]}:

@@ -42,7 +42,7 @@ def test_a_run_is_gone_on_with_and_its_model_is_used(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["light"], "no preset (encodec_24khz, encodec_48khz, lite)"),
+        (["light"], "no preset (encodec_24khz, encodec_48khz, finetune, lite)"),
         (["lite"], "name folders, files or patterns as sources"),
         (["lite", "nowhere"], "there is no audio at 'nowhere'"),
         (["lite", str(CLIPS), "--set", "batch=none"], "batch: "),

@@ -12,8 +12,8 @@ from codec.training.settings import presets, read_recipe
 
 
 def test_presets_are_the_published_models_and_the_default() -> None:
-    assert presets() == ["encodec_24khz", "encodec_48khz", "lite"]
-    assert [read_recipe(name).model for name in presets()] == [ENCODEC_24KHZ, ENCODEC_48KHZ, LITE_24KHZ]
+    assert presets() == ["encodec_24khz", "encodec_48khz", "finetune", "lite"]
+    assert [read_recipe(name).model for name in presets()] == [ENCODEC_24KHZ, ENCODEC_48KHZ, LITE_24KHZ, LITE_24KHZ]
 
 
 def test_the_paper() -> None:
@@ -71,7 +71,7 @@ def test_wrong_recipes_say_what_is_wrong(tmp_path: Path, text: str, told: str) -
 
 
 def test_unknown_recipes_and_malformed_changes(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"no preset \(encodec_24khz, encodec_48khz, lite\) and no recipe file"):
+    with pytest.raises(UsageError, match=r"no preset \(encodec_24khz, encodec_48khz, finetune, lite\) and no recipe file"):
         read_recipe("light")
     with pytest.raises(UsageError, match="no recipe file that can be read: Is a directory"):
         read_recipe(str(tmp_path))

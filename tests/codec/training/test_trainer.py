@@ -205,6 +205,9 @@ def test_a_run_learns_and_its_model_loads(trainer: Make, speech: Pcm, tmp_path: 
     assert (tmp_path / "run" / "losses.png").read_bytes().startswith(b"\x89PNG")
     samples = sorted(file.name for file in (tmp_path / "run" / "samples").iterdir())
     assert {"original.wav", "0000120-0.6kbps.wav", "0000120-1.2kbps.wav"} <= set(samples)
+    written = sorted({int(name[:7]) for name in samples if name != "original.wav"})
+    assert 2 < len(written) < 20
+    assert all(later >= 1.25 * earlier for earlier, later in zip(written, written[1:-1], strict=False))
     sound, _ = soundfile.read(tmp_path / "run" / "samples" / "0000120-1.2kbps.wav")
     original, rate = soundfile.read(tmp_path / "run" / "samples" / "original.wav")
     assert sound.shape == original.shape == (2 * 4 * (settings.crop + rate // 5) // 2,)
