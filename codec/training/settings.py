@@ -36,7 +36,10 @@ class Schedule(_Table):
     turn: Steps = 0
     """Steps after those over which the loss turns from the waveform to the rest of its weights."""
     adversarial_from: Steps = 0
-    """The discriminator and its losses take part from this step on."""
+    """The discriminator learns from this step on."""
+    adversarial_rise: Steps = 0
+    """Steps over which the codec's losses by the discriminator come to their weights: one that knows nothing yet would
+    only do harm to a codec that can speak already."""
 
 
 class Optimiser(_Table):

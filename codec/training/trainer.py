@@ -81,7 +81,9 @@ class Trainer:
             mel = first * (mel / first) ** turned
         shares = {"waveform": weights.waveform, "mel": mel}
         if self.adversarial:
-            shares |= {"adversarial": weights.adversarial, "features": weights.features}
+            risen = (self.step - s.adversarial_from) / s.adversarial_rise if s.adversarial_rise else 1.0
+            risen = min(1.0, risen)
+            shares |= {"adversarial": risen * weights.adversarial, "features": risen * weights.features}
         return shares
 
     @property

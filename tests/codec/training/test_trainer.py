@@ -146,6 +146,11 @@ def test_the_loss_turns_and_the_rate_falls(trainer: Make) -> None:
     assert rates == pytest.approx([1 / 200, 1, 1, 0.5, 0])
     assert shares == pytest.approx([0.1, 0.1, 0.1 * 200**0.5, 20, 20])
     assert adversarial == [False] * 4 + [True]
+    run = trainer(recipe(schedule={"steps": 100, "adversarial_from": 40, "adversarial_rise": 20}))
+    risen = []
+    for run.step in (40, 50, 60, 99):
+        risen.append(run.loss_weights()["features"])
+    assert risen == pytest.approx([0, 1.5, 3, 3])
     assert set(trainer(recipe(losses={"adversarial": 0, "features": 0})).loss_weights()) == {"waveform", "mel"}
 
 
