@@ -74,6 +74,9 @@ class DiscriminatorSettings(_Table):
     filters: Annotated[int, Field(ge=1)] = 32
     windows: tuple[int, ...] = (2048, 1024, 512, 256, 128)
     update_probability: Share = 2 / 3
+    at_one_volume: bool = False
+    """It hears each example divided by the level of what was spoken, so that quiet ones count as much as loud ones. At
+    the level of speech its first layer hears little but its own bias, and learns a third as fast."""
 
 
 def _model(value: Any) -> Any:

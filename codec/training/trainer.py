@@ -23,6 +23,8 @@ from codec.windows import volume
 
 LATENTS_PER_ENTRY = 25
 """From so many the codebooks start: a batch has fewer latents than a codebook has entries."""
+QUIETEST = 1e-3
+"""Level up to which the discriminator hears examples at one volume: silence is not amplified to noise."""
 
 
 class Trainer:
@@ -130,6 +132,9 @@ class Trainer:
 
     def _judge(self, spoken: Tensor, heard: Tensor, losses: dict[str, Tensor], learn: bool) -> Tensor | None:
         """Adds the discriminator's losses for the codec; returns its own if it is to learn. One pass serves both."""
+        if self.settings.discriminator.at_one_volume:
+            level = volume(spoken).clamp(min=QUIETEST)
+            spoken, heard = spoken / level, heard / level
         with self._precision(), torch.set_grad_enabled(learn):
             real_logits, real = self.discriminator(spoken)
         with self._precision():

@@ -188,6 +188,21 @@ def test_each_learns_from_its_own_loss_alone(trainer: Make) -> None:
         torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-7)
 
 
+def test_the_discriminator_may_hear_all_at_one_volume(trainer: Make) -> None:
+    run = trainer(recipe(discriminator={"at_one_volume": True}))
+    spoken = 0.1 * torch.randn(2, 1, 2400)
+    heard = spoken + 0.01 * torch.randn(2, 1, 2400)
+    judged: list[dict[str, Tensor]] = [{}, {}]
+    critics = [run._judge(gain * spoken, gain * heard, judged[i], learn=True) for i, gain in enumerate((1, 0.1))]
+    for a, b in zip((critics[0], *judged[0].values()), (critics[1], *judged[1].values()), strict=True):
+        assert a is not None
+        assert b is not None
+        torch.testing.assert_close(a, b)
+    silence: dict[str, Tensor] = {}
+    run._judge(torch.zeros_like(spoken), torch.zeros_like(spoken), silence, learn=False)
+    assert all(bool(torch.isfinite(loss)) for loss in silence.values())
+
+
 def test_a_run_learns_and_its_model_loads(trainer: Make, speech: Pcm, tmp_path: Path) -> None:
     settings = recipe(
         schedule={"steps": 120, "rise": 20, "decay": 20, "unquantized": 20, "turn": 10, "adversarial_from": 110},
