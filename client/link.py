@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import re
 import socket
 from collections import deque
@@ -102,7 +103,9 @@ async def open_connection(url: str) -> ClientConnection:
     except TimeoutError as error:
         raise Lost(f"{server} did not answer within {OPEN_TIMEOUT_S:g} s") from error
     except OSError as error:
-        why = "connection refused" if isinstance(error, ConnectionRefusedError) else error.strerror or error
+        # A name with several addresses fails with one error whose text lists those of all.
+        refused = isinstance(error, ConnectionRefusedError) or f"[Errno {errno.ECONNREFUSED}]" in str(error)
+        why = "connection refused" if refused else error.strerror or error
         raise Lost(f"no server at {server} ({why}); `earshot serve` starts one") from error
     plug = connection.transport.get_extra_info("socket")
     if plug is not None:
