@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import Iterator
 
 import pytest
 
 from codec.messages import SUBPROTOCOL
-from tests.peers import PATIENCE_S, RunningServer, running_server, tiny_model, until
+from tests.peers import PATIENCE_S, RunningServer, quiet_socket, running_server, tiny_model, until
 
 CUT_AFTER_S = 1.5
 REQUEST = b"GET /healthz HTTP/1.1\r\nHost: x\r\n"
@@ -81,3 +82,46 @@ async def test_one_that_answers_no_ping_is_cut() -> None:
                 await reader.read()
         writer.close()
         await until(lambda: server.get("/stats")["connections"] == 0)
+
+
+async def test_a_crowd_comes_in_one_by_one() -> None:
+    with running_server(tiny_model(), accept_interval_ms=200.0) as server:
+        loop = asyncio.get_running_loop()
+        crowd = [await connection(server) for _ in range(4)]
+        for _, writer in crowd:
+            writer.write(REQUEST + b"\r\n")
+        answered = []
+        for reader, writer in crowd:
+            assert await reader.readuntil(b'{"status":"ok"}')
+            answered.append(loop.time())
+            writer.close()
+        assert answered[-1] - answered[0] > 2 * 0.2
+
+
+async def test_connections_that_are_sent_away_leave_no_circles() -> None:
+    """What only the collector of circles frees stops everyone's sound when a crowd has left it."""
+
+    def left() -> list[str]:
+        names = ("Connection", "BoundMedia", "BoundHttp", "WebSocket", "ProtocolError")
+        return [name for thing in gc.garbage if (name := type(thing).__name__) in names]
+
+    async def send_away(count: int) -> None:
+        crowd = [await quiet_socket(server.url, "silent") for _ in range(count)]
+        await until(lambda: server.get("/stats")["connections"] == 0)
+        for raw in crowd:
+            raw.close()
+        await asyncio.sleep(3 * server.settings.close_timeout_s)
+
+    with running_server(tiny_model(), hello_timeout_s=0.3, close_timeout_s=0.2) as server:
+        await send_away(2)
+        gc.collect()
+        gc.disable()
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        try:
+            await send_away(5)
+            gc.collect()
+            assert left() == []
+        finally:
+            gc.set_debug(0)
+            gc.garbage.clear()
+            gc.enable()
