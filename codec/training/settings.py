@@ -5,9 +5,9 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from codec.config import ModelConfig
 from codec.errors import UsageError
@@ -16,7 +16,10 @@ from codec.training.recipe import DataSettings
 PRESETS = Path(__file__).parent / "presets"
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
 Steps = Annotated[int, Field(ge=0)]
+Windows = Annotated[tuple[Annotated[int, Field(ge=16, multiple_of=4)], ...], Field(min_length=1, max_length=16)]
+"""Lengths in samples, hop a quarter."""
 
 
 class _Table(BaseModel):
@@ -47,11 +50,11 @@ class Optimiser(_Table):
 
     learning_rate: Positive = 3e-4
     discriminator_rate: Positive = 3e-4
-    betas: tuple[Share, Share] = (0.5, 0.9)
+    betas: tuple[Decay, Decay] = (0.5, 0.9)
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     clip_gradient: Positive | None = None
     """The norm of the codec's gradient is cut to this."""
-    average: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    average: Decay = 0.0
     """Decay of the running mean of the weights that is exported; 0 exports the weights themselves."""
 
 
@@ -66,13 +69,13 @@ class Losses(_Table):
     """Outside the balancer: it has no gradient at the output."""
     relative_waveform: bool = False
     """Divides the waveform's error by its level, so that quiet batches count as much as loud ones."""
-    mel_windows: tuple[int, ...] = (2048, 1024, 512, 256, 128, 64, 32)
+    mel_windows: Windows = (2048, 1024, 512, 256, 128, 64, 32)
     balancer_decay: Share = 0.999
 
 
 class DiscriminatorSettings(_Table):
     filters: Annotated[int, Field(ge=1)] = 32
-    windows: tuple[int, ...] = (2048, 1024, 512, 256, 128)
+    windows: Windows = (2048, 1024, 512, 256, 128)
     update_probability: Share = 2 / 3
     at_one_volume: bool = False
     """It hears each example divided by the level of what was spoken, so that quiet ones count as much as loud ones. At
@@ -100,6 +103,18 @@ class TrainSettings(_Table):
     data_workers: Annotated[int, Field(ge=0, le=64)] = 0
     seed: Annotated[int, Field(ge=0)] = 1
     checkpoint_minutes: Positive = 3.0
+
+    @model_validator(mode="after")
+    def _long_enough(self) -> Self:
+        """The discriminator may begin hours after the run: a window that does not fit is told before."""
+        judged = self.losses.adversarial or self.losses.features
+        longest = max(max(self.losses.mel_windows) // 2 + 1, max(self.discriminator.windows) if judged else 0)
+        if self.crop < longest:
+            raise ValueError(
+                f"examples of {self.crop} samples are too short for losses.mel_windows and discriminator.windows;"
+                f" crop_seconds must give at least {longest}"
+            )
+        return self
 
     @property
     def crop(self) -> int:

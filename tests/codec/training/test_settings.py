@@ -60,6 +60,15 @@ def test_changes_and_sources(tmp_path: Path) -> None:
         ("[data]\nsources = ['a=b']", "weight after '=' must be a number"),
         ("crop_seconds = nan", "crop_seconds"),
         ("batch = ", "is not TOML"),
+        ("[losses]\nmel_windows = []", "losses.mel_windows: .*at least 1 item"),
+        ("[losses]\nmel_windows = [18]", "losses.mel_windows.0: .*multiple of 4"),
+        ("[discriminator]\nwindows = [-4]", "discriminator.windows.0: .*greater than or equal to 16"),
+        ("[optimiser]\nbetas = [0.5, 1.0]", "optimiser.betas.1: .*less than 1"),
+        ("crop_seconds = 0.04", "examples of 960 samples are too short .* crop_seconds must give at least 2048"),
+        (
+            "crop_seconds = 0.04\n[losses]\nadversarial = 0\nfeatures = 0",
+            "crop_seconds must give at least 1025",
+        ),
     ],
 )
 def test_wrong_recipes_say_what_is_wrong(tmp_path: Path, text: str, told: str) -> None:
@@ -71,7 +80,9 @@ def test_wrong_recipes_say_what_is_wrong(tmp_path: Path, text: str, told: str) -
 
 
 def test_unknown_recipes_and_malformed_changes(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"no preset \(encodec_24khz, encodec_48khz, finetune, lite\) and no recipe file"):
+    with pytest.raises(
+        UsageError, match=r"no preset \(encodec_24khz, encodec_48khz, finetune, lite\) and no recipe file"
+    ):
         read_recipe("light")
     with pytest.raises(UsageError, match="no recipe file that can be read: Is a directory"):
         read_recipe(str(tmp_path))
