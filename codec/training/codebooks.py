@@ -81,6 +81,8 @@ class CodebookLearner(nn.Module):
     def _learn(self, q: int, x: Tensor, index: Tensor) -> None:
         size = self.codebooks.shape[1]
         counts, sums = map(self.ranks.sum, self._assign(x, index, size))
+        usable = torch.isfinite(sums).all()  # of any process: one bad batch would stay in the means for good
+        counts, sums = torch.where(usable, counts, self.counts[q]), torch.where(usable, sums, self.sums[q])
         self.counts[q].lerp_(counts, 1 - self.decay)
         self.sums[q].lerp_(sums, 1 - self.decay)
         dead = self.counts[q] < self.dead_below

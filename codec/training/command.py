@@ -82,11 +82,17 @@ def smoke(console: Console, recipe: str, clips: Path, changes: Sequence[str] = (
     with tempfile.TemporaryDirectory() as folder:
         settings = read_recipe(recipe, [*SMOKE_CHANGES, *changes], {"sources": [str(clips)]})
         ranks = Ranks()
-        run = _begin(console, settings, Path(folder), None, ranks.start(device), ranks)
-        before = spectral_loss(run.trainer)
-        run.go(console, SMOKE_MINUTES)
-        after = spectral_loss(run.trainer)
+        chosen = ranks.start(device)
+        try:
+            run = _begin(console, settings, Path(folder), None, chosen, ranks)
+            before = spectral_loss(run.trainer)
+            run.go(console, SMOKE_MINUTES)
+            after = spectral_loss(run.trainer)
+        finally:
+            ranks.stop()
         steps = run.trainer.step
+    if not run.trainer.quantizes:
+        raise TrainingError(f"{steps} steps were too few to tell: this machine needs smaller ones, as --set batch=2")
     console.print(f"spectral loss {before:.2f} before, {after:.2f} after {steps} steps")
     if not after < before:
         raise TrainingError(f"the spectral loss did not fall in {steps} steps: {before:.3f} before, {after:.3f} after")
@@ -98,4 +104,5 @@ def spectral_loss(trainer: Trainer) -> float:
     spoken = torch.from_numpy(trainer.data.batch(trainer.settings.batch, trainer.settings.seed + 1, 0))
     network: Any = trainer.exported()
     heard = network.decode(network.encode(spoken, trainer.settings.model.n_codebooks))
-    return float(trainer.mel.cpu()(heard[..., : spoken.shape[-1]], spoken))
+    heard = heard[..., : spoken.shape[-1]]
+    return float(trainer.mel(heard.to(trainer.device), spoken.to(trainer.device)))

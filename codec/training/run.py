@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from codec.config import ModelConfig
-from codec.errors import UsageError, WeightsError
+from codec.errors import TrainingError, UsageError, WeightsError
+from codec.training.interrupt import Interrupt
 from codec.training.pictures import draw_losses
 from codec.training.samples import Samples
 from codec.training.trainer import Trainer
@@ -24,6 +27,9 @@ REPORT_STEPS = 100
 SMOOTHING = 0.02
 """What a step's losses weigh in those that are shown."""
 
+MOST_REFUSED = 50
+"""Steps one after the other that are not learned from, because something in them is not finite, before a run ends."""
+
 
 class Run:
     """One run in one folder: `checkpoint.pt` (resumable), `model.safetensors` (usable), `log.jsonl`, `losses.png`,
@@ -32,36 +38,59 @@ class Run:
     def __init__(self, trainer: Trainer, folder: Path) -> None:
         self.trainer, self.folder = trainer, folder
         folder.mkdir(parents=True, exist_ok=True)
+        self._mean: dict[str, float] = {}
+        self._refused = 0
+        """Steps since this process began that were not learned from."""
 
     @property
     def checkpoint(self) -> Path:
         return self.folder / "checkpoint.pt"
 
     def save(self) -> None:
-        """Writes the checkpoint and the model as it is now; a crash while writing leaves the old ones."""
-        if self.trainer.ranks.first:
-            partial = self.checkpoint.with_suffix(".part")
-            torch.save(self.trainer.state(), partial)
-            os.replace(partial, self.checkpoint)
-            save_native(self.trainer.exported(), self.folder / "model.safetensors")
+        """Writes the checkpoint and the model as it is now; a crash while writing leaves the old ones.
+
+        Raises TrainingError or OSError if the disk does not take them."""
+        self._write()
         self.trainer.ranks.wait()
 
+    def _write(self) -> None:
+        if not self.trainer.ranks.first:
+            return
+        partial = self.checkpoint.with_suffix(".part")
+        try:
+            torch.save(self.trainer.state(), partial)
+        except RuntimeError as error:  # what torch's zip writer makes of a full disk
+            partial.unlink(missing_ok=True)
+            raise TrainingError(f"{partial} cannot be written; is the disk full? ({error})") from error
+        os.replace(partial, self.checkpoint)
+        save_native(self.trainer.exported(), self.folder / "model.safetensors")
+
     def resume(self) -> None:
-        """Goes on from `checkpoint.pt`. Raises WeightsError if it is damaged, UsageError if of another model."""
+        """Goes on from `checkpoint.pt`. Raises WeightsError if it is damaged, UsageError if of another model or
+        discriminator."""
         try:
             state = torch.load(self.checkpoint, map_location=self.trainer.device, weights_only=True)
             saved = ModelConfig.from_dict(state["config"])
+            critic = _shapes(state["discriminator"])
         except Exception as error:  # torch.load has no list of what a damaged file makes it raise
             raise WeightsError(f"{self.checkpoint} cannot be read ({error}); delete it to start again") from error
         if saved != self.trainer.settings.model:
             raise UsageError(f"{self.checkpoint} is of another model; choose another --out folder")
+        if critic != _shapes(self.trainer.discriminator.state_dict()):
+            raise UsageError(
+                f"{self.checkpoint} has a discriminator of another shape than the recipe's: set discriminator.filters"
+                " and discriminator.windows as they were, or choose another --out folder"
+            )
         try:
             self.trainer.load(state)
         except (KeyError, RuntimeError, ValueError, TypeError) as error:
             raise WeightsError(f"{self.checkpoint} is incomplete ({error}); delete it to start again") from error
 
     def go(self, console: Console, minutes: float | None = None) -> None:
-        """Trains to the last step, or for so many minutes. Ctrl-C saves and leaves."""
+        """Trains to the last step, or for so many minutes. Ctrl-C and SIGTERM end the step, save and leave; a second
+        one leaves at once.
+
+        Raises TrainingError if nothing has been learned for MOST_REFUSED steps, and what the data raise."""
         trainer, settings = self.trainer, self.trainer.settings
         first = trainer.ranks.first
         columns = (
@@ -69,38 +98,83 @@ class Run:
             TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[losses]}"),
         )  # fmt: skip
         samples = Samples(trainer.data, self.folder / "samples") if first else None
-        mean: dict[str, float] = {}
+        if first:
+            self._forget_later_rows()
+        self._mean, self._refused, refused = {}, 0, 0
         began = saved = time.monotonic()
         with ExitStack() as stack:
+            interrupt = stack.enter_context(Interrupt())
             progress = stack.enter_context(Progress(*columns, console=console, disable=not first))
             batches = stack.enter_context(
                 trainer.data.batches(
                     settings.batch, settings.seed, trainer.step, trainer.ranks.rank, settings.data_workers
                 )
             )
-            stack.callback(self._keep, samples, ended=True)
             task = progress.add_task("training", total=settings.schedule.steps, completed=trainer.step, losses="")
             while trainer.step < settings.schedule.steps:
                 started = time.monotonic()
-                for name, value in trainer.advance(torch.from_numpy(next(batches))).items():
-                    mean[name] = value if name not in mean else (1 - SMOOTHING) * mean[name] + SMOOTHING * value
+                try:
+                    batch = torch.from_numpy(next(batches))
+                except Exception:
+                    self._write()  # without the other processes, which wait for a step of this one
+                    raise
+                refused = 0 if self._learn(batch) else refused + 1
                 now = time.monotonic()
                 trainer.seconds += now - started
-                shown = " ".join(f"{name} {mean[name]:.3f}" for name in mean if name in _SHOWN)
+                shown = " ".join(f"{name} {self._mean[name]:.3f}" for name in self._mean if name in _SHOWN)
                 progress.update(task, completed=trainer.step, losses=shown)
                 if trainer.step % REPORT_STEPS == 0 and first:
-                    self._report(mean, console)
-                # The clocks of several processes differ; the first one's counts.
-                due = torch.tensor([now - saved > 60 * settings.checkpoint_minutes, _over(now - began, minutes)])
-                if trainer.ranks.count > 1:
-                    due = due.to(trainer.device, torch.uint8)
-                    trainer.ranks.same([due])
-                save, stop = due.tolist()
+                    self._report(console)
+                if refused >= MOST_REFUSED:  # what was saved before is better than what is there now
+                    raise TrainingError(
+                        f"{refused} steps up to step {trainer.step} had losses or gradients that are not finite:"
+                        " nothing is learned any more; try a lower learning rate, or precision=fp32"
+                    )
+                # The clocks of several processes differ, the first one's counts; any one may be told to stop.
+                save, stop = self._any(
+                    first and now - saved > 60 * settings.checkpoint_minutes,
+                    interrupt.asked is not None or (first and _over(now - began, minutes)),
+                )
                 if stop:
                     break
                 if save:
                     self._keep(samples)
                     saved = time.monotonic()
+            self._keep(samples, ended=True)
+        interrupt.obey()
+
+    def _learn(self, batch: torch.Tensor) -> bool:
+        """One step; whether it was learned from. What is not finite does not spoil the means that are shown."""
+        values = self.trainer.advance(batch)
+        for name, value in values.items():
+            if math.isfinite(value):
+                mean = self._mean.get(name, value)
+                self._mean[name] = (1 - SMOOTHING) * mean + SMOOTHING * value
+        learned = math.isfinite(values["norm"])
+        self._refused += not learned
+        return learned
+
+    def _any(self, *wishes: bool) -> list[bool]:
+        """Of each wish, whether any of the processes has it."""
+        ranks = self.trainer.ranks
+        if ranks.count == 1:
+            return list(wishes)
+        return (ranks.sum(torch.tensor(wishes, dtype=torch.int32, device=self.trainer.device)) > 0).tolist()
+
+    def _forget_later_rows(self) -> None:
+        """Takes away what the log says of steps after the checkpoint, which come again, and a line that was cut."""
+        log = self.folder / "log.jsonl"
+        if log.exists():
+            kept = "".join(line + "\n" for line in log.read_text("utf-8").splitlines() if self._is_past(line))
+            partial = log.with_suffix(".part")
+            partial.write_text(kept, "utf-8")
+            os.replace(partial, log)
+
+    def _is_past(self, line: str) -> bool:
+        try:
+            return bool(json.loads(line)["step"] <= self.trainer.step)
+        except (ValueError, KeyError, TypeError):
+            return False
 
     def _keep(self, samples: Samples | None, ended: bool = False) -> None:
         self.save()
@@ -108,10 +182,12 @@ class Run:
             draw_losses(self.folder / "log.jsonl", self.folder / "losses.png")
             samples.write(self.trainer.exported(), self.trainer.step, always=ended)
 
-    def _report(self, mean: dict[str, float], console: Console) -> None:
+    def _report(self, console: Console) -> None:
         trainer = self.trainer
         rate = trainer.settings.optimiser.learning_rate * trainer.decayed()
-        row: dict[str, Any] = {"step": trainer.step, "seconds": round(trainer.seconds), "lr": rate, **mean}
+        row: dict[str, Any] = {"step": trainer.step, "seconds": round(trainer.seconds), "lr": rate, **self._mean}
+        if self._refused:
+            row["refused"] = self._refused
         with (self.folder / "log.jsonl").open("a") as log:
             log.write(json.dumps({key: float(f"{value:.5g}") for key, value in row.items()}) + "\n")
         if not console.is_terminal:
@@ -119,6 +195,10 @@ class Run:
 
 
 _SHOWN = ("waveform", "mel", "adversarial", "features", "critic")
+
+
+def _shapes(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Size]:
+    return {key: tensor.shape for key, tensor in state.items()}
 
 
 def _over(passed: float, minutes: float | None) -> bool:

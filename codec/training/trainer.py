@@ -148,7 +148,8 @@ class Trainer:
         self.critic.zero_grad()
         torch.autograd.backward(loss, inputs=parameters)
         self.ranks.mean_gradients(parameters)
-        self._move(self.critic, self.settings.optimiser.discriminator_rate)
+        if torch.isfinite(nn.utils.clip_grad_norm_(parameters, math.inf)):  # one bad step would spoil it for good
+            self._move(self.critic, self.settings.optimiser.discriminator_rate)
 
     def _teach_codec(self, heard: Tensor, gradient: Tensor, commitment: Tensor) -> float:
         self.optimizer.zero_grad()
@@ -239,6 +240,9 @@ class Trainer:
         self.discriminator.load_state_dict(state["discriminator"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.critic.load_state_dict(state["critic"])
+        adam = self.settings.optimiser  # the optimisers' states hold these too, but the recipe counts
+        for group in (*self.optimizer.param_groups, *self.critic.param_groups):
+            group.update(betas=adam.betas, weight_decay=adam.weight_decay)
         self.balancer.load(state["balancer"])
         for mean, saved in zip(self.average, state["average"], strict=True):
             mean.copy_(saved)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import math
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -22,7 +24,7 @@ from torch import Tensor
 
 import codec
 from codec.config import ModelConfig
-from codec.errors import UsageError, WeightsError
+from codec.errors import TrainingError, UsageError, WeightsError
 from codec.network import Encodec
 from codec.pcm import Pcm
 from codec.training.data import DataSettings, TrainingData
@@ -227,7 +229,7 @@ def test_a_run_learns_and_its_model_loads(trainer: Make, speech: Pcm, tmp_path: 
     assert {"original.wav", "0000120-0.6kbps.wav", "0000120-1.2kbps.wav"} <= set(samples)
     written = sorted({int(name[:7]) for name in samples if name != "original.wav"})
     assert 2 < len(written) < 20
-    assert all(later >= 1.25 * earlier for earlier, later in zip(written, written[1:-1], strict=False))
+    assert all(later >= 1.25 * earlier for earlier, later in itertools.pairwise(written[:-1]))
     sound, _ = soundfile.read(tmp_path / "run" / "samples" / "0000120-1.2kbps.wav")
     original, rate = soundfile.read(tmp_path / "run" / "samples" / "original.wav")
     assert sound.shape == original.shape == (2 * 4 * (settings.crop + rate // 5) // 2,)
@@ -275,11 +277,121 @@ def test_stereo_trains(trainer: Make) -> None:
 
 
 def test_what_is_not_finite_is_not_learned_from(trainer: Make) -> None:
+    run = trainer(recipe(discriminator={"update_probability": 1.0}))
+    steps(run, 6)
+    parts = (run.network, run.discriminator, run.learner)
+    before = [tensor.clone() for part in parts for tensor in part.state_dict().values()]
+    row = run.advance(torch.full_like(batch(run), torch.nan))
+    assert {"critic", "adversarial"} <= row.keys()
+    assert not math.isfinite(row["norm"])
+    after = [tensor for part in parts for tensor in part.state_dict().values()]
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    assert all(map(math.isfinite, run.advance(batch(run)).values()))
+
+
+def test_a_run_that_learns_nothing_ends(trainer: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("codec.training.run.REPORT_STEPS", 10)
+    monkeypatch.setattr("codec.training.run.MOST_REFUSED", 8)
+    run = trainer(recipe(schedule={"steps": 1000}))
+    learn = run.advance
+
+    def advance(spoken: Tensor) -> dict[str, float]:
+        return learn(torch.full_like(spoken, torch.nan) if run.step >= 5 and run.step != 7 else spoken)
+
+    monkeypatch.setattr(run, "advance", advance)
+    with pytest.raises(TrainingError, match=r"8 steps up to step 16 had losses .* not finite"):
+        Run(run, tmp_path / "run").go(silent())
+    [row] = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert row["refused"] == 4
+    assert all(map(math.isfinite, row.values()))
+
+
+@pytest.mark.parametrize(("number", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+def test_a_signal_in_the_middle_of_a_step_breaks_nothing(
+    trainer: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, raised: type[BaseException]
+) -> None:
+    whole = trainer()
+    steps(whole, 9)
+    broken, handler = trainer(), signal.getsignal(number)
+    teach = broken._teach_codec
+
+    def teach_codec(*arguments: Any) -> float:
+        if broken.step == 5:
+            os.kill(os.getpid(), number)
+        return teach(*arguments)
+
+    monkeypatch.setattr(broken, "_teach_codec", teach_codec)
+    with pytest.raises(raised):
+        Run(broken, tmp_path / "run").go(silent())
+    assert signal.getsignal(number) is handler
+    resumed = Run(trainer(), tmp_path / "run")
+    resumed.resume()
+    assert resumed.trainer.step == 6
+    resumed.go(silent())
+    for part in ("network", "learner", "discriminator"):
+        expected, actual = getattr(whole, part).state_dict(), getattr(resumed.trainer, part).state_dict()
+        assert all(torch.equal(actual[key], tensor) for key, tensor in expected.items()), part
+
+
+def test_a_second_signal_leaves_at_once(trainer: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = trainer()
-    steps(run, 3)
-    before = [parameter.detach().clone() for parameter in run.network.parameters()]
-    run.advance(torch.full_like(batch(run), torch.nan))
-    assert all(torch.equal(a, b) for a, b in zip(before, run.network.parameters(), strict=True))
+
+    def never_ends(spoken: Tensor) -> dict[str, float]:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        raise AssertionError("not reached")
+
+    monkeypatch.setattr(run, "advance", never_ends)
+    with pytest.raises(KeyboardInterrupt):
+        Run(run, tmp_path / "run").go(silent())
+    assert not (tmp_path / "run" / "checkpoint.pt").exists()
+
+
+def test_the_log_of_an_older_checkpoint(trainer: Make, tmp_path: Path) -> None:
+    """Rows of steps that come again, and one that was cut, are taken away."""
+    run = Run(trainer(recipe(schedule={"steps": 1})), tmp_path / "run")
+    rows = [json.dumps({"step": step, "mel": 1.0}) for step in (0, 1, 2, 300)]
+    log = tmp_path / "run" / "log.jsonl"
+    log.write_text("\n".join([*rows, '{"step": 0, "me']))
+    run.trainer.step = 1
+    run.go(silent())
+    assert log.read_text() == f"{rows[0]}\n{rows[1]}\n"
+
+
+def test_audio_that_goes_away_costs_nothing_learned(trainer: Make, tmp_path: Path, voices: Path) -> None:
+    run = trainer()
+    take = run.data.batch
+
+    def batches(size: int, seed: int, step: int, rank: int = 0) -> Pcm:
+        if step == 4:
+            raise UsageError("the training audio cannot be read any more")
+        return take(size, seed, step, rank)
+
+    run.data.batch = batches  # type: ignore[method-assign]
+    with pytest.raises(UsageError, match="cannot be read any more"):
+        Run(run, tmp_path / "run").go(silent())
+    resumed = Run(trainer(), tmp_path / "run")
+    resumed.resume()
+    assert resumed.trainer.step == 4
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(trainer: Make, tmp_path: Path) -> None:
+    run = Run(trainer(), tmp_path / "run")
+    run.save()
+    data = run.checkpoint.read_bytes()
+    (tmp_path / "run" / "checkpoint.part").symlink_to("/dev/full")
+    steps(run.trainer, 1)
+    with pytest.raises(TrainingError, match="is the disk full"):
+        run.save()
+    assert run.checkpoint.read_bytes() == data
+
+
+def test_the_optimisers_go_on_as_the_recipe_says(trainer: Make, tmp_path: Path) -> None:
+    Run(trainer(), tmp_path / "run").save()
+    changed = Run(trainer(recipe(optimiser={"betas": (0.7, 0.8), "weight_decay": 0.1})), tmp_path / "run")
+    changed.resume()
+    for optimizer in (changed.trainer.optimizer, changed.trainer.critic):
+        assert [(group["betas"], group["weight_decay"]) for group in optimizer.param_groups] == [((0.7, 0.8), 0.1)]
 
 
 def test_damaged_and_foreign_checkpoints(trainer: Make, tmp_path: Path) -> None:
@@ -288,6 +400,9 @@ def test_damaged_and_foreign_checkpoints(trainer: Make, tmp_path: Path) -> None:
     data = run.checkpoint.read_bytes()
     with pytest.raises(UsageError, match="another model"):
         Run(trainer(recipe(model=CONFIG | {"n_filters": 3})), tmp_path / "run").resume()
+    for other in ({"filters": 3, "windows": [512, 256]}, {"filters": 2, "windows": [512]}):
+        with pytest.raises(UsageError, match=r"discriminator of another shape .* set discriminator\.filters"):
+            Run(trainer(recipe(discriminator=other)), tmp_path / "run").resume()
     for bad in (b"", data[: len(data) // 2], data[:-1]):
         run.checkpoint.write_bytes(bad)
         with pytest.raises(WeightsError, match="delete it to start again"):
