@@ -46,10 +46,11 @@ def train(
         typer.Option(help="Weights to start from: default, encodec_24khz or a path; random ones if not given."),
     ] = None,
     exclude: Annotated[
-        list[str] | None, typer.Option(help="File names (patterns) to leave out, to judge by later.")
+        list[str] | None, typer.Option(help="File names (patterns) to leave out, to judge by later; repeat it.")
     ] = None,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Change the recipe: table.key=value, as schedule.steps=1000.")
+        list[str] | None,
+        typer.Option("--set", help="Change the recipe: table.key=value, as schedule.steps=1000; repeat it."),
     ] = None,
     minutes: Annotated[float | None, typer.Option(min=0, help="Stop after so long; the same command goes on.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
@@ -61,13 +62,13 @@ def train(
     """Train a codec from folders of audio. Ctrl-C saves; the same command goes on.
 
     \b
-    earshot train lite --smoke                           try it: two minutes
-    earshot train lite voices music:songs noise:street   the default model's recipe
-    earshot train finetune me/ --init default            five minutes of you
+    earshot train lite --smoke                          try it: two minutes
+    earshot train lite voices music:songs noise:street  as the default model
+    earshot train finetune me/ --init default           five minutes of you
     torchrun --nproc-per-node 8 -m earshot train encodec_24khz audio/
 
-    OUT holds model.safetensors (for --model), checkpoint.pt, log.jsonl, losses.png
-    and samples/, written anew every few minutes.
+    OUT holds model.safetensors (for --model), checkpoint.pt, log.jsonl,
+    losses.png and samples/, written anew every few minutes.
     """
     import torch
 

@@ -15,9 +15,12 @@ def evaluate(
     model: Annotated[
         list[str] | None, typer.Option(help="default, encodec_24khz or a path; repeat it to compare models.")
     ] = None,
-    kbps: Annotated[list[float] | None, typer.Option(help="Rates; all of the model's if none is given.")] = None,
+    kbps: Annotated[
+        list[float] | None, typer.Option(help="A rate, again for each; all of the model's if none is given.")
+    ] = None,
     opus: Annotated[
-        list[float] | None, typer.Option(help="Rates of Opus beside it; 6, 12 and 24 if none is given, 0 for none.")
+        list[float] | None,
+        typer.Option(help="A rate of Opus beside it, again for each; 6, 12, 24 if none is given, 0 for none."),
     ] = None,
     words: Annotated[bool, typer.Option(help="Count word errors of an offline recogniser, in English clips.")] = True,
     english: Annotated[
@@ -37,12 +40,13 @@ def evaluate(
 
     \b
     earshot evaluate my/clips --out out/figures
-    earshot evaluate my/clips --kbps 6 --opus 0 --no-words   # quicker
+    earshot evaluate my/clips --kbps 6 --opus 0 --no-words    quicker
     earshot evaluate my/clips --model default --model runs/mine/model.safetensors
-    earshot evaluate --stress            no NaN, no runaway level
+    earshot evaluate --stress                                 no runaway level
 
-    A transcript is CLIP.txt beside the clip, or a column `transcript` of a MANIFEST.tsv
-    with the clip's `path`; without one, the words recognised in the original count.
+    A transcript is CLIP.txt beside the clip, or a column `transcript` of a
+    MANIFEST.tsv with the clip's `path`; without one, the words recognised in
+    the original count.
     """
     import shlex
     import sys
