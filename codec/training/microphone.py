@@ -22,12 +22,17 @@ def low_pass(pcm: Pcm, cutoff: float, sample_rate: int) -> Pcm:
     return np.asarray(signal.oaconvolve(pcm, taps[None], mode="same", axes=1), np.float32)
 
 
-def overload(pcm: Pcm, below_peak_db: float, hard: bool) -> Pcm:
-    """Limits at `below_peak_db` under its own peak, with corners or without; never louder than it was."""
-    limit = np.float32(np.abs(pcm).max() * 10 ** (-below_peak_db / 20))
-    if limit <= 0:
+def overload(pcm: Pcm, drive_db: float, hard: bool) -> Pcm:
+    """Drives a microphone so far over its full scale, which is the peak of `pcm`: what is above is cut off, with
+    corners or without, and the rest is louder than it was. The peak stays where it is."""
+    peak = np.float32(np.abs(pcm).max())
+    if peak <= 0:
         return pcm
-    return np.clip(pcm, -limit, limit) if hard else limit * np.tanh(pcm / limit)
+    driven = pcm * np.float32(10 ** (drive_db / 20))
+    if hard:
+        return np.clip(driven, -peak, peak)
+    soft = np.tanh(driven / peak)
+    return np.asarray(soft * (peak / np.abs(soft).max()), np.float32)
 
 
 def hush(pcm: Pcm, start: float, stop: float, attenuation_db: float, sample_rate: int) -> Pcm:

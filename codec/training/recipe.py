@@ -72,8 +72,8 @@ class Microphone(_Table):
     """Hz; those above 0.45 of the sample rate are left out."""
     overload: Share = 0.02
     """Probability of clipping, hard or soft."""
-    overload_db: Range = (1.0, 12.0)
-    """How far under the peak it clips."""
+    overload_db: Range = (1.0, 20.0)
+    """How far it is driven over its full scale."""
     hush: Share = 0.03
     """Probability of a stretch with next to nothing; one in four is digital silence."""
     hush_db: Range = (30.0, 60.0)
