@@ -124,6 +124,7 @@ def create_app(session: Session, clips: Mapping[str, Clip], scores: ScoreFile, r
                     await run_in_threadpool(raters.append, [(rater.name, rater.key.hex())])
                 await run_in_threadpool(scores.append, ratings)
             except OSError:
+                rater.saved = not new  # the next try writes the key, without which a restart would not know this rater
                 return JSONResponse({"error": NOT_SAVED, "fault": "not_saved"}, 503)
             session.rated(rater, ratings[0].trial)
         return JSONResponse({"rated": len(rater.rated), "total": len(session.plan.clips)}, 201)

@@ -261,16 +261,20 @@ def test_a_sound_that_has_gone_is_not_named(running: Test, caplog: pytest.LogCap
     assert "zebra.wav" in caplog.text
 
 
-def test_ratings_that_cannot_be_saved_can_be_sent_again(running: Test, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("file", ["scores", "raters"])
+def test_ratings_that_cannot_be_saved_can_be_sent_again(
+    running: Test, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
     ada = running.join("Ada")
     trial = running.trial(ada)
     with monkeypatch.context() as patch:
-        patch.setattr(running.scores, "append", _no_space)
+        patch.setattr(getattr(running, file), "append", _no_space)
         answer = running.rate(ada)
         assert (answer.status_code, answer.json()["fault"]) == (503, "not_saved")
     assert running.trial(ada) == trial
     assert running.rate(ada).status_code == 201
     assert len(read_ratings(running.folder / "scores.csv")) == 4
+    assert "Ada," in (running.folder / ".raters.csv").read_text(), "after a restart, Ada can go on"
 
 
 def _no_space(trial: object) -> None:
