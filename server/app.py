@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 
 from codec.bitstream import BITS
 from codec.config import ModelConfig
+from codec.engine import choice
 from codec.engine.base import Engine
 from codec.errors import UsageError
 from codec.model import Model
@@ -21,19 +22,18 @@ from server.hub import Hub
 from server.settings import Settings
 
 
-def torch_engine_factory(model: Model, settings: Settings) -> Callable[[], Engine]:
+def engine_factory(model: Model, settings: Settings) -> Callable[[], Engine]:
     """Makes a worker's engine, on the worker's thread."""
+    new_engine = choice.engine_factory(model)
 
     def make() -> Engine:
         import torch
 
-        from codec.engine.torch_engine import TorchEngine
-
-        # Both hold for the calling thread. Workers are as many as cores already, and numbers too small for the
-        # fast path of the processor, as fading silence makes them, would slow a step down manifold.
+        # For the torch engine; both hold for the calling thread. Workers are as many as cores already, and numbers too
+        # small for the fast path of the processor, as fading silence makes them, would slow a step down manifold.
         torch.set_num_threads(1)
         torch.set_flush_denormal(True)
-        return TorchEngine(model, settings.encoders_per_worker, settings.decoders_per_worker)
+        return new_engine(settings.encoders_per_worker, settings.decoders_per_worker)
 
     return make
 
@@ -56,7 +56,7 @@ def create_app(
     Raises UsageError for a model that cannot stream or whose codes packets cannot hold."""
     check_fits_packets(model.config)
     settings = settings or Settings()
-    make = make_engine or torch_engine_factory(model, settings)
+    make = make_engine or engine_factory(model, settings)
     workers = [
         Worker(
             make,

@@ -1,7 +1,7 @@
 """What every engine can do: hold the state of many live streams in numbered slots and step any of them together.
 
 Streams start on zeros. An engine belongs to one thread. A frame stepped in company gives the same codes as one
-stepped alone, up to ties in rounding.
+stepped alone, up to ties in rounding. A call that raises has changed nothing.
 """
 
 from __future__ import annotations
@@ -39,8 +39,18 @@ class Engine(Protocol):
         """A new slot that goes on from the same point. Raises EngineFull."""
         ...
 
+    def save(self, slot: int) -> bytes:
+        """The whole state of a stream."""
+        ...
+
+    def restore(self, slot: int, data: bytes) -> None:
+        """Goes on from what `save` returned for a slot of the same kind, engine and shape of model. Raises UsageError
+        for anything else."""
+        ...
+
     def encode(self, slots: Sequence[int], frames: Pcm, n_q: Sequence[int]) -> list[FrameCodes]:
-        """One frame for each of B distinct encoder slots: [B, hop] samples in -1..1 -> B times [n_q[i]] codes."""
+        """One frame for each of B distinct encoder slots: [B, hop] samples in -1..1 -> B times [n_q[i]] codes. Raises
+        UsageError for samples that are not finite."""
         ...
 
     def decode(self, slots: Sequence[int], codes: Sequence[FrameCodes]) -> Pcm:

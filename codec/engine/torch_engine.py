@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from codec.engine.base import FrameCodes
-from codec.errors import EngineFull, UsageError
+from codec.engine.slots import Kind, Slots, check_codes, check_frames, seal, unseal
+from codec.errors import UsageError
 from codec.model import Model
 from codec.pcm import Pcm
 from codec.seanet import SEANet
@@ -18,24 +19,27 @@ from codec.seanet import SEANet
 class _Bank:
     """The caches of all streams of one direction: for every layer one tensor, slots first."""
 
-    def __init__(self, kind: str, net: SEANet, size: int) -> None:
-        self.kind, self.net = kind, net
+    def __init__(self, net: SEANet, size: int) -> None:
+        self.net = net
         self.caches = net.init_caches(size)
         self.free = list(reversed(range(size)))
-        self.size = size
-
-    def take(self) -> int:
-        if not self.free:
-            raise EngineFull(f"all {self.size} {self.kind} slots are taken")
-        return self.free.pop()
-
-    def give(self, row: int) -> None:
-        self.clear(row)
-        self.free.append(row)
 
     def clear(self, row: int) -> None:
         for cache in self.caches:
             cache[row] = 0
+
+    def save(self, row: int) -> bytes:
+        return torch.cat([cache[row].flatten() for cache in self.caches]).numpy().tobytes()
+
+    def restore(self, row: int, data: bytes) -> None:
+        sizes = [cache[row].numel() for cache in self.caches]
+        if len(data) != 4 * sum(sizes):
+            raise UsageError("this saved state is damaged: it has another length")
+        values = np.frombuffer(data, np.float32).copy()
+        if not np.isfinite(values).all():
+            raise UsageError("this saved state is damaged: it is not finite")
+        for cache, own in zip(self.caches, np.split(values, np.cumsum(sizes)[:-1]), strict=True):
+            cache[row] = torch.from_numpy(own).view_as(cache[row])
 
     def step(self, rows: list[int], x: Tensor) -> Tensor:
         index = torch.tensor(rows)
@@ -51,73 +55,64 @@ class TorchEngine:
     def __init__(self, model: Model, encoders: int = 64, decoders: int = 64) -> None:
         model.config.check_streams()
         self.model = model
-        self._encoders = _Bank("encoder", model.network.encoder, encoders)
-        self._decoders = _Bank("decoder", model.network.decoder, decoders)
-        self._open: dict[int, tuple[_Bank, int]] = {}
-        self._next = 0
+        self._slots: Slots[int] = Slots(encoders, decoders)
+        self._banks: dict[Kind, _Bank] = {
+            "encoder": _Bank(model.network.encoder, encoders),
+            "decoder": _Bank(model.network.decoder, decoders),
+        }
 
     def open_encoder(self) -> int:
-        return self._open_in(self._encoders)
+        return self._open("encoder")
 
     def open_decoder(self) -> int:
-        return self._open_in(self._decoders)
+        return self._open("decoder")
 
-    def _open_in(self, bank: _Bank) -> int:
-        row = bank.take()
-        self._next += 1
-        self._open[self._next] = (bank, row)
-        return self._next
+    def _open(self, kind: Kind) -> int:
+        self._slots.check_room(kind)
+        return self._slots.add(kind, self._banks[kind].free.pop())
 
     def close(self, slot: int) -> None:
-        bank, row = self._find(slot)
-        del self._open[slot]
-        bank.give(row)
+        kind, row = self._slots.remove(slot)
+        self._banks[kind].clear(row)
+        self._banks[kind].free.append(row)
 
     def reset(self, slot: int) -> None:
-        bank, row = self._find(slot)
-        bank.clear(row)
+        kind, row = self._slots.find(slot)
+        self._banks[kind].clear(row)
 
     def copy(self, slot: int) -> int:
-        bank, row = self._find(slot)
-        twin = self._open_in(bank)
-        for cache in bank.caches:
-            cache[self._open[twin][1]] = cache[row]
+        kind, row = self._slots.find(slot)
+        twin = self._open(kind)
+        for cache in self._banks[kind].caches:
+            cache[self._slots.find(twin)[1]] = cache[row]
         return twin
+
+    def save(self, slot: int) -> bytes:
+        kind, row = self._slots.find(slot)
+        return seal("torch", kind, self.model.config, self._banks[kind].save(row))
+
+    def restore(self, slot: int, data: bytes) -> None:
+        kind, row = self._slots.find(slot)
+        self._banks[kind].restore(row, unseal("torch", kind, self.model.config, data))
 
     @torch.inference_mode()
     def encode(self, slots: Sequence[int], frames: Pcm, n_q: Sequence[int]) -> list[FrameCodes]:
-        rows = self._rows(slots, self._encoders)
-        if frames.shape != (len(slots), self.model.hop_length) or len(n_q) != len(slots):
-            raise UsageError(f"{len(slots)} slots need [{len(slots)}, {self.model.hop_length}] samples and as many n_q")
+        rows = self._slots.states(slots, "encoder")
+        check_frames(self.model.config, len(rows), frames, n_q)
         if not rows:
             return []
-        if not all(1 <= count <= self.model.config.n_codebooks for count in n_q):
-            raise UsageError(f"n_q must be in 1..{self.model.config.n_codebooks}")
-        latents = self._encoders.step(rows, torch.tensor(frames)[:, None])
+        latents = self._banks["encoder"].step(rows, torch.tensor(frames)[:, None])
         codes = self.model.network.quantizer.encode(latents, max(n_q))[..., 0].numpy().astype(np.int16)
         return [own[:count] for own, count in zip(codes, n_q, strict=True)]
 
     @torch.inference_mode()
     def decode(self, slots: Sequence[int], codes: Sequence[FrameCodes]) -> Pcm:
-        rows = self._rows(slots, self._decoders)
-        if len(codes) != len(slots) or any(own.ndim != 1 for own in codes):
-            raise UsageError(f"{len(slots)} slots need as many frames of codes [n_q]")
+        rows = self._slots.states(slots, "decoder")
+        check_codes(self.model.config, len(rows), codes)
         if not rows:
             return np.zeros((0, self.model.hop_length), np.float32)
         latents = torch.cat([self._latents(own) for own in codes])
-        return self._decoders.step(rows, latents)[:, 0].numpy()
+        return self._banks["decoder"].step(rows, latents)[:, 0].numpy()
 
     def _latents(self, codes: FrameCodes) -> Tensor:
-        checked = torch.from_numpy(self.model.check_codes(codes[:, None]))
-        return self.model.network.quantizer.decode(checked[None])
-
-    def _find(self, slot: int) -> tuple[_Bank, int]:
-        if slot not in self._open:
-            raise UsageError(f"slot {slot} is not open")
-        return self._open[slot]
-
-    def _rows(self, slots: Sequence[int], bank: _Bank) -> list[int]:
-        found = [self._find(slot) for slot in slots]
-        if len(set(slots)) != len(slots) or any(owner is not bank for owner, _ in found):
-            raise UsageError(f"slots of one step must be distinct {bank.kind} slots")
-        return [row for _, row in found]
+        return self.model.network.quantizer.decode(torch.from_numpy(codes.astype(np.int64))[None, :, None])

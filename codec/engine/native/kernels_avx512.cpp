@@ -1,0 +1,40 @@
+// Kernels for x86 processors with AVX-512.
+#include "kernels.h"
+
+#ifdef EARSHOT_X86
+
+#include <immintrin.h>
+
+namespace earshot {
+
+namespace {
+
+using V = __m512;
+constexpr Size WIDTH = 16, PANEL = 64;
+constexpr int ROWS = 6;  // 24 sums, 4 columns and a value: 29 of 32 registers
+
+inline V load(const float* p) { return _mm512_loadu_ps(p); }
+inline void store(float* p, V v) { _mm512_storeu_ps(p, v); }
+inline V set1(float x) { return _mm512_set1_ps(x); }
+inline V fma(V a, V b, V c) { return _mm512_fmadd_ps(a, b, c); }
+inline V min(V a, V b) { return _mm512_min_ps(a, b); }
+inline V max(V a, V b) { return _mm512_max_ps(a, b); }
+inline float sum(V v) { return _mm512_reduce_add_ps(v); }
+inline V where_greater(V a, V b, V x, V y) { return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_GT_OQ), y, x); }
+inline V round(V v) { return _mm512_roundscale_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+inline V pow2(V n) { return _mm512_scalef_ps(_mm512_set1_ps(1.0f), n); }
+
+#include "kernels_body.h"
+
+bool supported() {
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma");
+}
+
+}  // namespace
+
+const Kernels AVX512{"avx512", PANEL, supported, multiply, lstm, add_elu, dot, nearest};
+
+}  // namespace earshot
+
+#endif

@@ -1,0 +1,223 @@
+// The kernels, written once over a vector type V. Included by the file of each instruction set, inside a namespace of its
+// own without a name: the same code compiled for two processors must not be merged by the linker.
+//
+// That file defines V (operators + - * /), WIDTH (floats in a V) and load, store, set1, fma (a * b + c), min, max, sum,
+// where_greater (a > b ? x : y), round and pow2 (2^n of whole numbers in -126..127), and PANEL, ROWS: with panels that
+// wide, sums for ROWS rows stay in registers.
+//
+// The sum of a row never depends on the rows beside it: a stream gives the same bits alone and in company.
+
+constexpr Size NARROW = WIDTH > LANES ? WIDTH : LANES;
+constexpr int MOST_ROWS = 12;
+
+struct Place {
+    Size stream, row;
+};
+
+// e^x = scale * (1 + p): Cody and Waite's reduction, then Taylor. Through p, results near zero keep all their digits.
+struct Exponential {
+    V scale, p;
+};
+
+inline Exponential exponential(V x) {
+    x = min(max(x, set1(-87.0f)), set1(87.0f));
+    const V n = round(x * set1(1.44269504f));
+    V r = fma(n, set1(-0.693145752f), x);
+    r = fma(n, set1(-1.42860677e-6f), r);
+    V p = fma(set1(1.0f / 5040), r, set1(1.0f / 720));
+    p = fma(p, r, set1(1.0f / 120));
+    p = fma(p, r, set1(1.0f / 24));
+    p = fma(p, r, set1(1.0f / 6));
+    p = fma(p, r, set1(0.5f));
+    return {pow2(n), fma(p * r, r, r)};
+}
+
+inline V exp_minus_one(V x) {
+    const Exponential e = exponential(x);
+    return fma(e.scale, e.p, e.scale - set1(1.0f));
+}
+
+inline V elu(V x) { return where_greater(x, set1(0.0f), x, exp_minus_one(x)); }
+
+inline V sigmoid(V x) {
+    const Exponential e = exponential(set1(0.0f) - x);
+    return set1(1.0f) / (fma(e.scale, e.p, e.scale) + set1(1.0f));
+}
+
+inline V tanh(V x) {
+    const V e = exp_minus_one(min(x + x, set1(40.0f)));  // beyond, it is 1
+    return e / (e + set1(2.0f));
+}
+
+// R rows times a panel of N vectors; k goes through all parts. The sums are added to `from`: sums of blocks round less than
+// one long sum would.
+template <int R, int N>
+void tile(const Part* part, const Part* end, const Place* place, const float* w, const float* const* from, float* const* to) {
+    V sums[R][N];
+    for (int i = 0; i < R; i++)
+        for (int j = 0; j < N; j++) sums[i][j] = set1(0.0f);
+    for (; part != end; part++) {
+        const float* x[R];
+        for (int i = 0; i < R; i++) x[i] = part->data + place[i].stream * part->stream + place[i].row * part->row;
+        for (Size k = 0; k < part->k; k++, w += N * WIDTH) {
+            V column[N];
+            for (int j = 0; j < N; j++) column[j] = load(w + j * WIDTH);
+            for (int i = 0; i < R; i++) {
+                const V value = set1(x[i][k]);
+                for (int j = 0; j < N; j++) sums[i][j] = fma(value, column[j], sums[i][j]);
+            }
+        }
+    }
+    for (int i = 0; i < R; i++)
+        for (int j = 0; j < N; j++) store(to[i] + j * WIDTH, load(from[i] + j * WIDTH) + sums[i][j]);
+}
+
+using Tile = void (*)(const Part*, const Part*, const Place*, const float*, const float* const*, float* const*);
+
+// Fewer columns leave registers for more rows.
+constexpr int rows_for(Size width) {
+    const Size rows = ROWS * PANEL / width;
+    return static_cast<int>(rows < MOST_ROWS ? rows : MOST_ROWS);
+}
+
+template <Size WIDE, int R = rows_for(WIDE)>
+Tile tile_for(int rows) {
+    if constexpr (R == 1)
+        return tile<1, WIDE / WIDTH>;
+    else
+        return rows == R ? tile<R, WIDE / WIDTH> : tile_for<WIDE, R - 1>(rows);
+}
+
+Tile choose(Size width, int rows) {
+    if constexpr (PANEL >= 4 * NARROW)
+        if (width == 4 * NARROW) return tile_for<4 * NARROW>(rows);
+    if constexpr (PANEL >= 2 * NARROW)
+        if (width == 2 * NARROW) return tile_for<2 * NARROW>(rows);
+    return tile_for<NARROW>(rows);
+}
+
+float* at(const Target& target, Place place) {
+    return target.data + place.stream * target.stream + place.row * target.row;
+}
+
+// One panel of a product, over the parts [part, end): rows are cut into tiles as even as can be.
+void multiply_panel(const Product& product, const Part* part, const Part* end, const float* w, const float* bias, Size column,
+                    Size width, bool first, bool last) {
+    const Size all = product.streams * product.rows, most = rows_for(width), tiles = (all + most - 1) / most;
+    const bool to_elu = last && product.elu.data, to_plain = last && product.plain.data;
+    alignas(64) float rest[MOST_ROWS * PANEL];
+    Size done = 0;
+    Place next{0, 0};
+    for (Size t = 0; t < tiles; t++) {
+        const int rows = static_cast<int>((all - done + tiles - t - 1) / (tiles - t));
+        Place place[MOST_ROWS];
+        const float* from[MOST_ROWS];
+        float* to[MOST_ROWS];
+        for (int i = 0; i < rows; i++) {
+            place[i] = next;
+            if (++next.row == product.rows) next = {next.stream + 1, 0};
+            float* const partial = product.partial + (done + i) * PANEL;
+            from[i] = first ? bias : partial;
+            to[i] = !last ? partial : to_plain ? at(product.plain, place[i]) + column : rest + i * PANEL;
+        }
+        choose(width, rows)(part, end, place, w, from, to);
+        if (to_elu)
+            for (int i = 0; i < rows; i++) {
+                float* y = at(product.elu, place[i]) + column;
+                for (Size j = 0; j < width; j += WIDTH) store(y + j, elu(load(to[i] + j)));
+            }
+        done += rows;
+    }
+}
+
+void multiply(const Product& product) {
+    const Matrix& matrix = *product.matrix;
+    const Part* const end = product.parts + product.n_parts;
+    for (Size column = 0, width; column < matrix.n; column += width) {
+        width = panel_width(PANEL, matrix.n, column);
+        const float* w = matrix.weights.data() + column * matrix.k;
+        for (const Part *part = product.parts, *upto; part != end; part = upto) {
+            Size k = part->k;
+            for (upto = part + 1; upto != end && k + upto->k <= BLOCK; upto++) k += upto->k;
+            multiply_panel(product, part, upto, w, matrix.bias.data() + column, column, width, part == product.parts, upto == end);
+            w += k * width;
+        }
+    }
+}
+
+void lstm(const float* gates, float* c, float* h, Size n) {
+    for (Size i = 0; i < n; i += WIDTH) {
+        const V in = sigmoid(load(gates + i)), forget = sigmoid(load(gates + n + i));
+        const V cell = tanh(load(gates + 2 * n + i)), out = sigmoid(load(gates + 3 * n + i));
+        const V moved = fma(forget, load(c + i), in * cell);
+        store(c + i, moved);
+        store(h + i, out * tanh(moved));
+    }
+}
+
+void add_elu(const float* a, const float* b, float* y, Size n) {
+    for (Size i = 0; i < n; i += WIDTH) store(y + i, elu(load(a + i) + load(b + i)));
+}
+
+void dot(const float* x, Size row, const float* w, Size k, float bias, float* y, Size rows) {
+    constexpr int TOGETHER = 4;
+    Size r = 0;
+    for (; r + TOGETHER <= rows; r += TOGETHER, x += TOGETHER * row) {
+        V sums[TOGETHER];
+        for (V& one : sums) one = set1(0.0f);
+        for (Size i = 0; i < k; i += WIDTH) {
+            const V weights = load(w + i);
+            for (int j = 0; j < TOGETHER; j++) sums[j] = fma(load(x + j * row + i), weights, sums[j]);
+        }
+        for (int j = 0; j < TOGETHER; j++) y[r + j] = sum(sums[j]) + bias;
+    }
+    for (; r < rows; r++, x += row) {
+        V sums = set1(0.0f);
+        for (Size i = 0; i < k; i += WIDTH) sums = fma(load(x + i), load(w + i), sums);
+        y[r] = sum(sums) + bias;
+    }
+}
+
+// The terms and their order are those of codec.quantizer.nearest, so that ties and rounding fall the same way. Each lane
+// keeps its own best; indices are floats, exact up to 2^24.
+void nearest(const Matrix& entries, const float* norms, const float* x, Size rows, float* space, int* index) {
+    float *dots = space, *best = dots + rows * PANEL, *where = best + rows * LANES, *squares = where + rows * LANES;
+    alignas(64) float lanes[NARROW];
+    for (Size i = 0; i < NARROW; i++) lanes[i] = static_cast<float>(i);
+    for (Size r = 0; r < rows; r++) {
+        V square = set1(0.0f);
+        for (const float* own = x + r * entries.k; own != x + (r + 1) * entries.k; own += WIDTH)
+            square = fma(load(own), load(own), square);
+        squares[r] = sum(square);
+    }
+    const Part part{x, entries.k, 0, entries.k};
+    for (Size column = 0, width; column < entries.n; column += width) {
+        width = panel_width(PANEL, entries.n, column);
+        Product product{&entries, &part, 1, rows, 1, {dots, PANEL, 0}, {}, nullptr};
+        multiply_panel(product, &part, &part + 1, entries.weights.data() + column * entries.k, entries.bias.data() + column, 0,
+                       width, true, true);
+        for (Size r = 0; r < rows; r++) {
+            const V square = set1(squares[r]);
+            for (Size lane = 0; lane < LANES; lane += WIDTH) {
+                V least = column ? load(best + r * LANES + lane) : set1(std::numeric_limits<float>::infinity());
+                V found = column ? load(where + r * LANES + lane) : load(lanes + lane);
+                for (Size j = lane; j < width; j += LANES) {
+                    const V twice = load(dots + r * PANEL + j) * set1(2.0f);
+                    const V distance = (square - twice) + load(norms + column + j);
+                    const V here = load(lanes + lane) + set1(static_cast<float>(column + j - lane));
+                    found = where_greater(least, distance, here, found);
+                    least = where_greater(least, distance, distance, least);
+                }
+                store(best + r * LANES + lane, least);
+                store(where + r * LANES + lane, found);
+            }
+        }
+    }
+    for (Size r = 0; r < rows; r++) {
+        const float *least = best + r * LANES, *found = where + r * LANES;
+        Size chosen = 0;
+        for (Size lane = 1; lane < LANES; lane++)
+            if (least[lane] < least[chosen] || (least[lane] == least[chosen] && found[lane] < found[chosen])) chosen = lane;
+        index[r] = static_cast<int>(found[chosen]);
+    }
+}

@@ -1,0 +1,85 @@
+// Aligned memory: buffers that own it, and scratch that a step borrows and gives back.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <new>
+#include <vector>
+
+namespace earshot {
+
+using Size = std::ptrdiff_t;
+
+constexpr Size LANES = 16;
+// Rows of channels are padded to a multiple of this with zeros (their weights are zero too), so that every kernel set
+// works in whole vectors and all of them keep the same state.
+
+inline Size padded(Size n) { return (n + LANES - 1) / LANES * LANES; }
+
+// Zeroed floats on a cache line.
+class Floats {
+  public:
+    Floats() = default;
+    explicit Floats(Size size) : size_(size) {
+        if (size > 0) {
+            data_.reset(static_cast<float*>(::operator new(bytes(), ALIGNMENT)));
+            clear();
+        }
+    }
+    float* data() { return data_.get(); }
+    const float* data() const { return data_.get(); }
+    Size size() const { return size_; }
+    std::size_t bytes() const { return static_cast<std::size_t>(size_) * sizeof(float); }
+    void clear() {
+        if (size_ > 0) std::memset(data_.get(), 0, bytes());
+    }
+
+  private:
+    static constexpr std::align_val_t ALIGNMENT{64};
+    struct Free {
+        void operator()(float* data) const { ::operator delete(data, ALIGNMENT); }
+    };
+    std::unique_ptr<float, Free> data_;
+    Size size_ = 0;
+};
+
+// Memory that is taken piece by piece during a step and given back all at once. It grows in the first steps only.
+class Scratch {
+  public:
+    struct Mark {
+        std::size_t block = 0;
+        Size used = 0;
+    };
+
+    float* take(Size size) {
+        size = padded(size) + LANES;
+        while (now_.block < blocks_.size() && now_.used + size > blocks_[now_.block].size()) now_ = {now_.block + 1, 0};
+        if (now_.block == blocks_.size()) blocks_.emplace_back(size > LEAST ? size : LEAST);
+        float* taken = blocks_[now_.block].data() + now_.used;
+        now_.used += size;
+        return taken;
+    }
+
+    Mark mark() const { return now_; }
+    void back_to(Mark mark) { now_ = mark; }
+
+    // Everything is given back; what had been taken in several blocks will be taken from one.
+    void reset() {
+        if (blocks_.size() > 1) {
+            Size total = 0;
+            for (const Floats& block : blocks_) total += block.size();
+            blocks_.clear();
+            blocks_.emplace_back(total);
+        }
+        now_ = {};
+    }
+
+  private:
+    static constexpr Size LEAST = 1 << 16;
+    std::vector<Floats> blocks_;
+    Mark now_;
+};
+
+}  // namespace earshot

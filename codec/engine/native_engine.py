@@ -1,0 +1,105 @@
+"""The fast engine: packed weights and kernels in C++ (`codec/engine/native`), exact in float32.
+
+Its streams give the same bits alone and in company. The C++ is built when Earshot is installed; where there was no
+compiler, importing this module raises ImportError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import numpy as np
+import torch
+
+from codec.engine.base import FrameCodes
+from codec.engine.native import _native
+from codec.engine.slots import Kind, Slots, check_codes, check_frames, seal, unseal
+from codec.errors import UsageError
+from codec.model import Model
+from codec.pcm import Pcm
+
+
+def kernel_names() -> list[str]:
+    """The sets of kernels that this processor can run, fastest first; the last is "portable"."""
+    return _native.kernel_names()
+
+
+def pack(model: Model, kernels: str = "auto") -> _native.Network:
+    """The weights of a model, packed once for any number of engines and threads. Raises UsageError for models that do
+    not stream or that the native engine does not know, and for kernels that this processor does not run."""
+    model.config.check_streams()
+    tensors = {name: tensor.detach().float() for name, tensor in model.network.state_dict().items()}
+    books = tensors["quantizer.codebooks"]
+    tensors["quantizer.norms"] = torch.stack([book.t().pow(2).sum(0) for book in books])  # as codec.quantizer.nearest
+    try:
+        arrays = {name: tensor.contiguous().numpy() for name, tensor in tensors.items()}
+        return _native.Network(asdict(model.config), arrays, kernels)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+class NativeEngine:
+    """`codec.engine.base.Engine` in C++, on the CPU. `network` is what `pack` made of the model."""
+
+    def __init__(
+        self, model: Model, encoders: int = 64, decoders: int = 64, network: _native.Network | None = None
+    ) -> None:
+        self.model = model
+        self.network = network or pack(model)
+        self._workspace = _native.Workspace()
+        self._slots: Slots[_native.State] = Slots(encoders, decoders)
+
+    def open_encoder(self) -> int:
+        self._slots.check_room("encoder")
+        return self._slots.add("encoder", self.network.encoder())
+
+    def open_decoder(self) -> int:
+        self._slots.check_room("decoder")
+        return self._slots.add("decoder", self.network.decoder())
+
+    def close(self, slot: int) -> None:
+        self._slots.remove(slot)
+
+    def reset(self, slot: int) -> None:
+        self._slots.find(slot)[1].reset()
+
+    def copy(self, slot: int) -> int:
+        kind, state = self._slots.find(slot)
+        self._slots.check_room(kind)
+        return self._slots.add(kind, state.copy())
+
+    def save(self, slot: int) -> bytes:
+        kind, state = self._slots.find(slot)
+        return seal("native", kind, self.model.config, state.save())
+
+    def restore(self, slot: int, data: bytes) -> None:
+        kind, state = self._slots.find(slot)
+        restore(self.model, kind, state, unseal("native", kind, self.model.config, data))
+
+    def encode(self, slots: Sequence[int], frames: Pcm, n_q: Sequence[int]) -> list[FrameCodes]:
+        states = self._slots.states(slots, "encoder")
+        check_frames(self.model.config, len(states), frames, n_q)
+        if not states:
+            return []
+        codes = self.network.encode(self._workspace, states, np.asarray(frames, np.float32), n_q)
+        return [own[:count] for own, count in zip(codes, n_q, strict=True)]
+
+    def decode(self, slots: Sequence[int], codes: Sequence[FrameCodes]) -> Pcm:
+        states = self._slots.states(slots, "decoder")
+        check_codes(self.model.config, len(states), codes)
+        if not states:
+            return np.zeros((0, self.model.hop_length), np.float32)
+        n_q = [len(own) for own in codes]
+        together = np.zeros((len(states), max(n_q)), np.int16)
+        for row, own in zip(together, codes, strict=True):
+            row[: len(own)] = own
+        return self.network.decode(self._workspace, states, together, n_q)
+
+
+def restore(model: Model, kind: Kind, state: _native.State, data: bytes) -> None:
+    """Overwrites `state`. Raises UsageError, and changes nothing, for bytes that are no state of this size."""
+    try:
+        state.restore(data)
+    except ValueError as error:
+        raise UsageError(f"this saved {kind} state of {model.name} is damaged: {error}") from error

@@ -1,0 +1,102 @@
+"""Engines under test, and the models that they are compared on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import codec
+from codec.config import ModelConfig
+from codec.engine.base import Engine
+from codec.engine.native_engine import NativeEngine, kernel_names, pack
+from codec.engine.torch_engine import TorchEngine
+from codec.model import Model
+from codec.network import Encodec
+
+MakeEngine = Callable[..., Engine]
+KERNELS = kernel_names()
+
+ODD = {
+    "two of everything": ModelConfig(
+        name="two of everything",
+        n_filters=4,
+        dimension=20,
+        ratios=(4, 2, 3),
+        kernel_size=5,
+        last_kernel_size=3,
+        residual_kernel_size=2,
+        n_residual_layers=3,
+        dilation_base=3,
+        compress=3,
+        lstm_layers=1,
+        n_codebooks=5,
+        codebook_size=64,
+        bandwidths=(30.0,),
+    ),
+    "one stage": ModelConfig(
+        name="one stage",
+        n_filters=20,
+        dimension=1,
+        ratios=(1,),
+        compress=1,
+        lstm_layers=3,
+        codebook_size=2,
+        n_codebooks=3,
+        bandwidths=(72.0,),
+        last_kernel_size=1,
+    ),
+    "wide": ModelConfig(
+        name="wide",
+        n_filters=96,
+        dimension=33,
+        ratios=(16,),
+        residual_kernel_size=7,
+        n_codebooks=2,
+        codebook_size=512,
+        bandwidths=(30.0,),
+    ),
+}
+
+
+@torch.no_grad()
+def random_model(config: ModelConfig) -> Model:
+    torch.manual_seed(5)
+    network = Encodec(config)
+    for parameter in network.parameters():
+        parameter.mul_(1.5)
+    pcm = torch.randn(1, 1, 500 * config.hop_length) * 0.3
+    residual, _ = network.encoder.step(pcm, None, "zeros", last=True)
+    for codebook in network.quantizer.codebooks:
+        codebook.copy_(residual[0, :, torch.randperm(500)[:1].repeat(len(codebook))].t() * 0.3)
+        codebook.add_(torch.randn_like(codebook) * residual.std())
+    return Model(network)
+
+
+@pytest.fixture(scope="session")
+def odd_models() -> dict[str, Model]:
+    """Models whose channels, kernels, dilations and codebooks fill no vector."""
+    return {name: random_model(config) for name, config in ODD.items()}
+
+
+@pytest.fixture(scope="session")
+def full_model(
+    random_encodec: Callable[..., Any], save_official: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> Model:
+    """The official 24 kHz shape with random weights."""
+    return codec.load(str(save_official(random_encodec(), tmp_path_factory.mktemp("full"))))
+
+
+@pytest.fixture(params=["torch", *KERNELS])
+def make_engine(request: pytest.FixtureRequest) -> MakeEngine:
+    """(model, encoders=64, decoders=64) -> an engine: torch, or native with each set of kernels in turn."""
+
+    def make(model: Model, encoders: int = 64, decoders: int = 64) -> Engine:
+        if request.param == "torch":
+            return TorchEngine(model, encoders, decoders)
+        return NativeEngine(model, encoders, decoders, pack(model, request.param))
+
+    return make

@@ -1,0 +1,69 @@
+"""Which engine serves, forced and by itself, with and without the native one."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import numpy as np
+import pytest
+
+from codec.engine import choice
+from codec.engine.native_engine import NativeEngine, kernel_names
+from codec.engine.torch_engine import TorchEngine
+from codec.errors import EngineFull, UsageError
+from codec.model import Model
+
+
+def test_the_fastest_exact_engine_serves_unless_another_is_asked_for(
+    tiny_model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(choice.KERNELS, raising=False)
+    for name in ("auto", "native"):
+        engine = choice.engine_factory(tiny_model, name)(1, 2)  # type: ignore[arg-type]
+        assert isinstance(engine, NativeEngine)
+        assert engine.network.kernels == kernel_names()[0]
+    assert isinstance(choice.engine_factory(tiny_model, "torch")(1, 1), TorchEngine)
+    with pytest.raises(UsageError, match="choose one of"):
+        choice.engine_factory(tiny_model, "steam")  # type: ignore[arg-type]
+
+
+def test_engines_of_one_factory_share_weights_and_nothing_else(tiny_model: Model) -> None:
+    make = choice.engine_factory(tiny_model)
+    one, two = make(1, 1), make(2, 0)
+    assert isinstance(one, NativeEngine)
+    assert isinstance(two, NativeEngine)
+    assert one.network is two.network
+    one.open_decoder()
+    with pytest.raises(EngineFull):
+        two.open_decoder()
+
+
+def test_the_environment_forces_kernels(tiny_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(choice.KERNELS, "portable")
+    engine = choice.engine_factory(tiny_model)(1, 1)
+    assert isinstance(engine, NativeEngine)
+    assert engine.network.kernels == "portable"
+    monkeypatch.setenv(choice.KERNELS, "abacus")
+    with pytest.raises(UsageError, match="abacus"):
+        choice.engine_factory(tiny_model)
+
+
+def test_without_the_native_engine_torch_serves_and_says_so_once(
+    tiny_model: Model, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "codec.engine.native_engine", None)
+    monkeypatch.delattr(sys.modules["codec.engine"], "native_engine", raising=False)
+    choice.native_is_built.cache_clear()
+    try:
+        with caplog.at_level(logging.WARNING):
+            engines = [choice.engine_factory(tiny_model)(1, 1) for _ in range(3)]
+        assert all(isinstance(engine, TorchEngine) for engine in engines)
+        assert len(caplog.records) == 1
+        assert "C++ compiler" in caplog.text
+        codes = engines[0].encode([engines[0].open_encoder()], np.zeros((1, 320), np.float32), [4])
+        assert codes[0].shape == (4,)
+        with pytest.raises(UsageError, match="C\\+\\+ compiler"):
+            choice.engine_factory(tiny_model, "native")
+    finally:
+        choice.native_is_built.cache_clear()

@@ -1,0 +1,262 @@
+"""The native engine against the torch engine: equal codes, sound within 1e-5, for every set of kernels."""
+
+from __future__ import annotations
+
+import gc
+import resource
+import threading
+import weakref
+from typing import Any
+
+import numpy as np
+import pytest
+
+import codec
+from codec.config import LITE_24KHZ, ModelConfig
+from codec.engine.native import _native
+from codec.engine.native_engine import NativeEngine, kernel_names, pack
+from codec.engine.torch_engine import TorchEngine
+from codec.errors import UsageError
+from codec.model import Model
+from codec.network import Encodec
+from codec.pcm import Pcm
+
+from .conftest import KERNELS, ODD
+
+HOP = 320
+
+
+def frames_of(speech: Pcm, streams: int) -> np.ndarray:
+    """[time, streams, HOP]: speech dealt out to streams that speak at once."""
+    length = speech.size // (streams * HOP) * HOP
+    return speech[: streams * length].reshape(streams, -1, HOP).swapaxes(0, 1)
+
+
+def run(engine: Any, frames: np.ndarray, n_q: int) -> tuple[np.ndarray, np.ndarray]:
+    """Codes and the sound that the codes of the first engine that was run with these frames make."""
+    streams = frames.shape[1]
+    encoders = [engine.open_encoder() for _ in range(streams)]
+    decoders = [engine.open_decoder() for _ in range(streams)]
+    codes, heard = [], []
+    for frame in frames:
+        codes.append(np.stack(engine.encode(encoders, frame, [n_q] * streams)))
+        heard.append(engine.decode(decoders, list(codes[-1])))
+    return np.stack(codes), np.stack(heard)
+
+
+@pytest.mark.parametrize("name", ["default", "full"])
+def test_48000_codes_of_speech_are_those_of_torch(name: str, full_model: Model, speech: Pcm) -> None:
+    model = codec.load("default") if name == "default" else full_model
+    n_q = model.config.n_codebooks
+    loud = np.concatenate([speech, -0.3 * speech]) if n_q < 32 else speech
+    frames = frames_of(loud, 30)
+    expected, heard = run(TorchEngine(model), frames, n_q)
+    assert expected.size >= 48_000
+    assert len(np.unique(expected)) > 300
+    assert np.abs(heard).max() > 0.05
+    for kernels in KERNELS:
+        codes, pcm = run(NativeEngine(model, network=pack(model, kernels)), frames, n_q)
+        assert int((codes != expected).sum()) == 0, kernels
+        assert float(np.abs(pcm - heard).max()) < 1e-5, kernels
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
+@pytest.mark.parametrize("name", ODD)
+def test_shapes_that_fill_no_vector(name: str, kernels: str, odd_models: dict[str, Model]) -> None:
+    model = odd_models[name]
+    noise = np.random.default_rng(0).standard_normal((40, 3, model.hop_length)).astype(np.float32) * 0.3
+    expected, heard = run(TorchEngine(model), noise, model.config.n_codebooks)
+    codes, pcm = run(NativeEngine(model, network=pack(model, kernels)), noise, model.config.n_codebooks)
+    assert len(np.unique(expected)) > 1
+    np.testing.assert_array_equal(codes, expected)
+    np.testing.assert_allclose(pcm, heard, atol=1e-5 * max(1.0, float(np.abs(heard).max())))
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
+def test_every_batch_gives_the_bits_of_lone_streams(kernels: str, tiny_model: Model, speech: Pcm) -> None:
+    random = np.random.default_rng(4)
+    network = pack(tiny_model, kernels)
+    engine, alone = NativeEngine(tiny_model, network=network), NativeEngine(tiny_model, network=network)
+    encoders, lone_encoders = ([e.open_encoder() for _ in range(33)] for e in (engine, alone))
+    decoders, lone_decoders = ([e.open_decoder() for _ in range(33)] for e in (engine, alone))
+    frames = frames_of(speech, 33)
+    for batch in range(1, 34):
+        who, n_q = random.permutation(33)[:batch], random.integers(1, 17, batch)
+        pcm = frames[batch, who]
+        codes = engine.encode([encoders[i] for i in who], pcm, n_q.tolist())
+        heard = engine.decode([decoders[i] for i in who], codes)
+        for row, i in enumerate(who):
+            (own,) = alone.encode([lone_encoders[i]], pcm[row : row + 1], [int(n_q[row])])
+            np.testing.assert_array_equal(codes[row], own)
+            np.testing.assert_array_equal(heard[row], alone.decode([lone_decoders[i]], [own])[0])
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
+def test_random_lives_of_streams_are_those_of_torch(kernels: str, tiny_model: Model, speech: Pcm) -> None:
+    """Open, step, copy, reset, save, restore and close at random, in both engines."""
+    random = np.random.default_rng(11)
+    engines: tuple[Any, Any] = (
+        TorchEngine(tiny_model, 6, 6),
+        NativeEngine(tiny_model, 6, 6, pack(tiny_model, kernels)),
+    )
+    frames = frames_of(speech, 1)[:, 0]
+    open_slots: dict[str, list[tuple[int, int]]] = {"encoder": [], "decoder": []}
+    saved: dict[str, tuple[bytes, bytes]] = {}
+    stepped = 0
+    for _ in range(600):
+        kind = ("encoder", "decoder")[random.integers(2)]
+        mine = open_slots[kind]
+        action = random.choice(["open", "copy", "close", "reset", "save", "restore", *["step"] * 6])
+        pick = mine[random.integers(len(mine))] if mine else None
+        if action == "open" and len(mine) < 6:
+            mine.append(tuple(getattr(engine, f"open_{kind}")() for engine in engines))  # type: ignore[arg-type]
+        elif pick is None:
+            continue
+        elif action == "copy" and len(mine) < 6:
+            mine.append(tuple(engine.copy(slot) for engine, slot in zip(engines, pick, strict=True)))  # type: ignore[arg-type]
+        elif action in ("close", "reset"):
+            for engine, slot in zip(engines, pick, strict=True):
+                getattr(engine, action)(slot)
+            if action == "close":
+                mine.remove(pick)
+        elif action == "save":
+            saved[kind] = tuple(engine.save(slot) for engine, slot in zip(engines, pick, strict=True))  # type: ignore[assignment]
+        elif action == "restore" and kind in saved:
+            for engine, slot, data in zip(engines, pick, saved[kind], strict=True):
+                engine.restore(slot, data)
+        elif action == "step":
+            who = [mine[i] for i in random.permutation(len(mine))[: random.integers(1, len(mine) + 1)]]
+            reference, native = ([pair[side] for pair in who] for side in (0, 1))
+            n_q = random.integers(1, 17, len(who)).tolist()
+            stepped += len(who)
+            if kind == "encoder":
+                pcm = frames[random.integers(len(frames), size=len(who))]
+                expected = engines[0].encode(reference, pcm, n_q)
+                for own, other in zip(engines[1].encode(native, pcm, n_q), expected, strict=True):
+                    np.testing.assert_array_equal(own, other)
+            else:
+                codes = [random.integers(0, 1024, count).astype(np.int16) for count in n_q]
+                expected = engines[0].decode(reference, codes)
+                np.testing.assert_allclose(engines[1].decode(native, codes), expected, atol=1e-5)
+    assert stepped > 500
+
+
+def test_equal_entries_and_dead_codebooks_give_the_first(tiny_model: Model) -> None:
+    network = Encodec(tiny_model.config)
+    network.load_state_dict(tiny_model.network.state_dict())
+    network.quantizer.codebooks[0, 100:] = network.quantizer.codebooks[0, 5]
+    network.quantizer.codebooks[1] = 0
+    model = Model(network)
+    noise = np.random.default_rng(6).standard_normal((100, 1, HOP)).astype(np.float32)
+    expected, _ = run(TorchEngine(model), noise, 16)
+    assert set(np.unique(expected[:, :, 1])) == {0}
+    assert expected[:, :, 0].max() < 100
+    for kernels in KERNELS:
+        codes, _ = run(NativeEngine(model, network=pack(model, kernels)), noise, 16)
+        np.testing.assert_array_equal(codes, expected)
+
+
+def test_a_thousand_streams_leave_nothing_behind(tiny_model: Model) -> None:
+    engine = NativeEngine(tiny_model, encoders=2, decoders=2)
+    silence = np.zeros((1, HOP), np.float32)
+
+    def live() -> None:
+        encoder, decoder = engine.open_encoder(), engine.open_decoder()
+        engine.decode([decoder], engine.encode([encoder], silence, [1]))
+        twin = engine.copy(decoder)
+        engine.restore(decoder, engine.save(twin))
+        for slot in (encoder, decoder, twin):
+            engine.close(slot)
+
+    for _ in range(1000):
+        live()
+    gc.collect()
+    before, objects = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, len(gc.get_objects())
+    for _ in range(1000):
+        live()
+    gc.collect()
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1024, "KiB"
+    assert abs(len(gc.get_objects()) - objects) < 50
+
+
+def test_weights_go_with_the_last_engine(tiny_model: Model) -> None:
+    engine = NativeEngine(tiny_model)
+    slot = engine.open_decoder()
+    network = engine.network
+    gone = weakref.ref(engine)
+    del engine
+    gc.collect()
+    assert gone() is None
+    assert slot == 1
+    assert network.kernels == KERNELS[0]
+    assert (network.encoder_bytes, network.decoder_bytes) < (10_000, 10_000)
+
+
+def test_kernels_are_named_and_forced(tiny_model: Model) -> None:
+    assert kernel_names()[-1] == "portable"
+    for kernels in KERNELS:
+        assert pack(tiny_model, kernels).kernels == kernels
+    assert pack(tiny_model).kernels == KERNELS[0]
+    with pytest.raises(UsageError, match="portable"):
+        pack(tiny_model, "abacus")
+
+
+def test_models_that_it_does_not_know_are_refused(tiny_model: Model) -> None:
+    with pytest.raises(UsageError, match="no stream"):
+        pack(Model(Encodec(ModelConfig(n_filters=2, n_codebooks=2, bandwidths=(1.5,), channels=2, causal=False))))
+    with pytest.raises(UsageError, match="codebooks"):
+        pack(
+            Model(
+                Encodec(ModelConfig(n_filters=2, dimension=1, codebook_size=1 << 16, n_codebooks=2, bandwidths=(3.0,)))
+            )
+        )
+
+
+def test_the_binding_itself_refuses_what_does_not_fit(tiny_model: Model) -> None:
+    """Python checks first; should it ever not, the memory of the process is still safe."""
+    network, other = pack(tiny_model), pack(tiny_model)
+    work, encoder, decoder = _native.Workspace(), network.encoder(), network.decoder()
+    pcm, codes = np.zeros((1, HOP), np.float32), np.zeros((1, 4), np.int16)
+    for wrong in (
+        lambda: network.encode(work, [decoder], pcm, [1]),
+        lambda: network.encode(work, [other.encoder()], pcm, [1]),
+        lambda: network.encode(work, [None], pcm, [1]),  # type: ignore[list-item]
+        lambda: network.encode(work, [encoder, encoder], np.zeros((2, HOP), np.float32), [1, 1]),
+        lambda: network.encode(work, [encoder], pcm[:, :5], [1]),
+        lambda: network.encode(work, [encoder], pcm[0], [1]),
+        lambda: network.encode(work, [encoder], pcm, [0]),
+        lambda: network.encode(work, [encoder], pcm, [17]),
+        lambda: network.encode(work, [encoder], pcm, []),
+        lambda: network.encode(work, [encoder], pcm + np.float32(np.nan), [1]),
+        lambda: network.decode(work, [decoder], codes, [5]),
+        lambda: network.decode(work, [decoder], codes[0], [4]),
+        lambda: network.decode(work, [decoder], codes - 1, [4]),
+        lambda: network.decode(work, [decoder], codes + 1024, [4]),
+        lambda: network.decode(work, [encoder], codes, [4]),
+        lambda: decoder.restore(b"short"),
+        lambda: _native.Network({**LITE_24KHZ.to_dict(), "n_filters": 1 << 40}, {}, "auto"),
+        lambda: _native.Network(LITE_24KHZ.to_dict(), {}, "auto"),
+        lambda: _native.Network({**LITE_24KHZ.to_dict(), "ratios": ()}, {}, "auto"),
+    ):
+        with pytest.raises((ValueError, TypeError)):
+            wrong()
+    assert network.encode(work, [], np.zeros((0, HOP), np.float32), []).shape == (0, 0)
+
+
+def test_steps_of_several_engines_run_at_once(tiny_model: Model, speech: Pcm) -> None:
+    """Weights are shared and nothing else is: four threads give what one does."""
+    network = pack(tiny_model)
+    frames = frames_of(speech, 4)[:200]
+    expected, _ = run(NativeEngine(tiny_model, network=network), frames, 16)
+    found: dict[int, np.ndarray] = {}
+
+    def work(index: int) -> None:
+        found[index], _ = run(NativeEngine(tiny_model, network=network), frames, 16)
+
+    threads = [threading.Thread(target=work, args=(index,)) for index in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for index in range(4):
+        np.testing.assert_array_equal(found[index], expected)
