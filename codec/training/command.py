@@ -47,6 +47,8 @@ def train(
     if exclude:
         data["exclude"] = list(exclude)
     settings = read_recipe(recipe, changes, data)
+    if init is not None:
+        settings = without_warm_up(settings)
     ranks = Ranks()
     chosen = ranks.start(device)
     try:
@@ -55,6 +57,13 @@ def train(
     finally:
         ranks.stop()
     return run
+
+
+def without_warm_up(settings: TrainSettings) -> TrainSettings:
+    """For weights that are trained already: a start on the waveform almost alone would take from them what they know
+    of the spectrum."""
+    schedule = settings.schedule.model_copy(update={"unquantized": 0, "turn": 0})
+    return settings.model_copy(update={"schedule": schedule})
 
 
 def _begin(

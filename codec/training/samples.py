@@ -33,7 +33,8 @@ class Samples:
     @torch.inference_mode()
     def write(self, network: Encodec, step: int, always: bool = False) -> None:
         """If not `always`, only where there are none of a step close by. Overwrites those of the same step."""
-        before = [int(file.name.partition("-")[0]) for file in self._folder.glob("[0-9]*-*.wav")]
+        steps = (file.name.partition("-")[0] for file in self._folder.glob("*-*.wav"))
+        before = [int(text) for text in steps if text.isdecimal()]
         if not always and any(earlier != step and step < APART * earlier for earlier in before):
             return
         config = network.config
