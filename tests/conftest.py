@@ -24,7 +24,7 @@ from codec.config import ModelConfig
 from codec.model import Model
 from codec.network import Encodec
 from codec.pcm import Pcm
-from codec.training.trainer import initialise
+from codec.training.initial import initialise
 
 VOICES = Path(__file__).parents[1] / "client" / "voices"
 SAMPLE_RATE, BANDWIDTHS = 24_000, [1.5, 3.0, 6.0, 12.0, 24.0]

@@ -18,7 +18,7 @@ from codec.files import BLOCK_FRAMES, FRONT, decode_file, encode_file, read_head
 from codec.model import Model
 from codec.network import Encodec
 from codec.pcm import Pcm
-from codec.training.trainer import initialise
+from codec.training.initial import initialise
 
 
 def sound(path: Path, pcm: Pcm, rate: int = 24_000, subtype: str = "FLOAT") -> Path:
