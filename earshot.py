@@ -78,6 +78,11 @@ def train(
     if threads:
         torch.set_num_threads(threads)
     if smoke:
+        if data or out or init or minutes:
+            raise UsageError(
+                "--smoke trains from Earshot's own clips for two minutes and keeps nothing: it takes no data,"
+                " --out, --init or --minutes"
+            )
         import client
 
         try_out(console, recipe, Path(client.__path__[0]) / "voices", set_ or (), device)

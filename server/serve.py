@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import json
+import logging
 import os
 import socket
 import sys
@@ -20,6 +21,8 @@ from codec.model import Model
 from server.app import create_app
 from server.settings import Settings
 from server.transport import PROTOCOL_SIZE_FACTOR, MediaProtocol, PatientHttp, protocol_classes
+
+log = logging.getLogger(__name__)
 
 GIL_SWITCH_S = 0.0005
 """A worker between two torch calls holds the interpreter for up to this long while the event loop waits for it. The
@@ -57,10 +60,13 @@ class Server(uvicorn.Server):
             return cast(asyncio.Protocol, self._http(self.config, self.server_state, self.lifespan.state))
 
         while True:
-            # Without files for more, or with one that is gone already, the next try may go better.
-            with contextlib.suppress(OSError):
+            try:
                 connection, _ = await loop.sock_accept(listener)
                 await loop.connect_accepted_socket(protocol, connection)
+            except OSError:
+                pass  # without files for more, or with one that is gone already, the next try may go better
+            except Exception:
+                log.exception("a connection could not be let in")
             await asyncio.sleep(self._settings.accept_interval_ms / 1000)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

@@ -45,6 +45,7 @@ def test_a_run_is_gone_on_with_and_its_model_is_used(tmp_path: Path) -> None:
         (["light"], "no preset (encodec_24khz, encodec_48khz, finetune, lite)"),
         (["lite"], "name folders, files or patterns as sources"),
         (["lite", "nowhere"], "there is no audio at 'nowhere'"),
+        (["lite", str(CLIPS), "--smoke"], "--smoke trains from Earshot's own clips"),
         (["lite", str(CLIPS), "--set", "batch=none"], "batch: "),
         (["lite", str(CLIPS), "--init", "nothing"], "nothing"),
         (["lite", str(CLIPS), "--init", "default", "--set", "model.n_filters=8"], "n_filters differ"),
