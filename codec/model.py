@@ -16,12 +16,27 @@ from codec.streaming import Codes, DecoderSession, EncoderSession, check_codes
 from codec.windows import Window, decode_windows, encode_windows
 
 
+class Sessions:
+    """Makes sessions that step in torch."""
+
+    def __init__(self, network: Encodec) -> None:
+        self.network = network
+
+    def encoder(self, kbps: float, start: Padding) -> EncoderSession:
+        return EncoderSession(self.network, kbps, start)
+
+    def decoder(self, start: Padding) -> DecoderSession:
+        return DecoderSession(self.network, start)
+
+
 class Model:
     """Shared, frozen weights. Everything that moves lives in the sessions it makes."""
 
     def __init__(self, network: Encodec) -> None:
         self.network = network.eval().requires_grad_(False)
         self.config: ModelConfig = network.config
+        self.sessions: Sessions = Sessions(network)
+        """What makes the sessions; `codec.load` puts a faster maker here."""
 
     @property
     def name(self) -> str:
@@ -55,11 +70,11 @@ class Model:
     def encoder(self, kbps: float = 6.0, start: Padding = "zeros") -> EncoderSession:
         """A new stream of PCM to codes. Raises UsageError for a rate that is not in `bandwidths`, and for a model that
         cannot work frame by frame: one that is not causal, is stereo or codes in windows."""
-        return EncoderSession(self.network, kbps, start)
+        return self.sessions.encoder(kbps, start)
 
     def decoder(self, start: Padding = "zeros") -> DecoderSession:
         """A new stream of codes to PCM. Raises UsageError for the models for which `encoder` does."""
-        return DecoderSession(self.network, start)
+        return self.sessions.decoder(start)
 
     def check_codes(self, codes: ArrayLike) -> NDArray[np.int64]:
         """[n_q, k] as int64. Raises UsageError for another shape or codes that the model does not have."""

@@ -28,6 +28,8 @@ from codec.seanet import SEANet
 log = logging.getLogger(__name__)
 
 Codes = NDArray[np.int16]
+NATIVE = "native"
+"""Key of the state of the native engine in what a session saves. Where another engine goes on, the caches serve."""
 
 
 def reflect_frames(config: ModelConfig) -> int:
@@ -105,7 +107,7 @@ class _Session:
         return torch.cat(self._pieces, dim=-1)
 
     def _push(self, x: Tensor) -> Tensor | None:
-        """Steps over the whole frames in what is held and `x`; None where there are none to step over yet."""
+        """Takes the whole frames out of what is held and `x`; None where there are none to step over yet."""
         if self._ended:
             raise UsageError("this stream has been flushed; call reset() to begin another")
         if x.shape[-1]:
@@ -115,14 +117,14 @@ class _Session:
             return None  # pieces are joined only when they make a frame: pushes of single samples stay cheap
         held, ready = self._held(), self._waiting - self._waiting % self._unit
         self._hold(held[..., ready:].clone())
-        return self._state.step(self._net, held[..., :ready], last=False)
+        return held[..., :ready]
 
     def _flush(self) -> Tensor | None:
-        """Ends the stream with a step over what is held."""
+        """Ends the stream: what is held is for the last step."""
         held, ended = self._held(), self._ended
         self._hold(held[..., :0])
         self._ended = True
-        return None if ended or not held.shape[-1] else self._state.step(self._net, held, last=True)
+        return None if ended or not held.shape[-1] else held
 
     def _identity(self) -> Tensor:
         """What must be the same where a state is restored, as bytes."""
@@ -133,8 +135,12 @@ class _Session:
     def save(self) -> bytes:
         """The whole state, as the bytes of a safetensors file."""
         tensors = {"identity": self._identity(), "held": self._held(), "ended": torch.tensor([self._ended])}
-        tensors |= {f"cache.{index}": cache for index, cache in enumerate(self._state.caches or [])}
+        tensors |= {f"cache.{index}": cache for index, cache in enumerate(self._state.caches or [])} | self._extra()
         return safetensors.torch.save({key: tensor.contiguous() for key, tensor in tensors.items()})
+
+    def _extra(self) -> dict[str, Tensor]:
+        """What a session of another engine saves beside the caches."""
+        return {}
 
     def restore(self, data: bytes) -> None:
         """Goes on from what `save` of a session of the same kind, start and model returned. Raises UsageError,
@@ -142,6 +148,7 @@ class _Session:
         try:
             tensors = safetensors.torch.load(data)
             identity, held, ended = tensors.pop("identity"), tensors.pop("held"), bool(tensors.pop("ended"))
+            tensors.pop(NATIVE, None)
             caches = [tensors[f"cache.{index}"] for index in range(len(tensors))]
         except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
             raise UsageError(f"this is no saved session state: {error}") from error
@@ -184,17 +191,19 @@ class EncoderSession(_Session):
         if replaced:
             self.replaced_samples += replaced
             log.warning("replaced %d samples that were not finite or impossibly loud", replaced)
-        return self._codes(self._push(torch.tensor(clean)[None, None]))
+        return self._codes(self._push(torch.tensor(clean)[None, None]), last=False)
 
     @torch.inference_mode()
     def flush(self) -> Codes:
         """Ends the stream: the codes of the partial last frame, and of all frames of a `reflect` stream that was
         too short to start. [n_q, 0] if nothing is held."""
-        return self._codes(self._flush())
+        return self._codes(self._flush(), last=True)
 
-    def _codes(self, latents: Tensor | None) -> Codes:
-        if latents is None:
+    def _codes(self, pcm: Tensor | None, last: bool) -> Codes:
+        """The step itself: [1, 1, T] samples -> codes."""
+        if pcm is None:
             return np.zeros((self._n_q, 0), np.int16)
+        latents = self._state.step(self._net, pcm, last)
         return self._network.quantizer.encode(latents, self._n_q)[0].numpy().astype(np.int16)
 
 
@@ -211,12 +220,15 @@ class DecoderSession(_Session):
         """[n_q, k] -> float32 [hop * k]; n_q may change from call to call. A `reflect` stream gives nothing until it
         holds enough frames, then all of them. Raises UsageError for codes that the model does not have."""
         checked = torch.from_numpy(check_codes(codes, self._network.config))
-        return self._pcm(self._push(self._network.quantizer.decode(checked[None])))
+        return self._pcm(self._push(self._network.quantizer.decode(checked[None])), last=False)
 
     @torch.inference_mode()
     def flush(self) -> Pcm:
         """Ends the stream: the samples of a `reflect` stream that was too short to start, else none."""
-        return self._pcm(self._flush())
+        return self._pcm(self._flush(), last=True)
 
-    def _pcm(self, pcm: Tensor | None) -> Pcm:
-        return np.zeros(0, np.float32) if pcm is None else pcm[0, 0].numpy().copy()
+    def _pcm(self, latents: Tensor | None, last: bool) -> Pcm:
+        """The step itself: [1, D, F] latents -> samples."""
+        if latents is None:
+            return np.zeros(0, np.float32)
+        return self._state.step(self._net, latents, last)[0, 0].numpy().copy()

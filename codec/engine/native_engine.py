@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from codec.engine.native import _native
 from codec.engine.slots import Kind, Slots, check_codes, check_frames, seal, unseal
 from codec.errors import UsageError
 from codec.model import Model
+from codec.network import Encodec
 from codec.pcm import Pcm
 
 
@@ -26,17 +28,28 @@ def kernel_names() -> list[str]:
 
 
 def pack(model: Model, kernels: str = "auto") -> _native.Network:
-    """The weights of a model, packed once for any number of engines and threads. Raises UsageError for models that do
-    not stream or that the native engine does not know, and for kernels that this processor does not run."""
+    """The weights of a model, packed once for any number of sessions, engines and threads. Raises UsageError for models
+    that do not stream or that the native engine does not know, and for kernels that this processor does not run."""
     model.config.check_streams()
-    tensors = {name: tensor.detach().float() for name, tensor in model.network.state_dict().items()}
-    books = tensors["quantizer.codebooks"]
-    tensors["quantizer.norms"] = torch.stack([book.t().pow(2).sum(0) for book in books])  # as codec.quantizer.nearest
-    try:
-        arrays = {name: tensor.contiguous().numpy() for name, tensor in tensors.items()}
-        return _native.Network(asdict(model.config), arrays, kernels)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
+    return pack_network(model.network, kernels)
+
+
+def pack_network(network: Encodec, kernels: str = "auto") -> _native.Network:
+    """`pack` for a network that streams. Its weights are as they are when this is first called."""
+    packed = _packed.setdefault(network, {})
+    if kernels not in packed:
+        tensors = {name: tensor.detach().float() for name, tensor in network.state_dict().items()}
+        books = tensors["quantizer.codebooks"]
+        tensors["quantizer.norms"] = torch.stack([book.t().pow(2).sum(0) for book in books])  # as in codec.quantizer
+        try:
+            arrays = {name: tensor.contiguous().numpy() for name, tensor in tensors.items()}
+            packed[kernels] = _native.Network(asdict(network.config), arrays, kernels)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+    return packed[kernels]
+
+
+_packed: WeakKeyDictionary[Encodec, dict[str, _native.Network]] = WeakKeyDictionary()
 
 
 class NativeEngine:

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 import codec
-from codec.model import Model
+from codec.engine.native_sessions import NativeSessions
+from codec.model import Model, Sessions
 from codec.pcm import Pcm
 from codec.seanet import SEANet
 from codec.streaming import Codes, EncoderSession, StreamState
@@ -48,7 +49,7 @@ def oracle(
     zeros = random_encodec(n_filters, "constant", seed=1, n_q=n_q)
     zeros.load_state_dict(reflect.state_dict())
     official = {"reflect": reflect, "zeros": zeros}
-    ours = codec.load(str(save_official(reflect, tmp_path_factory.mktemp("official"))))
+    ours = codec.load(str(save_official(reflect, tmp_path_factory.mktemp("official"))), engine="torch")
     assert list(ours.bandwidths) == reflect.target_bandwidths
     with torch.no_grad():
         latents = {start: model.encoder(torch.from_numpy(speech)[None, None]) for start, model in official.items()}
@@ -106,14 +107,25 @@ def test_streamed_codes_are_the_official_ones(oracle: Oracle, speech: Pcm, start
 
 
 @pytest.mark.parametrize("start", ["reflect", "zeros"])
-def test_streamed_decoder_is_the_official_one(oracle: Oracle, start: Any) -> None:
+def test_native_codes_are_the_official_ones(oracle: Oracle, speech: Pcm, start: Any) -> None:
+    session = NativeSessions(oracle.ours.network).encoder(oracle.ours.bandwidths[-1], start)
+    codes = np.concatenate(list(push_in_blocks(session, speech, 1000)), axis=1)
+    for kbps in oracle.ours.bandwidths:
+        expected = oracle.codes[start, kbps]
+        np.testing.assert_array_equal(codes[: len(expected)], expected)
+
+
+@pytest.mark.parametrize("engine", ["torch", "native"])
+@pytest.mark.parametrize("start", ["reflect", "zeros"])
+def test_streamed_decoder_is_the_official_one(oracle: Oracle, start: Any, engine: str) -> None:
     """20 s in packets of 1 to 16 frames, and 5 s at every lower rate."""
+    sessions = (NativeSessions if engine == "native" else Sessions)(oracle.ours.network)
     for kbps in oracle.ours.bandwidths:
         codes = oracle.codes[start, kbps][:, : None if kbps == 6.0 else 375]
         with torch.no_grad():
             latents = oracle.official[start].quantizer.decode(torch.from_numpy(codes.astype(np.int64))[:, None])
             expected = oracle.official[start].decoder(latents)[0, 0].numpy()
-        session, sizes = oracle.ours.decoder(start), np.random.default_rng(2).integers(1, 17, 400)
+        session, sizes = sessions.decoder(start), np.random.default_rng(2).integers(1, 17, 400)
         cuts = [0, *np.cumsum(sizes)[np.cumsum(sizes) < codes.shape[1]], codes.shape[1]]
         heard = [session.push(codes[:, a:b]) for a, b in pairwise(cuts)]
         np.testing.assert_allclose(np.concatenate([*heard, session.flush()]), expected, rtol=0, atol=1e-5)

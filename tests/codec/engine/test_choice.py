@@ -20,7 +20,7 @@ def test_the_fastest_exact_engine_serves_unless_another_is_asked_for(
 ) -> None:
     monkeypatch.delenv(choice.KERNELS, raising=False)
     for name in ("auto", "native"):
-        engine = choice.engine_factory(tiny_model, name)(1, 2)  # type: ignore[arg-type]
+        engine = choice.engine_factory(tiny_model, name)(1, 2)
         assert isinstance(engine, NativeEngine)
         assert engine.network.kernels == kernel_names()[0]
     assert isinstance(choice.engine_factory(tiny_model, "torch")(1, 1), TorchEngine)

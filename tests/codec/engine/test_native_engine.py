@@ -109,18 +109,18 @@ def test_random_lives_of_streams_are_those_of_torch(kernels: str, tiny_model: Mo
         action = random.choice(["open", "copy", "close", "reset", "save", "restore", *["step"] * 6])
         pick = mine[random.integers(len(mine))] if mine else None
         if action == "open" and len(mine) < 6:
-            mine.append(tuple(getattr(engine, f"open_{kind}")() for engine in engines))  # type: ignore[arg-type]
+            mine.append(tuple(getattr(engine, f"open_{kind}")() for engine in engines))
         elif pick is None:
             continue
         elif action == "copy" and len(mine) < 6:
-            mine.append(tuple(engine.copy(slot) for engine, slot in zip(engines, pick, strict=True)))  # type: ignore[arg-type]
+            mine.append(tuple(engine.copy(slot) for engine, slot in zip(engines, pick, strict=True)))
         elif action in ("close", "reset"):
             for engine, slot in zip(engines, pick, strict=True):
                 getattr(engine, action)(slot)
             if action == "close":
                 mine.remove(pick)
         elif action == "save":
-            saved[kind] = tuple(engine.save(slot) for engine, slot in zip(engines, pick, strict=True))  # type: ignore[assignment]
+            saved[kind] = tuple(engine.save(slot) for engine, slot in zip(engines, pick, strict=True))
         elif action == "restore" and kind in saved:
             for engine, slot, data in zip(engines, pick, saved[kind], strict=True):
                 engine.restore(slot, data)
@@ -214,7 +214,7 @@ def test_models_that_it_does_not_know_are_refused(tiny_model: Model) -> None:
 
 def test_the_binding_itself_refuses_what_does_not_fit(tiny_model: Model) -> None:
     """Python checks first; should it ever not, the memory of the process is still safe."""
-    network, other = pack(tiny_model), pack(tiny_model)
+    network, other = pack(tiny_model), pack(tiny_model, "portable")
     work, encoder, decoder = _native.Workspace(), network.encoder(), network.decoder()
     pcm, codes = np.zeros((1, HOP), np.float32), np.zeros((1, 4), np.int16)
     for wrong in (

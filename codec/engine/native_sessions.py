@@ -1,0 +1,197 @@
+"""Sessions that step in the native engine. What it does not do, torch does: the first step of a stream that starts on
+`reflect`, and the partial last frame. A stream can be saved in one engine and go on in the other."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Self
+
+import numpy as np
+import safetensors.torch
+import torch
+import torch.nn.functional as F
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from codec.config import Padding
+from codec.engine.native import _native
+from codec.engine.native_engine import pack_network
+from codec.model import Sessions
+from codec.network import Encodec
+from codec.pcm import Pcm
+from codec.seanet import CausalConv1d, CausalConvTranspose1d, ResidualLSTM, ResidualUnit, SEANet
+from codec.streaming import NATIVE, Codes, DecoderSession, EncoderSession, StreamState, check_codes
+
+LANES = 16
+"""Channels are padded to whole vectors of this width, as in native/memory.h."""
+
+
+class NativeSessions(Sessions):
+    """Makes sessions that step in C++. The weights are packed for the first of them."""
+
+    def __init__(self, network: Encodec, kernels: str = "auto") -> None:
+        super().__init__(network)
+        self._kernels = kernels
+
+    def encoder(self, kbps: float, start: Padding) -> EncoderSession:
+        return NativeEncoderSession(self.network, pack_network(self.network, self._kernels), kbps, start)
+
+    def decoder(self, start: Padding) -> DecoderSession:
+        return NativeDecoderSession(self.network, pack_network(self.network, self._kernels), start)
+
+
+class NativeEncoderSession(EncoderSession):
+    """PCM in, codes out."""
+
+    def __init__(self, network: Encodec, packed: _native.Network, kbps: float, start: Padding = "zeros") -> None:
+        self._packed, self._work = packed, _native.Workspace()
+        super().__init__(network, kbps, start)
+
+    def reset(self) -> None:
+        super().reset()
+        self._live = self._packed.encoder() if self.start == "zeros" else None
+        """The state, where the native engine has it; else the caches of the base class have it."""
+
+    def copy(self) -> Self:
+        twin = super().copy()
+        twin._work, twin._live = _native.Workspace(), self._live and self._live.copy()
+        return twin
+
+    def _codes(self, pcm: Tensor | None, last: bool) -> Codes:
+        if pcm is None:
+            return super()._codes(None, last)
+        if self._live is None or last:
+            self._to_torch()
+            codes = super()._codes(pcm, last)
+            self._to_native()
+            return codes
+        frames = pcm.reshape(-1, 1, self._unit).numpy()
+        n_q = [self._n_q]
+        return np.stack([self._packed.encode(self._work, [self._live], frame, n_q)[0] for frame in frames], axis=1)
+
+    def _to_torch(self) -> None:
+        if self._live is not None:
+            self._state = StreamState(self.start, export_caches(self._net, self._live.save()))
+            self._live = None
+
+    def _to_native(self) -> None:
+        if self._state.caches is not None:
+            live = self._packed.encoder()
+            with suppress(ValueError):  # a state that is not finite, as none becomes by itself, stays where it is
+                live.restore(import_caches(self._net, self._state.caches))
+                self._live = live
+
+    def save(self) -> bytes:
+        if self._live is not None:
+            self._state = StreamState(self.start, export_caches(self._net, self._live.save()))
+        return super().save()
+
+    def restore(self, data: bytes) -> None:
+        super().restore(data)
+        self._live = self._packed.encoder() if self.start == "zeros" and self._state.caches is None else None
+        self._to_native()
+
+
+class NativeDecoderSession(DecoderSession):
+    """Codes in, PCM out. Streams that start on `reflect`, and states that were saved in torch, go on in torch: its
+    caches do not say what the native engine keeps."""
+
+    def __init__(self, network: Encodec, packed: _native.Network, start: Padding = "zeros") -> None:
+        self._packed, self._work = packed, _native.Workspace()
+        super().__init__(network, start)
+
+    def reset(self) -> None:
+        super().reset()
+        self._live = self._packed.decoder() if self.start == "zeros" else None
+
+    def copy(self) -> Self:
+        twin = super().copy()
+        twin._work, twin._live = _native.Workspace(), self._live and self._live.copy()
+        return twin
+
+    def push(self, codes: ArrayLike) -> Pcm:
+        if self._live is None or self._ended:
+            return super().push(codes)
+        checked = check_codes(codes, self._network.config).astype(np.int16)
+        n_q = [checked.shape[0]]
+        heard = [self._packed.decode(self._work, [self._live], frame[None], n_q)[0] for frame in checked.T]
+        return np.concatenate(heard) if heard else np.zeros(0, np.float32)
+
+    def _extra(self) -> dict[str, Tensor]:
+        if self._live is None:
+            return {}
+        return {NATIVE: torch.frombuffer(bytearray(self._live.save()), dtype=torch.uint8)}
+
+    def save(self) -> bytes:
+        if self._live is not None:
+            self._state = StreamState(self.start, export_caches(self._net, self._live.save()))
+        return super().save()
+
+    def restore(self, data: bytes) -> None:
+        super().restore(data)
+        live = safetensors.torch.load(data).get(NATIVE)
+        begun = self._state.caches is not None
+        self._live = self._packed.decoder() if self.start == "zeros" and (live is not None or not begun) else None
+        if self._live is not None and live is not None:
+            try:
+                self._live.restore(live.numpy().tobytes())
+            except ValueError:  # of other kernels, or damaged: the caches are checked
+                self._live = None
+
+
+def export_caches(net: SEANet, data: bytes) -> list[Tensor]:
+    """What the native engine keeps, as the caches of the layers."""
+    rest = torch.frombuffer(bytearray(data), dtype=torch.float32)
+    caches, encodes = [], not isinstance(net.layers[1], ResidualLSTM)
+
+    def take(rows: int, channels: int, width: int) -> Tensor:
+        nonlocal rest
+        own = rest[: rows * width].view(rows, width)[:, :channels]
+        rest = rest[_padded(rows * width) :]
+        return own
+
+    for index, layer in enumerate(net.layers):
+        if isinstance(conv := _convolution(layer), CausalConv1d):
+            caches.append(take(conv.context, conv.in_channels, _width(conv, encodes and index == 0)).t()[None].clone())
+        elif isinstance(layer, CausalConvTranspose1d):
+            before = take(1, layer.in_channels, _padded(layer.in_channels))
+            later = F.conv_transpose1d(before.t()[None], layer.weight, None, layer.stride)[..., layer.stride[0] :]
+            caches.append(later.clone())
+        elif isinstance(layer, ResidualLSTM):
+            size, layers = layer.lstm.hidden_size, layer.lstm.num_layers
+            pairs = [torch.cat([take(1, size, _padded(size)) for _ in "hc"]) for _ in range(layers)]
+            caches.append(torch.stack(pairs, dim=1)[None].clone())
+        else:
+            caches.append(torch.zeros(1, 0))
+    return caches
+
+
+def import_caches(net: SEANet, caches: list[Tensor]) -> bytes:
+    """The reverse, for an encoder."""
+    parts = []
+
+    def give(rows: Tensor, width: int) -> None:
+        laid = F.pad(rows, (0, width - rows.shape[1])).flatten()
+        parts.append(F.pad(laid, (0, _padded(laid.numel()) - laid.numel())))
+
+    for index, (layer, cache) in enumerate(zip(net.layers, caches, strict=True)):
+        if isinstance(conv := _convolution(layer), CausalConv1d):
+            give(cache[0].t(), _width(conv, index == 0))
+        elif isinstance(layer, ResidualLSTM):
+            for pair in cache[0].unbind(1):
+                for row in pair:
+                    give(row[None], _padded(row.numel()))
+    return torch.cat(parts).numpy().tobytes()
+
+
+def _convolution(layer: object) -> object:
+    return layer.narrow if isinstance(layer, ResidualUnit) else layer
+
+
+def _width(conv: CausalConv1d, pcm: bool) -> int:
+    """Floats from sample to sample. PCM, the input of the encoder's first layer, lies without padding."""
+    return 1 if pcm else _padded(conv.in_channels)
+
+
+def _padded(size: int) -> int:
+    return -(-size // LANES) * LANES
