@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pybind11.setup_helpers import Pybind11Extension, build_ext
-from setuptools import setup
+import pybind11
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
 NATIVE = Path("codec/engine/native")
 WARNINGS = ["-Wall", "-Wextra"]
@@ -27,7 +28,9 @@ class BuildNative(build_ext):
         """Each file of kernels is compiled for its own instruction set; the rest for any processor."""
         unix = self.compiler.compiler_type != "msvc"
         x86 = self.plat_name.endswith(("x86_64", "amd64"))
-        general = ["-O3", "-std=c++17", "-fvisibility=hidden", "-g0", *WARNINGS] if unix else ["/O2", "/std:c++17"]
+        general = ["-O3", "-std=c++17", "-fvisibility=hidden", "-g0", *WARNINGS]
+        if not unix:
+            general = ["/O2", "/std:c++17", "/EHsc"]
         objects = []
         for name in [source for source in ext.sources if Path(source).name in KERNEL_FLAGS]:
             flags = general + (KERNEL_FLAGS[Path(name).name] if unix and x86 else [])
@@ -45,6 +48,12 @@ class BuildNative(build_ext):
                 sys.stderr.write("Earshot is installed without its native engine; the torch engine serves instead.\n")
 
 
-extension = Pybind11Extension("codec.engine.native._native", sorted(map(str, NATIVE.glob("*.cpp"))), optional=True)
-extension.depends = sorted(map(str, NATIVE.glob("*.h")))
+extension = Extension(
+    "codec.engine.native._native",
+    sources=sorted(map(str, NATIVE.glob("*.cpp"))),
+    depends=sorted(map(str, NATIVE.glob("*.h"))),
+    include_dirs=[pybind11.get_include()],
+    language="c++",
+    optional=True,
+)
 setup(ext_modules=[extension], cmdclass={"build_ext": BuildNative})
