@@ -10,6 +10,14 @@
 constexpr Size NARROW = WIDTH > LANES ? WIDTH : LANES;
 constexpr int MOST_ROWS = 12;
 
+inline void prefetch(const float* p) {
+#if defined(__GNUC__)
+    __builtin_prefetch(p);
+#else
+    (void)p;
+#endif
+}
+
 struct Place {
     Size stream, row;
 };
@@ -50,16 +58,18 @@ inline V tanh(V x) {
 }
 
 // R rows times a panel of N vectors; k goes through all parts. The sums are added to `from`: sums of blocks round less than
-// one long sum would.
+// one long sum would. A line of `ahead` is fetched for every k.
 template <int R, int N>
-void tile(const Part* part, const Part* end, const Place* place, const float* w, const float* const* from, float* const* to) {
+void tile(const Part* part, const Part* end, const Place* place, const float* w, const float* ahead, const float* const* from,
+          float* const* to) {
     V sums[R][N];
     for (int i = 0; i < R; i++)
         for (int j = 0; j < N; j++) sums[i][j] = set1(0.0f);
     for (; part != end; part++) {
         const float* x[R];
         for (int i = 0; i < R; i++) x[i] = part->data + place[i].stream * part->stream + place[i].row * part->row;
-        for (Size k = 0; k < part->k; k++, w += N * WIDTH) {
+        for (Size k = 0; k < part->k; k++, w += N * WIDTH, ahead += LANES) {
+            prefetch(ahead);
             V column[N];
             for (int j = 0; j < N; j++) column[j] = load(w + j * WIDTH);
             for (int i = 0; i < R; i++) {
@@ -72,7 +82,7 @@ void tile(const Part* part, const Part* end, const Place* place, const float* w,
         for (int j = 0; j < N; j++) store(to[i] + j * WIDTH, load(from[i] + j * WIDTH) + sums[i][j]);
 }
 
-using Tile = void (*)(const Part*, const Part*, const Place*, const float*, const float* const*, float* const*);
+using Tile = void (*)(const Part*, const Part*, const Place*, const float*, const float*, const float* const*, float* const*);
 
 // Fewer columns leave registers for more rows.
 constexpr int rows_for(Size width) {
@@ -100,10 +110,12 @@ float* at(const Target& target, Place place) {
     return target.data + place.stream * target.stream + place.row * target.row;
 }
 
-// One panel of a product, over the parts [part, end): rows are cut into tiles as even as can be.
-void multiply_panel(const Product& product, const Part* part, const Part* end, const float* w, const float* bias, Size column,
-                    Size width, bool first, bool last) {
+// One panel of a product, over the parts [part, end): rows are cut into tiles as even as can be. While many rows use these
+// weights, those of `next` come into the cache.
+void multiply_panel(const Product& product, const Part* part, const Part* end, const float* w, const float* next_w,
+                    const float* bias, Size column, Size width, bool first, bool last) {
     const Size all = product.streams * product.rows, most = rows_for(width), tiles = (all + most - 1) / most;
+    const Size share = (next_w - w) / width * LANES, shares = tiles * LANES >= width ? width / LANES : 0;
     const bool to_elu = last && product.elu.data, to_plain = last && product.plain.data;
     alignas(64) float rest[MOST_ROWS * PANEL];
     Size done = 0;
@@ -120,7 +132,7 @@ void multiply_panel(const Product& product, const Part* part, const Part* end, c
             from[i] = first ? bias : partial;
             to[i] = !last ? partial : to_plain ? at(product.plain, place[i]) + column : rest + i * PANEL;
         }
-        choose(width, rows)(part, end, place, w, from, to);
+        choose(width, rows)(part, end, place, w, t < shares ? next_w + t * share : w, from, to);
         if (to_elu)
             for (int i = 0; i < rows; i++) {
                 float* y = at(product.elu, place[i]) + column;
@@ -139,7 +151,7 @@ void multiply(const Product& product) {
         for (const Part *part = product.parts, *upto; part != end; part = upto) {
             Size k = part->k;
             for (upto = part + 1; upto != end && k + upto->k <= BLOCK; upto++) k += upto->k;
-            multiply_panel(product, part, upto, w, matrix.bias.data() + column, column, width, part == product.parts, upto == end);
+            multiply_panel(product, part, upto, w, w + k * width, matrix.bias.data() + column, column, width, part == product.parts, upto == end);
             w += k * width;
         }
     }
@@ -194,8 +206,8 @@ void nearest(const Matrix& entries, const float* norms, const float* x, Size row
     for (Size column = 0, width; column < entries.n; column += width) {
         width = panel_width(PANEL, entries.n, column);
         Product product{&entries, &part, 1, rows, 1, {dots, PANEL, 0}, {}, nullptr};
-        multiply_panel(product, &part, &part + 1, entries.weights.data() + column * entries.k, entries.bias.data() + column, 0,
-                       width, true, true);
+        const float* w = entries.weights.data() + column * entries.k;
+        multiply_panel(product, &part, &part + 1, w, w + entries.k * width, entries.bias.data() + column, 0, width, true, true);
         for (Size r = 0; r < rows; r++) {
             const V square = set1(squares[r]);
             for (Size lane = 0; lane < LANES; lane += WIDTH) {
