@@ -69,7 +69,7 @@ def contenders(model: Model, n_q: int, batch: int, kernels: list[str]) -> Conten
 def turn(run: Run, sound: float) -> float:
     """Milliseconds of processor for a second of sound: the median of the steps that fit into a turn's time. The time
     that other programs take is not counted; what they take of the caches is."""
-    times = []
+    times: list[float] = []
     end = time.thread_time() + SECONDS_A_TURN
     while not times or time.thread_time() < end:
         began = time.thread_time()
