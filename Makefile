@@ -33,8 +33,10 @@ clean: ## Removes .venv, caches and the demo's output
 	rm -rf $(VENV) out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find codec server client tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(VENV)/.run: pyproject.toml scripts/install
+NATIVE := setup.py $(wildcard codec/engine/native/*.cpp codec/engine/native/*.h)
+
+$(VENV)/.run: pyproject.toml scripts/install $(NATIVE)
 	@PYTHON='$(PYTHON)' scripts/install run
 
-$(VENV)/.test: pyproject.toml scripts/install
+$(VENV)/.test: pyproject.toml scripts/install $(NATIVE)
 	@PYTHON='$(PYTHON)' scripts/install test

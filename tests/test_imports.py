@@ -19,6 +19,8 @@ SHELLS = {
     "codec.audio_files": "reads files",
     "codec.download": "fetches weights, shows a bar",
     "codec.engine": "empty",
+    "codec.engine.choice": "reads the environment",
+    "codec.engine.native": "empty",
     "codec.files": "reads and writes files",
     "codec.foreign": "reads files of other packages",
     "codec.weights": "reads files",
@@ -62,6 +64,7 @@ PROGRAMS = ("codec.training", "codec.evaluation")
 
 MAY_READ_ENVIRONMENT = {
     "codec.download",  # where the cache is, and whether a mirror is set
+    "codec.engine.choice",  # which kernels are forced
     "codec.training.ranks",  # what torchrun says
     "server.settings",
 }

@@ -30,7 +30,7 @@ def overload(pcm: Pcm, drive_db: float, hard: bool) -> Pcm:
         return pcm
     driven = pcm * np.float32(10 ** (drive_db / 20))
     if hard:
-        return np.clip(driven, -peak, peak)
+        return np.asarray(np.clip(driven, -peak, peak), np.float32)
     soft = np.tanh(driven / peak)
     return np.asarray(soft * (peak / np.abs(soft).max()), np.float32)
 
