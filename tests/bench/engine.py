@@ -1,15 +1,18 @@
 """How fast the engines are beside the `encodec` package: one shape, random weights, one thread, one run.
 
-`python -m tests.bench.engine --help`. Every round times each contender once, so that a machine that drifts drifts for
-all; figures are medians of the rounds, in milliseconds of processor for a second of sound of one stream. The package
-sees whole signals at once, which is what it can do; the engines get every stream frame by frame.
+`make bench` or `python -m tests.bench.engine --help`. Every round times each contender once, so that a machine that
+drifts drifts for all; figures are medians of the rounds, in milliseconds of processor for a second of sound of one
+stream. The package sees whole signals at once, which is what it can do; the engines get every stream frame by frame.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 import time
+import types
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -23,13 +26,38 @@ from codec.engine.native_engine import NativeEngine, kernel_names, pack
 from codec.engine.torch_engine import TorchEngine
 from codec.model import Model
 from codec.network import Encodec
-from tests.bench.streaming import reference
 
 Run = Callable[[], object]
 Contenders = dict[str, dict[str, tuple[Run, float]]]
 OFFLINE = "encodec, offline"
 OFFLINE_SECONDS = 5
 SECONDS_A_TURN = 0.2
+
+
+def reference(config: ModelConfig) -> torch.nn.Module:
+    """The package's model of this shape, with random weights."""
+    warnings.filterwarnings("ignore", "`torch.nn.utils.weight_norm` is deprecated", FutureWarning)
+    sys.modules.setdefault("torchaudio", types.ModuleType("torchaudio"))  # imported by it, used by its file loader only
+    from encodec.model import EncodecModel
+    from encodec.modules import SEANetDecoder, SEANetEncoder
+    from encodec.quantization import ResidualVectorQuantizer
+
+    shape = {
+        "n_filters": config.n_filters,
+        "dimension": config.dimension,
+        "ratios": list(config.ratios),
+        "norm": "weight_norm",
+        "causal": True,
+        "true_skip": False,
+        "pad_mode": "reflect" if config.padding == "reflect" else "constant",
+    }
+    quantizer = ResidualVectorQuantizer(
+        dimension=config.dimension, n_q=config.n_codebooks, bins=config.codebook_size, kmeans_init=False
+    )
+    model = EncodecModel(
+        SEANetEncoder(**shape), SEANetDecoder(**shape), quantizer, list(config.bandwidths), config.sample_rate, 1
+    )
+    return model.eval()
 
 
 def random_model(config: ModelConfig) -> Model:
