@@ -28,7 +28,18 @@ def test_the_default_recipe_learns_in_two_minutes(tmp_path: Path) -> None:
 
 
 def test_a_run_is_gone_on_with_and_its_model_is_used(tmp_path: Path) -> None:
-    quick = ["--set", "model.n_filters=2", "--set", "batch=2", "--set", "crop_seconds=0.2", "--set", "precision=fp32"]
+    quick = [
+        "--set",
+        "model.n_filters=2",
+        "--set",
+        "model.codebook_size=32",
+        "--set",
+        "batch=2",
+        "--set",
+        "crop_seconds=0.2",
+        "--set",
+        "precision=fp32",
+    ]
     quick += ["--set", "schedule.unquantized=2", "--set", "schedule.adversarial_from=3", "--threads", "1"]
     out = ["--out", tmp_path / "run", "--set"]
     first = run_earshot("train", "lite", CLIPS, *quick, *out, "schedule.steps=4")
