@@ -79,7 +79,7 @@ class DiscriminatorSettings(_Table):
     update_probability: Share = 2 / 3
     at_one_volume: bool = False
     """It hears each example divided by the level of what was spoken, so that quiet ones count as much as loud ones. At
-    the level of speech its first layer hears little but its own bias, and learns a third as fast."""
+    the level of speech it learned next to nothing in 270 steps of the default model's run."""
 
 
 def _model(value: Any) -> Any:

@@ -24,28 +24,7 @@ from codec.network import Encodec
 from codec.pcm import Pcm
 from codec.weights import save_native
 from codec.windows import volume
-from tests.stereo import RATES, WINDOW, Stereo, check_equal, load_stereo, make_music, official_stereo
-
-
-@pytest.fixture(scope="module")
-def music(speech: Pcm) -> Pcm:
-    return make_music(speech)
-
-
-@pytest.fixture(scope="module", params=[4, 32], ids=["small", "full size"])
-def stereo(
-    request: pytest.FixtureRequest,
-    encodec: ModuleType,
-    save_official: Callable[[Any, Path], Path],
-    music: Pcm,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Stereo:
-    return load_stereo(encodec, request.param, music, save_official, tmp_path_factory.mktemp("official"))
-
-
-@pytest.fixture(scope="module")
-def small(encodec: ModuleType, save_official: Any, music: Pcm, tmp_path_factory: pytest.TempPathFactory) -> Stereo:
-    return load_stereo(encodec, 4, music, save_official, tmp_path_factory.mktemp("official"))
+from tests.stereo import RATES, WINDOW, Stereo, check_equal, official_stereo
 
 
 def test_the_file_says_which_model_it_is(stereo: Stereo) -> None:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,28 +14,7 @@ from codec.model import Model
 from codec.network import Encodec
 from codec.pcm import Pcm
 from codec.windows import Window
-from tests.stereo import RATES, STRIDE, WINDOW, Stereo, check_equal, load_stereo, make_music, official_windows
-
-
-@pytest.fixture(scope="module")
-def music(speech: Pcm) -> Pcm:
-    return make_music(speech)
-
-
-@pytest.fixture(scope="module", params=[4, 32], ids=["small", "full size"])
-def stereo(
-    request: pytest.FixtureRequest,
-    encodec: ModuleType,
-    save_official: Callable[[Any, Path], Path],
-    music: Pcm,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Stereo:
-    return load_stereo(encodec, request.param, music, save_official, tmp_path_factory.mktemp("official"))
-
-
-@pytest.fixture(scope="module")
-def small(encodec: ModuleType, save_official: Any, music: Pcm, tmp_path_factory: pytest.TempPathFactory) -> Stereo:
-    return load_stereo(encodec, 4, music, save_official, tmp_path_factory.mktemp("official"))
+from tests.stereo import RATES, STRIDE, WINDOW, Stereo, check_equal, official_windows
 
 
 def test_ten_seconds_in_windows(stereo: Stereo, music: Pcm) -> None:
