@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from pathlib import Path
 
@@ -36,15 +37,17 @@ def wishes(folder: Path, **others: object) -> Wishes:
     return Wishes(**{**base, **others})  # type: ignore[arg-type]
 
 
-def test_command_line(folder: Path, tmp_path: Path) -> None:
+def test_command_line(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = [str(folder / "clips"), "--model", str(folder / "model.safetensors"), "--kbps", "1.5", "--kbps", "6"]
     options = ["--opus", "12", "--no-words", "--jobs", "1", "--out", str(tmp_path / "out"), "--save-audio"]
-    done = CliRunner().invoke(app, ["evaluate", *arguments, *options], catch_exceptions=False, terminal_width=120)
+    command = ["evaluate", *arguments, *options]
+    monkeypatch.setattr(sys, "argv", ["bin/earshot", *command])
+    done = CliRunner().invoke(app, command, catch_exceptions=False, terminal_width=120)
     assert done.exit_code == 0
     for words in ("earshot 1.5 kbps", "earshot 6 kbps", "opus 12 kbps", "STOI", "PESQ", "1 clip, 2 s", "written to"):
         assert words in done.output
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())
-    assert scores["command"].startswith("earshot ")
+    assert scores["command"] == shlex.join(["earshot", *command])
     assert [system["name"] for system in scores["systems"]] == [
         "original", "earshot-1.5kbps", "earshot-6kbps", "opus-12kbps",
     ]  # fmt: skip
