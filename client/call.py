@@ -61,8 +61,8 @@ class Codec(Protocol):
     def config(self) -> ModelConfig: ...
     @property
     def digest(self) -> str: ...
-    def encoder(self, kbps: float = ..., start: Literal["zeros"] = ...) -> Encoder: ...
-    def decoder(self, start: Literal["zeros"] = ...) -> Decoder: ...
+    def frame_encoder(self, kbps: float = ..., start: Literal["zeros"] = ...) -> Encoder: ...
+    def frame_decoder(self, start: Literal["zeros"] = ...) -> Decoder: ...
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,8 @@ class Call:
 
     def _warm_up(self) -> None:
         """The first steps of a model take several times as long as all later ones."""
-        encoder, decoder = self.model.encoder(kbps=self.kbps, start="zeros"), self.model.decoder(start="zeros")
+        encoder = self.model.frame_encoder(kbps=self.kbps, start="zeros")
+        decoder = self.model.frame_decoder(start="zeros")
         for _ in range(4):
             decoder.push(encoder.push(np.zeros(self.model.config.hop_length, np.float32)))
 
@@ -262,7 +263,7 @@ class Call:
         self.clock = ServerClock()
         config = self.model.config
         receiver = Receiver(
-            lambda: self.model.decoder(start="zeros"),
+            lambda: self.model.frame_decoder(start="zeros"),
             config.hop_length,
             config.sample_rate,
             n_codebooks=config.n_codebooks,
@@ -301,7 +302,7 @@ class Call:
             await asyncio.sleep(PING_EVERY_S)
 
     def _begin_speech(self) -> None:
-        encoder = self.model.encoder(kbps=self.kbps, start="zeros") if self.sends == "codes" else None
+        encoder = self.model.frame_encoder(kbps=self.kbps, start="zeros") if self.sends == "codes" else None
         uplink: Uplink = "pcm" if encoder is None else "codes"
         sender = Sender(uplink, encoder=encoder, clock=self.clock, time_us=monotonic_us)
         sender.muted = self.muted

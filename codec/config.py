@@ -127,6 +127,14 @@ class ModelConfig:
         return self.sample_rate / self.hop_length
 
     @property
+    def latency_s(self) -> float:
+        """From a sample to the codes that hold it, at most, in a stream: a frame, or a window where there are windows;
+        infinite for a model that codes whole signals only."""
+        if self.window_length is not None:
+            return self.window_length / self.sample_rate
+        return self.hop_length / self.sample_rate if self.causal and self.channels == 1 else math.inf
+
+    @property
     def bits_per_code(self) -> int:
         return self.codebook_size.bit_length() - 1
 

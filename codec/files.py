@@ -82,7 +82,7 @@ def encode_file(
     Raises AudioError for what cannot be read or written (`target` is then as it was before), UsageError for a rate
     that the model does not have."""
     start = model.config.padding
-    encoder = model.encoder(kbps, start)
+    encoder = model.frame_encoder(kbps, start)
     if model.config.codebook_size != 1024:
         raise UsageError(f"files hold codes of 10 bits; {model.name} has codebooks of {model.config.codebook_size}")
     header = Header(
@@ -120,7 +120,7 @@ def decode_file(model: Model, source: Path, target: Path, progress: Progress | N
                 f"{source} was made by the model {header.model!r} ({header.digest}), not by {model.name!r} "
                 f"({model.digest}); name that model with --model"
             )
-        decoder = model.decoder(header.start)
+        decoder = model.frame_decoder(header.start)
         with _whole(target) as part, _audio(part, header.sample_rate, form, target) as audio:
             left = header.samples
             for codes in _blocks(file, header, source):

@@ -13,6 +13,7 @@ from codec.config import ModelConfig, Padding
 from codec.network import Encodec
 from codec.pcm import Pcm, as_pcm, sanitize
 from codec.streaming import Codes, DecoderSession, EncoderSession, check_codes
+from codec.window_streams import WindowDecoder, WindowEncoder
 from codec.windows import Window, decode_windows, encode_windows
 
 
@@ -67,13 +68,29 @@ class Model:
         """Names the weights; peers compare it before they exchange codes."""
         return self.network.digest()
 
-    def encoder(self, kbps: float = 6.0, start: Padding = "zeros") -> EncoderSession:
-        """A new stream of PCM to codes. Raises UsageError for a rate that is not in `bandwidths`, and for a model that
-        cannot work frame by frame: one that is not causal, is stereo or codes in windows."""
+    @property
+    def latency_s(self) -> float:
+        """What coding delays a stream by, in seconds: a frame, or a window for a model that codes in windows."""
+        return self.config.latency_s
+
+    def encoder(self, kbps: float = 6.0, start: Padding = "zeros") -> EncoderSession | WindowEncoder:
+        """A new stream of PCM to codes, or to windows for a model that codes in windows (`start` then says nothing:
+        each is padded by itself). Raises UsageError for a rate that is not in `bandwidths`, and for a model that codes
+        whole signals only: one that is not causal or is stereo, without windows."""
+        if self.config.window_length is not None:
+            return WindowEncoder(self.network, kbps)
+        return self.frame_encoder(kbps, start)
+
+    def decoder(self, start: Padding = "zeros") -> DecoderSession | WindowDecoder:
+        """A new stream of codes, or of windows, to PCM. Raises UsageError for the models for which `encoder` does."""
+        return WindowDecoder(self.network) if self.config.window_length is not None else self.frame_decoder(start)
+
+    def frame_encoder(self, kbps: float = 6.0, start: Padding = "zeros") -> EncoderSession:
+        """As `encoder`, for those who need frames: raises UsageError for a model that codes in windows too."""
         return self.sessions.encoder(kbps, start)
 
-    def decoder(self, start: Padding = "zeros") -> DecoderSession:
-        """A new stream of codes to PCM. Raises UsageError for the models for which `encoder` does."""
+    def frame_decoder(self, start: Padding = "zeros") -> DecoderSession:
+        """As `decoder`, for those who need frames: raises UsageError for a model that codes in windows too."""
         return self.sessions.decoder(start)
 
     def check_codes(self, codes: ArrayLike) -> NDArray[np.int64]:

@@ -46,6 +46,19 @@ def as_channels(samples: ArrayLike, channels: int) -> Pcm:
     return pcm
 
 
+def encode_window(network: Encodec, pcm: Tensor, n_q: int) -> Window:
+    """One window [1, channels, T] of clean samples, coded by itself."""
+    scale = volume(pcm) if network.config.normalize else None
+    codes = network.encode(pcm if scale is None else pcm / scale, n_q)
+    return Window(codes[0].numpy().astype(np.int16), None if scale is None else float(scale))
+
+
+def decode_window(network: Encodec, codes: NDArray[np.int64], scale: float | None) -> Tensor:
+    """Codes [n_q, F] that have been checked -> [channels, F * hop] at the volume they were spoken in."""
+    pcm = network.decode(torch.from_numpy(codes)[None])[0]
+    return pcm if scale is None else pcm * torch.tensor(scale)
+
+
 def encode_windows(network: Encodec, pcm: ArrayLike, kbps: float) -> Iterator[Window]:
     """A whole signal [channels, n] -> its windows, one after the other. Impossible samples are replaced.
 
@@ -54,10 +67,9 @@ def encode_windows(network: Encodec, pcm: ArrayLike, kbps: float) -> Iterator[Wi
     clean, _ = sanitize(as_channels(pcm, config.channels))
     samples = clean.shape[1]
     for start in range(0, samples, config.window_stride or samples or 1):
-        part = torch.tensor(clean[None, :, start : start + (config.window_length or samples)])
-        scale = volume(part) if config.normalize else None
-        codes = network.encode(part if scale is None else part / scale, n_q)
-        yield Window(codes[0].numpy().astype(np.int16), None if scale is None else float(scale))
+        yield encode_window(
+            network, torch.tensor(clean[None, :, start : start + (config.window_length or samples)]), n_q
+        )
 
 
 def decode_windows(network: Encodec, windows: Sequence[Window]) -> Pcm:
@@ -69,36 +81,38 @@ def decode_windows(network: Encodec, windows: Sequence[Window]) -> Pcm:
     config = network.config
     if not windows:
         return np.zeros((config.channels, 0), np.float32)
-    codes = [_check(window, index == len(windows) - 1, config) for index, window in enumerate(windows)]
+    codes: list[NDArray[np.int64]] = []
+    for window in windows:
+        codes.append(check_window(window, codes[-1].shape[1] if codes else None, config))
     ends = [(config.window_stride or 0) * i + frames.shape[1] * config.hop_length for i, frames in enumerate(codes)]
     mixed, weights = torch.zeros(config.channels, max(ends)), torch.zeros(max(ends))
-    fade = _triangle(codes[0].shape[1] * config.hop_length)
+    fade = triangle(codes[0].shape[1] * config.hop_length)
     for window, frames, end in zip(windows, codes, ends, strict=True):
-        pcm = network.decode(torch.from_numpy(frames)[None])[0]
+        pcm = decode_window(network, frames, window.scale)
         length = pcm.shape[1]
-        louder = pcm if window.scale is None else pcm * torch.tensor(window.scale)
-        mixed[:, end - length : end] += fade[:length] * louder
+        mixed[:, end - length : end] += fade[:length] * pcm
         weights[end - length : end] += fade[:length]
     return (mixed / weights).numpy()
 
 
-def _triangle(length: int) -> Tensor:
+def triangle(length: int) -> Tensor:
     """Weights that rise from the start to the middle of a window and fall to its end, none of them 0."""
     time = torch.linspace(0, 1, length + 2)[1:-1]
     return 0.5 - (time - 0.5).abs()
 
 
-def _check(window: Window, last: bool, config: ModelConfig) -> NDArray[np.int64]:
-    """The codes of a window that fits the model."""
+def check_window(window: Window, before: int | None, config: ModelConfig) -> NDArray[np.int64]:
+    """The codes of a window that fits the model and comes after one of `before` frames (None: it is the first).
+
+    A window is no longer than the one before it, which reaches to where it starts: only the last two of a signal are
+    shorter than the others. Raises UsageError."""
     codes = check_codes(window.codes, config)
     frames = codes.shape[1]
-    if config.window_length is None or config.window_stride is None:
-        fits = last and frames
-    else:  # no longer than a window, and long enough that the next one overlaps it
-        full = -(-config.window_length // config.hop_length)
-        fits = (0 if last else config.window_stride) <= frames * config.hop_length and 0 < frames <= full
-    if not fits:
+    length, stride = config.window_length, config.window_stride
+    if not frames or (length is not None and frames > -(-length // config.hop_length)):
         raise UsageError(f"a window of {frames} frames does not fit {config.name}")
+    if before is not None and (stride is None or before * config.hop_length < stride or frames > before):
+        raise UsageError(f"a window of {frames} frames after one of {before} frames does not fit {config.name}")
     if (window.scale is not None) != config.normalize:
         raise UsageError(f"windows of {config.name} have {'a' if config.normalize else 'no'} scale")
     if window.scale is not None and not 0 <= window.scale <= MOST_SCALE:

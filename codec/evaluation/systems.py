@@ -50,7 +50,7 @@ class Streamed:
 
 def through_stream(model: Model, pcm: Pcm, kbps: float) -> Pcm:
     """What a listener of a live stream at `kbps` hears of `pcm` [n] -> [n]."""
-    encoder, decoder = model.encoder(kbps), model.decoder()
+    encoder, decoder = model.frame_encoder(kbps), model.frame_decoder()
     block = BLOCK_FRAMES * model.hop_length
     heard = [decoder.push(encoder.push(pcm[at : at + block])) for at in range(0, pcm.size, block)]
     heard += [decoder.push(encoder.flush()), decoder.flush()]
