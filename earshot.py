@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.console import Console
 
+from codec.benchmark.cli import bench
 from codec.errors import EarshotError, UsageError
 from codec.evaluation.cli import evaluate
 from server.listening.cli import listen
@@ -93,6 +94,7 @@ def train(
 
 app.command()(evaluate)
 app.command()(listen)
+app.add_typer(bench, name="bench")
 
 _KBPS = Annotated[float, typer.Option(help="Codec rate of the speech.")]
 _MODEL = Annotated[str, typer.Option(help="default, encodec_24khz or a path.")]

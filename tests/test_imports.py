@@ -17,6 +17,8 @@ FILES = sorted(file for folder in FOLDERS for file in (ROOT / folder).rglob("*.p
 SHELLS = {
     "codec": "imports what it needs when a model is loaded",
     "codec.audio_files": "reads files",
+    "codec.benchmark": "empty",
+    "codec.benchmark.cli": "the command `earshot bench`",
     "codec.download": "fetches weights, shows a bar",
     "codec.engine": "empty",
     "codec.engine.choice": "reads the environment",
@@ -142,7 +144,7 @@ def module_level_imports(source: str) -> set[str]:
 
 def test_command_line_imports_lazily() -> None:
     """`earshot --help` must not wait for torch, nor a listener for the trainer."""
-    commands = {"codec.evaluation.cli", "server.listening.cli"}
+    commands = {"codec.benchmark.cli", "codec.evaluation.cli", "server.listening.cli"}
     for file in ("earshot.py", *(f"{name.replace('.', '/')}.py" for name in commands)):
         heavy = module_level_imports((ROOT / file).read_text()) - commands - {"codec.errors"}
         standard_library = {name for name in heavy if name.split(".")[0] in sys.stdlib_module_names}
