@@ -9,6 +9,7 @@
 #include <stdexcept>
 
 #include "network.h"
+#include "peak_binding.h"
 
 namespace py = pybind11;
 using namespace earshot;
@@ -138,6 +139,7 @@ void restore(State& state, const py::bytes& data) {
 
 PYBIND11_MODULE(_native, module) {
     module.def("kernel_names", &kernel_names);
+    bind_peak(module);
     py::class_<Workspace>(module, "Workspace").def(py::init<>());
     py::class_<State>(module, "State")
         .def("copy", [](const State& state) { return State(state); })
