@@ -12,6 +12,7 @@ import torch
 import codec
 from codec.config import ModelConfig
 from codec.engine.base import Engine
+from codec.engine.cuda_engine import CudaEngine
 from codec.engine.native_engine import NativeEngine, kernel_names, pack
 from codec.engine.torch_engine import TorchEngine
 from codec.model import Model
@@ -90,11 +91,13 @@ def full_model(
     return codec.load(str(save_official(random_encodec(), tmp_path_factory.mktemp("full"))))
 
 
-@pytest.fixture(params=["torch", *KERNELS])
+@pytest.fixture(params=["torch", "cuda", *KERNELS])
 def make_engine(request: pytest.FixtureRequest) -> MakeEngine:
     """(model, encoders=64, decoders=64) -> an engine: torch, or native with each set of kernels in turn."""
 
     def make(model: Model, encoders: int = 64, decoders: int = 64) -> Engine:
+        if request.param == "cuda":  # its masks and buckets; without a GPU, nothing is recorded
+            return CudaEngine(model, encoders, decoders, device="cpu")
         if request.param == "torch":
             return TorchEngine(model, encoders, decoders)
         return NativeEngine(model, encoders, decoders, pack(model, request.param))

@@ -1,0 +1,227 @@
+"""The engine for one CUDA GPU: a step is one graph that runs over the first 1, 2, 4, 8, ... rows of all states at once.
+
+Rows have fixed places in the memory of the GPU. A step gets masks: which rows move, and which begin anew; the others keep
+what they hold. So no shape and no address depends on who steps, and a graph recorded once (CUDA graph) is a step without
+the time that launching its kernels one by one takes. Without the recording the same code runs on a CPU, for tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from codec.engine.base import FrameCodes
+from codec.engine.rows import Bank, RowEngine
+from codec.engine.slots import Kind, check_codes, check_frames
+from codec.engine.torch_step import Network, Place
+from codec.errors import UsageError
+from codec.model import Model
+from codec.pcm import Pcm
+
+CudaPrecision = Literal["fp32", "bf16", "fp16"]
+DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+WARM_UP_RUNS = 2
+"""Before a recording: libraries choose kernels and allocate what must not be allocated while it runs."""
+
+
+def place(precision: str = "fp32", device: str = "cuda") -> Place:
+    """Raises UsageError where there is no such device, and for precisions that a GPU is not asked for."""
+    if precision not in DTYPES:
+        raise UsageError(f"the cuda engine has no precision {precision!r}; choose one of {', '.join(DTYPES)}")
+    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
+        build = "is a build for CPUs only" if torch.version.cuda is None else "finds no CUDA GPU and driver"
+        raise UsageError(
+            f"the cuda engine needs an NVIDIA GPU; torch {torch.__version__} {build}. Install a CUDA build of torch on a "
+            "machine with a GPU (https://pytorch.org/get-started/locally), or choose the engine auto"
+        )
+    return Place(torch.device(device), DTYPES[precision])
+
+
+class MaskedBank(Bank):
+    """A bank whose rows are cleared by the next step that covers them."""
+
+    def __init__(self, network: Network, rows: int) -> None:
+        super().__init__(network, rows)
+        self.anew: NDArray[np.bool_] = np.zeros(rows, bool)
+
+    def clear(self, row: int) -> None:
+        self.anew[row] = True
+
+    def copy(self, row: int, to: int) -> None:
+        super().copy(row, to)
+        self.anew[to] = self.anew[row]
+
+    def save(self, row: int) -> bytes:
+        return bytes(4 * self.network.size) if self.anew[row] else super().save(row)
+
+    def restore(self, row: int, data: bytes) -> None:
+        super().restore(row, data)
+        self.anew[row] = False
+
+
+class _Direction:
+    """Encoding or decoding: fixed buffers on the device, their twins on the host, and a graph for every shape of step.
+
+    `arithmetic` is (inputs [n, ...], states [n, size], width) -> (outputs [n, ...], states then); `width` is the number
+    of codebooks where it matters."""
+
+    def __init__(
+        self,
+        bank: MaskedBank,
+        arithmetic: Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]],
+        inputs: Tensor,
+        outputs: Tensor,
+        widths: Sequence[int],
+    ) -> None:
+        self.bank = bank
+        self._arithmetic = arithmetic
+        device = bank.network.place.device
+        self._on_gpu = device.type == "cuda"
+        self.inputs, self._outputs = _twin(inputs, self._on_gpu), _twin(outputs, self._on_gpu)
+        """What a step reads, one row for each row of the bank, and what it gives."""
+        self._masks = _twin(torch.zeros(2, len(inputs), dtype=torch.bool), self._on_gpu)
+        self._device = [host.to(device, copy=True) for host in (self.inputs, self._outputs, self._masks)]
+        self.sizes, self.widths = _doubling(len(inputs)), widths
+        self._graphs: dict[tuple[int, int], Any] = {}
+        self._stream: Any = torch.cuda.Stream(device) if self._on_gpu else None
+        if self._on_gpu:
+            self._record()
+
+    def _record(self) -> None:
+        pool = torch.cuda.graph_pool_handle()
+        self._stream.wait_stream(torch.cuda.current_stream(self.bank.network.place.device))
+        for size in reversed(self.sizes):
+            for width in self.widths:
+                with torch.cuda.stream(self._stream):
+                    for _ in range(WARM_UP_RUNS):
+                        self._run(size, width)
+                self._stream.synchronize()
+                graph = torch.cuda.CUDAGraph()
+                with torch.cuda.graph(graph, pool, self._stream, capture_error_mode="thread_local"):
+                    self._run(size, width)
+                self._graphs[size, width] = graph
+
+    def _run(self, size: int, width: int) -> None:
+        """The step itself, on the device."""
+        inputs, outputs, masks = (buffer[..., :size] if buffer.dtype == torch.bool else buffer[:size]
+                                  for buffer in self._device)  # fmt: skip
+        moves, anew = masks[:, :, None]
+        states = self.bank.states[:size]
+        before = torch.where(anew, 0.0, states)
+        given, after = self._arithmetic(inputs, before, width)
+        states.copy_(torch.where(moves, after, before))
+        outputs[:, : given.shape[1]].copy_(given)
+
+    def step(self, rows: Sequence[int], width: int) -> Tensor:
+        """Steps `rows`, whose `inputs` are set, and returns the outputs of all rows that the step covered; they are
+        overwritten by the next one. `width` is the most codebooks of any of them."""
+        size = next(size for size in self.sizes if size > max(rows))
+        width = next(own for own in self.widths if own >= width)
+        moves, anew = self._masks
+        moves[:] = False
+        moves[list(rows)] = True
+        anew.copy_(torch.from_numpy(self.bank.anew))
+        inputs, outputs, masks = self._device
+        with self._on_stream():
+            inputs[:size].copy_(self.inputs[:size], non_blocking=True)
+            masks.copy_(self._masks, non_blocking=True)
+            if self._on_gpu:
+                self._graphs[size, width].replay()
+            else:
+                self._run(size, width)
+            self._outputs[:size].copy_(outputs[:size], non_blocking=True)
+        if self._on_gpu:
+            self._stream.synchronize()
+        self.bank.anew[:size] = False
+        return self._outputs
+
+    def _on_stream(self) -> AbstractContextManager[object]:
+        """Steps have a stream of their own; what happens to single rows between them, another one."""
+        if not self._on_gpu:
+            return nullcontext()
+        self._stream.wait_stream(torch.cuda.current_stream(self.bank.network.place.device))
+        return torch.cuda.stream(self._stream)
+
+
+def _twin(x: Tensor, pinned: bool) -> Tensor:
+    return x.pin_memory() if pinned else x
+
+
+def _doubling(most: int) -> list[int]:
+    """1, 2, 4, ... up to `most`, which is among them."""
+    return [*(1 << power for power in range((most - 1).bit_length())), most] if most else []
+
+
+class CudaEngine(RowEngine):
+    """`codec.engine.base.Engine` on a GPU. float32 is exact, up to ties in rounding: TF32 is off. Memory and graphs for all slots are
+    made here; a step over few slots takes its low rows only.
+
+    Raises UsageError without a CUDA GPU. `device` "cpu" is for tests of the masks."""
+
+    def __init__(
+        self,
+        model: Model,
+        encoders: int = 64,
+        decoders: int = 64,
+        precision: str = "fp32",
+        device: str = "cuda",
+    ) -> None:
+        where = place(precision, device)
+        self.name = f"cuda {precision}"
+        if torch.get_float32_matmul_precision() != "highest":
+            torch.set_float32_matmul_precision("highest")  # of this process: graphs keep what they were recorded with
+        super().__init__(model, encoders, decoders, where, MaskedBank)
+        config, books = model.config, self._codebooks
+        silence = len(books.entries) - 1
+        with torch.inference_mode():
+            self._steps = {
+                "encoder": _Direction(
+                    self._banks["encoder"],
+                    self._encode,
+                    torch.zeros(encoders, config.hop_length),
+                    torch.zeros(encoders, config.n_codebooks, dtype=torch.int64),
+                    _doubling(config.n_codebooks),
+                ),
+                "decoder": _Direction(
+                    self._banks["decoder"],
+                    self._decode,
+                    torch.full((decoders, config.n_codebooks), silence),
+                    torch.zeros(decoders, config.hop_length),
+                    [config.n_codebooks],
+                ),
+            }
+
+    def _encode(self, pcm: Tensor, states: Tensor, n_q: int) -> tuple[Tensor, Tensor]:
+        latents, after = self._banks["encoder"].network.step(pcm[:, :, None], states)
+        return self._codebooks.encode(latents[:, 0], n_q), after
+
+    def _decode(self, entries: Tensor, states: Tensor, _: int) -> tuple[Tensor, Tensor]:
+        pcm, after = self._banks["decoder"].network.step(self._codebooks.decode(entries)[:, None], states)
+        return pcm[:, :, 0], after
+
+    @torch.inference_mode()
+    def encode(self, slots: Sequence[int], frames: Pcm, n_q: Sequence[int]) -> list[FrameCodes]:
+        rows = self._slots.states(slots, "encoder")
+        check_frames(self.model.config, len(rows), frames, n_q)
+        if not rows:
+            return []
+        step = self._steps["encoder"]
+        step.inputs.numpy()[rows] = frames
+        codes = step.step(rows, max(n_q)).numpy()[rows].astype(np.int16)
+        return [own[:count] for own, count in zip(codes, n_q, strict=True)]
+
+    @torch.inference_mode()
+    def decode(self, slots: Sequence[int], codes: Sequence[FrameCodes]) -> Pcm:
+        rows = self._slots.states(slots, "decoder")
+        check_codes(self.model.config, len(rows), codes)
+        if not rows:
+            return np.zeros((0, self.model.hop_length), np.float32)
+        step = self._steps["decoder"]
+        step.inputs.numpy()[rows] = self._codebooks.rows(codes, self.model.config.n_codebooks)
+        return step.step(rows, self.model.config.n_codebooks).numpy()[rows]

@@ -1,0 +1,97 @@
+"""Engines in torch: a slot is a row of a tensor that holds what all streams of one direction keep."""
+
+from __future__ import annotations
+
+import heapq
+
+import numpy as np
+import torch
+
+from codec.engine.slots import Kind, Slots, seal, unseal
+from codec.engine.torch_step import Network, Place, lay_out
+from codec.errors import UsageError
+from codec.model import Model
+
+
+class Bank:
+    """The states of all streams of one direction, [rows, size] float32. A free row holds zeros, the start of a stream;
+    the lowest is taken first, so that few streams are close together."""
+
+    def __init__(self, network: Network, rows: int) -> None:
+        self.network = network
+        self.states = torch.zeros(rows, network.size, device=network.place.device)
+        self._free = list(range(rows))
+
+    def take(self) -> int:
+        return heapq.heappop(self._free)
+
+    def give(self, row: int) -> None:
+        self.clear(row)
+        heapq.heappush(self._free, row)
+
+    def clear(self, row: int) -> None:
+        self.states[row] = 0
+
+    def copy(self, row: int, to: int) -> None:
+        self.states[to] = self.states[row]
+
+    def save(self, row: int) -> bytes:
+        return self.states[row].cpu().numpy().tobytes()
+
+    def restore(self, row: int, data: bytes) -> None:
+        if len(data) != 4 * self.network.size:
+            raise UsageError("this saved state is damaged: it has another length")
+        state = np.frombuffer(data, np.float32).copy()
+        if not np.isfinite(state).all():
+            raise UsageError("this saved state is damaged: it is not finite")
+        self.states[row] = torch.from_numpy(state)
+
+
+class RowEngine:
+    """What `codec.engine.base.Engine` asks for, all but the steps."""
+
+    name: str
+    """What saved states say they belong to."""
+
+    def __init__(self, model: Model, encoders: int, decoders: int, place: Place, bank: type[Bank] = Bank) -> None:
+        model.config.check_streams()
+        weights = lay_out(model.network, place)
+        self.model = model
+        self._codebooks = weights.codebooks
+        self._slots: Slots[int] = Slots(encoders, decoders)
+        self._banks: dict[Kind, Bank] = {
+            "encoder": bank(weights.encoder, encoders),
+            "decoder": bank(weights.decoder, decoders),
+        }
+
+    def open_encoder(self) -> int:
+        return self._open("encoder")
+
+    def open_decoder(self) -> int:
+        return self._open("decoder")
+
+    def _open(self, kind: Kind) -> int:
+        self._slots.check_room(kind)
+        return self._slots.add(kind, self._banks[kind].take())
+
+    def close(self, slot: int) -> None:
+        kind, row = self._slots.remove(slot)
+        self._banks[kind].give(row)
+
+    def reset(self, slot: int) -> None:
+        kind, row = self._slots.find(slot)
+        self._banks[kind].clear(row)
+
+    def copy(self, slot: int) -> int:
+        kind, row = self._slots.find(slot)
+        twin = self._open(kind)
+        self._banks[kind].copy(row, self._slots.find(twin)[1])
+        return twin
+
+    def save(self, slot: int) -> bytes:
+        kind, row = self._slots.find(slot)
+        return seal(self.name, kind, self.model.config, self._banks[kind].save(row))
+
+    def restore(self, slot: int, data: bytes) -> None:
+        kind, row = self._slots.find(slot)
+        self._banks[kind].restore(row, unseal(self.name, kind, self.model.config, data))

@@ -1,0 +1,246 @@
+"""A step of many streams as matrix products: the arithmetic of `codec.seanet` and `codec.quantizer`, laid out to be quick.
+
+Sound is time-major, [B, T, C]: the window of a convolution lies in memory as one row, and a layer is one product of such
+rows and its weights. What a layer keeps is what its module in `codec.seanet` keeps, with time and channels swapped.
+Everything is a function of its arguments, on the device and in the precision that the weights were laid out for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, cast
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from codec.engine.base import FrameCodes
+from codec.network import Encodec
+from codec.quantizer import ResidualVectorQuantizer
+from codec.seanet import Activation, CausalConv1d, CausalConvTranspose1d, ResidualLSTM, ResidualUnit, SEANet
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the arithmetic is done, and in which precision. What is kept between steps, the cells of the LSTM and the
+    search of codes are float32 in any case."""
+
+    device: torch.device = torch.device("cpu")
+    dtype: torch.dtype = torch.float32
+
+
+CPU = Place()
+
+
+class Product:
+    """x [..., n] -> [..., m] by a weight [m, n] and a bias [m]."""
+
+    def __init__(self, weight: Tensor, bias: Tensor, place: Place) -> None:
+        self.weight = weight.detach().to(place.device, place.dtype).contiguous()
+        self.bias = bias.detach().to(place.device, place.dtype).contiguous()
+        self.packed = None
+        if place.device.type == "cpu" and torch.backends.mkldnn.is_available():
+            # Torch's own products go to MKL, which is half as fast as oneDNN on processors that are not Intel's.
+            self.packed = torch.ops.mkldnn._reorder_linear_weight(self.weight, None)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if self.packed is not None:
+            return cast(Tensor, torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, "none", [], ""))
+        return F.linear(x, self.weight, self.bias)
+
+
+class Layer(Protocol):
+    kept: tuple[int, ...]
+    """Shape of what the layer keeps of a stream."""
+
+    def step(self, x: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
+        """[B, T, C_in], [B, *kept] -> [B, T', C_out] and what is kept then."""
+        ...
+
+
+class Convolution:
+    """`CausalConv1d`: one product over the windows of what was kept and what is new."""
+
+    def __init__(self, conv: CausalConv1d, place: Place) -> None:
+        (self.kernel,), (self.stride,), (self.dilation,) = conv.kernel_size, conv.stride, conv.dilation
+        self.kept = (conv.context, conv.in_channels)
+        self.product = Product(conv.weight.transpose(1, 2).flatten(1), cast(Tensor, conv.bias), place)
+
+    def step(self, x: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
+        if self.kernel == 1:
+            return self.product(x), kept
+        joined = torch.cat([kept.to(x.dtype), x], dim=1)
+        batch, length, channels = joined.shape
+        shape = (batch, x.shape[1] // self.stride, self.kernel, channels)
+        strides = (length * channels, self.stride * channels, self.dilation * channels, 1)
+        windows = joined.as_strided(shape, strides).reshape(*shape[:2], self.kernel * channels)
+        return self.product(windows), joined[:, length - self.kept[0] :]
+
+
+class Upsampling:
+    """`CausalConvTranspose1d`: a step of the input gives `kernel` steps of the output, of which the last overlap with
+    those of the next one."""
+
+    def __init__(self, conv: CausalConvTranspose1d, place: Place) -> None:
+        (self.kernel,), (self.stride,) = conv.kernel_size, conv.stride
+        if self.kernel != 2 * self.stride:
+            raise NotImplementedError("upsampling by kernels other than two strides long")
+        self.kept = (conv.overlap, conv.out_channels)
+        bias = cast(Tensor, conv.bias).repeat(self.stride)
+        self.product = Product(conv.weight.permute(2, 1, 0).flatten(0, 1), torch.cat([bias, 0 * bias]), place)
+
+    def step(self, x: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
+        batch, time, _ = x.shape
+        now, later = self.product(x).chunk(2, dim=2)
+        before = torch.cat([kept.to(x.dtype).reshape(batch, 1, -1), later[:, : time - 1]], dim=1)
+        return (now + before).view(batch, time * self.stride, -1), later[:, time - 1].view(batch, *self.kept)
+
+
+class Recurrence:
+    """`ResidualLSTM`: all gates of a layer are one product of its input beside its own last output."""
+
+    def __init__(self, module: ResidualLSTM, place: Place) -> None:
+        lstm = module.lstm
+        self.size = lstm.hidden_size
+        self.kept = (2, lstm.num_layers, self.size)
+        self.products = []
+        for index in range(lstm.num_layers):
+            w_ih, w_hh, b_ih, b_hh = (
+                cast(Tensor, getattr(lstm, f"{kind}_l{index}"))
+                for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+            )
+            self.products.append(Product(_gates(torch.cat([w_ih, w_hh], dim=1)), _gates(b_ih + b_hh), place))
+
+    def step(self, x: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
+        h, c = ([*state.unbind(1)] for state in kept.unbind(1))
+        series = []
+        for now in x.unbind(1):
+            y = now
+            for index, product in enumerate(self.products):
+                gates = product(torch.cat([y, h[index].to(x.dtype)], dim=1)).float()
+                i, f, o = gates[:, : 3 * self.size].sigmoid().chunk(3, dim=1)
+                c[index] = torch.addcmul(f * c[index], i, gates[:, 3 * self.size :].tanh())
+                h[index] = o * c[index].tanh()
+                y = h[index].to(x.dtype)
+            series.append(y)
+        return torch.stack(series, dim=1).add_(x), torch.stack(h + c, dim=1).view(len(x), *self.kept)
+
+
+def _gates(x: Tensor) -> Tensor:
+    """Torch's order of gates, i f g o, with what takes the same function side by side: i f o g."""
+    i, f, g, o = x.chunk(4)
+    return torch.cat([i, f, o, g])
+
+
+class Residual:
+    """`ResidualUnit`: its way back to all channels and its shortcut are one product."""
+
+    def __init__(self, unit: ResidualUnit, place: Place) -> None:
+        self.narrow = Convolution(cast(CausalConv1d, unit.narrow), place)
+        self.kept = self.narrow.kept
+        weight = torch.cat([unit.widen.weight, unit.shortcut.weight], dim=1).squeeze(2)
+        self.product = Product(weight, cast(Tensor, unit.widen.bias) + cast(Tensor, unit.shortcut.bias), place)
+
+    def step(self, x: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
+        y, kept = self.narrow.step(F.elu(x), kept)
+        return self.product(torch.cat([F.elu(y, inplace=True), x], dim=2)), kept
+
+
+class Elu:
+    kept = (0,)
+
+    def step(self, x: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
+        return F.elu(x, inplace=True), kept
+
+
+def _layer(module: object, place: Place) -> Layer:
+    match module:
+        case CausalConv1d():
+            return Convolution(module, place)
+        case CausalConvTranspose1d():
+            return Upsampling(module, place)
+        case ResidualLSTM():
+            return Recurrence(module, place)
+        case ResidualUnit():
+            return Residual(module, place)
+        case Activation():
+            return Elu()
+    raise NotImplementedError(f"a step of {type(module).__name__}")
+
+
+class Network:
+    """A SEANet. The state of a stream is one row of `size` numbers, zeros at its start."""
+
+    def __init__(self, net: SEANet, place: Place) -> None:
+        self.place = place
+        self.layers = [_layer(module, place) for module in net.layers]
+        self._sizes = [int(torch.Size(layer.kept).numel()) for layer in self.layers]
+        self.size = sum(self._sizes)
+
+    def step(self, x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """[B, T, C_in], states [B, size] -> [B, T', C_out], float32, and the states then."""
+        moved = []
+        x = x.to(self.place.dtype)
+        for layer, own in zip(self.layers, rows.split(self._sizes, dim=1), strict=True):
+            x, kept = layer.step(x, own.view(x.shape[0], *layer.kept))
+            moved.append(kept.reshape(kept.shape[0], -1).float())
+        return x.float(), torch.cat(moved, dim=1)
+
+
+class Codebooks:
+    """`ResidualVectorQuantizer`, whose terms and their order are kept; what does not move is computed once."""
+
+    def __init__(self, quantizer: ResidualVectorQuantizer, place: Place) -> None:
+        self.books = quantizer.codebooks.detach().to(place.device, torch.float32)  # [Q, K, D]
+        self.norms = torch.stack([book.t().pow(2).sum(0) for book in self.books])  # [Q, K]
+        count, codebook_size, dimension = self.books.shape
+        silence = self.books.new_zeros(1, dimension)
+        self.entries = torch.cat([self.books.flatten(0, 1), silence])
+        """All entries, and after them the one that a frame without the codebook adds."""
+        self._firsts = np.arange(count, dtype=np.int64) * codebook_size
+
+    def encode(self, latents: Tensor, n_q: int) -> Tensor:
+        """[B, D] -> int64 codes [B, n_q]."""
+        residual, codes = latents, []
+        for book, norms in zip(self.books[:n_q], self.norms, strict=False):
+            squares = residual.pow(2).sum(1, keepdim=True)
+            index = torch.addmm(squares, residual, book.t(), alpha=-2).add_(norms).argmin(dim=1)
+            residual = residual - F.embedding(index, book)
+            codes.append(index)
+        return torch.stack(codes, dim=1)
+
+    def rows(self, codes: Sequence[FrameCodes], width: int) -> NDArray[np.int64]:
+        """Where the entries of these frames are, [B, width]: places of a frame past its own codes add nothing."""
+        rows = np.full((len(codes), width), len(self.entries) - 1)
+        for row, own in zip(rows, codes, strict=True):
+            row[: len(own)] = own + self._firsts[: len(own)]
+        return rows
+
+    def decode(self, rows: Tensor) -> Tensor:
+        """Rows of `entries` [B, n] -> their sums [B, D]."""
+        return F.embedding(rows, self.entries).sum(dim=1)
+
+
+class Weights:
+    """A network's weights as products, laid out at one place."""
+
+    def __init__(self, network: Encodec, place: Place) -> None:
+        self.encoder = Network(network.encoder, place)
+        self.decoder = Network(network.decoder, place)
+        self.codebooks = Codebooks(network.quantizer, place)
+
+
+def lay_out(network: Encodec, place: Place = CPU) -> Weights:
+    """Laid out once for all engines, sessions and threads, as the weights are when this is first called."""
+    places = _laid_out.setdefault(network, {})
+    if place not in places:
+        with torch.inference_mode():
+            places[place] = Weights(network, place)
+    return places[place]
+
+
+_laid_out: WeakKeyDictionary[Encodec, dict[Place, Weights]] = WeakKeyDictionary()
