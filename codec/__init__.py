@@ -7,23 +7,24 @@ from typing import TYPE_CHECKING
 from codec.errors import EarshotError
 
 if TYPE_CHECKING:
-    from codec.engine.choice import EngineName
+    from codec.engine.choice import EngineName, Precision
     from codec.model import Model
 
 __all__ = ["EarshotError", "load"]
 
 
-def load(name: str = "default", engine: EngineName = "auto") -> Model:
+def load(name: str = "default", engine: EngineName = "auto", precision: Precision = "fp32") -> Model:
     """Loads a model by name or path.
 
     `name` is "default" (the weights that come with this package), "encodec_24khz" (the official weights, fetched
     once and verified), the path of an official `.th` file, of a Hugging Face folder (config.json and
     model.safetensors), or of a folder or `.safetensors` file written by `earshot train`.
-    `engine` is what its sessions step in: "native" (C++), "torch", or "auto", the fastest that is exact and to be had.
-    Raises UsageError for an engine that is not to be had; ModelError, WeightsError or DownloadError, each saying what
-    to do.
+    `engine` is what its sessions step in: "native" (C++), "torch", "cuda", or "auto", the fastest of the first two that
+    is exact and to be had. `precision` is for "cuda": "fp32", "bf16" or "fp16".
+    Raises UsageError for an engine or a precision that is not to be had; ModelError, WeightsError or DownloadError,
+    each saying what to do.
     """
     from codec.engine.choice import use_engine
     from codec.weights import load_model
 
-    return use_engine(load_model(name), engine)
+    return use_engine(load_model(name), engine, precision)

@@ -9,35 +9,54 @@ from functools import cache
 from typing import Literal, get_args
 
 from codec.engine.base import Engine
+from codec.engine.torch_sessions import TorchSessions
+from codec.engine.torch_step import CPU, lay_out
 from codec.errors import UsageError
-from codec.model import Model, Sessions
+from codec.model import Model
 
 log = logging.getLogger(__name__)
 
-EngineName = Literal["auto", "torch", "native"]
+EngineName = Literal["auto", "torch", "native", "cuda"]
+"""`auto` is native or torch. It never takes a GPU, as long as nobody has measured what one carries (docs/engine.md)."""
+Precision = Literal["fp32", "bf16", "fp16"]
 KERNELS = "EARSHOT_KERNELS"
 """Environment variable that forces a set of kernels of the native engine: avx512, avx2, portable."""
 HOW_TO_GET_IT = "install a C++ compiler (Debian and Ubuntu: apt-get install g++), then install Earshot again"
 
 
-def engine_factory(model: Model, name: EngineName = "auto") -> Callable[[int, int], Engine]:
+def engine_factory(
+    model: Model, name: EngineName = "auto", precision: Precision = "fp32"
+) -> Callable[[int, int], Engine]:
     """(encoder slots, decoder slots) -> an engine. Weights are packed here, once for all engines that are made, on any
-    thread. Raises UsageError for names that are unknown or not to be had here, and for models that do not stream."""
+    thread. Raises UsageError for names that are unknown or not to be had here, for a precision that the engine does not
+    have, and for models that do not stream."""
     model.config.check_streams()
-    if _is_native(name):
+    native = _is_native(name, precision)
+    if name == "cuda":
+        from codec.engine.cuda_engine import CudaEngine, gpu
+
+        lay_out(model.network, gpu(precision))
+        return lambda encoders, decoders: CudaEngine(model, encoders, decoders, precision)
+    if native:
         from codec.engine.native_engine import NativeEngine, pack
 
         network = pack(model, _kernels())
         return lambda encoders, decoders: NativeEngine(model, encoders, decoders, network)
     from codec.engine.torch_engine import TorchEngine
 
+    lay_out(model.network)
     return lambda encoders, decoders: TorchEngine(model, encoders, decoders)
 
 
-def use_engine(model: Model, name: EngineName = "auto") -> Model:
+def use_engine(model: Model, name: EngineName = "auto", precision: Precision = "fp32") -> Model:
     """Makes the sessions of `model` step in an engine. Raises UsageError for names that are unknown or not to be
-    had here. Models that do not stream are left as they are."""
-    native = _is_native(name)
+    had here, and for a precision that the engine does not have. Models that do not stream are left as they are."""
+    native = _is_native(name, precision)
+    place = CPU
+    if name == "cuda":
+        from codec.engine.cuda_engine import gpu
+
+        place = gpu(precision)
     try:
         model.config.check_streams()
     except UsageError:
@@ -47,16 +66,18 @@ def use_engine(model: Model, name: EngineName = "auto") -> Model:
 
         model.sessions = NativeSessions(model.network, _kernels())
     else:
-        model.sessions = Sessions(model.network)
+        model.sessions = TorchSessions(model.network, place)
     return model
 
 
-def _is_native(name: EngineName) -> bool:
+def _is_native(name: EngineName, precision: Precision) -> bool:
     if name not in get_args(EngineName):
         raise UsageError(f"there is no engine {name!r}; choose one of {', '.join(get_args(EngineName))}")
     if name == "native" and not native_is_built():
         raise UsageError(f"the native engine is not built here; {HOW_TO_GET_IT}")
-    return name != "torch" and native_is_built()
+    if name != "cuda" and precision != "fp32":
+        raise UsageError(f"the engine {name} computes in fp32; the engine cuda has other precisions")
+    return name in ("auto", "native") and native_is_built()
 
 
 def _kernels() -> str:

@@ -1,15 +1,15 @@
-"""The engine for one CUDA GPU: a step is one graph that runs over the first 1, 2, 4, 8, ... rows of all states at once.
+"""The engine for one CUDA GPU: a step is one graph over the first 1, 2, 4, 8, ... rows of all states.
 
-Rows have fixed places in the memory of the GPU. A step gets masks: which rows move, and which begin anew; the others keep
-what they hold. So no shape and no address depends on who steps, and a graph recorded once (CUDA graph) is a step without
-the time that launching its kernels one by one takes. Without the recording the same code runs on a CPU, for tests.
+Rows have fixed places in the memory of the GPU. A step gets masks: which rows move, and which begin anew; the others
+keep what they hold. So no shape and no address depends on who steps, and a graph recorded once (CUDA graph) is a step
+without the time that launching its kernels one by one takes. Without recording, the same code runs on a CPU, for tests.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,27 +18,26 @@ from torch import Tensor
 
 from codec.engine.base import FrameCodes
 from codec.engine.rows import Bank, RowEngine
-from codec.engine.slots import Kind, check_codes, check_frames
+from codec.engine.slots import check_codes, check_frames
 from codec.engine.torch_step import Network, Place
 from codec.errors import UsageError
 from codec.model import Model
 from codec.pcm import Pcm
 
-CudaPrecision = Literal["fp32", "bf16", "fp16"]
 DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 WARM_UP_RUNS = 2
 """Before a recording: libraries choose kernels and allocate what must not be allocated while it runs."""
 
 
-def place(precision: str = "fp32", device: str = "cuda") -> Place:
-    """Raises UsageError where there is no such device, and for precisions that a GPU is not asked for."""
+def gpu(precision: str = "fp32", device: str = "cuda") -> Place:
+    """Where the arithmetic is done. Raises UsageError without a CUDA GPU, and for a precision not in `DTYPES`."""
     if precision not in DTYPES:
         raise UsageError(f"the cuda engine has no precision {precision!r}; choose one of {', '.join(DTYPES)}")
     if torch.device(device).type == "cuda" and not torch.cuda.is_available():
-        build = "is a build for CPUs only" if torch.version.cuda is None else "finds no CUDA GPU and driver"
+        why = "is a build for CPUs only" if torch.version.cuda is None else "finds no CUDA GPU and driver"
         raise UsageError(
-            f"the cuda engine needs an NVIDIA GPU; torch {torch.__version__} {build}. Install a CUDA build of torch on a "
-            "machine with a GPU (https://pytorch.org/get-started/locally), or choose the engine auto"
+            f"the cuda engine needs an NVIDIA GPU, and torch {torch.__version__} {why}. Install a CUDA build of torch "
+            "on a machine with a GPU (https://pytorch.org/get-started/locally), or choose the engine auto"
         )
     return Place(torch.device(device), DTYPES[precision])
 
@@ -89,7 +88,7 @@ class _Direction:
         self._device = [host.to(device, copy=True) for host in (self.inputs, self._outputs, self._masks)]
         self.sizes, self.widths = _doubling(len(inputs)), widths
         self._graphs: dict[tuple[int, int], Any] = {}
-        self._stream: Any = torch.cuda.Stream(device) if self._on_gpu else None
+        self._stream: Any = torch.cuda.Stream(device) if self._on_gpu else None  # type: ignore[no-untyped-call]
         if self._on_gpu:
             self._record()
 
@@ -109,9 +108,8 @@ class _Direction:
 
     def _run(self, size: int, width: int) -> None:
         """The step itself, on the device."""
-        inputs, outputs, masks = (buffer[..., :size] if buffer.dtype == torch.bool else buffer[:size]
-                                  for buffer in self._device)  # fmt: skip
-        moves, anew = masks[:, :, None]
+        inputs, outputs, (moves, anew) = self._device
+        inputs, outputs, moves, anew = inputs[:size], outputs[:size], moves[:size, None], anew[:size, None]
         states = self.bank.states[:size]
         before = torch.where(anew, 0.0, states)
         given, after = self._arithmetic(inputs, before, width)
@@ -158,11 +156,11 @@ def _doubling(most: int) -> list[int]:
     return [*(1 << power for power in range((most - 1).bit_length())), most] if most else []
 
 
-class CudaEngine(RowEngine):
-    """`codec.engine.base.Engine` on a GPU. float32 is exact, up to ties in rounding: TF32 is off. Memory and graphs for all slots are
-    made here; a step over few slots takes its low rows only.
+class CudaEngine(RowEngine[MaskedBank]):
+    """`codec.engine.base.Engine` on a GPU, exact in fp32: TF32 is off. Memory and graphs for all slots are made when it
+    is made; a step takes the least of them that holds its highest row. Raises UsageError without a CUDA GPU.
 
-    Raises UsageError without a CUDA GPU. `device` "cpu" is for tests of the masks."""
+    `device` "cpu" runs the same masks without graphs, for tests."""
 
     def __init__(
         self,
@@ -172,7 +170,7 @@ class CudaEngine(RowEngine):
         precision: str = "fp32",
         device: str = "cuda",
     ) -> None:
-        where = place(precision, device)
+        where = gpu(precision, device)
         self.name = f"cuda {precision}"
         if torch.get_float32_matmul_precision() != "highest":
             torch.set_float32_matmul_precision("highest")  # of this process: graphs keep what they were recorded with

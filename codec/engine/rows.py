@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -47,19 +48,22 @@ class Bank:
         self.states[row] = torch.from_numpy(state)
 
 
-class RowEngine:
+OwnBank = TypeVar("OwnBank", bound=Bank)
+
+
+class RowEngine(Generic[OwnBank]):
     """What `codec.engine.base.Engine` asks for, all but the steps."""
 
     name: str
     """What saved states say they belong to."""
 
-    def __init__(self, model: Model, encoders: int, decoders: int, place: Place, bank: type[Bank] = Bank) -> None:
+    def __init__(self, model: Model, encoders: int, decoders: int, place: Place, bank: type[OwnBank]) -> None:
         model.config.check_streams()
         weights = lay_out(model.network, place)
         self.model = model
         self._codebooks = weights.codebooks
         self._slots: Slots[int] = Slots(encoders, decoders)
-        self._banks: dict[Kind, Bank] = {
+        self._banks: dict[Kind, OwnBank] = {
             "encoder": bank(weights.encoder, encoders),
             "decoder": bank(weights.decoder, decoders),
         }

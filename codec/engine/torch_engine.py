@@ -16,14 +16,14 @@ from codec.model import Model
 from codec.pcm import Pcm
 
 
-class TorchEngine(RowEngine):
+class TorchEngine(RowEngine[Bank]):
     """`codec.engine.base.Engine` in torch, on the CPU: the states of the streams that step are gathered, stepped
     together, and put back."""
 
     name = "torch"
 
     def __init__(self, model: Model, encoders: int = 64, decoders: int = 64) -> None:
-        super().__init__(model, encoders, decoders, CPU)
+        super().__init__(model, encoders, decoders, CPU, Bank)
 
     @torch.inference_mode()
     def encode(self, slots: Sequence[int], frames: Pcm, n_q: Sequence[int]) -> list[FrameCodes]:

@@ -1,7 +1,7 @@
-"""A step of many streams as matrix products: the arithmetic of `codec.seanet` and `codec.quantizer`, laid out to be quick.
+"""A step of many streams as matrix products: `codec.seanet` and `codec.quantizer`, laid out to be quick.
 
-Sound is time-major, [B, T, C]: the window of a convolution lies in memory as one row, and a layer is one product of such
-rows and its weights. What a layer keeps is what its module in `codec.seanet` keeps, with time and channels swapped.
+Sound is time-major, [B, T, C]: the window of a convolution lies in memory as one row, and a layer is one product of
+such rows and its weights. What a layer keeps is what its module in `codec.seanet` keeps, time and channels swapped.
 Everything is a function of its arguments, on the device and in the precision that the weights were laid out for.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Protocol, cast
 from weakref import WeakKeyDictionary
 
@@ -29,22 +30,22 @@ class Place:
     """Where the arithmetic is done, and in which precision. What is kept between steps, the cells of the LSTM and the
     search of codes are float32 in any case."""
 
-    device: torch.device = torch.device("cpu")
-    dtype: torch.dtype = torch.float32
+    device: torch.device
+    dtype: torch.dtype
 
 
-CPU = Place()
+CPU = Place(torch.device("cpu"), torch.float32)
 
 
 class Product:
     """x [..., n] -> [..., m] by a weight [m, n] and a bias [m]."""
 
-    def __init__(self, weight: Tensor, bias: Tensor, place: Place) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None, place: Place) -> None:
         self.weight = weight.detach().to(place.device, place.dtype).contiguous()
-        self.bias = bias.detach().to(place.device, place.dtype).contiguous()
+        self.bias = None if bias is None else bias.detach().to(place.device, place.dtype).contiguous()
         self.packed = None
-        if place.device.type == "cpu" and torch.backends.mkldnn.is_available():
-            # Torch's own products go to MKL, which is half as fast as oneDNN on processors that are not Intel's.
+        if place == CPU and _onednn():
+            # Torch's own products go to MKL, which is less than half as fast on processors that are not Intel's.
             self.packed = torch.ops.mkldnn._reorder_linear_weight(self.weight, None)
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -53,9 +54,18 @@ class Product:
         return F.linear(x, self.weight, self.bias)
 
 
+@cache
+def _onednn() -> bool:
+    """Whether this build of torch has what multiplies by weights that were packed before."""
+    built: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return built and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
 class Layer(Protocol):
-    kept: tuple[int, ...]
-    """Shape of what the layer keeps of a stream."""
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """Shape of what the layer keeps of a stream."""
+        ...
 
     def step(self, x: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
         """[B, T, C_in], [B, *kept] -> [B, T', C_out] and what is kept then."""
@@ -68,7 +78,7 @@ class Convolution:
     def __init__(self, conv: CausalConv1d, place: Place) -> None:
         (self.kernel,), (self.stride,), (self.dilation,) = conv.kernel_size, conv.stride, conv.dilation
         self.kept = (conv.context, conv.in_channels)
-        self.product = Product(conv.weight.transpose(1, 2).flatten(1), cast(Tensor, conv.bias), place)
+        self.product = Product(conv.weight.transpose(1, 2).flatten(1), conv.bias, place)
 
     def step(self, x: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
         if self.kernel == 1:
@@ -79,6 +89,25 @@ class Convolution:
         strides = (length * channels, self.stride * channels, self.dilation * channels, 1)
         windows = joined.as_strided(shape, strides).reshape(*shape[:2], self.kernel * channels)
         return self.product(windows), joined[:, length - self.kept[0] :]
+
+
+class NarrowConvolution:
+    """`CausalConv1d` to a few channels, as at the end of a decoder: windows would be many times their product. What
+    each input adds to the outputs of all windows that it is in is one product; the sums run along its diagonals."""
+
+    def __init__(self, conv: CausalConv1d, place: Place) -> None:
+        (self.kernel,), (self.dilation,) = conv.kernel_size, conv.dilation
+        self.kept = (conv.context, conv.in_channels)
+        self.product = Product(conv.weight.permute(2, 0, 1).flatten(0, 1), None, place)
+        self.bias = cast(Tensor, conv.bias).detach().to(place.device, place.dtype)
+
+    def step(self, x: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
+        joined = torch.cat([kept.to(x.dtype), x], dim=1)
+        batch, length, channels = *joined.shape[:2], len(self.bias)
+        width = self.kernel * channels
+        strides = (length * width, width, self.dilation * width + channels, 1)
+        terms = self.product(joined).as_strided((batch, x.shape[1], self.kernel, channels), strides)
+        return terms.sum(dim=2) + self.bias, joined[:, length - self.kept[0] :]
 
 
 class Upsampling:
@@ -159,6 +188,8 @@ class Elu:
 
 def _layer(module: object, place: Place) -> Layer:
     match module:
+        case CausalConv1d(stride=(1,)) if module.kernel_size[0] * module.out_channels < module.in_channels:
+            return NarrowConvolution(module, place)
         case CausalConv1d():
             return Convolution(module, place)
         case CausalConvTranspose1d():
@@ -173,43 +204,51 @@ def _layer(module: object, place: Place) -> Layer:
 
 
 class Network:
-    """A SEANet. The state of a stream is one row of `size` numbers, zeros at its start."""
+    """A SEANet. What it keeps of a stream is zeros at its start."""
 
     def __init__(self, net: SEANet, place: Place) -> None:
         self.place = place
         self.layers = [_layer(module, place) for module in net.layers]
         self._sizes = [int(torch.Size(layer.kept).numel()) for layer in self.layers]
         self.size = sum(self._sizes)
+        """Numbers that it keeps of a stream."""
 
     def step(self, x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         """[B, T, C_in], states [B, size] -> [B, T', C_out], float32, and the states then."""
+        split = torch.split(rows, self._sizes, dim=1)
+        kept = [own.view(len(x), *layer.kept) for own, layer in zip(split, self.layers, strict=True)]
+        y, kept = self.step_layers(x, kept)
+        return y, torch.cat([own.reshape(len(x), -1) for own in kept], dim=1)
+
+    def step_layers(self, x: Tensor, kept: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """The same with what each layer keeps, [B, *kept], by itself."""
         moved = []
         x = x.to(self.place.dtype)
-        for layer, own in zip(self.layers, rows.split(self._sizes, dim=1), strict=True):
-            x, kept = layer.step(x, own.view(x.shape[0], *layer.kept))
-            moved.append(kept.reshape(kept.shape[0], -1).float())
-        return x.float(), torch.cat(moved, dim=1)
+        for layer, own in zip(self.layers, kept, strict=True):
+            x, own = layer.step(x, own)
+            moved.append(own.float())
+        return x.float(), moved
 
 
 class Codebooks:
     """`ResidualVectorQuantizer`, whose terms and their order are kept; what does not move is computed once."""
 
     def __init__(self, quantizer: ResidualVectorQuantizer, place: Place) -> None:
-        self.books = quantizer.codebooks.detach().to(place.device, torch.float32)  # [Q, K, D]
-        self.norms = torch.stack([book.t().pow(2).sum(0) for book in self.books])  # [Q, K]
-        count, codebook_size, dimension = self.books.shape
-        silence = self.books.new_zeros(1, dimension)
-        self.entries = torch.cat([self.books.flatten(0, 1), silence])
-        """All entries, and after them the one that a frame without the codebook adds."""
-        self._firsts = np.arange(count, dtype=np.int64) * codebook_size
+        books = quantizer.codebooks.detach().to(place.device, torch.float32)  # [Q, K, D]
+        count, self._size, dimension = books.shape
+        self._norms = torch.stack([book.t().pow(2).sum(0) for book in books])  # [Q, K]
+        self._products = [Product(-2 * book, None, Place(place.device, torch.float32)) for book in books]
+        self._firsts = np.arange(count, dtype=np.int64) * self._size
+        self.entries = torch.cat([books.flatten(0, 1), books.new_zeros(1, dimension)])
+        """All entries, and after them the one that a place without a code adds."""
 
     def encode(self, latents: Tensor, n_q: int) -> Tensor:
         """[B, D] -> int64 codes [B, n_q]."""
         residual, codes = latents, []
-        for book, norms in zip(self.books[:n_q], self.norms, strict=False):
+        for first, norms, product in zip(self._firsts[:n_q].tolist(), self._norms, self._products, strict=False):
             squares = residual.pow(2).sum(1, keepdim=True)
-            index = torch.addmm(squares, residual, book.t(), alpha=-2).add_(norms).argmin(dim=1)
-            residual = residual - F.embedding(index, book)
+            index = product(residual).add_(squares).add_(norms).argmin(dim=1)
+            residual = residual - F.embedding(index + first, self.entries)
             codes.append(index)
         return torch.stack(codes, dim=1)
 

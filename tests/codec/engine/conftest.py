@@ -20,6 +20,8 @@ from codec.network import Encodec
 
 MakeEngine = Callable[..., Engine]
 KERNELS = kernel_names()
+CUDA_ENGINE_ON = {"cuda engine on the CPU": "cpu", **({"cuda": "cuda"} if torch.cuda.is_available() else {})}
+"""On the CPU it has its masks and its slots, and no graphs."""
 
 ODD = {
     "two of everything": ModelConfig(
@@ -91,13 +93,14 @@ def full_model(
     return codec.load(str(save_official(random_encodec(), tmp_path_factory.mktemp("full"))))
 
 
-@pytest.fixture(params=["torch", "cuda", *KERNELS])
+@pytest.fixture(params=["torch", *CUDA_ENGINE_ON, *KERNELS])
 def make_engine(request: pytest.FixtureRequest) -> MakeEngine:
-    """(model, encoders=64, decoders=64) -> an engine: torch, or native with each set of kernels in turn."""
+    """(model, encoders=64, decoders=64) -> an engine: torch, the one for CUDA on each device that is here, or native
+    with each set of kernels in turn."""
 
     def make(model: Model, encoders: int = 64, decoders: int = 64) -> Engine:
-        if request.param == "cuda":  # its masks and buckets; without a GPU, nothing is recorded
-            return CudaEngine(model, encoders, decoders, device="cpu")
+        if request.param in CUDA_ENGINE_ON:
+            return CudaEngine(model, encoders, decoders, device=CUDA_ENGINE_ON[request.param])
         if request.param == "torch":
             return TorchEngine(model, encoders, decoders)
         return NativeEngine(model, encoders, decoders, pack(model, request.param))

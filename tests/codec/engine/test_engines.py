@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from codec.engine.base import Engine
+from codec.engine.torch_engine import TorchEngine
 from codec.errors import EngineFull, UsageError
 from codec.model import Model
+from codec.pcm import Pcm
 from codec.streaming import DecoderSession, EncoderSession
 
 HOP = 320
@@ -159,3 +161,49 @@ def test_loud_and_fading_streams_stay_finite(tiny_model: Model, make_engine: Mak
     for level in (16.0, 1.0, 1e-20, 1e-38, 1e-44, 0.0, 1e30, 0.0):
         codes = engine.encode([encoder], np.full((1, HOP), level, np.float32), [16])
         assert np.isfinite(engine.decode([decoder], codes)).all()
+
+
+def test_random_lives_of_streams_are_those_of_torch(tiny_model: Model, speech: Pcm, make_engine: MakeEngine) -> None:
+    """Open, step, copy, reset, save, restore and close at random, in the engine and in torch."""
+    random = np.random.default_rng(11)
+    engines = (TorchEngine(tiny_model, 6, 6), make_engine(tiny_model, 6, 6))
+    frames = speech[: speech.size // HOP * HOP].reshape(-1, HOP)
+    open_slots: dict[str, list[tuple[int, int]]] = {"encoder": [], "decoder": []}
+    saved: dict[str, tuple[bytes, bytes]] = {}
+    stepped = 0
+    for _ in range(600):
+        kind = ("encoder", "decoder")[random.integers(2)]
+        mine = open_slots[kind]
+        action = random.choice(["open", "copy", "close", "reset", "save", "restore", *["step"] * 6])
+        pick = mine[random.integers(len(mine))] if mine else None
+        if action == "open" and len(mine) < 6:
+            mine.append(tuple(getattr(engine, f"open_{kind}")() for engine in engines))
+        elif pick is None:
+            continue
+        elif action == "copy" and len(mine) < 6:
+            mine.append(tuple(engine.copy(slot) for engine, slot in zip(engines, pick, strict=True)))
+        elif action in ("close", "reset"):
+            for engine, slot in zip(engines, pick, strict=True):
+                getattr(engine, action)(slot)
+            if action == "close":
+                mine.remove(pick)
+        elif action == "save":
+            saved[kind] = tuple(engine.save(slot) for engine, slot in zip(engines, pick, strict=True))
+        elif action == "restore" and kind in saved:
+            for engine, slot, data in zip(engines, pick, saved[kind], strict=True):
+                engine.restore(slot, data)
+        elif action == "step":
+            who = [mine[i] for i in random.permutation(len(mine))[: random.integers(1, len(mine) + 1)]]
+            reference, others = ([pair[side] for pair in who] for side in (0, 1))
+            n_q = random.integers(1, 17, len(who)).tolist()
+            stepped += len(who)
+            if kind == "encoder":
+                pcm = frames[random.integers(len(frames), size=len(who))]
+                expected = engines[0].encode(reference, pcm, n_q)
+                for own, other in zip(engines[1].encode(others, pcm, n_q), expected, strict=True):
+                    np.testing.assert_array_equal(own, other)
+            else:
+                codes = [random.integers(0, 1024, count).astype(np.int16) for count in n_q]
+                expected = engines[0].decode(reference, codes)
+                np.testing.assert_allclose(engines[1].decode(others, codes), expected, atol=1e-5)
+    assert stepped > 500

@@ -91,56 +91,6 @@ def test_every_batch_gives_the_bits_of_lone_streams(kernels: str, tiny_model: Mo
             np.testing.assert_array_equal(heard[row], alone.decode([lone_decoders[i]], [own])[0])
 
 
-@pytest.mark.parametrize("kernels", KERNELS)
-def test_random_lives_of_streams_are_those_of_torch(kernels: str, tiny_model: Model, speech: Pcm) -> None:
-    """Open, step, copy, reset, save, restore and close at random, in both engines."""
-    random = np.random.default_rng(11)
-    engines: tuple[Any, Any] = (
-        TorchEngine(tiny_model, 6, 6),
-        NativeEngine(tiny_model, 6, 6, pack(tiny_model, kernels)),
-    )
-    frames = frames_of(speech, 1)[:, 0]
-    open_slots: dict[str, list[tuple[int, int]]] = {"encoder": [], "decoder": []}
-    saved: dict[str, tuple[bytes, bytes]] = {}
-    stepped = 0
-    for _ in range(600):
-        kind = ("encoder", "decoder")[random.integers(2)]
-        mine = open_slots[kind]
-        action = random.choice(["open", "copy", "close", "reset", "save", "restore", *["step"] * 6])
-        pick = mine[random.integers(len(mine))] if mine else None
-        if action == "open" and len(mine) < 6:
-            mine.append(tuple(getattr(engine, f"open_{kind}")() for engine in engines))
-        elif pick is None:
-            continue
-        elif action == "copy" and len(mine) < 6:
-            mine.append(tuple(engine.copy(slot) for engine, slot in zip(engines, pick, strict=True)))
-        elif action in ("close", "reset"):
-            for engine, slot in zip(engines, pick, strict=True):
-                getattr(engine, action)(slot)
-            if action == "close":
-                mine.remove(pick)
-        elif action == "save":
-            saved[kind] = tuple(engine.save(slot) for engine, slot in zip(engines, pick, strict=True))
-        elif action == "restore" and kind in saved:
-            for engine, slot, data in zip(engines, pick, saved[kind], strict=True):
-                engine.restore(slot, data)
-        elif action == "step":
-            who = [mine[i] for i in random.permutation(len(mine))[: random.integers(1, len(mine) + 1)]]
-            reference, native = ([pair[side] for pair in who] for side in (0, 1))
-            n_q = random.integers(1, 17, len(who)).tolist()
-            stepped += len(who)
-            if kind == "encoder":
-                pcm = frames[random.integers(len(frames), size=len(who))]
-                expected = engines[0].encode(reference, pcm, n_q)
-                for own, other in zip(engines[1].encode(native, pcm, n_q), expected, strict=True):
-                    np.testing.assert_array_equal(own, other)
-            else:
-                codes = [random.integers(0, 1024, count).astype(np.int16) for count in n_q]
-                expected = engines[0].decode(reference, codes)
-                np.testing.assert_allclose(engines[1].decode(native, codes), expected, atol=1e-5)
-    assert stepped > 500
-
-
 def test_equal_entries_and_dead_codebooks_give_the_first(tiny_model: Model) -> None:
     network = Encodec(tiny_model.config)
     network.load_state_dict(tiny_model.network.state_dict())
