@@ -1,4 +1,5 @@
-"""Native sessions against those in torch: every way of cutting, both starts, partial ends, copies and saved states."""
+"""Sessions that step in C++ or as matrix products against the network's own layers: every way of cutting, both starts,
+partial ends, copies and saved states."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ import codec
 from codec.config import Padding
 from codec.engine.native_engine import pack
 from codec.engine.native_sessions import NativeDecoderSession, NativeEncoderSession, NativeSessions
+from codec.engine.torch_sessions import FRAMES_AT_ONCE, TorchDecoderSession, TorchEncoderSession, TorchSessions
 from codec.errors import UsageError
 from codec.model import Model, Sessions
 from codec.pcm import Pcm
@@ -23,10 +25,13 @@ def model(request: pytest.FixtureRequest, odd_models: dict[str, Model]) -> Model
     return codec.load("default") if request.param == "default" else odd_models[request.param]
 
 
-@pytest.fixture
-def makers(model: Model) -> tuple[Sessions, NativeSessions]:
-    """In torch, and native."""
-    return Sessions(model.network), NativeSessions(model.network)
+Makers = tuple[Sessions, NativeSessions | TorchSessions]
+
+
+@pytest.fixture(params=[NativeSessions, TorchSessions])
+def makers(request: pytest.FixtureRequest, model: Model) -> Makers:
+    """By the network's own layers, and by what is tried."""
+    return Sessions(model.network), request.param(model.network)
 
 
 def cuts(samples: int, most: int) -> Iterator[slice]:
@@ -42,9 +47,7 @@ def kbps_of(model: Model) -> float:
 
 
 @pytest.mark.parametrize("start", ["zeros", "reflect"])
-def test_every_cutting_and_the_partial_end(
-    makers: tuple[Sessions, NativeSessions], model: Model, speech: Pcm, start: Padding
-) -> None:
+def test_every_cutting_and_the_partial_end(makers: Makers, model: Model, speech: Pcm, start: Padding) -> None:
     hop = model.hop_length
     pcm = speech[: 40 * hop + hop // 2]
     sessions = [maker.encoder(kbps_of(model), start) for maker in makers]
@@ -52,19 +55,17 @@ def test_every_cutting_and_the_partial_end(
         np.concatenate([*(s.push(pcm[cut]) for cut in cuts(pcm.size, 3 * hop + 2)), s.flush()], axis=1)
         for s in sessions
     ]
-    assert isinstance(sessions[1], NativeEncoderSession)
+    assert isinstance(sessions[1], NativeEncoderSession | TorchEncoderSession)
     np.testing.assert_array_equal(codes[1], codes[0])
     decoders = [maker.decoder(start) for maker in makers]
-    assert isinstance(decoders[1], NativeDecoderSession)
+    assert isinstance(decoders[1], NativeDecoderSession | TorchDecoderSession)
     heard = [
         np.concatenate([*(d.push(codes[0][:, cut]) for cut in cuts(codes[0].shape[1], 4)), d.flush()]) for d in decoders
     ]
     np.testing.assert_allclose(heard[1], heard[0], atol=1e-5)
 
 
-def test_rates_change_between_frames_and_streams_start_again(
-    makers: tuple[Sessions, NativeSessions], model: Model, speech: Pcm
-) -> None:
+def test_rates_change_between_frames_and_streams_start_again(makers: Makers, model: Model, speech: Pcm) -> None:
     hop = model.hop_length
     sessions = [maker.encoder(kbps_of(model), "zeros") for maker in makers]
     for index in range(12):
@@ -78,9 +79,7 @@ def test_rates_change_between_frames_and_streams_start_again(
 
 
 @pytest.mark.parametrize("start", ["zeros", "reflect"])
-def test_states_pass_between_engines(
-    makers: tuple[Sessions, NativeSessions], model: Model, speech: Pcm, start: Padding
-) -> None:
+def test_states_pass_between_engines(makers: Makers, model: Model, speech: Pcm, start: Padding) -> None:
     hop = model.hop_length
     pcm = speech[: 30 * hop]
     before, after = pcm[: 12 * hop + hop // 3], pcm[12 * hop + hop // 3 :]
@@ -127,7 +126,7 @@ def test_a_native_decoder_goes_on_with_the_same_bits(model: Model) -> None:
     np.testing.assert_array_equal(fresh.push(codes), maker.decoder("zeros").push(codes))
 
 
-def test_ended_streams_and_wrong_input_are_refused_alike(makers: tuple[Sessions, NativeSessions], model: Model) -> None:
+def test_ended_streams_and_wrong_input_are_refused_alike(makers: Makers, model: Model) -> None:
     for maker in makers:
         decoder = maker.decoder("zeros")
         assert decoder.push(np.zeros((1, 0), np.int16)).shape == (0,)
@@ -149,9 +148,18 @@ def test_ended_streams_and_wrong_input_are_refused_alike(makers: tuple[Sessions,
 def test_load_gives_the_engine_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(codec.load().encoder(), NativeEncoderSession)
     assert isinstance(codec.load(engine="native").decoder(), NativeDecoderSession)
-    assert not isinstance(codec.load(engine="torch").encoder(), NativeEncoderSession)
+    assert isinstance(codec.load(engine="torch").encoder(), TorchEncoderSession)
     with pytest.raises(UsageError, match="choose one of"):
         codec.load(engine="steam")  # type: ignore[arg-type]
+
+
+def test_long_pushes_are_cut(tiny_model: Model, speech: Pcm) -> None:
+    pcm = speech[: (2 * FRAMES_AT_ONCE + 3) * tiny_model.hop_length + 5]
+    codes = Sessions(tiny_model.network).encoder(12.0, "zeros").push(pcm)
+    session = TorchSessions(tiny_model.network).encoder(12.0, "zeros")
+    np.testing.assert_array_equal(session.push(pcm), codes)
+    held = sum(cache.untyped_storage().nbytes() for cache in session._state.caches or [])
+    assert held == 4 * sum(cache.numel() for cache in session._state.caches or []), "no window is held with its end"
 
 
 def test_engines_and_sessions_share_packed_weights(tiny_model: Model) -> None:
