@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -254,7 +254,11 @@ def serve(
     ),
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one and prints it.")] = 8765,
     model: Annotated[str, typer.Option(help="The codec: default, encodec_24khz, or a path.")] = "default",
-    workers: Annotated[int, typer.Option(min=0, help="Encoder threads; 0 makes one for each core.")] = 0,
+    engine: Annotated[
+        str | None, typer.Option(help="auto (native or torch), torch, native (C++) or cuda (one NVIDIA GPU).")
+    ] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32, exact; cuda has bf16 and fp16 too.")] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Encoder threads; 0 makes one for each core, one for a GPU.")] = 0,
     ready_file: Annotated[
         Path | None, typer.Option(help="Written once calls are taken: JSON with url, port, model and digest.")
     ] = None,
@@ -274,7 +278,8 @@ def serve(
     from server.settings import Settings
 
     try:
-        settings = Settings(workers=workers) if workers else Settings()
+        given: dict[str, Any] = {"engine": engine, "precision": precision, "workers": workers}
+        settings = Settings(**{name: value for name, value in given.items() if value})  # the rest by the environment
     except ValidationError as error:
         first = error.errors()[0]
         name = "EARSHOT_" + "_".join(str(part) for part in first["loc"]).upper()

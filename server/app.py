@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 from fastapi import FastAPI, WebSocket
 from fastapi.responses import JSONResponse
@@ -23,8 +23,10 @@ from server.settings import Settings
 
 
 def engine_factory(model: Model, settings: Settings) -> Callable[[], Engine]:
-    """Makes a worker's engine, on the worker's thread."""
-    new_engine = choice.engine_factory(model)
+    """Makes a worker's engine, on the worker's thread. Raises UsageError for an engine that cannot be had here."""
+    new_engine = choice.engine_factory(
+        model, cast(choice.EngineName, settings.engine), cast(choice.Precision, settings.precision)
+    )
 
     def make() -> Engine:
         import torch
@@ -53,7 +55,8 @@ def create_app(
 ) -> FastAPI:
     """An application that serves one model. `make_engine` replaces the engine of each worker.
 
-    Raises UsageError for a model that cannot stream or whose codes packets cannot hold."""
+    Raises UsageError for a model that cannot stream or whose codes packets cannot hold, and for an engine that is not
+    to be had here."""
     check_fits_packets(model.config)
     settings = settings or Settings()
     make = make_engine or engine_factory(model, settings)

@@ -58,8 +58,11 @@ class Settings(BaseSettings):
     """Calm that it takes to climb up one rung again."""
     max_waiting_control: Count = 512
 
+    engine: str = "auto"
+    """What the codec steps in, with its precision: names of codec.engine.choice, which refuses others."""
+    precision: str = "fp32"
     workers: Annotated[int, Field(ge=0)] = 0
-    """Encoder threads; 0 makes one for each core."""
+    """Encoder threads; 0 makes one for each core, or one for a GPU."""
     encoders_per_worker: Count = 64
     decoders_per_worker: Count = 64
     max_batch: Count = 32
@@ -72,4 +75,4 @@ class Settings(BaseSettings):
 
     @property
     def worker_count(self) -> int:
-        return self.workers or os.cpu_count() or 1
+        return self.workers or (1 if self.engine == "cuda" else os.cpu_count() or 1)

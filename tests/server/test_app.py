@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 
+from codec.engine.native_engine import NativeEngine
+from codec.engine.torch_engine import TorchEngine
 from codec.errors import EngineFull, UsageError
 from codec.model import Model
 from codec.network import Encodec
-from server.app import create_app
+from server.app import create_app, engine_factory
+from server.settings import Settings
 from tests.peers import TINY, running_server, tiny_model, until
 
 
@@ -30,6 +33,21 @@ def test_a_model_whose_codes_do_not_fit_into_packets_is_refused(change: dict[str
     model = Model(Encodec(replace(TINY, **change)))
     with pytest.raises(UsageError, match=said):
         create_app(model)
+
+
+def test_the_engine_is_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model()
+    for name, engine in (("torch", TorchEngine), ("native", NativeEngine)):
+        assert isinstance(engine_factory(model, Settings(engine=name))(), engine)
+    monkeypatch.setenv("EARSHOT_ENGINE", "cuda")
+    assert (Settings().worker_count, Settings(workers=3).worker_count) == (1, 3), "one for a GPU"
+    for settings, said in (
+        (Settings(engine="steam"), "choose one of"),
+        (Settings(engine="torch", precision="bf16"), "precision"),
+        (Settings(precision="fp8"), "fp32, bf16, fp16"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            create_app(model, settings)
 
 
 async def test_a_server_whose_codec_worker_has_died_is_not_healthy(caplog: pytest.LogCaptureFixture) -> None:
