@@ -92,6 +92,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     options = parser.parse_args()
+    if options.most < COMPARED_STREAMS:
+        parser.error(f"--most must be at least {COMPARED_STREAMS}")
     if options.device == "cuda" and torch.cuda.is_available():
         print(torch.cuda.get_device_name(), "torch", torch.__version__)
     for name in options.models:
