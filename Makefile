@@ -26,8 +26,8 @@ lint: $(VENV)/.test ## The part of check without the tests
 	@$(RUN) -m mypy --strict
 	@$(VENV)/bin/lint-imports --no-cache
 
-bench: $(VENV)/.test ## The engines beside the encodec package, in one run
-	@$(RUN) -m tests.bench.engine $(ARGS)
+bench: $(VENV)/.test ## The engines beside others and the floor of this machine, in one run; ARGS=--quick: a minute
+	@$(RUN) -m earshot bench $(ARGS)
 
 clean: ## Removes .venv, caches and the demo's output
 	rm -rf $(VENV) out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -2,13 +2,103 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
-bench = typer.Typer(help="Measure how fast the engines are.")
+bench = typer.Typer()
 
 
 @bench.callback(invoke_without_command=True)
-def engines(context: typer.Context) -> None:
-    """Measure how fast the engines are."""
-    if context.invoked_subcommand is None:
-        raise typer.Exit(1)
+def engines(
+    context: typer.Context,
+    model: Annotated[
+        str | None,
+        typer.Option(help="default, full (the official shape, random weights; with --quick), encodec_24khz or a path."),
+    ] = None,
+    kbps: Annotated[float, typer.Option(help="Codec rate.")] = 6.0,
+    batches: Annotated[
+        str, typer.Option(help="Streams in a step, as 1,8,32; 1 is also paced as in a call. 1 to 64 if not given.")
+    ] = "",
+    rounds: Annotated[int | None, typer.Option(min=1, help="In each everyone takes a turn; 7, with --quick 3.")] = None,
+    peers: Annotated[bool, typer.Option(help="Others that are installed, beside the engines.")] = True,
+    precision: Annotated[
+        list[str] | None, typer.Option(help="fp32, bf16 or int8, again for each; all if none is given.")
+    ] = None,
+    kernels: Annotated[
+        list[str] | None,
+        typer.Option(help="Of the native engine, again for each: auto (the fastest), all, avx512, avx2, portable."),
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Of torch and the peers; the native engine has one.")] = 1,
+    json: Annotated[Path | None, typer.Option(help="Write the rows to this file.")] = None,
+    png: Annotated[Path | None, typer.Option(help="Draw streams a core against streams in a step.")] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Within a minute: 1 and 32 streams, short turns, the full-size model.")
+    ] = False,
+) -> None:
+    """Measure the engines, beside others and the floor of this machine.
+
+    \b
+    earshot bench --quick
+    earshot bench --model full --json out.json --png out.png   minutes
+    earshot bench --no-peers --kernels all --batches 1,32
+
+    Everyone takes turns in one run, frame by frame, on one thread. A figure is
+    the median over rounds of the milliseconds of processor for a second of
+    sound of one stream. The floor is what the multiply-adds, or reading the
+    weights, would take at the best speed that this core shows in the same
+    rounds. Run it on an otherwise idle machine.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    import shlex
+    import sys
+    import time
+
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from codec.benchmark.command import Wishes, run
+    from codec.benchmark.inputs import FULL
+    from codec.benchmark.table import result_table
+    from codec.errors import UsageError
+
+    try:
+        wished = [int(batch) for batch in batches.split(",") if batch.strip()]
+    except ValueError as error:
+        raise UsageError(f"--batches takes whole numbers, as 1,8,32, not {batches!r}") from error
+    wishes = Wishes(
+        model=model or (FULL if quick else Wishes.model),
+        kbps=kbps,
+        batches=wished,
+        rounds=rounds,
+        quick=quick,
+        peers=peers,
+        precisions=tuple(precision or Wishes.precisions),
+        kernels=tuple(kernels or Wishes.kernels),
+        threads=threads,
+        json=json,
+        png=png,
+    )
+    console = Console()
+    began = time.monotonic()
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:3.0f} %"),
+        TimeElapsedColumn(),
+    )
+    # It is drawn between turns: a thread that draws would be counted as work.
+    with Progress(*columns, console=console, transient=True, auto_refresh=False) as bar:
+        task = bar.add_task("starting", total=1.0)
+
+        def show(label: str, done: float) -> None:
+            bar.update(task, description=label, completed=done)
+            bar.refresh()
+
+        results = run(wishes, shlex.join(["earshot", *sys.argv[1:]]), show)
+    console.print(result_table(results))
+    console.print(f"measured in {time.monotonic() - began:.0f} s")
+    for file in filter(None, (json, png)):
+        console.print(f"written to {file}")

@@ -1,0 +1,147 @@
+"""What `earshot bench` does, without its terminal."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from codec.benchmark.contenders import Contender, kernel_sets, own_contenders
+from codec.benchmark.floor import BYTES, Direction, Machine, work_of
+from codec.benchmark.inputs import benchmark_model, inputs_of
+from codec.benchmark.machine import Probe, processor, versions
+from codec.benchmark.peers import PEERS, Task, what_is_missing
+from codec.benchmark.pictures import streams_by_batch
+from codec.benchmark.results import Results, Row
+from codec.benchmark.runner import QUICK, Effort, equal_codes, rows_of, run_rounds
+from codec.engine.choice import HOW_TO_GET_IT, native_is_built
+from codec.errors import UsageError
+from codec.model import Model
+
+BATCHES, QUICK_BATCHES = (1, 2, 4, 8, 16, 32, 64), (1, 32)
+MOST_BATCH, LEAST_FRAMES = 1024, 16
+DIRECTIONS: tuple[Direction, ...] = ("encode", "decode")
+Progress = Callable[[str, float], None]
+"""(what is measured, the fraction that is done)."""
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """The options of the command."""
+
+    model: str = "default"
+    kbps: float = 6.0
+    batches: Sequence[int] = ()
+    """BATCHES, or QUICK_BATCHES, if empty."""
+    rounds: int | None = None
+    quick: bool = False
+    peers: bool = True
+    precisions: Sequence[str] = tuple(BYTES)
+    kernels: Sequence[str] = ("auto",)
+    threads: int = 1
+    json: Path | None = None
+    png: Path | None = None
+
+    @property
+    def effort(self) -> Effort:
+        effort = QUICK if self.quick else Effort()
+        return effort if self.rounds is None else replace(effort, rounds=self.rounds)
+
+    def chosen_batches(self) -> list[int]:
+        return sorted(set(self.batches or (QUICK_BATCHES if self.quick else BATCHES)))
+
+    def check(self) -> None:
+        """Raises UsageError for what cannot be."""
+        if any(not 1 <= batch <= MOST_BATCH for batch in self.batches):
+            raise UsageError(f"batches must be in 1..{MOST_BATCH}")
+        if unknown := sorted(set(self.precisions) - set(BYTES)):
+            raise UsageError(f"there is no precision {unknown[0]!r}; choose of {', '.join(BYTES)}")
+        for file in filter(None, (self.json, self.png)):
+            if not file.absolute().parent.is_dir():
+                raise UsageError(f"there is no folder {file.parent} to write {file.name} to")
+
+
+def run(wishes: Wishes, command: str = "", progress: Progress | None = None) -> Results:
+    """Measures, and writes what `wishes` asks for. Raises UsageError for wishes that cannot be, ModelError for models
+    that cannot be loaded. What is not installed is left out and named in the results."""
+    wishes.check()
+    model = benchmark_model(wishes.model)
+    n_q = model.config.n_q(wishes.kbps)
+    kernels = kernel_sets(wishes.kernels)
+    before = torch.get_num_threads()
+    torch.set_num_threads(wishes.threads)
+    torch.set_flush_denormal(True)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of packages that are measured, not used
+            rows, machines = measure(model, n_q, wishes, kernels, progress or (lambda *_: None))
+    finally:
+        torch.set_num_threads(before)
+        torch.set_flush_denormal(False)
+    missing = what_is_missing(list(PEERS)) if wishes.peers else []
+    if not native_is_built():
+        missing.insert(0, f"the native engine is not built, and without it there is no floor: {HOW_TO_GET_IT}")
+    results = Results(wishes.model, n_q, rows, about(machines, wishes.threads), missing)
+    if wishes.json:
+        wishes.json.write_text(results.to_json(command), "utf-8")
+    if wishes.png:
+        streams_by_batch(results, wishes.png)
+    return results
+
+
+def measure(
+    model: Model, n_q: int, wishes: Wishes, kernels: Sequence[str], progress: Progress
+) -> tuple[list[Row], list[Machine]]:
+    """Direction after direction, batch after batch: of each all contenders are made, take turns and are let go."""
+    rows: list[Row] = []
+    machines: list[Machine] = []
+    batches, effort = wishes.chosen_batches(), wishes.effort
+    groups = [(direction, batch) for direction in DIRECTIONS for batch in batches]
+    for index, (direction, batch) in enumerate(groups):
+        label = f"{direction}, B = {batch}"
+        progress(label, index / len(groups))
+        inputs = inputs_of(model, batch, max(LEAST_FRAMES, -(-effort.codes // (batch * n_q))), n_q)
+        contenders = list(own_contenders(model, direction, inputs, wishes.precisions, kernels))
+        signal = inputs_of(model, 1, max(1, round(effort.signal_seconds * model.frame_rate)), n_q)
+        if wishes.peers:
+            task = Task(model, direction, inputs, signal, wishes.precisions, wishes.threads)
+            contenders += peer_contenders(task, first=batch == batches[0])
+        equal = equal_codes(contenders, inputs)
+        work, paced = work_of(model.config, direction, n_q), batch == 1
+        stepping = sum(own.key.batch is not None for own in contenders)
+        turns, done = effort.rounds * (len(contenders) + paced * stepping), 0
+
+        def turned(label: str = label, index: int = index, turns: int = turns) -> None:
+            nonlocal done
+            done += 1
+            progress(label, (index + done / turns) / len(groups))
+
+        probe = Probe(work)
+        times = run_rounds(contenders, probe, effort, 1 / model.frame_rate if paced else None, turned)
+        found = rows_of(times, equal, work, machine := probe.machine())
+        rows += [row for row in found if row.key.batch is not None or batch == batches[0]]
+        machines += [machine] if machine else []
+    progress("", 1.0)
+    return rows, machines
+
+
+def peer_contenders(task: Task, first: bool) -> Iterator[Contender]:
+    """The encodec package is in every group, since all are compared with it; what does not depend on the batch is only
+    in the `first`."""
+    for peer in PEERS.values():
+        if peer.installed and (first or not peer.once):
+            yield from peer.make(task)
+
+
+def about(machines: Sequence[Machine], threads: int) -> dict[str, object]:
+    """What is told of the machine: medians over the run, in thousands of millions a second."""
+    told: dict[str, object] = {"processor": processor(), "threads": threads, "versions": versions()}
+    if machines:
+        peaks = {p: [own.macs_per_second[p] for own in machines] for p in machines[0].macs_per_second}
+        told["gmac_per_second"] = {precision: round(median(own) / 1e9, 1) for precision, own in peaks.items()}
+        told["cold_gb_per_second"] = round(median(own.cold_bytes_per_second for own in machines) / 1e9, 1)
+    return told

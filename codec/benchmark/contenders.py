@@ -1,0 +1,125 @@
+"""Who takes part: torch layer by layer, and Earshot's engines in every precision that they take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from codec.benchmark.floor import Direction
+from codec.benchmark.inputs import Inputs, again_and_again
+from codec.benchmark.results import Key
+from codec.engine.base import Engine
+from codec.engine.choice import EngineName, engine_factory, native_is_built
+from codec.errors import UsageError
+from codec.model import Model
+from codec.pcm import Pcm
+
+NAIVE = "torch, naive"
+
+
+@dataclass(frozen=True)
+class Contender:
+    key: Key
+    step: Callable[[], object]
+    """A frame of each of the streams, or a whole signal."""
+    seconds: float
+    """Of sound in a step, of all streams together."""
+    encode: Callable[[Pcm], NDArray[np.int16]] | None = None
+    """The codes [F, B, n_q] of frames [F, B, hop], for encoders whose codes are compared."""
+    cpu: bool = True
+    """Whether the time of the processor counts, or that of the clock."""
+
+
+def naive_torch(model: Model, key: Key, inputs: Inputs) -> Contender:
+    """The network's own layers, as anybody would step them."""
+    batch, n_q = inputs.codes.shape[1:]
+    quantizer = model.network.quantizer
+    net = model.network.encoder if key.direction == "encode" else model.network.decoder
+    caches = net.init_caches(batch)
+    pcm, codes = again_and_again(inputs.pcm), again_and_again(inputs.codes.astype(np.int64))
+
+    @torch.inference_mode()
+    def encode() -> None:
+        nonlocal caches
+        latents, caches = net.step(torch.from_numpy(next(pcm))[:, None], caches, "zeros", last=False)
+        quantizer.encode(latents, n_q)
+
+    @torch.inference_mode()
+    def decode() -> None:
+        nonlocal caches
+        latents = quantizer.decode(torch.from_numpy(next(codes))[..., None])
+        _, caches = net.step(latents, caches, "zeros", last=False)
+
+    return Contender(key, encode if key.direction == "encode" else decode, batch / model.frame_rate)
+
+
+def engine_contender(engine: Engine, model: Model, key: Key, inputs: Inputs) -> Contender:
+    batch, n_q = inputs.codes.shape[1:]
+    seconds, cpu = batch / model.frame_rate, key.engine != "cuda"
+    if key.direction == "decode":
+        decoders = [engine.open_decoder() for _ in range(batch)]
+        rows = again_and_again(inputs.codes)
+        return Contender(key, lambda: engine.decode(decoders, list(next(rows))), seconds, cpu=cpu)
+    encoders, counts = [engine.open_encoder() for _ in range(batch)], [n_q] * batch
+    frames = again_and_again(inputs.pcm)
+
+    def codes(pcm: Pcm) -> NDArray[np.int16]:
+        for slot in encoders:
+            engine.reset(slot)
+        return np.stack([np.stack(engine.encode(encoders, frame, counts)) for frame in pcm])
+
+    return Contender(key, lambda: engine.encode(encoders, next(frames), counts), seconds, codes, cpu)
+
+
+def kernel_sets(wished: Sequence[str]) -> list[str]:
+    """Names of sets of kernels: "auto" is the fastest, "all" is every one that this processor runs. Raises UsageError
+    for others; empty without the native engine."""
+    if not native_is_built():
+        return []
+    from codec.engine.native_engine import kernel_names
+
+    known, found = kernel_names(), []
+    for name in wished:
+        if name not in ("auto", "all", *known):
+            raise UsageError(f"there are no kernels {name!r} for this processor; it has auto, all, {', '.join(known)}")
+        found += known if name == "all" else known[:1] if name == "auto" else [name]
+    return list(dict.fromkeys(found))
+
+
+def own_contenders(
+    model: Model, direction: Direction, inputs: Inputs, precisions: Sequence[str], kernels: Sequence[str]
+) -> Iterator[Contender]:
+    """`precisions` that an engine refuses are left out. `kernels` are those of the native engine."""
+    batch = inputs.codes.shape[1]
+    plain = Key(NAIVE, "fp32", None, direction, batch, paced=False)
+    if "fp32" in precisions:
+        yield naive_torch(model, plain, inputs)
+    for name in get_args(EngineName):
+        for precision in precisions if name != "auto" else ():
+            for own in kernels if name == "native" else (None,):
+                made = _make(model, name, precision, own)
+                if made is not None:
+                    key = replace(plain, engine=name, precision=precision, kernels=own)
+                    yield engine_contender(made(batch, batch), model, key, inputs)
+
+
+def _make(model: Model, name: EngineName, precision: str, kernels: str | None) -> Callable[[int, int], Engine] | None:
+    """None for what is not to be had here."""
+    if precision != "fp32":
+        return None
+    try:
+        if kernels is None:
+            return engine_factory(model, name)
+        if not native_is_built():
+            return None
+        from codec.engine.native_engine import NativeEngine, pack
+
+        network = pack(model, kernels)
+        return lambda encoders, decoders: NativeEngine(model, encoders, decoders, network)
+    except UsageError:
+        return None

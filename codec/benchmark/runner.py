@@ -1,0 +1,114 @@
+"""Rounds in which all contenders take turns, so that a machine that drifts drifts for all."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from statistics import median
+
+import numpy as np
+
+from codec.benchmark.contenders import Contender
+from codec.benchmark.floor import Machine, Work
+from codec.benchmark.inputs import Inputs
+from codec.benchmark.machine import Caches, Probe
+from codec.benchmark.peers import ENCODEC, OPUS
+from codec.benchmark.results import Key, Row
+
+WARM_STEPS = 3
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long everything takes."""
+
+    rounds: int = 7
+    turn_seconds: float = 0.15
+    """Of processor, for each contender in each round."""
+    paced_frames: int = 15
+    """As many in each round."""
+    codes: int = 8192
+    """Compared with the reference, by each engine."""
+    signal_seconds: float = 10.0
+    """Of what is coded whole."""
+
+
+QUICK = Effort(rounds=3, turn_seconds=0.05, paced_frames=10, codes=2048)
+Turns = dict[Key, list[float]]
+"""Milliseconds of processor for a second of sound of one stream."""
+
+
+def run_rounds(
+    contenders: Sequence[Contender],
+    probe: Probe,
+    effort: Effort,
+    frame_seconds: float | None,
+    turned: Callable[[], None],
+) -> Turns:
+    """Every round measures the machine, then each contender once, first one after the other; where `frame_seconds` is
+    given, those that step also with a frame so often and cold caches. `turned` is called after every turn."""
+    times: Turns = {own.key: [] for own in contenders}
+    caches = Caches() if frame_seconds else None
+    for own in contenders:
+        for _ in range(WARM_STEPS if own.key.batch else 1):
+            own.step()
+    for _ in range(effort.rounds):
+        probe.turn()
+        for own in contenders:
+            times[own.key].append(tight_turn(own, effort.turn_seconds))
+            turned()
+        for own in contenders:
+            if caches and frame_seconds and own.key.batch:
+                paced = times.setdefault(replace(own.key, paced=True), [])
+                paced.append(paced_turn(own, caches, effort.paced_frames, frame_seconds))
+                turned()
+    return times
+
+
+def tight_turn(own: Contender, seconds: float) -> float:
+    """The median of the steps that fit into a turn. What other programs take of the processor is not counted; what they
+    take of the caches is. A runtime's own threads are."""
+    clock = time.process_time if own.cpu else time.perf_counter
+    times: list[float] = []
+    end = clock() + seconds
+    while not times or clock() < end:
+        began = clock()
+        own.step()
+        times.append(clock() - began)
+    return median(times) * 1000 / own.seconds
+
+
+def paced_turn(own: Contender, caches: Caches, frames: int, frame_seconds: float) -> float:
+    """As in a call: between two frames there is time for the rest of the machine to take the caches."""
+    clock = time.process_time if own.cpu else time.perf_counter
+    times: list[float] = []
+    due = time.perf_counter() + frame_seconds
+    for _ in range(frames):
+        caches.flush()
+        time.sleep(max(0.0, due - time.perf_counter()))
+        due = max(due + frame_seconds, time.perf_counter())
+        began = clock()
+        own.step()
+        times.append(clock() - began)
+    return median(times) * 1000 / own.seconds
+
+
+def equal_codes(contenders: Iterable[Contender], inputs: Inputs) -> dict[Key, float]:
+    """The fraction of codes that are the reference's, of those encoders for which it says something."""
+    return {own.key: float(np.mean(own.encode(inputs.pcm) == inputs.codes)) for own in contenders if own.encode}
+
+
+def rows_of(times: Turns, equal: dict[Key, float], work: Work, machine: Machine | None) -> list[Row]:
+    """Whole signals first, then what steps one after the other, then what is paced."""
+    offline = next((median(own) for key, own in times.items() if key.engine == ENCODEC), None)
+    rows = []
+    for key, own in times.items():
+        middle = median(own)
+        floor = None
+        if machine and key.engine != OPUS:
+            batch = float("inf") if key.batch is None else key.batch
+            floor = machine.floor_ms(work, key.precision, batch, cold=key.paced)
+        same = equal.get(replace(key, paced=False))
+        rows.append(Row(key, middle, floor, same, offline and offline / middle, len(own)))
+    return sorted(rows, key=lambda row: (row.key.batch is not None, row.key.paced))
