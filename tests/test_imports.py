@@ -27,6 +27,7 @@ SHELLS = {
     "codec.benchmark.peers": "runs other packages",
     "codec.benchmark.pictures": "draws with matplotlib",
     "codec.benchmark.runner": "keeps the time",
+    "codec.benchmark.runtimes": "runs other packages",
     "codec.benchmark.table": "draws on the terminal",
     "codec.download": "fetches weights, shows a bar",
     "codec.engine": "empty",

@@ -24,7 +24,7 @@ def engines(
     rounds: Annotated[int | None, typer.Option(min=1, help="In each everyone takes a turn; 7, with --quick 3.")] = None,
     peers: Annotated[bool, typer.Option(help="Others that are installed, beside the engines.")] = True,
     precision: Annotated[
-        list[str] | None, typer.Option(help="fp32, bf16 or int8, again for each; all if none is given.")
+        list[str] | None, typer.Option(help="fp32, bf16, fp16 or int8, again for each; all if none is given.")
     ] = None,
     kernels: Annotated[
         list[str] | None,

@@ -10,11 +10,11 @@ from statistics import median
 
 import torch
 
-from codec.benchmark.contenders import Contender, kernel_sets, own_contenders
+from codec.benchmark.contenders import Contender, Task, kernel_sets, own_contenders
 from codec.benchmark.floor import BYTES, Direction, Machine, work_of
 from codec.benchmark.inputs import benchmark_model, inputs_of
 from codec.benchmark.machine import Probe, processor, versions
-from codec.benchmark.peers import PEERS, Task, what_is_missing
+from codec.benchmark.peers import PEERS, what_is_missing
 from codec.benchmark.pictures import streams_by_batch
 from codec.benchmark.results import Results, Row
 from codec.benchmark.runner import QUICK, Effort, equal_codes, rows_of, run_rounds
@@ -105,10 +105,10 @@ def measure(
         label = f"{direction}, B = {batch}"
         progress(label, index / len(groups))
         inputs = inputs_of(model, batch, max(LEAST_FRAMES, -(-effort.codes // (batch * n_q))), n_q)
-        contenders = list(own_contenders(model, direction, inputs, wishes.precisions, kernels))
         signal = inputs_of(model, 1, max(1, round(effort.signal_seconds * model.frame_rate)), n_q)
+        task = Task(model, direction, inputs, signal, wishes.precisions, wishes.threads)
+        contenders = list(own_contenders(task, kernels))
         if wishes.peers:
-            task = Task(model, direction, inputs, signal, wishes.precisions, wishes.threads)
             contenders += peer_contenders(task, first=batch == batches[0])
         equal = equal_codes(contenders, inputs)
         work, paced = work_of(model.config, direction, n_q), batch == 1

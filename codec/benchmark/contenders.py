@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import get_args
+from dataclasses import dataclass
+from typing import cast, get_args
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from codec.benchmark.floor import Direction
 from codec.benchmark.inputs import Inputs, again_and_again
 from codec.benchmark.results import Key
 from codec.engine.base import Engine
-from codec.engine.choice import EngineName, engine_factory, native_is_built
+from codec.engine.choice import EngineName, Precision, engine_factory, native_is_built
 from codec.errors import UsageError
 from codec.model import Model
 from codec.pcm import Pcm
@@ -35,13 +35,47 @@ class Contender:
     """Whether the time of the processor counts, or that of the clock."""
 
 
-def naive_torch(model: Model, key: Key, inputs: Inputs) -> Contender:
+@dataclass(frozen=True)
+class Task:
+    """What everyone is asked for."""
+
+    model: Model
+    direction: Direction
+    inputs: Inputs
+    signal: Inputs
+    """One stream, for what takes it whole."""
+    precisions: Sequence[str]
+    threads: int
+
+    @property
+    def batch(self) -> int:
+        return int(self.inputs.codes.shape[1])
+
+    @property
+    def n_q(self) -> int:
+        return int(self.inputs.codes.shape[2])
+
+    def key(self, engine: str, precision: str = "fp32", way: str | None = None, whole: bool = False) -> Key:
+        return Key(engine, precision, way, self.direction, None if whole else self.batch, paced=False)
+
+    @property
+    def pcm(self) -> NDArray[np.float32]:
+        """The signal, [n]."""
+        return self.signal.pcm.reshape(-1)
+
+    @property
+    def seconds(self) -> float:
+        """Of the signal."""
+        return len(self.signal.pcm) / self.model.frame_rate
+
+
+def naive_torch(task: Task) -> Contender:
     """The network's own layers, as anybody would step them."""
-    batch, n_q = inputs.codes.shape[1:]
+    model, batch, n_q = task.model, task.batch, task.n_q
     quantizer = model.network.quantizer
-    net = model.network.encoder if key.direction == "encode" else model.network.decoder
+    net = model.network.encoder if task.direction == "encode" else model.network.decoder
     caches = net.init_caches(batch)
-    pcm, codes = again_and_again(inputs.pcm), again_and_again(inputs.codes.astype(np.int64))
+    pcm, codes = again_and_again(task.inputs.pcm), again_and_again(task.inputs.codes.astype(np.int64))
 
     @torch.inference_mode()
     def encode() -> None:
@@ -55,12 +89,12 @@ def naive_torch(model: Model, key: Key, inputs: Inputs) -> Contender:
         latents = quantizer.decode(torch.from_numpy(next(codes))[..., None])
         _, caches = net.step(latents, caches, "zeros", last=False)
 
-    return Contender(key, encode if key.direction == "encode" else decode, batch / model.frame_rate)
+    return Contender(task.key(NAIVE), encode if task.direction == "encode" else decode, batch / model.frame_rate)
 
 
-def engine_contender(engine: Engine, model: Model, key: Key, inputs: Inputs) -> Contender:
-    batch, n_q = inputs.codes.shape[1:]
-    seconds, cpu = batch / model.frame_rate, key.engine != "cuda"
+def engine_contender(task: Task, engine: Engine, key: Key) -> Contender:
+    inputs, batch, n_q = task.inputs, task.batch, task.n_q
+    seconds, cpu = batch / task.model.frame_rate, key.engine != "cuda"
     if key.direction == "decode":
         decoders = [engine.open_decoder() for _ in range(batch)]
         rows = again_and_again(inputs.codes)
@@ -91,35 +125,27 @@ def kernel_sets(wished: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def own_contenders(
-    model: Model, direction: Direction, inputs: Inputs, precisions: Sequence[str], kernels: Sequence[str]
-) -> Iterator[Contender]:
-    """`precisions` that an engine refuses are left out. `kernels` are those of the native engine."""
-    batch = inputs.codes.shape[1]
-    plain = Key(NAIVE, "fp32", None, direction, batch, paced=False)
-    if "fp32" in precisions:
-        yield naive_torch(model, plain, inputs)
+def own_contenders(task: Task, kernels: Sequence[str]) -> Iterator[Contender]:
+    """Precisions that an engine refuses are left out. `kernels` are those of the native engine."""
+    if "fp32" in task.precisions:
+        yield naive_torch(task)
     for name in get_args(EngineName):
-        for precision in precisions if name != "auto" else ():
+        for precision in task.precisions if name != "auto" else ():
             for own in kernels if name == "native" else (None,):
-                made = _make(model, name, precision, own)
+                made = _make(task.model, name, precision, own)
                 if made is not None:
-                    key = replace(plain, engine=name, precision=precision, kernels=own)
-                    yield engine_contender(made(batch, batch), model, key, inputs)
+                    yield engine_contender(task, made(task.batch, task.batch), task.key(name, precision, own))
 
 
 def _make(model: Model, name: EngineName, precision: str, kernels: str | None) -> Callable[[int, int], Engine] | None:
     """None for what is not to be had here."""
-    if precision != "fp32":
-        return None
     try:
-        if kernels is None:
-            return engine_factory(model, name)
-        if not native_is_built():
-            return None
-        from codec.engine.native_engine import NativeEngine, pack
-
-        network = pack(model, kernels)
-        return lambda encoders, decoders: NativeEngine(model, encoders, decoders, network)
+        made = engine_factory(model, name, cast(Precision, precision))
     except UsageError:
         return None
+    if kernels is None:
+        return made
+    from codec.engine.native_engine import NativeEngine, pack
+
+    network = pack(model, kernels)
+    return lambda encoders, decoders: NativeEngine(model, encoders, decoders, network)

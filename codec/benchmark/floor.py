@@ -10,7 +10,7 @@ from typing import Literal
 from codec.config import ModelConfig
 
 Direction = Literal["encode", "decode"]
-BYTES = {"fp32": 4, "bf16": 2, "int8": 1}
+BYTES = {"fp32": 4, "bf16": 2, "fp16": 2, "int8": 1}
 """Of a weight, by precision."""
 
 

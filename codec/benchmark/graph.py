@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from codec.benchmark.floor import Direction
-from codec.benchmark.peers import Form
+from codec.benchmark.runtimes import Form
 from codec.model import Model
 from codec.seanet import Activation, CausalConv1d, CausalConvTranspose1d, ResidualLSTM, ResidualUnit
 

@@ -12,8 +12,9 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from codec.benchmark.contenders import NAIVE
 from codec.benchmark.floor import Direction
-from codec.benchmark.peers import ENCODEC, ONNXRUNTIME, OPENVINO
+from codec.benchmark.peers import ENCODEC
 from codec.benchmark.results import Results, Row
+from codec.benchmark.runtimes import ONNXRUNTIME, OPENVINO
 
 INK, FAINT, GREY = "#222222", "#dddddd", "#777777"
 COLOURS = {
@@ -25,8 +26,8 @@ NAMES = {
     "native": "Earshot native", "cuda": "Earshot CUDA", "torch": "Earshot torch", NAIVE: "torch layer by layer",
     ONNXRUNTIME: "ONNX Runtime", OPENVINO: "OpenVINO",
 }  # fmt: skip
-DASHES = {"fp32": "-", "bf16": "--", "int8": ":"}
-MARKERS = {"fp32": "o", "bf16": "s", "int8": "^"}
+DASHES = {"fp32": "-", "bf16": "--", "fp16": "-.", "int8": ":"}
+MARKERS = {"fp32": "o", "bf16": "s", "fp16": "D", "int8": "^"}
 TITLES: dict[Direction, str] = {"encode": "Encoding", "decode": "Decoding"}
 DPI, SIZE, INCHES = 100, 12, (12.0, 7.2)
 

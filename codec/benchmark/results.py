@@ -38,7 +38,7 @@ class Row:
     ms_per_audio_s: float
     """Median over rounds: milliseconds of processor for a second of sound of one stream."""
     floor_ms_per_audio_s: float | None
-    """None for what is no EnCodec."""
+    """Of this core; None for what is no EnCodec or computes elsewhere."""
     codes_equal: float | None
     """Fraction of codes that are those of the torch reference; None for decoders and peers."""
     ratio_to_encodec: float | None

@@ -106,7 +106,7 @@ def rows_of(times: Turns, equal: dict[Key, float], work: Work, machine: Machine 
     for key, own in times.items():
         middle = median(own)
         floor = None
-        if machine and key.engine != OPUS:
+        if machine and key.engine not in (OPUS, "cuda"):
             batch = float("inf") if key.batch is None else key.batch
             floor = machine.floor_ms(work, key.precision, batch, cold=key.paced)
         same = equal.get(replace(key, paced=False))

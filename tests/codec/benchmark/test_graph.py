@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from codec.benchmark.graph import step_graph
 from codec.benchmark.inputs import Inputs, inputs_of
-from codec.benchmark.peers import Form, onnxruntime_step, quantized
+from codec.benchmark.runtimes import Form, onnxruntime_step, quantized
 from codec.model import Model
 
 STREAMS, FRAMES, N_Q = 3, 6, 5

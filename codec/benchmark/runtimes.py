@@ -1,0 +1,140 @@
+"""Runtimes that step an ONNX graph of our step: ONNX Runtime and OpenVINO."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codec.benchmark.contenders import Contender, Task
+from codec.benchmark.inputs import again_and_again
+
+ONNXRUNTIME, OPENVINO = "onnxruntime", "openvino"
+Form = Literal["matmul", "conv"]
+Step = Callable[[NDArray[Any]], NDArray[Any]]
+"""x of one frame -> y; states stay inside."""
+
+
+def graph_of(task: Task, form: Form) -> bytes:
+    from codec.benchmark.graph import step_graph
+
+    return bytes(step_graph(task.model, task.direction, task.batch, task.n_q, form).SerializeToString())
+
+
+def stepped(task: Task, engine: str, precision: str, form: Form, step: Step) -> Contender:
+    """A contender that steps over the task's frames."""
+    frames = again_and_again(task.inputs.pcm if task.direction == "encode" else task.inputs.codes.astype(np.int64))
+    key = task.key(engine, precision, form)
+    return Contender(key, lambda: step(next(frames)), task.batch / task.model.frame_rate)
+
+
+def onnxruntime(task: Task) -> Iterator[Contender]:
+    """float32, and int8 weights with activations that are quantized on the way."""
+    plain = graph_of(task, "matmul")  # its convolutions took 1.1 to 1.5 times as long
+    for precision in task.precisions:
+        if precision in ("fp32", "int8"):
+            step = onnxruntime_step(plain if precision == "fp32" else quantized(plain), task.threads)
+            yield stepped(task, ONNXRUNTIME, precision, "matmul", step)
+
+
+def onnxruntime_step(graph: bytes, threads: int) -> Step:
+    """x -> y. States go from output to input without being copied: two sets of them take turns."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = threads, 1, 3
+    options.add_session_config_entry("session.set_denormal_as_zero", "1")
+    session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    sizes = {own.name: own.shape for own in session.get_inputs()}
+    (y_info,) = (own for own in session.get_outputs() if own.name == "y")
+    y_type = np.int64 if y_info.type == "tensor(int64)" else np.float32
+    x = ort.OrtValue.ortvalue_from_numpy(np.zeros(sizes["x"], np.float32 if y_type is np.int64 else np.int64))
+    y = ort.OrtValue.ortvalue_from_numpy(np.zeros(y_info.shape, y_type))
+    names = [name.removeprefix("state") for name in sizes if name != "x"]
+    states = [
+        {own: ort.OrtValue.ortvalue_from_numpy(np.zeros(sizes[f"state{own}"], np.float32)) for own in names}
+        for _ in range(2)
+    ]
+    turns = []
+    for now, after in (states, reversed(states)):
+        binding = session.io_binding()
+        binding.bind_ortvalue_input("x", x)
+        binding.bind_ortvalue_output("y", y)
+        for own in names:
+            binding.bind_ortvalue_input(f"state{own}", now[own])
+            binding.bind_ortvalue_output(f"next{own}", after[own])
+        turns.append(binding)
+
+    def step(frame: NDArray[Any]) -> NDArray[Any]:
+        x.update_inplace(frame)
+        session.run_with_iobinding(turns[0])
+        turns.reverse()
+        return cast(NDArray[Any], y.numpy())
+
+    return step
+
+
+def quantized(graph: bytes) -> bytes:
+    """With int8 weights, a scale for each column, and activations quantized row by row as they come."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    logging.getLogger().addFilter(lambda record: "pre-process" not in record.getMessage())
+    with tempfile.TemporaryDirectory() as folder:
+        plain, small = Path(folder) / "plain.onnx", Path(folder) / "small.onnx"
+        plain.write_bytes(graph)
+        options = {"MatMulConstBOnly": True}
+        quantize_dynamic(
+            plain, small, op_types_to_quantize=["MatMul"], weight_type=QuantType.QInt8, per_channel=True,
+            extra_options=options,
+        )  # fmt: skip
+        return small.read_bytes()
+
+
+def openvino(task: Task) -> Iterator[Contender]:
+    for precision in task.precisions:
+        if precision in ("fp32", "bf16"):
+            # Of all it is given, only its bf16 encoder is faster with convolutions: 0.8 times the time.
+            form: Form = "conv" if (precision, task.direction) == ("bf16", "encode") else "matmul"
+            step = openvino_step(graph_of(task, form), precision, task.threads)
+            yield stepped(task, OPENVINO, precision, form, step)
+
+
+def openvino_step(graph: bytes, precision: str, threads: int) -> Step:
+    """As `onnxruntime_step`."""
+    import openvino as ov
+
+    settings = {
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": 1,
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],
+        "ENABLE_CPU_PINNING": False,
+    }
+    core = ov.Core()
+    compiled = core.compile_model(core.read_model(graph), "CPU", settings)
+    shapes = {own.any_name: tuple(own.shape) for own in compiled.inputs}
+    whole = "y" in {own.any_name for own in compiled.outputs if own.element_type == ov.Type.i64}
+    x = ov.Tensor(np.zeros(shapes["x"], np.float32 if whole else np.int64))
+    names = [name.removeprefix("state") for name in shapes if name != "x"]
+    states = [{own: ov.Tensor(np.zeros(shapes[f"state{own}"], np.float32)) for own in names} for _ in range(2)]
+    turns = []
+    for now, after in (states, reversed(states)):
+        request = compiled.create_infer_request()
+        request.set_tensor("x", x)
+        for own in names:
+            request.set_tensor(f"state{own}", now[own])
+            request.set_tensor(f"next{own}", after[own])
+        turns.append(request)
+
+    def step(frame: NDArray[Any]) -> NDArray[Any]:
+        x.data[:] = frame
+        turns[0].infer()
+        turns.reverse()
+        return cast(NDArray[Any], turns[1].get_tensor("y").data)
+
+    return step
