@@ -48,12 +48,20 @@ class BuildNative(build_ext):
                 sys.stderr.write("Earshot is installed without its native engine; the torch engine serves instead.\n")
 
 
-extension = Extension(
-    "codec.engine.native._native",
-    sources=sorted(map(str, NATIVE.glob("*.cpp"))),
-    depends=sorted(map(str, NATIVE.glob("*.h"))),
-    include_dirs=[pybind11.get_include()],
-    language="c++",
-    optional=True,
-)
-setup(ext_modules=[extension], cmdclass={"build_ext": BuildNative})
+LANGUAGE_MODEL = NATIVE / "integer_lm.cpp"
+"""A module of its own: it shares nothing with the engine."""
+
+
+def extension(name: str, sources: list[Path]) -> Extension:
+    return Extension(
+        f"codec.engine.native.{name}",
+        sources=sorted(map(str, sources)),
+        depends=sorted(map(str, NATIVE.glob("*.h"))),
+        include_dirs=[pybind11.get_include()],
+        language="c++",
+        optional=True,
+    )
+
+
+engine = extension("_native", [path for path in NATIVE.glob("*.cpp") if path != LANGUAGE_MODEL])
+setup(ext_modules=[engine, extension("_integer_lm", [LANGUAGE_MODEL])], cmdclass={"build_ext": BuildNative})

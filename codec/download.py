@@ -24,18 +24,27 @@ URL_VARIABLE = "EARSHOT_WEIGHTS_URL"
 _TRY_AGAIN = (408, 425, 429, 500, 502, 503, 504)
 
 
+MOST_BYTES = 1 << 28
+"""Of a file whose size is not known."""
+
+
 @dataclass(frozen=True)
 class Release:
-    """A file that is fully known before it is fetched."""
+    """A file that is known before it is fetched: by its whole hash, or by the beginning of it that is in its name."""
 
     file: str
-    size: int
+    size: int | None
     sha256: str
 
 
 ENCODEC_24KHZ = Release(
     "encodec_24khz-d7cc33bc.th", 93_171_529, "d7cc33bcf1aad7f2dad9836f36431530744abeace3ca033005e3290ed4fa47bf"
 )
+LANGUAGE_MODELS = {
+    "encodec_24khz": Release("encodec_lm_24khz-1608e3c0.th", None, "1608e3c0"),
+    "encodec_48khz": Release("encodec_lm_48khz-7add9fc3.th", None, "7add9fc3"),
+}
+"""By the codec that they are for."""
 
 
 @dataclass(frozen=True)
@@ -61,14 +70,19 @@ def cache_folder() -> Path:
 
 
 def encodec_24khz(base_url: str | None = None) -> Path:
-    """The official 24 kHz weights, fetched if the cache does not hold them. `base_url` (else the environment's
+    """The official 24 kHz weights, as `cached` gets them."""
+    return cached(ENCODEC_24KHZ, base_url)
+
+
+def cached(release: Release, base_url: str | None = None) -> Path:
+    """A file of the official weights, fetched if the cache does not hold it. `base_url` (else the environment's
     EARSHOT_WEIGHTS_URL, else the public address) is the folder that the file lies in. Raises DownloadError."""
-    path = cache_folder() / ENCODEC_24KHZ.file
+    path = cache_folder() / release.file
     if path.is_file():
-        if _sha256(path) == ENCODEC_24KHZ.sha256:
+        if _sha256(path).startswith(release.sha256):
             return path
         log.warning("%s is damaged and is fetched again", path)
-    return fetch(ENCODEC_24KHZ, path, base_url or os.environ.get(URL_VARIABLE) or BASE_URL)
+    return fetch(release, path, base_url or os.environ.get(URL_VARIABLE) or BASE_URL)
 
 
 def fetch(
@@ -83,9 +97,10 @@ def fetch(
     DownloadError, which says what to do, and leaves nothing at `path` that is not what it should be."""
     url = base_url.rstrip("/") + "/" + release.file
     console = console or Console(stderr=True)
+    size = f" ({release.size / 1e6:.0f} MB)" if release.size else ""
     console.print(
-        f"Fetching the official EnCodec weights ({release.size / 1e6:.0f} MB). They are not part of Earshot, and their "
-        "licence is not stated clearly by their makers."
+        f"Fetching the official EnCodec weights{size}. They are not part of Earshot, and their licence is not stated "
+        "clearly by their makers."
     )
     partial = path.with_name(path.name + ".part")
     try:
@@ -114,12 +129,13 @@ def fetch(
 def _attempt(url: str, release: Release, partial: Path, patience: Patience, console: Console) -> None:
     """Fetches what `partial` does not hold yet and verifies the whole."""
     held = partial.stat().st_size if partial.exists() else 0
-    if held > release.size:
+    if held > (release.size or MOST_BYTES):
         held = 0
-    if held < release.size:
+    complete = held == release.size or (release.size is None and held and _sha256(partial).startswith(release.sha256))
+    if not complete:
         _transfer(url, release, partial, held, patience, console)
     actual = _sha256(partial)
-    if actual != release.sha256:
+    if not actual.startswith(release.sha256):
         partial.unlink()
         if held:  # what was kept may have been of another file: worth one more try from the start
             raise _Retry(f"what was kept of an earlier attempt does not fit (sha256 {actual})")
@@ -150,8 +166,8 @@ def _transfer(url: str, release: Release, partial: Path, held: int, patience: Pa
                 task = progress.add_task("", total=release.size, completed=held)
                 for block in response.iter_raw():
                     held += len(block)
-                    if held > release.size:
-                        raise DownloadError(f"{url} is longer than {release.size} bytes: not the file it should be")
+                    if held > (most := release.size or MOST_BYTES):
+                        raise DownloadError(f"{url} is longer than {most} bytes: not the file it should be")
                     file.write(block)
                     progress.update(task, completed=held)
     except httpx.TimeoutException as error:
@@ -160,7 +176,7 @@ def _transfer(url: str, release: Release, partial: Path, held: int, patience: Pa
         raise DownloadError(f"{url} cannot be fetched: {error}. Is {URL_VARIABLE} right?") from error
     except httpx.HTTPError as error:
         raise _Retry(f"no connection, or it broke off ({error})") from error
-    if held < release.size:
+    if release.size and held < release.size:
         raise _Retry(f"it broke off after {held} of {release.size} bytes")
 
 

@@ -38,6 +38,8 @@ class Model:
         self.config: ModelConfig = network.config
         self.sessions: Sessions = Sessions(network)
         """What makes the sessions; `codec.load` puts a faster maker here."""
+        self.official = False
+        """Whether the weights came in a file of the `encodec` package or of transformers."""
 
     @property
     def name(self) -> str:

@@ -63,9 +63,16 @@ def load_model(name: str, base_url: str | None = None) -> Model:
 
 
 def _load_default() -> Model:
-    path, sums = PRETRAINED / "default.safetensors", PRETRAINED / "SHA256SUMS"
+    path = PRETRAINED / "default.safetensors"
+    check_bundled(path)
+    return _load_native(path)
+
+
+def check_bundled(path: Path) -> None:
+    """Raises WeightsError unless a file that comes with Earshot is there and has the hash that SHA256SUMS names."""
     try:
-        expected = next(line.split()[0] for line in sums.read_text("utf-8").splitlines() if path.name in line.split())
+        sums = (path.parent / "SHA256SUMS").read_text("utf-8").splitlines()
+        expected = next(line.split()[0] for line in sums if path.name in line.split())
         actual = hashlib.sha256(path.read_bytes()).hexdigest()
     except (OSError, UnicodeDecodeError, StopIteration) as error:
         raise WeightsError(
@@ -73,7 +80,6 @@ def _load_default() -> Model:
         ) from error
     if actual != expected:
         raise WeightsError(f"{path} is damaged: its sha256 is {actual}, not {expected}; install Earshot again")
-    return _load_native(path)
 
 
 def _load_native(path: Path) -> Model:
@@ -104,10 +110,20 @@ def _load_huggingface(folder: Path) -> Model:
     if not path.is_file():
         raise WeightsError(f"{path} is missing; get it, or save the model again with save_pretrained")
     tensors, _ = _read_safetensors(path)
-    return _assemble(config, foreign.from_huggingface(tensors, path), path)
+    model = _assemble(config, foreign.from_huggingface(tensors, path), path)
+    model.official = True
+    return model
 
 
 def _load_official(path: Path) -> Model:
+    state = read_state_dict(path)
+    model = _assemble(foreign.config_from_official(state, path), foreign.from_official(state, path), path)
+    model.official = True
+    return model
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """The tensors of an official `.th` file, whose hash must be the one in its name. Raises WeightsError."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -130,7 +146,7 @@ def _load_official(path: Path) -> Model:
     ):
         raise WeightsError(f"{path} is no flat state dict of an EnCodec model; save the model's state_dict()")
     _check_storage(state, len(data), path)
-    return _assemble(foreign.config_from_official(state, path), foreign.from_official(state, path), path)
+    return state
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -157,6 +173,15 @@ def _assemble(config: ModelConfig, tensors: Mapping[str, Tensor], path: Path) ->
     except (RuntimeError, OverflowError, TypeError) as error:
         raise ModelError(f"{path} describes a model that cannot be built: {error}") from error
     expected = network.state_dict()
+    check_tensors(tensors, expected, config.name, path)
+    # Cloned: tensors of a safetensors file are views into it and need not be aligned.
+    network.load_state_dict({key: tensors[key].float().clone() for key in expected}, assign=True)
+    return Model(network)
+
+
+def check_tensors(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], name: str, path: Path) -> None:
+    """Raises WeightsError for what the model `name` does not have, lacks, or has in another shape, and for numbers that
+    are none."""
     faults = [
         *(f"{key} is missing" for key in expected if key not in tensors),
         *(f"{key} does not belong to this model" for key in tensors if key not in expected),
@@ -172,9 +197,6 @@ def _assemble(config: ModelConfig, tensors: Mapping[str, Tensor], path: Path) ->
     if faults:
         more = f", and {len(faults) - 3} more faults" if len(faults) > 3 else ""
         raise WeightsError(
-            f"{path} does not fit its model ({config.name}): {'; '.join(faults[:3])}{more}. Get the file "
+            f"{path} does not fit its model ({name}): {'; '.join(faults[:3])}{more}. Get the file "
             "again, or load it as what it is"
         )
-    # Cloned: tensors of a safetensors file are views into it and need not be aligned.
-    network.load_state_dict({key: tensors[key].float().clone() for key in expected}, assign=True)
-    return Model(network)

@@ -1,0 +1,99 @@
+"""Packets of codes with the integer language model: each a few bytes in itself, all of a stream in their order.
+
+    encoder, decoder = EntropyEncoder(lm), EntropyDecoder(lm)
+    sections = encoder.encode(codes)            # [n_q, k] -> bytes for each group of codebooks
+    codes = decoder.decode(sections, n_q, k)
+
+A packet has a section for each group of codebooks (LmShape.groups: the rates of the codec) and ends at a byte in each, so
+that whoever passes it on can leave finer groups out without knowing any model. Both ends must have seen the same packets
+since the last `reset`: after a packet that was lost both begin anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Protocol
+
+import numpy as np
+
+from codec.arithmetic import ArithmeticDecoder, ArithmeticEncoder, Damaged
+from codec.bitstream import BITS, Codes, pack, unpack
+from codec.errors import ProtocolError, UsageError
+from codec.integer_lm import LmShape, LmStreams
+
+
+class CodesLm(Protocol):
+    """IntegerLm, or the same numbers sooner."""
+
+    @property
+    def shape(self) -> LmShape: ...
+
+    def streams(self, count: int = 1) -> LmStreams: ...
+
+
+def spans(shape: LmShape, n_q: int) -> list[tuple[int, int]]:
+    """First and last codebook (exclusive) of each section of a packet of `n_q`. What the model does not know comes
+    last, as it is."""
+    ends = [0, *(end for end in shape.groups if end < n_q), n_q] if n_q <= shape.n_q else [0, *shape.groups, n_q]
+    return list(pairwise(ends))
+
+
+class _Ends:
+    """What both ends of a stream share."""
+
+    def __init__(self, lm: CodesLm) -> None:
+        if lm.shape.card != 1 << BITS:
+            raise UsageError(f"packets hold codes of {BITS} bits, not of codebooks of {lm.shape.card}")
+        self._shape, self._streams = lm.shape, lm.streams()
+
+    def reset(self) -> None:
+        """As if no packet had come yet."""
+        self._streams.reset()
+
+    def _modelled(self, n_q: int) -> list[tuple[int, int]]:
+        return [span for span in spans(self._shape, n_q) if span[1] <= self._shape.n_q]
+
+
+class EntropyEncoder(_Ends):
+    def encode(self, codes: Codes) -> list[bytes]:
+        """[n_q, k] -> the sections of a packet. Raises UsageError for codes out of range."""
+        n_q, frames = codes.shape
+        if codes.size and (codes.min() < 0 or codes.max() >= self._shape.card):
+            raise UsageError(f"codes must be in 0..{self._shape.card - 1}")
+        coded = self._modelled(n_q)
+        coders = [ArithmeticEncoder() for _ in coded]
+        for frame in range(frames):
+            for (first, end), coder in zip(coded, coders, strict=True):
+                for q in range(first, end):
+                    coder.push(int(codes[q, frame]), self._streams.cdf()[0])
+                    self._streams.push(codes[q, frame : frame + 1])
+            self._streams.end_frame()
+        rest = [pack(codes[self._shape.n_q :])] if n_q > self._shape.n_q else []
+        return [coder.finish_short() for coder in coders] + rest
+
+
+class EntropyDecoder(_Ends):
+    def decode(self, sections: Sequence[bytes], n_q: int, frames: int) -> Codes:
+        """The reverse, of all sections or of the first ones of a packet: int16 [n_q, frames].
+
+        Raises ProtocolError for what no encoder makes; the stream then needs a `reset`. Work is bounded by `frames`,
+        whatever the sections hold; most damage is not seen, and gives other codes."""
+        coded = self._modelled(n_q)
+        wanted = len(coded) + (n_q > self._shape.n_q)
+        if n_q < 1 or len(sections) != wanted:
+            raise ProtocolError(f"{n_q} codebooks are {wanted} sections, not {len(sections)}")
+        codes = np.zeros((n_q, frames), np.int16)
+        if n_q > self._shape.n_q:
+            codes[self._shape.n_q :] = unpack(sections[-1], n_q - self._shape.n_q, frames)
+        coders = [ArithmeticDecoder(iter(section), endless=True) for section in sections[: len(coded)]]
+        try:
+            for frame in range(frames):
+                for (first, end), coder in zip(coded, coders, strict=True):
+                    for q in range(first, end):
+                        codes[q, frame] = coder.pull(self._streams.cdf()[0])
+                        self._streams.push(codes[q, frame : frame + 1])
+                self._streams.end_frame()
+        except Damaged as error:
+            raise ProtocolError(f"a packet is damaged: {error}") from error
+        return codes
