@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -12,10 +12,8 @@ from rich.console import Console
 from codec.benchmark.cli import bench
 from codec.errors import EarshotError, UsageError
 from codec.evaluation.cli import evaluate
+from codec.files_cli import decode, encode, info
 from server.listening.cli import listen
-
-if TYPE_CHECKING:
-    from rich.progress import Progress
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Voice chat at 1.5 to 12 kbps with a streaming EnCodec."
@@ -94,62 +92,13 @@ def train(
 
 app.command()(evaluate)
 app.command()(listen)
+app.command()(encode)
+app.command()(decode)
+app.command()(info)
 app.add_typer(bench, name="bench")
 
 _KBPS = Annotated[float, typer.Option(help="Codec rate of the speech.")]
 _MODEL = Annotated[str, typer.Option(help="default, encodec_24khz or a path.")]
-
-
-def _file_progress(verb: str) -> Progress:
-    """A bar for work on a file, counted in samples."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    return Progress(
-        TextColumn(verb),
-        BarColumn(),
-        TextColumn("{task.percentage:3.0f} %"),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-    )
-
-
-@app.command()
-def encode(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="Any audio file.")],
-    target: Annotated[Path, typer.Argument(metavar="OUT", help="File of codes to write (docs/files.md).")],
-    kbps: _KBPS = 6.0,
-    model: _MODEL = "default",
-) -> None:
-    """Encode an audio file into a file of codes."""
-    import codec
-    from codec.files import encode_file
-
-    loaded = codec.load(model)
-    with _file_progress("encoding") as bar:
-        task = bar.add_task("")
-        header = encode_file(
-            loaded, source, target, kbps, lambda done, total: bar.update(task, completed=done, total=total)
-        )
-    sizes = f"{target.stat().st_size} bytes from {source.stat().st_size}"
-    console.print(f"{target}: {header.seconds:.1f} s at {kbps:g} kbps, {sizes}")
-
-
-@app.command()
-def decode(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="A file that `earshot encode` wrote.")],
-    target: Annotated[Path, typer.Argument(metavar="OUT", help="Audio file to write: .wav, .flac or .ogg.")],
-    model: _MODEL = "default",
-) -> None:
-    """Decode a file of codes into an audio file."""
-    import codec
-    from codec.files import decode_file
-
-    loaded = codec.load(model)
-    with _file_progress("decoding") as bar:
-        task = bar.add_task("")
-        header = decode_file(loaded, source, target, lambda done, total: bar.update(task, completed=done, total=total))
-    console.print(f"{target}: {header.seconds:.1f} s, from {header.kbps:g} kbps by {header.model}")
 
 
 @app.command()

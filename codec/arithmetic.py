@@ -31,7 +31,7 @@ class Damaged(ValueError):  # noqa: N818 -- a condition that the reader of a fil
 def quantized_cdf(probabilities: NDArray[np.float32]) -> Cdf:
     """float32 [card] that sum to about 1 -> their CDF as the package builds it, operation by operation in float32.
 
-    Probabilities are rounded down to multiples of 1e-8, which hides some of the differences between machines; not all."""
+    Probabilities are rounded down to multiples of 1e-8, which hides some differences between machines, but not all."""
     rounded = np.floor(probabilities / np.float32(ROUNDOFF)) * np.float32(ROUNDOFF)
     share = 1 - LEAST * probabilities.size / TOTAL
     parts = np.floor(np.float32(share * TOTAL) * rounded).astype(np.int64) + LEAST

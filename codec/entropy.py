@@ -4,9 +4,9 @@
     sections = encoder.encode(codes)            # [n_q, k] -> bytes for each group of codebooks
     codes = decoder.decode(sections, n_q, k)
 
-A packet has a section for each group of codebooks (LmShape.groups: the rates of the codec) and ends at a byte in each, so
-that whoever passes it on can leave finer groups out without knowing any model. Both ends must have seen the same packets
-since the last `reset`: after a packet that was lost both begin anew.
+A packet has a section for each group of codebooks (LmShape.groups: the rates of the codec) and ends at a byte in each,
+so that whoever passes it on can leave finer groups out without knowing any model. Both ends must have seen the same
+packets since the last `reset`: after a packet that was lost both begin anew.
 """
 
 from __future__ import annotations

@@ -1,35 +1,33 @@
-"""Speech in files of codes (docs/files.md): written and read in constant memory, and never half."""
+"""Audio files to `.ecdc` files (docs/files.md) and back: in constant memory, and never half."""
 
 from __future__ import annotations
 
-import json
 import os
-import struct
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import soundfile
 import soxr
 
-from codec.bitstream import pack, packed_size, unpack
-from codec.errors import AudioError, ModelError, ProtocolError, UsageError
+from codec.arithmetic import Damaged
+from codec.bitstream import BITS, Codes
+from codec.ecdc import SCALE, Header, Reader, Writer, exactly, read_header
+from codec.errors import AudioError, ProtocolError, UsageError
+from codec.file_coding import PLAIN, Coding, coding_to_read
 from codec.pcm import Pcm
+from codec.window_streams import WindowDecoder, WindowEncoder
+from codec.windows import MOST_SCALE, Window
 
 if TYPE_CHECKING:
-    from codec.bitstream import Codes
-    from codec.config import Padding
+    from codec.config import ModelConfig
     from codec.model import Model
 
-MAGIC, VERSION = b"ESHT", 1
-FRONT = struct.Struct("<4sBxH")
-"""Magic, version, length of the JSON header."""
-BLOCK_FRAMES = 75
-"""Frames packed together: one second."""
-MAX_SAMPLES = 1 << 48
 _READ = 65_536
 
 Progress = Callable[[int, int], None]
@@ -37,164 +35,152 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Header:
-    """What is in a file of codes."""
+class Decoded:
+    """What came of a file. `samples` is less than the header says where it is damaged, as `damage` then says."""
 
-    model: str
-    digest: str
-    kbps: float
-    n_q: int
-    start: Padding
-    sample_rate: int
-    hop_length: int
+    header: Header
     samples: int
-
-    def __post_init__(self) -> None:
-        kinds = {"str": str, "float": int | float, "int": int, "Padding": str}
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if not isinstance(value, kinds[str(field.type)]) or isinstance(value, bool):
-                raise ValueError(f"{field.name} is {value!r}")
-        if not 0 <= self.samples <= MAX_SAMPLES or min(self.n_q, self.sample_rate, self.hop_length) < 1:
-            raise ValueError("numbers out of range")
-        if self.start not in ("zeros", "reflect"):
-            raise ValueError(f"start is {self.start!r}")
-
-    @property
-    def frames(self) -> int:
-        return -(-self.samples // self.hop_length)
-
-    @property
-    def payload_bytes(self) -> int:
-        whole, rest = divmod(self.frames, BLOCK_FRAMES)
-        return whole * packed_size(self.n_q, BLOCK_FRAMES) + packed_size(self.n_q, rest)
-
-    @property
-    def seconds(self) -> float:
-        return self.samples / self.sample_rate
+    sample_rate: int
+    damage: str | None = None
 
 
 def encode_file(
-    model: Model, source: Path, target: Path, kbps: float = 6.0, progress: Progress | None = None
+    model: Model,
+    source: Path,
+    target: Path,
+    kbps: float = 6.0,
+    progress: Progress | None = None,
+    coding: Coding = PLAIN,
 ) -> Header:
-    """Any audio file -> a file of codes, mixed to mono and resampled to the model's rate.
+    """Any audio file -> an `.ecdc` file, in the model's channels and at its rate.
 
     Raises AudioError for what cannot be read or written (`target` is then as it was before), UsageError for a rate
     that the model does not have."""
-    start = model.config.padding
-    encoder = model.frame_encoder(kbps, start)
-    if model.config.codebook_size != 1024:
+    n_q = model.config.n_q(kbps)
+    if model.config.codebook_size != 1 << BITS:
         raise UsageError(f"files hold codes of 10 bits; {model.name} has codebooks of {model.config.codebook_size}")
-    header = Header(
-        model.name, model.digest, kbps, model.config.n_q(kbps), start, model.sample_rate, model.hop_length, MAX_SAMPLES
-    )
-    samples, waiting = 0, np.zeros((header.n_q, 0), np.int16)
-    with _whole(target) as part, part.open("wb") as file:
-        front = _front(header)
-        file.write(front)
-        for pcm, in_all in _read(source, model.sample_rate):
-            samples += pcm.size
-            waiting = _write_blocks(file, np.concatenate([waiting, encoder.push(pcm)], axis=1))
+    encoder = model.encoder(kbps, model.config.padding)
+    writer, samples = coding.writer(n_q), 0
+
+    def coded(made: Codes | list[Window]) -> bytes:
+        if not isinstance(made, list):
+            return writer.push(made)
+        return b"".join(_window(writer, window) for window in made)
+
+    with _whole(target) as part, tempfile.TemporaryFile(dir=_folder(target)) as body:
+        for pcm, in_all in _read(source, model.config):
+            samples += pcm.shape[1]
+            body.write(coded(encoder.push(pcm if isinstance(encoder, WindowEncoder) else pcm[0])))
             if progress:
                 progress(samples, max(in_all, samples))
-        waiting = _write_blocks(file, np.concatenate([waiting, encoder.flush()], axis=1))
-        file.write(pack(waiting))
-        header = Header(**{**asdict(header), "samples": samples})
-        file.seek(0)
-        file.write(_front(header, len(front)))
+        body.write(coded(encoder.flush()))
+        if not isinstance(encoder, WindowEncoder):
+            body.write(writer.end())
+        header = coding.header(model, samples, n_q)
+        body.seek(0)
+        with part.open("wb") as file:
+            file.write(header.to_bytes())  # it says how long the audio is, which is not known sooner
+            shutil.copyfileobj(body, file)
     return header
 
 
-def decode_file(model: Model, source: Path, target: Path, progress: Progress | None = None) -> Header:
-    """A file of codes -> an audio file in the format of its suffix, exactly as long as what was encoded.
+def _window(writer: Writer, window: Window) -> bytes:
+    scale = b"" if window.scale is None else SCALE.pack(window.scale)
+    return scale + writer.push(window.codes) + writer.end()
 
-    Raises AudioError for what is no file of codes, is cut or damaged, or cannot be written (`target` is then as it
-    was before), ModelError if other weights made the codes."""
+
+def decode_file(
+    model: Model, source: Path, target: Path, progress: Progress | None = None, lm: Path | None = None
+) -> Decoded:
+    """An `.ecdc` file -> an audio file in the format of its suffix, exactly as long as what was encoded, or up to
+    where the file is damaged.
+
+    `lm` is the file of the language model, where it is not the one there is for this codec. Raises AudioError for what
+    is no `.ecdc` file, has nothing left to decode or cannot be written (`target` is then as it was before), ModelError
+    if other weights made the codes."""
     form = target.suffix.lstrip(".").upper()
     if form not in soundfile.available_formats():
         raise AudioError(f"cannot write audio to {target}: end its name in .wav, .flac or .ogg")
     with _opened(source) as file:
-        header = _header(file, source)
-        if header.digest != model.digest:
-            raise ModelError(
-                f"{source} was made by the model {header.model!r} ({header.digest}), not by {model.name!r} "
-                f"({model.digest}); name that model with --model"
-            )
-        decoder = model.frame_decoder(header.start)
-        with _whole(target) as part, _audio(part, header.sample_rate, form, target) as audio:
-            left = header.samples
-            for codes in _blocks(file, header, source):
-                left -= _write(audio, decoder.push(codes)[:left], target)
-                if progress:
-                    progress(header.samples - left, header.samples)
-            left -= _write(audio, decoder.flush()[:left], target)
-    return header
+        header = read_header(file, source)
+        coding = coding_to_read(model, header, source, lm)
+        left, damage, config = header.samples, None, model.config
+        with _whole(target) as part, _audio(part, config, form, target) as audio:
+            try:
+                for pcm in _decoded(model, header, file, coding.reader(file, header.n_q)):
+                    left -= _write(audio, pcm[:, :left], target)
+                    if progress:
+                        progress(header.samples - left, header.samples)
+                if file.read(1):
+                    damage = "there are bytes after its end"
+            except EOFError:
+                damage = "the file ends too soon"
+            except (Damaged, ProtocolError) as error:
+                damage = str(error)
+            if damage and left == header.samples and header.samples:
+                raise AudioError(f"{source} is damaged at its beginning: {damage}")
+    return Decoded(header, header.samples - left, config.sample_rate, damage)
 
 
-def read_header(source: Path) -> Header:
-    """What a file of codes says of itself. Raises AudioError if it is none, or not as long as it says."""
+def read_info(source: Path) -> tuple[Header, int]:
+    """What a file says of itself, and its size in bytes. Raises AudioError if it is none."""
     with _opened(source) as file:
-        return _header(file, source)
+        return read_header(file, source), source.stat().st_size
 
 
-def _front(header: Header, size: int = 0) -> bytes:
-    """The bytes before the codes, filled up with spaces to `size`."""
-    length = max(0, size - FRONT.size)
-    text = json.dumps(asdict(header)).encode().ljust(length)
-    return FRONT.pack(MAGIC, VERSION, len(text)) + text
-
-
-def _header(file: BinaryIO, source: Path) -> Header:
-    """Reads up to the codes."""
-    front = file.read(FRONT.size)
-    if len(front) < FRONT.size or not front.startswith(MAGIC):
-        raise AudioError(f"{source} is no file of codes (those are made by 'earshot encode')")
-    _, version, length = FRONT.unpack(front)
-    if version != VERSION:
-        raise AudioError(f"{source} is of version {version} of the format; this Earshot reads version {VERSION}")
-    try:
-        values: dict[str, Any] = json.loads(file.read(length))
-        header = Header(**values)
-    except (ValueError, TypeError, RecursionError) as error:
-        raise AudioError(f"{source} is damaged: its header does not say what is in it ({error})") from error
-    missing = FRONT.size + length + header.payload_bytes - source.stat().st_size
-    if missing:
-        raise AudioError(f"{source} is damaged: {abs(missing)} bytes {'are missing' if missing > 0 else 'too many'}")
-    return header
-
-
-def _blocks(file: BinaryIO, header: Header, source: Path) -> Iterator[Codes]:
-    """int16 [n_q, 1..BLOCK_FRAMES] at a time."""
-    for first in range(0, header.frames, BLOCK_FRAMES):
-        frames = min(BLOCK_FRAMES, header.frames - first)
+def _decoded(model: Model, header: Header, file: BinaryIO, reader: Reader) -> Iterator[Pcm]:
+    """Blocks [channels, n]. Where the reader raises, what was held comes first."""
+    config = model.config
+    if config.window_stride is not None and config.window_length is not None:
+        windows = WindowDecoder(model.network)
         try:
-            yield unpack(file.read(packed_size(header.n_q, frames)), header.n_q, frames)
-        except ProtocolError as error:
-            raise AudioError(f"{source} is damaged at second {first // BLOCK_FRAMES}: {error}") from error
+            for start in range(0, header.samples, config.window_stride):
+                length = min(config.window_length, header.samples - start)
+                scale = _scale(file) if config.normalize else None
+                parts: list[Codes] = []
+                try:
+                    parts.extend(reader.read(-(-length // config.hop_length)))
+                finally:
+                    if parts:
+                        yield windows.push([Window(np.concatenate(parts, axis=1), scale)])
+        except (EOFError, Damaged, ProtocolError):
+            yield windows.flush()
+            raise
+        yield windows.flush()
+    else:
+        decoder = model.frame_decoder(config.padding)
+        try:
+            for codes in reader.read(-(-header.samples // config.hop_length)):
+                yield decoder.push(codes)[None]
+        except (EOFError, Damaged, ProtocolError):
+            yield decoder.flush()[None]
+            raise
+        yield decoder.flush()[None]
 
 
-def _write_blocks(file: BinaryIO, codes: Codes) -> Codes:
-    """Writes the whole blocks of [n_q, k]; returns the frames left over."""
-    while codes.shape[1] >= BLOCK_FRAMES:
-        file.write(pack(codes[:, :BLOCK_FRAMES]))
-        codes = codes[:, BLOCK_FRAMES:]
-    return codes
+def _scale(file: BinaryIO) -> float:
+    scale: float = SCALE.unpack(exactly(file, SCALE.size))[0]
+    if not 0 <= scale <= MOST_SCALE:
+        raise Damaged(f"a window's scale is {scale:g}")
+    return scale
 
 
-def _read(source: Path, sample_rate: int) -> Iterator[tuple[Pcm, int]]:
-    """Mono blocks at `sample_rate`, each with the samples that there will be in all."""
+def _read(source: Path, config: ModelConfig) -> Iterator[tuple[Pcm, int]]:
+    """Blocks [channels, n] at the model's rate, each with the samples that there will be in all."""
     if not source.exists():
         raise AudioError(f"cannot read {source}: there is no such file")
     try:
         with soundfile.SoundFile(source) as file:
-            in_all = round(file.frames * sample_rate / file.samplerate)
-            resampler = soxr.ResampleStream(file.samplerate, sample_rate, 1, dtype="float32")
+            in_all = round(file.frames * config.sample_rate / file.samplerate)
+            resampler = soxr.ResampleStream(file.samplerate, config.sample_rate, config.channels, dtype="float32")
             while True:
-                pcm = file.read(_READ, dtype="float32", always_2d=True).mean(axis=1)
-                last = pcm.size < _READ
-                if file.samplerate != sample_rate:
-                    pcm = resampler.resample_chunk(pcm, last=last)
-                yield pcm, in_all
+                raw = file.read(_READ, dtype="float32", always_2d=True)
+                last = raw.shape[0] < _READ
+                pcm = raw if raw.shape[1] == config.channels else raw.mean(axis=1, keepdims=True)
+                if file.samplerate != config.sample_rate:
+                    pcm = np.broadcast_to(pcm, (pcm.shape[0], config.channels))
+                    pcm = resampler.resample_chunk(np.ascontiguousarray(pcm), last=last).reshape(-1, config.channels)
+                yield np.ascontiguousarray(np.broadcast_to(pcm.T, (config.channels, pcm.shape[0]))), in_all
                 if last:
                     return
     except (soundfile.SoundFileError, OSError) as error:
@@ -211,6 +197,13 @@ def _opened(source: Path) -> Iterator[BinaryIO]:
         yield file
 
 
+def _folder(target: Path) -> Path:
+    """Raises AudioError if there is none to write to."""
+    if not target.parent.is_dir():
+        raise AudioError(f"cannot write {target}: there is no folder {target.parent}")
+    return target.parent
+
+
 @contextmanager
 def _whole(target: Path) -> Iterator[Path]:
     """A name to write to that becomes `target` when all went well, and is removed otherwise."""
@@ -225,9 +218,9 @@ def _whole(target: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _audio(part: Path, sample_rate: int, form: str, target: Path) -> Iterator[soundfile.SoundFile]:
+def _audio(part: Path, config: ModelConfig, form: str, target: Path) -> Iterator[soundfile.SoundFile]:
     try:
-        file = soundfile.SoundFile(part, "w", sample_rate, 1, format=form)
+        file = soundfile.SoundFile(part, "w", config.sample_rate, config.channels, format=form)
     except (soundfile.SoundFileError, OSError, ValueError) as error:
         raise AudioError(f"cannot write {target}: {error}") from error
     with file:
@@ -235,9 +228,9 @@ def _audio(part: Path, sample_rate: int, form: str, target: Path) -> Iterator[so
 
 
 def _write(audio: soundfile.SoundFile, pcm: Pcm, target: Path) -> int:
-    """Returns how many samples were written."""
+    """[channels, n]. Returns how many samples were written."""
     try:
-        audio.write(np.clip(pcm, -1, 1))
+        audio.write(np.clip(pcm.T, -1, 1))
     except soundfile.SoundFileError as error:
         raise AudioError(f"cannot write {target}: {error}") from error
-    return int(pcm.size)
+    return int(pcm.shape[1])

@@ -2,7 +2,7 @@
 
 In floating point the order of additions differs between processors, threads and libraries, and one different bit makes
 the rest of a file unreadable (encodec issues 85, 94 and 95). Here weights are 8 bits, what flows between layers is 16
-bits, sums are exact, and every rounding is a shift: this file is the definition in numpy's int64, and
+bits, sums are exact, and every rounding is a shift: this file is the definition, in numpy, and
 codec/engine/native/integer_lm.cpp computes the same numbers faster. docs/files.md says what the network is.
 
 Fixed point: 1.0 is 2^FRACTION. A layer is ((weights @ x) * multipliers + half >> SHIFT) + biases, its rows having
@@ -197,8 +197,9 @@ class IntegerLm:
 
     def __init__(self, weights: LmWeights) -> None:
         self.shape, self.embeddings = weights.shape, weights.embeddings
+        arrays = weights.arrays
         self._layers = {
-            name: tuple(weights.arrays[f"{name}.{part}"].astype(np.int64) for part in ("weight", "scale", "bias"))
+            name: (arrays[f"{name}.weight"].T.astype(np.float64), arrays[f"{name}.scale"], arrays[f"{name}.bias"])
             for name, _, _ in weights.shape.layers()
         }
 
@@ -209,7 +210,10 @@ class IntegerLm:
     def layer(self, name: str, x: Ints) -> Ints:
         """[B, in] -> [B, out]"""
         weight, scale, bias = self._layers[name]
-        return rescaled(x @ weight.T, scale) + bias
+        # Whole numbers below 2^53 are exact in float64, and so are these sums (MOST_ROW), in any order; numpy
+        # multiplies such matrices many times faster than those of int64.
+        y: Ints = rescaled((x.astype(np.float64) @ weight).astype(np.int64), scale) + bias
+        return y
 
 
 class _Streams:

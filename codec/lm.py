@@ -11,10 +11,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from codec.arithmetic import Cdf, quantized_cdf
 from codec.errors import UsageError
 
 DIM, LAYERS, HEADS, HIDDEN, CONTEXT_SECONDS = 200, 5, 8, 800, 3.5
@@ -102,3 +105,22 @@ def _place(frame: int, dim: int) -> Tensor:
     at = torch.arange(dim // 2).view(1, 1, -1)
     phase = torch.tensor([[[frame]]]) / (MAX_PERIOD ** (at / (dim // 2 - 1)))
     return torch.cat([torch.cos(phase), torch.sin(phase)], dim=-1)
+
+
+class LmPredictor:
+    """A stream of one model for `.ecdc` files (codec.ecdc.Predictor)."""
+
+    def __init__(self, lm: LanguageModel, n_q: int) -> None:
+        self._lm, self._n_q = lm, n_q
+        self.reset()
+
+    def reset(self) -> None:
+        self._state: LmState | None = None
+        self._codes = torch.zeros(1, self._n_q, dtype=torch.int64)
+
+    def cdfs(self) -> list[Cdf]:
+        probabilities, self._state = self._lm.step(self._codes, self._state)
+        return [quantized_cdf(row) for row in probabilities[0].numpy()]
+
+    def push(self, codes: NDArray[np.integer]) -> None:
+        self._codes = torch.from_numpy(codes.astype(np.int64))[None]

@@ -38,15 +38,20 @@ def official_config(config: ModelConfig) -> ModelConfig | None:
     return None
 
 
+def known_config(name: str) -> ModelConfig | None:
+    """The official model of this name, None for other names."""
+    return next((known for known in (ENCODEC_24KHZ, ENCODEC_48KHZ) if known.name == name), None)
+
+
 def load_official_lm(config: ModelConfig, path: Path | None = None, base_url: str | None = None) -> LanguageModel:
     """The official language model for a codec of this shape: the file named, or the public one, fetched once into the
     cache. Raises ModelError if there is none, WeightsError or DownloadError as `codec.load` does."""
-    official = official_config(config)
-    if official is None:
-        raise ModelError(f"there is no official language model for {config.name}; train one: earshot train-lm")
     if path is None:
         from codec import download
 
+        official = official_config(config)
+        if official is None:
+            raise ModelError(f"there is no official language model for {config.name}; train one: earshot train-lm")
         path = download.cached(download.LANGUAGE_MODELS[official.name], base_url)
     state = read_state_dict(path)
     lm = _built(state, config, path)

@@ -33,8 +33,11 @@ SHELLS = {
     "codec.engine": "empty",
     "codec.engine.choice": "reads the environment",
     "codec.engine.native": "empty",
+    "codec.file_coding": "finds files of language models",
     "codec.files": "reads and writes files",
+    "codec.files_cli": "commands",
     "codec.foreign": "reads files of other packages",
+    "codec.lm_weights": "reads and writes files",
     "codec.weights": "reads files",
     "server": "empty",
     "server.app": "the web application",
@@ -154,7 +157,7 @@ def module_level_imports(source: str) -> set[str]:
 
 def test_command_line_imports_lazily() -> None:
     """`earshot --help` must not wait for torch, nor a listener for the trainer."""
-    commands = {"codec.benchmark.cli", "codec.evaluation.cli", "server.listening.cli"}
+    commands = {"codec.benchmark.cli", "codec.evaluation.cli", "codec.files_cli", "server.listening.cli"}
     for file in ("earshot.py", *(f"{name.replace('.', '/')}.py" for name in commands)):
         heavy = module_level_imports((ROOT / file).read_text()) - commands - {"codec.errors"}
         standard_library = {name for name in heavy if name.split(".")[0] in sys.stdlib_module_names}

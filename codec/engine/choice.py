@@ -11,7 +11,9 @@ from typing import Literal, get_args
 from codec.engine.base import Engine
 from codec.engine.torch_sessions import TorchSessions
 from codec.engine.torch_step import CPU, lay_out
+from codec.entropy import CodesLm
 from codec.errors import UsageError
+from codec.integer_lm import IntegerLm, LmWeights
 from codec.model import Model
 
 log = logging.getLogger(__name__)
@@ -68,6 +70,15 @@ def use_engine(model: Model, name: EngineName = "auto", precision: Precision = "
     else:
         model.sessions = TorchSessions(model.network, place)
     return model
+
+
+def integer_lm(weights: LmWeights) -> CodesLm:
+    """An integer language model in C++ where it is built, else in numpy: the same numbers."""
+    try:
+        from codec.engine.native_lm import NativeLm
+    except ImportError:
+        return IntegerLm(weights)
+    return NativeLm(weights, _kernels())
 
 
 def _is_native(name: EngineName, precision: Precision) -> bool:

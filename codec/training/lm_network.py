@@ -1,9 +1,9 @@
 """The network behind the integer language model (codec/integer_lm.py), in floating point, as it is trained.
 
-The codebooks are taken in groups, one for each rate of the codec. A tower of causal convolutions for each group looks at
-the codes of its own group and of coarser ones, up to the frame before and, of the coarser groups, this frame too; never
-at finer ones. A head for each codebook adds what is known of this frame so far. So a code depends on nothing that a
-listener at its rate does not get.
+The codebooks are taken in groups, one for each rate of the codec. A tower of causal convolutions for each group looks
+at the codes of its own group and of coarser ones, up to the frame before and, of the coarser groups, this frame too;
+never at finer ones. A head for each codebook adds what is known of this frame so far. So a code depends on nothing that
+a listener at its rate does not get.
 """
 
 from __future__ import annotations
@@ -79,10 +79,10 @@ class LmNetwork(nn.Module):
         if books.shape[2] != self.shape.embed:
             books = books @ torch.randn(books.shape[2], self.shape.embed) / books.shape[2] ** 0.5
         self.tables.copy_(books / books[0].pow(2).mean().sqrt().clamp(min=1e-6))
-        for head, book in zip(self.heads, books, strict=True):
-            assert isinstance(head, Head)
-            head.out.weight.copy_(book / book.pow(2).mean().sqrt().clamp(min=1e-6) / self.shape.embed**0.5)
-            head.out.bias.zero_()
+        outs = [module.out for module in self.heads if isinstance(module, Head)]
+        for out, book in zip(outs, books, strict=True):
+            out.weight.copy_(book / book.pow(2).mean().sqrt().clamp(min=1e-6) / self.shape.embed**0.5)
+            out.bias.zero_()
 
     def forward(self, codes: Tensor, drop: float = 0.0) -> Tensor:
         """int64 codes [B, n_q, T] of streams from their start -> the bits that each takes [B, n_q, T]."""

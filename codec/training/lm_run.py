@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
-import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from codec.errors import UsageError, WeightsError
 from codec.integer_lm import LmShape
 from codec.model import Model
-from codec.training.interrupt import Interrupt
-from codec.training.lm_data import Codes, Crops, code, passes
 from codec.training.lm_network import LmNetwork
-from codec.training.sources import Source, read_channels
 
 REPORT_STEPS = 100
 

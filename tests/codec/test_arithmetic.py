@@ -85,8 +85,7 @@ def test_the_end_is_said(cdfs: list[Cdf]) -> None:
     data = encoder.finish()
     decoder = ArithmeticDecoder(iter(data[:-4]))
     with pytest.raises(EOFError):
-        for _ in range(50):
-            decoder.pull(cdfs[0])
+        [decoder.pull(cdfs[0]) for _ in range(50)]
 
 
 def test_any_bytes_give_symbols_or_one_error(cdfs: list[Cdf]) -> None:

@@ -1,10 +1,10 @@
-"""Files of codes: they hold what the model makes, and whatever is wrong with one is said."""
+"""Audio to `.ecdc` files and back: they hold what the model makes, and whatever is wrong with one is said."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,13 +12,19 @@ import soundfile
 import soxr
 import torch
 
+from codec.arithmetic import Cdf
 from codec.config import ModelConfig
+from codec.ecdc import BLOCK_FRAMES, FRONT, Header
 from codec.errors import AudioError, ModelError, UsageError
-from codec.files import BLOCK_FRAMES, FRONT, decode_file, encode_file, read_header
+from codec.file_coding import PLAIN, Coding, coding_to_write
+from codec.files import decode_file, encode_file, read_info
+from codec.lm_weights import digest, save_integer_lm
 from codec.model import Model
 from codec.network import Encodec
 from codec.pcm import Pcm
 from codec.training.initial import initialise
+from tests.codec.test_integer_lm import random_weights
+from tests.stereo import Stereo
 
 
 def sound(path: Path, pcm: Pcm, rate: int = 24_000, subtype: str = "FLOAT") -> Path:
@@ -33,20 +39,33 @@ def clip(tmp_path: Path, speech: Pcm) -> Path:
 
 @pytest.fixture
 def coded(tmp_path: Path, clip: Path, tiny_model: Model) -> Path:
-    encode_file(tiny_model, clip, tmp_path / "speech.esht", 3.0)
-    return tmp_path / "speech.esht"
+    encode_file(tiny_model, clip, tmp_path / "speech.ecdc", 3.0)
+    return tmp_path / "speech.ecdc"
+
+
+@pytest.fixture(scope="session")
+def lm_file(tiny_model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("lm") / "lm.safetensors"
+    save_integer_lm(random_weights(), tiny_model.digest, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def lm(tiny_model: Model, lm_file: Path) -> Coding:
+    return coding_to_write(tiny_model, True, lm_file)
 
 
 @pytest.mark.parametrize("kbps", [1.5, 12.0])
-@pytest.mark.parametrize("samples", [0, 1, 319, 320, 321, 75 * 320, 75 * 320 + 1, 24_000 * 3 + 137])
+@pytest.mark.parametrize("samples", [0, 1, 319, 320, 321, 75 * 320, 75 * 320 + 1, 24_000 * 5 + 137])
 def test_decodes_to_what_the_model_makes_of_it(
     tmp_path: Path, speech: Pcm, tiny_model: Model, samples: int, kbps: float
 ) -> None:
     pcm = speech[:samples]
     header = encode_file(tiny_model, sound(tmp_path / "in.wav", pcm), tmp_path / "codes", kbps)
-    assert header == read_header(tmp_path / "codes")
-    assert (header.samples, header.frames, header.kbps) == (samples, -(-samples // 320), kbps)
-    decode_file(tiny_model, tmp_path / "codes", tmp_path / "out.wav")
+    assert (header, (tmp_path / "codes").stat().st_size) == read_info(tmp_path / "codes")
+    assert (header.samples, header.n_q) == (samples, tiny_model.config.n_q(kbps))
+    done = decode_file(tiny_model, tmp_path / "codes", tmp_path / "out.wav")
+    assert (done.samples, done.damage) == (samples, None)
     heard, rate = soundfile.read(tmp_path / "out.wav", dtype="float32")
     assert (rate, heard.size) == (24_000, samples)
     expected = tiny_model.decode(tiny_model.encode(pcm, kbps))[:samples]
@@ -60,22 +79,45 @@ def test_a_model_that_reflects_starts_as_the_official_one(tmp_path: Path, clip: 
     model = Model(network)
     for length in (24_000 * 3 + 137, 700):
         sound(clip, speech[:length])
-        assert encode_file(model, clip, tmp_path / "codes", 6.0).start == "reflect"
+        encode_file(model, clip, tmp_path / "codes", 6.0)
         decode_file(model, tmp_path / "codes", tmp_path / "out.wav")
         heard, _ = soundfile.read(tmp_path / "out.wav", dtype="float32")
         assert heard.size == length
-        data = (tmp_path / "codes").read_bytes()
-        assert data[4] == 1
         expected = model.decode(model.encode(speech[:length], 6.0))[:length]
         np.testing.assert_allclose(heard, np.clip(expected, -1, 1), atol=1e-4)
 
 
 def test_size_is_the_rate(coded: Path) -> None:
-    header = read_header(coded)
-    blocks = [75, 75, 75, 1]
-    assert header.frames == sum(blocks)
-    assert header.payload_bytes == sum(-(-header.n_q * frames * 10 // 8) for frames in blocks)
-    assert coded.stat().st_size == FRONT.size + FRONT.unpack(coded.read_bytes()[: FRONT.size])[2] + header.payload_bytes
+    header, size = read_info(coded)
+    assert size == len(header.to_bytes()) + -(-226 * header.n_q * 10 // 8)
+
+
+def test_with_a_language_model(tmp_path: Path, speech: Pcm, tiny_model: Model, lm: Coding, lm_file: Path) -> None:
+    """Two blocks; a finer rate than the model knows; and as much as what it was made of."""
+    samples = 320 * (BLOCK_FRAMES + 20)
+    clip = sound(tmp_path / "in.wav", speech[:samples])
+    for kbps in (1.5, 12.0):
+        header = encode_file(tiny_model, clip, tmp_path / "lm.ecdc", kbps, None, lm)
+        assert (header.lm, header.lm_digest) == (True, digest(random_weights()))
+        encode_file(tiny_model, clip, tmp_path / "plain.ecdc", kbps)
+        heard = []
+        for name in ("lm", "plain"):
+            assert (
+                decode_file(tiny_model, tmp_path / f"{name}.ecdc", tmp_path / "out.wav", None, lm_file).damage is None
+            )
+            heard.append(soundfile.read(tmp_path / "out.wav")[0])
+        np.testing.assert_array_equal(*heard)
+
+
+def test_the_language_model_must_be_the_same(tmp_path: Path, clip: Path, tiny_model: Model, lm: Coding) -> None:
+    encode_file(tiny_model, clip, tmp_path / "lm.ecdc", 3.0, None, lm)
+    save_integer_lm(random_weights(seed=1), tiny_model.digest, tmp_path / "other.safetensors")
+    with pytest.raises(ModelError, match="coded with the language model"):
+        decode_file(tiny_model, tmp_path / "lm.ecdc", tmp_path / "out.wav", None, tmp_path / "other.safetensors")
+    with pytest.raises(ModelError, match=r"earshot train-lm|are missing"):
+        decode_file(tiny_model, tmp_path / "lm.ecdc", tmp_path / "out.wav")
+    with pytest.raises(ModelError, match=r"earshot train-lm|are missing"):
+        coding_to_write(tiny_model, True)
 
 
 def test_any_rate_and_channels_are_read(tmp_path: Path, speech: Pcm, tiny_model: Model) -> None:
@@ -90,6 +132,14 @@ def test_any_rate_and_channels_are_read(tmp_path: Path, speech: Pcm, tiny_model:
     assert np.corrcoef(ours, straight)[0, 1] > 0.8
 
 
+def test_mono_becomes_stereo_for_a_stereo_model(tmp_path: Path, speech: Pcm, small: Stereo) -> None:
+    header = encode_file(small.ours, sound(tmp_path / "in.wav", speech[:30_000]), tmp_path / "codes", 3.0)
+    assert abs(header.samples - 60_000) <= 1
+    decode_file(small.ours, tmp_path / "codes", tmp_path / "out.wav")
+    heard, rate = soundfile.read(tmp_path / "out.wav")
+    assert (rate, heard.shape) == (48_000, (header.samples, 2))
+
+
 @pytest.mark.parametrize("suffix", ["wav", "flac", "ogg"])
 def test_the_suffix_says_the_format(tmp_path: Path, coded: Path, tiny_model: Model, suffix: str) -> None:
     decode_file(tiny_model, coded, tmp_path / f"out.{suffix}")
@@ -97,30 +147,81 @@ def test_the_suffix_says_the_format(tmp_path: Path, coded: Path, tiny_model: Mod
     assert (info.format, info.frames) == (suffix.upper(), 72_137)
 
 
-def test_progress_ends_at_everything(tmp_path: Path, clip: Path, tiny_model: Model) -> None:
+def test_progress_ends_at_everything(tmp_path: Path, speech: Pcm, tiny_model: Model) -> None:
     seen: list[tuple[int, int]] = []
+    clip = sound(tmp_path / "long.wav", speech[:200_137])
     encode_file(tiny_model, clip, tmp_path / "codes", 6.0, lambda *at: seen.append(at))
-    assert seen[-1] == (72_137, 72_137)
+    assert seen[-1] == (200_137, 200_137)
     seen.clear()
     decode_file(tiny_model, tmp_path / "codes", tmp_path / "out.wav", lambda *at: seen.append(at))
-    assert [done for done, _ in seen] == [24_000, 48_000, 72_000, 72_137]
+    assert [done for done, _ in seen[:3]] == [96_000, 192_000, 200_137]
 
 
-def test_a_file_cut_anywhere_is_refused(tmp_path: Path, coded: Path, tiny_model: Model) -> None:
-    data = coded.read_bytes()
-    cut = tmp_path / "cut.esht"
-    for length in [*range(0, 300, 7), len(data) // 2, len(data) - 1]:
+@pytest.mark.parametrize("kind", ["plain", "lm"])
+def test_a_file_cut_anywhere_is_decoded_up_to_there(
+    tmp_path: Path, speech: Pcm, tiny_model: Model, lm: Coding, lm_file: Path, kind: str
+) -> None:
+    cut, out = tmp_path / "cut.ecdc", tmp_path / "out.wav"
+    clip = sound(tmp_path / "in.wav", speech[: 320 * (BLOCK_FRAMES + 50)])
+    header = encode_file(tiny_model, clip, cut, 1.5, None, PLAIN if kind == "plain" else lm)
+    data, front = cut.read_bytes(), len(header.to_bytes())
+    decode_file(tiny_model, cut, out, None, lm_file)
+    whole, _ = soundfile.read(out)
+    for length in (0, 8, front - 1):
         cut.write_bytes(data[:length])
-        with pytest.raises(AudioError, match=r"cut\.esht is (damaged|no file of codes)"):
-            decode_file(tiny_model, cut, tmp_path / "out.wav")
+        with pytest.raises(AudioError, match=r"cut\.ecdc is (damaged|no file of codes)"):
+            decode_file(tiny_model, cut, out, None, lm_file)
+    half = front + (len(data) - front) // 2 if kind == "plain" else len(data) - 9
+    for length in (half, len(data) - 1):
+        cut.write_bytes(data[:length])
+        done = decode_file(tiny_model, cut, out, None, lm_file)
+        heard, _ = soundfile.read(out)
+        assert done.damage == "the file ends too soon"
+        assert heard.size == done.samples
+        frames = (length - front) * 8 // 20 if kind == "plain" else BLOCK_FRAMES
+        assert done.samples == 320 * frames
+        np.testing.assert_array_equal(heard, whole[: heard.size])
     cut.write_bytes(data + b"\0")
-    with pytest.raises(AudioError, match="1 bytes too many"):
-        read_header(cut)
-    assert not list(tmp_path.glob("out.wav*"))
+    done = decode_file(tiny_model, cut, out, None, lm_file)
+    assert (done.samples, done.damage) == (whole.size, "there are bytes after its end")
+
+
+def test_windows_are_decoded_up_to_the_damage(tmp_path: Path, music: Pcm, small: Stereo) -> None:
+    cut, out = tmp_path / "cut.ecdc", tmp_path / "out.wav"
+    header = encode_file(small.ours, sound(tmp_path / "in.wav", music[:, :120_000].T, 48_000), cut, 3.0)
+    data = cut.read_bytes()
+    decode_file(small.ours, cut, out)
+    whole, _ = soundfile.read(out)
+    window = 4 + 150 * 2 * 10 // 8
+    cut.write_bytes(data[: len(header.to_bytes()) + window + 4 + 250])  # 100 frames of the second window
+    done = decode_file(small.ours, cut, out)
+    heard, _ = soundfile.read(out)
+    assert (done.samples, done.damage) == (47_520 + 32_000, "the file ends too soon")
+    np.testing.assert_allclose(heard[:47_520], whole[:47_520], atol=1e-5)
+    scale = len(header.to_bytes()) + window
+    cut.write_bytes(data[:scale] + b"\xff\xff\xff\xff" + data[scale + 4 :])
+    done = decode_file(small.ours, cut, out)
+    assert (done.samples, done.damage) == (48_000, "a window's scale is nan")
+
+
+def test_a_changed_block_is_noticed(tmp_path: Path, speech: Pcm, tiny_model: Model, lm: Coding, lm_file: Path) -> None:
+    coded, out = tmp_path / "lm.ecdc", tmp_path / "out.wav"
+    clip = sound(tmp_path / "in.wav", speech[: 320 * (BLOCK_FRAMES + 50)])
+    encode_file(tiny_model, clip, coded, 1.5, None, lm)
+    data = bytearray(coded.read_bytes())
+    data[-10] ^= 1
+    coded.write_bytes(data)
+    done = decode_file(tiny_model, coded, out, None, lm_file)
+    assert (done.samples, done.damage) == (320 * BLOCK_FRAMES, "a checksum does not fit")
+    data[300] ^= 1
+    coded.write_bytes(data)
+    with pytest.raises(AudioError, match="damaged at its beginning: a checksum"):
+        decode_file(tiny_model, coded, tmp_path / "none.wav", None, lm_file)
+    assert not list(tmp_path.glob("none*"))
 
 
 def test_foreign_files_are_refused(tmp_path: Path, clip: Path, tiny_model: Model) -> None:
-    for data in (clip.read_bytes(), b"", b"ESHT", b"OggS" * 100):
+    for data in (clip.read_bytes(), b"", b"ECDC", b"OggS" * 100):
         (tmp_path / "foreign").write_bytes(data)
         with pytest.raises(AudioError, match="no file of codes"):
             decode_file(tiny_model, tmp_path / "foreign", tmp_path / "out.wav")
@@ -131,62 +232,72 @@ def test_a_later_version_is_named(coded: Path) -> None:
     data[4] = 9
     coded.write_bytes(data)
     with pytest.raises(AudioError, match="version 9"):
-        read_header(coded)
+        read_info(coded)
+
+
+def with_header(coded: Path, text: bytes) -> None:
+    data = coded.read_bytes()
+    old = FRONT.unpack(data[: FRONT.size])[2]
+    coded.write_bytes(FRONT.pack(b"ECDC", 0, len(text)) + text + data[FRONT.size + old :])
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"samples": -1},
-        {"samples": 1e9},
-        {"samples": 1 << 60},
-        {"samples": True},
-        {"n_q": 0},
-        {"n_q": 10**12},
-        {"hop_length": 0},
-        {"start": "somewhere"},
-        {"model": 7},
-        {"surprise": 1},
+        {"al": -1},
+        {"al": 1e9},
+        {"al": 1 << 60},
+        {"al": True},
+        {"nc": 0},
+        {"nc": 10**12},
+        {"nc": None},
+        {"m": 7},
+        {"m": "bell\a"},
+        {"lm": 1},
+        {"sr": 0},
+        {"hl": "x"},
+        {"li": 1},
+        {"li": 2, "ld": "0"},
+        {"ld": "0"},
     ],
 )
-def test_a_header_that_makes_no_sense_is_refused(coded: Path, change: dict[str, object]) -> None:
-    header, data = read_header(coded), coded.read_bytes()
-    text = json.dumps({**asdict(header), **change}).encode()
-    old = FRONT.unpack(data[: FRONT.size])[2]
-    coded.write_bytes(FRONT.pack(b"ESHT", 1, len(text)) + text + data[FRONT.size + old :])
+def test_a_header_that_makes_no_sense_is_refused(coded: Path, change: dict[str, Any]) -> None:
+    header, _ = read_info(coded)
+    values = json.loads(header.to_bytes()[FRONT.size :])
+    with_header(coded, json.dumps({**values, **change}).encode())
     with pytest.raises(AudioError, match="damaged"):
-        read_header(coded)
+        read_info(coded)
 
 
-@pytest.mark.parametrize("text", [b"[1, 2]", b"null", b"{}", b"\xff" * 20, b"[" * 30_000])
+@pytest.mark.parametrize("text", [b"[1, 2]", b"null", b"{}", b"\xff" * 20, b"[" * 60_000, b" " * 70_000])
 def test_a_header_that_is_no_object_is_refused(coded: Path, text: bytes) -> None:
-    coded.write_bytes(FRONT.pack(b"ESHT", 1, len(text)) + text)
+    with_header(coded, text)
     with pytest.raises(AudioError, match="damaged"):
-        read_header(coded)
+        read_info(coded)
 
 
-def test_bits_behind_the_last_code_are_noticed(tmp_path: Path, clip: Path, tiny_model: Model) -> None:
-    """A frame of 2 codebooks leaves 4 bits of its last byte unused."""
-    coded = tmp_path / "codes"
-    assert read_header_of_one_frame(clip, coded, tiny_model) == 1
-    data = bytearray(coded.read_bytes())
-    data[-1] |= 0x80
-    coded.write_bytes(data)
-    with pytest.raises(AudioError, match="damaged at second 0"):
+def test_a_header_may_promise_anything(tmp_path: Path, coded: Path, tiny_model: Model) -> None:
+    """Work is bounded by what is there."""
+    header, _ = read_info(coded)
+    values = json.loads(header.to_bytes()[FRONT.size :])
+    with_header(coded, json.dumps({**values, "al": 1 << 48}).encode())
+    done = decode_file(tiny_model, coded, tmp_path / "out.wav")
+    assert (done.samples, done.damage) == (226 * 320, "the file ends too soon")
+    with_header(coded, json.dumps({**values, "nc": 32}).encode())
+    with pytest.raises(ModelError, match="32 codebooks, tiny only 16"):
         decode_file(tiny_model, coded, tmp_path / "out.wav")
 
 
-def read_header_of_one_frame(clip: Path, coded: Path, model: Model) -> int:
-    sound(clip, np.full(100, 0.1, np.float32))
-    return encode_file(model, clip, coded, 1.5).frames
-
-
-def test_other_weights_are_refused_by_name(tmp_path: Path, coded: Path, tiny_model: Model) -> None:
+def test_other_weights_are_refused_by_name(tmp_path: Path, coded: Path, tiny_model: Model, small: Stereo) -> None:
     torch.manual_seed(8)
     network = Encodec(tiny_model.config)
     initialise(network)
-    with pytest.raises(ModelError, match=tiny_model.digest):
-        decode_file(Model(network), coded, tmp_path / "out.wav")
+    for other in (Model(network), small.ours):
+        with pytest.raises(ModelError, match=tiny_model.digest):
+            decode_file(other, coded, tmp_path / "out.wav")
+    with_header(coded, Header("encodec_24khz", 72_137, 4, False).to_bytes()[FRONT.size :])
+    with pytest.raises(ModelError, match="made by the model 'encodec_24khz', not by 'tiny'"):
+        decode_file(tiny_model, coded, tmp_path / "out.wav")
 
 
 def test_what_cannot_be_read_or_written_is_said(tmp_path: Path, clip: Path, coded: Path, tiny_model: Model) -> None:
@@ -217,5 +328,9 @@ def test_a_failure_leaves_what_was_there(tmp_path: Path, coded: Path, tiny_model
     assert not list(tmp_path.glob("*.part"))
 
 
-def test_a_block_is_a_second() -> None:
-    assert BLOCK_FRAMES * 320 == 24_000
+def test_no_coding_knows_less_than_a_symbol(lm: Coding) -> None:
+    """Every code has a part of the range, however sure the model is."""
+    streams_of = lm.writer(2)
+    cdf: Cdf = streams_of._encoder._streams.cdf()[0]  # type: ignore[attr-defined]
+    assert np.diff(cdf, prepend=0).min() >= 2
+    assert cdf[-1] <= 1 << 24

@@ -18,7 +18,6 @@ import codec
 from codec.config import ENCODEC_48KHZ, LITE_24KHZ
 from codec.engine.torch_engine import TorchEngine
 from codec.errors import ModelError, UsageError, WeightsError
-from codec.files import encode_file
 from codec.model import Model
 from codec.network import Encodec
 from codec.pcm import Pcm
@@ -205,10 +204,9 @@ def test_damaged_official_files(small: Stereo, tmp_path: Path) -> None:
 # -- what it cannot do -------------------------------------------------------------------------------------
 
 
-def test_no_stream_of_frames(small: Stereo, tmp_path: Path) -> None:
+def test_no_stream_of_frames(small: Stereo) -> None:
     model, causal = small.ours, replace(LITE_24KHZ, n_filters=4)
     calls: list[Callable[[], object]] = [model.frame_encoder, model.frame_decoder, lambda: TorchEngine(model)]
-    calls.append(lambda: encode_file(model, tmp_path / "a.wav", tmp_path / "a.esht"))
     changes = ({"causal": False}, {"channels": 2}, {"normalize": True}, {"window_seconds": 1.0})
     calls += [Model(Encodec(replace(causal, **change))).frame_encoder for change in changes]
     calls += [Model(Encodec(replace(causal, **change))).encoder for change in changes[:3]]  # the last has windows

@@ -1,0 +1,107 @@
+"""Which language model a file is coded with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from codec.ecdc import (
+    BlockReader,
+    BlockWriter,
+    Header,
+    LmReader,
+    LmWriter,
+    PlainReader,
+    PlainWriter,
+    Reader,
+    Writer,
+)
+from codec.errors import ModelError
+
+if TYPE_CHECKING:
+    from codec.model import Model
+
+OWN = "earshot:"
+"""In front of the model name of files that the encodec package must not take for its own."""
+
+
+@dataclass(frozen=True)
+class Coding:
+    """How codes become bytes, and what the header says of it."""
+
+    lm: bool
+    lm_digest: str | None
+    writer: Callable[[int], Writer]
+    """Of n_q."""
+    reader: Callable[[BinaryIO, int], Reader]
+
+    def header(self, model: Model, samples: int, n_q: int) -> Header:
+        if model.official and self.lm_digest is None:
+            return Header(model.name, samples, n_q, self.lm)
+        return Header(
+            OWN + model.name, samples, n_q, self.lm, model.digest, model.sample_rate, model.hop_length, self.lm_digest
+        )
+
+
+PLAIN = Coding(False, None, lambda _: PlainWriter(), PlainReader)
+
+
+def coding_to_write(model: Model, lm: bool, path: Path | None = None) -> Coding:
+    """Plain, or with a language model: the one named, or the one there is for this codec, which for official weights
+    is the official one. Raises what loading one raises."""
+    if path is not None:
+        return _official(model, path) if path.suffix == ".th" else _integer(model, path)
+    if not lm:
+        return PLAIN
+    return _official(model, None) if model.official else _integer(model, None)
+
+
+def coding_to_read(model: Model, header: Header, name: object, path: Path | None = None) -> Coding:
+    """What a file was written with. Raises ModelError if other weights made its codes, if it needs another language
+    model, and what loading one raises."""
+    named = header.model if model.official and header.lm_digest is None else header.model.removeprefix(OWN)
+    own = header.model.startswith(OWN)
+    if own != (not model.official or header.lm_digest is not None) or (
+        header.digest != model.digest if own else header.model != model.name
+    ):
+        made = f"{named!r}" + (f" ({header.digest})" if header.digest else "")
+        raise ModelError(
+            f"{name} was made by the model {made}, not by {model.name!r} ({model.digest}); name that model with --model"
+        )
+    if header.n_q > model.config.n_codebooks:
+        raise ModelError(f"{name} has {header.n_q} codebooks, {model.name} only {model.config.n_codebooks}")
+    if not header.lm:
+        return PLAIN
+    if header.lm_digest is None:
+        return _official(model, path)
+    coding = _integer(model, path)
+    if coding.lm_digest != header.lm_digest:
+        raise ModelError(
+            f"{name} was coded with the language model {header.lm_digest}, not with this one ({coding.lm_digest}); "
+            "name that one with --lm-model"
+        )
+    return coding
+
+
+def _official(model: Model, path: Path | None) -> Coding:
+    from codec.lm import LmPredictor
+    from codec.lm_weights import load_official_lm
+
+    lm = load_official_lm(model.config, path)
+    return Coding(
+        True,
+        None,
+        lambda n_q: LmWriter(LmPredictor(lm, n_q)),
+        lambda file, n_q: LmReader(file, n_q, LmPredictor(lm, n_q)),
+    )
+
+
+def _integer(model: Model, path: Path | None) -> Coding:
+    from codec.engine.choice import integer_lm
+    from codec.lm_weights import BUNDLED, digest, load_integer_lm
+
+    weights = load_integer_lm(model.digest, path or BUNDLED)
+    lm = integer_lm(weights)
+    return Coding(True, digest(weights), lambda _: BlockWriter(lm), lambda file, n_q: BlockReader(file, n_q, lm))

@@ -1,0 +1,180 @@
+"""The commands `earshot encode`, `decode` and `info`; import the rest when they run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from codec.errors import EarshotError, UsageError
+
+if TYPE_CHECKING:
+    from codec.ecdc import Header
+    from codec.model import Model
+
+console = Console()
+
+_MODEL = Annotated[str, typer.Option(help="default, encodec_24khz or a path.")]
+_LM_MODEL = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Language model: what `earshot train-lm` wrote, or an official .th file."),
+]
+
+
+def encode(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="Any audio file, or a folder of them.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="File to write (.ecdc), or a folder.")],
+    kbps: Annotated[float, typer.Option(help="Codec rate of the speech.")] = 6.0,
+    lm: Annotated[bool, typer.Option("--lm", help="Smaller by a language model, at some cost in time.")] = False,
+    model: _MODEL = "default",
+    lm_model: _LM_MODEL = None,
+) -> None:
+    """Encode audio into .ecdc files, as the encodec package does.
+
+    \b
+    earshot encode talk.wav talk.ecdc --kbps 3 --lm
+    earshot encode album/ coded/ --model encodec_48khz.th
+
+    Files of official weights are read by the encodec package too, and the
+    other way round; those of the default model by Earshot only. The default
+    model's language model computes in whole numbers: what is written on one
+    machine can be read on every other. Formats: docs/files.md.
+    """
+    from codec.audio_files import audio_files
+    from codec.file_coding import coding_to_write
+    from codec.files import encode_file
+
+    loaded = _load(model)
+    coding = coding_to_write(loaded, lm, lm_model)
+
+    def one(file: Path, to: Path, progress: Callable[[int, int], None]) -> str:
+        header = encode_file(loaded, file, to, kbps, progress, coding)
+        return f"{header.samples / loaded.sample_rate:.1f} s at {kbps:g} kbps, {_size(to, header, loaded.sample_rate)}"
+
+    _each("encoding", one, source, target, lambda: audio_files(str(source)), ".ecdc")
+
+
+def decode(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="An .ecdc file, or a folder of them.")],
+    target: Annotated[
+        Path, typer.Argument(metavar="OUT", help="Audio file to write (.wav, .flac, .ogg), or a folder.")
+    ],
+    model: _MODEL = "default",
+    lm_model: _LM_MODEL = None,
+) -> None:
+    """Decode .ecdc files into audio.
+
+    Files that are cut or damaged are decoded up to there; exit status 1 then.
+    Folders become .wav files.
+    """
+    from codec.files import decode_file
+
+    loaded = _load(model)
+
+    def one(file: Path, to: Path, progress: Callable[[int, int], None]) -> str:
+        done = decode_file(loaded, file, to, progress, lm_model)
+        if done.damage:
+            whole = done.header.samples / loaded.sample_rate
+            raise _DamagedError(
+                f"{file} is damaged: {done.damage}. The first {done.samples / loaded.sample_rate:.1f} of {whole:.1f} s "
+                f"are in {to}"
+            )
+        return f"{done.samples / loaded.sample_rate:.1f} s"
+
+    _each("decoding", one, source, target, lambda: sorted(source.rglob("*.ecdc")), ".wav")
+
+
+def info(files: Annotated[list[Path], typer.Argument(metavar="FILE...", help=".ecdc files.")]) -> None:
+    """Say what is in .ecdc files: model, codebooks, length, rate and coding."""
+    from rich.table import Table
+
+    from codec.files import read_info
+    from codec.lm_weights import known_config
+
+    table = Table("file", "model", "codebooks", "length", "codec rate", "on disk", "coding")
+    for file in files:
+        header, size = read_info(file)
+        known = known_config(header.model)
+        rate = header.sample_rate or (known.sample_rate if known else 0)
+        hop = header.hop_length or (known.hop_length if known else 0)
+        seconds = header.samples / rate if rate else 0
+        coding = "plain" if not header.lm else "integer language model" if header.lm_digest else "language model"
+        table.add_row(
+            str(file),
+            header.model + (f" ({header.digest})" if header.digest else ""),
+            str(header.n_q),
+            f"{seconds:.1f} s" if rate else f"{header.samples} samples",
+            f"{header.n_q * 10 * rate / hop / 1000:g} kbps" if hop else "",
+            f"{8 * size / seconds / 1000:.2f} kbps" if seconds else f"{size} bytes",
+            coding + (f" ({header.lm_digest})" if header.lm_digest else ""),
+        )
+    console.print(table)
+
+
+class _DamagedError(EarshotError):
+    """A file of which a part was decoded."""
+
+
+def _load(name: str) -> Model:
+    import codec
+
+    return codec.load(name)
+
+
+def _size(file: Path, header: Header, sample_rate: int) -> str:
+    size = file.stat().st_size
+    seconds = header.samples / sample_rate
+    return f"{size} bytes" + (f" ({8 * size / seconds / 1000:.2f} kbps)" if seconds else "")
+
+
+def _each(
+    verb: str,
+    one: Callable[[Path, Path, Callable[[int, int], None]], str],
+    source: Path,
+    target: Path,
+    find: Callable[[], list[Path]],
+    suffix: str,
+) -> None:
+    """Does one file, or all of a folder: what fails there is said, and the others are done."""
+    if not source.is_dir():
+        with _progress(verb) as progress:
+            said = one(source, target, progress)
+        console.print(f"{target}: {said}", highlight=False, soft_wrap=True)
+        return
+    failed, files = 0, find()
+    if not files:
+        raise UsageError(f"there is nothing to do in {source}")
+    for file in files:
+        to = target / file.relative_to(source).with_suffix(suffix)
+        if sum(other.with_suffix("") == file.with_suffix("") for other in files) > 1:
+            to = to.with_name(file.name + suffix)
+        to.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with _progress(f"{verb} {file.name}") as progress:
+                said = one(file, to, progress)
+            console.print(f"{to}: {said}", highlight=False, soft_wrap=True)
+        except EarshotError as error:
+            failed += 1
+            console.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
+    if failed:
+        raise UsageError(f"{failed} of {len(files)} files could not be done, or not in full")
+
+
+@contextmanager
+def _progress(verb: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar for work on a file, counted in samples."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn(verb, markup=False),
+        BarColumn(),
+        TextColumn("{task.percentage:3.0f} %"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("")
+        yield lambda done, total: bar.update(task, completed=done, total=total)

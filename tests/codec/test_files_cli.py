@@ -1,0 +1,70 @@
+"""`earshot encode`, `decode` and `info`: files, folders, and what is said when something is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import soundfile
+from typer.testing import CliRunner, Result
+
+from codec.errors import AudioError, EarshotError, UsageError
+from codec.model import Model
+from codec.pcm import Pcm
+from codec.weights import save_native
+from earshot import app
+
+
+def run(*words: object) -> Result:
+    """Raises what the command raises, as `earshot.main` gets it."""
+    done = CliRunner().invoke(app, [str(word) for word in words], env={"COLUMNS": "400"})
+    if done.exception and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done
+
+
+@pytest.fixture
+def model(tmp_path: Path, tiny_model: Model) -> Path:
+    save_native(tiny_model.network, tmp_path / "tiny.safetensors")
+    return tmp_path / "tiny.safetensors"
+
+
+def test_a_file(tmp_path: Path, speech: Pcm, model: Path, tiny_model: Model) -> None:
+    soundfile.write(tmp_path / "in.wav", speech[:48_000], 24_000)
+    said = run("encode", tmp_path / "in.wav", tmp_path / "in.ecdc", "--kbps", 1.5, "--model", model).output
+    assert "2.0 s at 1.5 kbps" in said
+    said = run("info", tmp_path / "in.ecdc").output
+    for word in ("earshot:tiny", tiny_model.digest, "2.0 s", "1.5 kbps", "plain"):
+        assert word in said
+    assert "2.0 s" in run("decode", tmp_path / "in.ecdc", tmp_path / "out.flac", "--model", model).output
+    assert soundfile.info(tmp_path / "out.flac").frames == 48_000
+
+
+def test_a_folder(tmp_path: Path, speech: Pcm, model: Path) -> None:
+    """What cannot be done is said, and the others are done; equal names stay apart."""
+    (tmp_path / "in" / "more").mkdir(parents=True)
+    for name in ("a.wav", "a.flac", "more/b.wav"):
+        soundfile.write(tmp_path / "in" / name, speech[:9_000], 24_000)
+    (tmp_path / "in" / "bad.wav").write_text("not audio")
+    with pytest.raises(UsageError, match="1 of 4 files"):
+        run("encode", tmp_path / "in", tmp_path / "coded", "--model", model)
+    made = sorted(str(file.relative_to(tmp_path / "coded")) for file in (tmp_path / "coded").rglob("*.ecdc"))
+    assert made == ["a.flac.ecdc", "a.wav.ecdc", "more/b.ecdc"]
+    run("decode", tmp_path / "coded", tmp_path / "out", "--model", model)
+    heard = sorted(str(file.relative_to(tmp_path / "out")) for file in (tmp_path / "out").rglob("*.wav"))
+    assert heard == ["a.flac.wav", "a.wav.wav", "more/b.wav"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match="nothing to do"):
+        run("decode", tmp_path / "empty", tmp_path / "out", "--model", model)
+
+
+def test_damage_is_an_error_and_what_was_there_is_kept(tmp_path: Path, speech: Pcm, model: Path) -> None:
+    soundfile.write(tmp_path / "in.wav", speech[:48_000], 24_000)
+    coded, out = tmp_path / "in.ecdc", tmp_path / "out.wav"
+    run("encode", tmp_path / "in.wav", coded, "--kbps", 1.5, "--model", model)
+    coded.write_bytes(coded.read_bytes()[:-100])
+    with pytest.raises(EarshotError, match=r"the file ends too soon. The first 1\.5 of 2\.0 s are in .*out\.wav"):
+        run("decode", coded, out, "--model", model)
+    assert soundfile.info(out).frames == 320 * 110
+    with pytest.raises(AudioError, match="no file of codes"):
+        run("info", out)
