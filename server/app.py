@@ -24,6 +24,8 @@ from server.settings import Settings
 
 def engine_factory(model: Model, settings: Settings) -> Callable[[], Engine]:
     """Makes a worker's engine, on the worker's thread. Raises UsageError for an engine that cannot be had here."""
+    if settings.engine == "cuda" and settings.worker_count > 1:
+        raise UsageError("the engine cuda steps all streams in one worker; leave --workers (EARSHOT_WORKERS) out")
     new_engine = choice.engine_factory(
         model, cast(choice.EngineName, settings.engine), cast(choice.Precision, settings.precision)
     )

@@ -111,7 +111,7 @@ class _Direction:
         inputs, outputs, (moves, anew) = self._device
         inputs, outputs, moves, anew = inputs[:size], outputs[:size], moves[:size, None], anew[:size, None]
         states = self.bank.states[:size]
-        before = torch.where(anew, 0.0, states)
+        before = states.masked_fill(anew, 0.0)  # not torch.where, which copies its 0 to the GPU: no graph records that
         given, after = self._arithmetic(inputs, before, width)
         states.copy_(torch.where(moves, after, before))
         outputs[:, : given.shape[1]].copy_(given)

@@ -43,6 +43,7 @@ def test_the_engine_is_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (Settings().worker_count, Settings(workers=3).worker_count) == (1, 3), "one for a GPU"
     for settings, said in (
         (Settings(engine="steam"), "choose one of"),
+        (Settings(workers=2), "one worker"),
         (Settings(engine="torch", precision="bf16"), "precision"),
         (Settings(precision="fp8"), "fp32, bf16, fp16"),
     ):
