@@ -101,6 +101,6 @@ def native_is_built() -> bool:
     try:
         from codec.engine import native_engine  # noqa: F401
     except ImportError as error:
-        log.warning("torch codes, which is two to six times slower than the native engine (%s); %s", error, HOW_TO_GET_IT)
+        log.warning("torch codes, which is several times slower than the native engine (%s); %s", error, HOW_TO_GET_IT)
         return False
     return True

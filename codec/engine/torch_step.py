@@ -41,17 +41,17 @@ class Product:
     """x [..., n] -> [..., m] by a weight [m, n] and a bias [m]."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None, place: Place) -> None:
-        self.weight = weight.detach().to(place.device, place.dtype).contiguous()
-        self.bias = None if bias is None else bias.detach().to(place.device, place.dtype).contiguous()
-        self.packed = None
-        if place == CPU and _onednn():
+        self._weight = weight.detach().to(place.device, place.dtype).contiguous()
+        self._bias = None if bias is None else bias.detach().to(place.device, place.dtype).contiguous()
+        self._packed = place == CPU and _onednn()
+        if self._packed:
             # Torch's own products go to MKL, which is less than half as fast on processors that are not Intel's.
-            self.packed = torch.ops.mkldnn._reorder_linear_weight(self.weight, None)
+            self._weight = torch.ops.mkldnn._reorder_linear_weight(self._weight, None)
 
     def __call__(self, x: Tensor) -> Tensor:
-        if self.packed is not None:
-            return cast(Tensor, torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, "none", [], ""))
-        return F.linear(x, self.weight, self.bias)
+        if self._packed:
+            return cast(Tensor, torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, "none", [], ""))
+        return F.linear(x, self._weight, self._bias)
 
 
 @cache

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 import codec
+from codec.engine import torch_step
 from codec.engine.torch_engine import TorchEngine
-from codec.engine.torch_step import CPU, lay_out
+from codec.engine.torch_step import CPU, Weights, lay_out
 from codec.model import Model
 from codec.pcm import Pcm
 
@@ -69,6 +70,19 @@ def test_shapes_of_every_kind(name: str, odd_models: dict[str, Model]) -> None:
         np.testing.assert_array_equal(np.stack(codes), expected[:, :, index])
         heard = engine.decode(decoders, codes)
         np.testing.assert_allclose(heard, sound[:, here], atol=1e-5 * max(1.0, float(np.abs(sound).max())))
+
+
+def test_builds_of_torch_without_onednn(odd_models: dict[str, Model], monkeypatch: pytest.MonkeyPatch) -> None:
+    network = odd_models["two of everything"].network
+    packed = Weights(network, CPU)
+    monkeypatch.setattr(torch_step, "_onednn", lambda: False)
+    plain = Weights(network, CPU)
+    pcm = torch.randn(3, 2 * network.config.hop_length, 1)
+    with torch.inference_mode():
+        latents = [w.encoder.step(pcm, torch.zeros(3, w.encoder.size))[0] for w in (packed, plain)]
+        torch.testing.assert_close(latents[1], latents[0])
+        codes = [w.codebooks.encode(latents[0][:, 1], 5) for w in (packed, plain)]
+        assert torch.equal(codes[1], codes[0])
 
 
 def test_weights_are_laid_out_once(tiny_model: Model) -> None:
