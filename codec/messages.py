@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from codec.config import ModelConfig
-from codec.errors import CloseCode, ProtocolError
+from codec.errors import CloseCode, ProtocolError, UsageError
+from codec.packet import MAX_CODEBOOKS, MAX_WINDOW_FRAMES
 
 PROTOCOL = 1
 SUBPROTOCOL = "earshot.v1"
 ROOM_PATTERN = r"[A-Za-z0-9_-]{1,64}"
 MAX_CONTROL_BYTES = 4096
+MAX_SPOKEN_KBPS = 128.0
+"""What a model of a speaker's own may make at most."""
+MAX_ALSO = 16
 
 Send = Literal["pcm", "codes", "none"]
 Want = Literal["codes", "pcm", "none"]
@@ -20,6 +24,7 @@ Name = Annotated[str, Field(max_length=64, pattern=r"^[^\p{C}\p{Zl}\p{Zp}]*$")]
 """Shown in the terminals of others, so it holds nothing that a terminal would obey: no control or format characters."""
 Kbps = Annotated[float, Field(gt=0, le=1000)]
 Microseconds = Annotated[int, Field(ge=0, lt=1 << 63)]
+Digest = Annotated[str, Field(max_length=64)]
 
 
 class _Message(BaseModel):
@@ -52,6 +57,65 @@ class ModelInfo(_Message):
         )
 
 
+class WindowModel(_Message):
+    """The model of a speaker that codes in windows, which a server passes on and cannot decode."""
+
+    name: Name
+    digest: Digest
+    sample_rate: Annotated[int, Field(ge=8000, le=192_000)]
+    channels: Annotated[int, Field(ge=1, le=2)]
+    hop_length: Annotated[int, Field(ge=1, le=1 << 16)]
+    n_codebooks: Annotated[int, Field(ge=1, le=MAX_CODEBOOKS)]
+    codebook_size: Literal[1024] = 1024
+    bandwidths: Annotated[list[Kbps], Field(min_length=1, max_length=16)]
+    window_frames: Annotated[int, Field(ge=1, le=MAX_WINDOW_FRAMES)]
+    """Frames in a window at most."""
+    window_stride: Annotated[int, Field(ge=1)]
+    """Samples from the start of a window to that of the next."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        window = self.window_frames * self.hop_length
+        if not window <= 2 * self.window_stride <= 2 * window:
+            raise ValueError("window_stride must be half a window to a whole one")
+        if self.n_codebooks * self.kbps_per_codebook > MAX_SPOKEN_KBPS:
+            raise ValueError(f"all codebooks make more than {MAX_SPOKEN_KBPS:g} kbps")
+        if any(kbps < self.kbps_per_codebook for kbps in self.bandwidths):
+            raise ValueError("a bandwidth is below one codebook")
+        return self
+
+    @property
+    def kbps_per_codebook(self) -> float:
+        return 10 * self.sample_rate / self.hop_length / 1000
+
+    def n_q_at_most(self, kbps: float) -> int:
+        """The largest number of codebooks whose rate does not pass `kbps`, but one at least."""
+        return max(1, min(self.n_codebooks, int(kbps / self.kbps_per_codebook + 1e-9)))
+
+    @classmethod
+    def of(cls, config: ModelConfig, digest: str) -> WindowModel:
+        """Raises UsageError for a model that codes without windows, or whose windows no packet could hold."""
+        if config.window_length is None or config.window_stride is None:
+            raise UsageError(f"{config.name} does not code in windows")
+        try:
+            return cls(
+                name=config.name,
+                digest=digest,
+                sample_rate=config.sample_rate,
+                channels=config.channels,
+                hop_length=config.hop_length,
+                n_codebooks=config.n_codebooks,
+                codebook_size=config.codebook_size,  # type: ignore[arg-type]
+                bandwidths=[float(kbps) for kbps in config.bandwidths],
+                window_frames=-(-config.window_length // config.hop_length),
+                window_stride=config.window_stride,
+            )
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            where = ".".join(map(str, first["loc"]))
+            raise UsageError(f"{config.name} cannot be sent: {where} {first['msg']}") from error
+
+
 class PeerInfo(_Message):
     id: Annotated[int, Field(ge=1, lt=1 << 16)]
     name: Name
@@ -60,6 +124,8 @@ class PeerInfo(_Message):
     send_kbps: Kbps
     max_kbps: Kbps
     muted: bool = False
+    model: WindowModel | None = None
+    """What its codes are made by; None: the room's model. Another reaches those only who have it."""
 
 
 class Limits(_Message):
@@ -75,18 +141,23 @@ class Limits(_Message):
 
 
 class Hello(_Message):
-    """The first message. `model` is the digest of the client's codec, None where it neither sends nor wants codes."""
+    """The first message. `model` is the digest of the room's codec, None where the client neither sends nor wants codes
+    of it."""
 
     type: Literal["hello"] = "hello"
     protocol: int
     name: Name = ""
-    model: Annotated[str, Field(max_length=64)] | None = None
+    model: Digest | None = None
     send: Send = "pcm"
     want: Want = "codes"
     send_kbps: Kbps = 6.0
     max_kbps: Kbps = 12.0
     trace: bool = False
     """Whether packets to this listener should carry traces where their speaker sends them."""
+    send_model: WindowModel | None = None
+    """The model that makes the codes that this client sends, where it is not the room's."""
+    also: Annotated[list[Digest], Field(max_length=MAX_ALSO)] = []
+    """Digests of the other models whose windows it takes. A client that names none gets no windows."""
 
 
 class SetRate(_Message):
@@ -130,6 +201,8 @@ class Welcome(_Message):
     limits: Limits
     clock_us: Microseconds
     peers: list[PeerInfo]
+    windows: bool = False
+    """Whether this server passes on windows of other models."""
 
 
 class PeerJoined(_Message):

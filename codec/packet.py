@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from codec.bitstream import cut, packed_size, unpack
 from codec.errors import ProtocolError
+from codec.pcm import MOST_SCALE
 
 MAX_FRAMES = 32
 """Frames in one packet at most (0.43 s)."""
+MAX_WINDOW_FRAMES = 255
+"""Frames in a packet that is a whole window, at most."""
 MAX_CODEBOOKS = 32
 MAX_PCM_SAMPLES = 24_000
 """Samples in one PCM message at most (1 s)."""
@@ -47,8 +50,9 @@ def wrap_difference(later: int, earlier: int, modulus: int) -> int:
 
 
 TRACE_TICK_US = 100
-_NO_TRACE_FLAGS, _TRACE = 0, 1
+_TRACE, _WINDOW = 1, 2
 _TRACE_FORMAT = struct.Struct("<I4H")
+_SCALE_FORMAT = struct.Struct("<f")
 
 
 @dataclass(frozen=True)
@@ -89,13 +93,15 @@ class Packet:
     trace: Trace | None = None
     source: int = 0
     """Peer id of the speaker; 0 on the way up, where it is known."""
+    scale: float | None = None
+    """Of a packet that is one whole window of a model that codes in windows: what its samples are multiplied by (1 if
+    the model leaves volume alone), a 32-bit float. None for packets of frames."""
 
     def cut(self, n_q: int) -> Packet:
         """This packet at the rate of `n_q` codebooks; itself if it has no more."""
         if n_q >= self.n_q:
             return self
-        payload = cut(self.payload, self.frames, n_q)
-        return Packet(n_q, self.frames, self.sequence, self.timestamp, payload, self.trace, self.source)
+        return replace(self, n_q=n_q, payload=cut(self.payload, self.frames, n_q))
 
 
 @dataclass(frozen=True)
@@ -143,10 +149,25 @@ class _Reader:
     def unpack(self, layout: struct.Struct) -> tuple[int, ...]:
         return layout.unpack(self.take(layout.size))
 
-    def trace(self, flags: int) -> Trace | None:
-        if flags & ~_TRACE:
+    def trace(self, flags: int, known: int = _TRACE) -> Trace | None:
+        if flags & ~known:
             raise ProtocolError(f"unknown flags {flags:#x}")
         return Trace(*self.unpack(_TRACE_FORMAT)) if flags & _TRACE else None
+
+    def codes(self, n_q: int, frames: int, flags: int) -> tuple[Trace | None, float | None, bytes]:
+        """What follows the header of a packet of codes: its trace, its scale if it is a window, its payload."""
+        most = MAX_WINDOW_FRAMES if flags & _WINDOW else MAX_FRAMES
+        if not 1 <= n_q <= MAX_CODEBOOKS or not 1 <= frames <= most:
+            raise ProtocolError(f"{n_q} codebooks x {frames} frames: 1..{MAX_CODEBOOKS} x 1..{most} are allowed")
+        trace = self.trace(flags, _TRACE | _WINDOW)
+        scale = None
+        if flags & _WINDOW:
+            (scale,) = _SCALE_FORMAT.unpack(self.take(_SCALE_FORMAT.size))
+            if not 0 <= scale <= MOST_SCALE:
+                raise ProtocolError(f"the scale of a window is {scale}: 0..{MOST_SCALE:g} is allowed")
+        payload = self.take(packed_size(n_q, frames))
+        unpack(payload, n_q, frames)
+        return trace, scale, payload
 
     def zero(self, value: int) -> None:
         """A byte that docs/protocol.md names `0`: kept free for later versions."""
@@ -158,17 +179,17 @@ class _Reader:
             raise ProtocolError(f"{len(self.data) - self.at} bytes after the end of the message")
 
 
-def _flags(trace: Trace | None) -> int:
-    return _NO_TRACE_FLAGS if trace is None else _TRACE
+def _flags(trace: Trace | None, scale: float | None = None) -> int:
+    return (0 if trace is None else _TRACE) | (0 if scale is None else _WINDOW)
 
 
 def _trace_bytes(trace: Trace | None) -> bytes:
     return b"" if trace is None else trace.to_bytes()
 
 
-def _check_shape(n_q: int, frames: int) -> None:
-    if not 1 <= n_q <= MAX_CODEBOOKS or not 1 <= frames <= MAX_FRAMES:
-        raise ProtocolError(f"{n_q} codebooks x {frames} frames: 1..{MAX_CODEBOOKS} x 1..{MAX_FRAMES} are allowed")
+def _after_header(packet: Packet) -> bytes:
+    scale = b"" if packet.scale is None else _SCALE_FORMAT.pack(packet.scale)
+    return _trace_bytes(packet.trace) + scale + packet.payload
 
 
 def encode_pcm_up(message: PcmUp) -> bytes:
@@ -179,10 +200,9 @@ def encode_pcm_up(message: PcmUp) -> bytes:
 
 
 def encode_codes_up(packet: Packet) -> bytes:
-    header = _CODES_UP.pack(
-        MessageType.CODES_UP, _flags(packet.trace), packet.n_q, packet.frames, packet.sequence, packet.timestamp
-    )
-    return header + _trace_bytes(packet.trace) + packet.payload
+    flags = _flags(packet.trace, packet.scale)
+    header = _CODES_UP.pack(MessageType.CODES_UP, flags, packet.n_q, packet.frames, packet.sequence, packet.timestamp)
+    return header + _after_header(packet)
 
 
 def decode_up(data: bytes) -> PcmUp | Packet:
@@ -204,12 +224,9 @@ def decode_up(data: bytes) -> PcmUp | Packet:
         return PcmUp(PcmFormat(form), sequence, timestamp, samples, trace)
     if kind == MessageType.CODES_UP:
         _, flags, n_q, frames, sequence, timestamp = reader.unpack(_CODES_UP)
-        _check_shape(n_q, frames)
-        trace = reader.trace(flags)
-        payload = reader.take(packed_size(n_q, frames))
+        trace, scale, payload = reader.codes(n_q, frames, flags)
         reader.end()
-        unpack(payload, n_q, frames)
-        return Packet(n_q, frames, sequence, timestamp, payload, trace)
+        return Packet(n_q, frames, sequence, timestamp, payload, trace, scale=scale)
     raise ProtocolError(f"unknown binary message type {kind} from a client")
 
 
@@ -217,8 +234,9 @@ def encode_codes_down(packets: Sequence[Packet]) -> bytes:
     """The packets of all speakers of a tick, at most 255, as one message."""
     parts = [_DOWN.pack(MessageType.CODES_DOWN, len(packets))]
     for p in packets:
-        parts.append(_CODES_ENTRY.pack(p.source, _flags(p.trace), p.n_q, p.frames, 0, p.sequence, p.timestamp))
-        parts += [_trace_bytes(p.trace), p.payload]
+        flags = _flags(p.trace, p.scale)
+        parts.append(_CODES_ENTRY.pack(p.source, flags, p.n_q, p.frames, 0, p.sequence, p.timestamp))
+        parts.append(_after_header(p))
     return b"".join(parts)
 
 
@@ -249,11 +267,8 @@ def decode_down(data: bytes) -> list[Packet] | list[PcmBlock]:
 def _read_packet(reader: _Reader) -> Packet:
     source, flags, n_q, frames, zero, sequence, timestamp = reader.unpack(_CODES_ENTRY)
     reader.zero(zero)
-    _check_shape(n_q, frames)
-    trace = reader.trace(flags)
-    payload = reader.take(packed_size(n_q, frames))
-    unpack(payload, n_q, frames)
-    return Packet(n_q, frames, sequence, timestamp, payload, trace, source)
+    trace, scale, payload = reader.codes(n_q, frames, flags)
+    return Packet(n_q, frames, sequence, timestamp, payload, trace, source, scale)
 
 
 def _read_block(reader: _Reader) -> PcmBlock:

@@ -11,6 +11,8 @@ Pcm = NDArray[np.float32]
 
 LARGEST_SAMPLE = 16.0
 """Samples beyond this (24 dB over full scale) cannot be sound; they are limited so that no layer overflows."""
+MOST_SCALE = 2 * LARGEST_SAMPLE
+"""What the samples of a window may be multiplied by at most: their volume when they were spoken."""
 
 
 def as_pcm(samples: ArrayLike) -> Pcm:

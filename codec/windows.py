@@ -17,12 +17,11 @@ from torch import Tensor
 from codec.config import ModelConfig
 from codec.errors import UsageError
 from codec.network import Encodec
-from codec.pcm import LARGEST_SAMPLE, Pcm, sanitize
+from codec.pcm import MOST_SCALE, Pcm, sanitize
 from codec.streaming import Codes, check_codes
 
 _SILENCE = 1e-8
 """Added to the volume, so that silence can be divided by it."""
-MOST_SCALE = 2 * LARGEST_SAMPLE
 
 
 @dataclass(frozen=True)

@@ -173,6 +173,7 @@ class Connection:
                 ),
                 clock_us=clock_us(),
                 peers=[peer.info() for peer in self._live.room.peers.values() if peer is not self._peer],
+                windows=True,
             )
         )
 

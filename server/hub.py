@@ -194,7 +194,7 @@ class Hub:
 
 def _room_stats(live: LiveRoom, now_us: int) -> dict[str, Any]:
     peers = [
-        peer.info().model_dump(exclude={"name"})
+        peer.info().model_dump(exclude={"name", "model"})
         | peer.stats(now_us).model_dump(exclude={"type"})
         | {
             "bytes_sent": peer.bytes_sent,

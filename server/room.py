@@ -19,6 +19,7 @@ from codec.messages import (
     SetRate,
     Stats,
     Want,
+    WindowModel,
 )
 from codec.packet import Packet, PcmBlock
 from server.sendqueue import Ladder, SendQueue
@@ -44,6 +45,10 @@ class Peer:
     """Codebooks that its PCM is encoded with."""
     listen_n_q: int
     """Codebooks of each speaker that it takes at most."""
+    model: WindowModel | None = None
+    """What makes its codes, None for the room's model."""
+    also: frozenset[str] = frozenset()
+    """Digests of other models whose windows it takes."""
     muted: bool = False
     report: Report | None = None
     bytes_sent: int = 0
@@ -57,7 +62,16 @@ class Peer:
             send_kbps=self.send_kbps,
             max_kbps=self.max_kbps,
             muted=self.muted,
+            model=self.model,
         )
+
+    def takes(self, speaker: Peer) -> int:
+        """Codebooks that it takes of a speaker; 0 if it takes no codes, or not those of the speaker's model."""
+        if self.want != "codes":
+            return 0
+        if speaker.model is None:
+            return self.listen_n_q
+        return speaker.model.n_q_at_most(self.max_kbps) if speaker.model.digest in self.also else 0
 
     def stats(self, now_us: int) -> Stats:
         return Stats(
@@ -75,23 +89,26 @@ def check_hello(hello: Hello, config: ModelConfig, digest: str) -> None:
     """Raises ProtocolError if this server cannot talk with such a client."""
     if hello.protocol != PROTOCOL:
         raise ProtocolError(f"protocol {hello.protocol}: this server speaks {PROTOCOL}", CloseCode.UNSUPPORTED_VERSION)
-    if "codes" in (hello.send, hello.want) and hello.model != digest:
+    if hello.send_model is not None and hello.send != "codes":
+        raise ProtocolError("this server cannot encode for a model of your own: send codes", CloseCode.MODEL_MISMATCH)
+    needs_ours = hello.want == "codes" or (hello.send == "codes" and hello.send_model is None)
+    if needs_ours and hello.model != digest:
         theirs = "no model" if hello.model is None else f"the model {hello.model}"
         raise ProtocolError(
             f"this server's codec is {config.name} {digest}, and you have {theirs}: codes would not fit; load that "
             "model, or send and want pcm",
             CloseCode.MODEL_MISMATCH,
         )
-    _send_n_q(hello.send_kbps, config)
+    _send_n_q(hello.send_kbps, hello.send_model or config)
     _listen_n_q(hello.max_kbps, config)
 
 
-def _send_n_q(kbps: float, config: ModelConfig) -> int:
+def _send_n_q(kbps: float, config: ModelConfig | WindowModel) -> int:
     if kbps not in config.bandwidths:
         raise ProtocolError(
             f"send_kbps {kbps:g}: {config.name} has {list(config.bandwidths)}", CloseCode.MODEL_MISMATCH
         )
-    return config.n_q(kbps)
+    return config.n_q_at_most(kbps)
 
 
 def _listen_n_q(kbps: float, config: ModelConfig) -> int:
@@ -127,10 +144,12 @@ class Room:
             send_kbps=hello.send_kbps,
             max_kbps=hello.max_kbps,
             trace=hello.trace,
-            uplink=Uplink(self._config, self._audio_burst_ms, now_us),
+            uplink=Uplink(hello.send_model or self._config, self._audio_burst_ms, now_us),
             queue=SendQueue(self._config.hop_length, int(1e6 / self._config.frame_rate), self._ladder),
-            send_n_q=_send_n_q(hello.send_kbps, self._config),
+            send_n_q=_send_n_q(hello.send_kbps, hello.send_model or self._config),
             listen_n_q=_listen_n_q(hello.max_kbps, self._config),
+            model=hello.send_model,
+            also=frozenset(hello.also),
         )
         self.peers[peer.id] = peer
         return peer, PeerJoined(peer=peer.info())
@@ -152,7 +171,8 @@ class Room:
         """Raises ProtocolError, and changes nothing, for rates that the model does not have."""
         send_kbps = peer.send_kbps if message.send_kbps is None else message.send_kbps
         max_kbps = peer.max_kbps if message.max_kbps is None else message.max_kbps
-        peer.send_n_q, peer.listen_n_q = _send_n_q(send_kbps, self._config), _listen_n_q(max_kbps, self._config)
+        send_n_q, listen_n_q = _send_n_q(send_kbps, peer.model or self._config), _listen_n_q(max_kbps, self._config)
+        peer.send_n_q, peer.listen_n_q = send_n_q, listen_n_q
         peer.send_kbps, peer.max_kbps = send_kbps, max_kbps
         return PeerChanged(peer=peer.info())
 
@@ -161,11 +181,12 @@ class Room:
         return PeerChanged(peer=peer.info())
 
     def relay(self, speaker: Peer, packet: Packet, now_us: int) -> list[Peer]:
-        """Queues a speaker's codes for everyone else who wants codes, cut to what each takes. Returns who that is."""
+        """Queues a speaker's codes for everyone else who takes them, cut to what each takes. Returns who that is."""
         versions: dict[tuple[int, bool], Packet] = {}
-        listeners = [peer for peer in self.peers.values() if peer is not speaker and peer.want == "codes"]
+        takes = {peer.id: peer.takes(speaker) for peer in self.peers.values() if peer is not speaker}
+        listeners = [self.peers[peer_id] for peer_id, n_q in takes.items() if n_q]
         for peer in listeners:
-            key = (min(peer.listen_n_q, packet.n_q), peer.trace)
+            key = (min(takes[peer.id], packet.n_q), peer.trace)
             if key not in versions:
                 trace = packet.trace if peer.trace else None
                 versions[key] = replace(packet.cut(key[0]), source=speaker.id, trace=trace)
@@ -188,5 +209,8 @@ class Room:
         ]
 
     def pcm_rates(self, speaker: Peer) -> set[int]:
-        """The numbers of codebooks that a speaker must be decoded at for listeners that cannot."""
+        """The numbers of codebooks that a speaker must be decoded at for listeners that cannot; none for a speaker
+        whose model is not the room's."""
+        if speaker.model is not None:
+            return set()
         return {peer.listen_n_q for peer in self.peers.values() if peer is not speaker and peer.want == "pcm"}

@@ -65,7 +65,8 @@ class SendQueue:
         """Adds what a speaker said; drops, and counts, what has become too old."""
         line = self._waiting.setdefault(media.source, deque())
         line.append(_Waiting(now_us, media))
-        self._heard_us[media.source] = now_us
+        if not _is_window(media):  # the next one comes in a second, and nobody waits for it
+            self._heard_us[media.source] = now_us
         if len(line) > MAX_WAITING:
             self._drop(line)
         self._drop_old(now_us)
@@ -142,10 +143,14 @@ def frames_of(media: Media, hop: int) -> int:
     return media.frames if isinstance(media, Packet) else len(media.data) // 2 // hop
 
 
+def _is_window(media: Media) -> bool:
+    return isinstance(media, Packet) and media.scale is not None
+
+
 def _follows(parts: Sequence[Media], following: Media, hop: int) -> bool:
     """Whether one packet can hold `following` too: the very next frames, of the same shape, within the limits."""
     last, frames = parts[-1], sum(frames_of(part, hop) for part in parts) + frames_of(following, hop)
-    if isinstance(last, Packet) != isinstance(following, Packet):
+    if isinstance(last, Packet) != isinstance(following, Packet) or _is_window(last) or _is_window(following):
         return False
     count = frames_of(last, hop)
     if (last.sequence + count) % SEQUENCE_MODULUS != following.sequence:

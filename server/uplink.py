@@ -8,6 +8,7 @@ import numpy as np
 
 from codec.config import ModelConfig
 from codec.errors import CloseCode, ProtocolError
+from codec.messages import WindowModel
 from codec.packet import (
     CLOCK_MODULUS,
     SEQUENCE_MODULUS,
@@ -75,10 +76,13 @@ class Line:
 class Uplink:
     """One speaker's way in, for PCM or for codes. Counts what `stats` tells."""
 
-    def __init__(self, config: ModelConfig, audio_burst_ms: float, now_us: int) -> None:
+    def __init__(self, config: ModelConfig | WindowModel, audio_burst_ms: float, now_us: int) -> None:
         self._config = config
         self._hop = config.hop_length
-        burst = audio_burst_ms * config.sample_rate / 1000
+        self._window = config if isinstance(config, WindowModel) else None
+        # A window comes at its end, all at once: that much is not ahead of real time.
+        whole = self._window.window_stride if self._window else 0
+        burst = audio_burst_ms * config.sample_rate / 1000 + whole
         self._pace = TokenBucket(config.sample_rate * CLOCK_TOLERANCE, burst, now_us)
         self._burst_ms = audio_burst_ms
         self._line = Line(config.sample_rate, int(audio_burst_ms * 1000))
@@ -103,8 +107,9 @@ class Uplink:
         """Counts frames that were lost after they had been accepted."""
         self._samples_discarded += frames * self._hop
 
-    def _take(self, samples: int, now_us: int) -> None:
-        if not self._pace.take(samples, now_us):
+    def _take(self, samples: int, now_us: int, lasts: int | None = None) -> None:
+        """Counts samples in; `lasts` is how many go by until the next may come, if not all."""
+        if not self._pace.take(samples if lasts is None else lasts, now_us):
             raise ProtocolError(
                 f"audio comes more than {self._burst_ms:g} ms ahead of real time", CloseCode.FASTER_THAN_REAL_TIME
             )
@@ -116,9 +121,20 @@ class Uplink:
             raise ProtocolError(
                 f"{packet.n_q} codebooks: {self._config.name} has {self._config.n_codebooks}", CloseCode.MODEL_MISMATCH
             )
-        samples = packet.frames * self._hop
-        self._take(samples, now_us)
-        fits = self._line.admit(packet.sequence, packet.timestamp, packet.frames, samples, self._hop, now_us)
+        samples = lasts = packet.frames * self._hop
+        unit = self._hop
+        if (packet.scale is not None) != (self._window is not None):
+            raise ProtocolError("frames and windows: a client sends one or the other, as its hello says")
+        if self._window is not None:
+            if packet.frames > self._window.window_frames:
+                raise ProtocolError(
+                    f"a window of {packet.frames} frames: {self._config.name} has {self._window.window_frames}",
+                    CloseCode.MODEL_MISMATCH,
+                )
+            lasts = min(samples, self._window.window_stride)
+            unit = self._window.window_stride // self._window.window_frames
+        self._take(samples, now_us, lasts)
+        fits = self._line.admit(packet.sequence, packet.timestamp, packet.frames, lasts, unit, now_us)
         if not fits or muted:
             self._samples_discarded += samples
             return None

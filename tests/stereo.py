@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -13,7 +14,9 @@ import soxr
 import torch
 
 import codec
+from codec.config import ENCODEC_48KHZ
 from codec.model import Model
+from codec.network import Encodec
 from codec.pcm import Pcm
 from codec.windows import Window
 
@@ -27,6 +30,19 @@ class Stereo(NamedTuple):
     official: Any
     ours: Model
     n_filters: int
+
+
+def tiny_stereo(seed: int = 5) -> Model:
+    """A small random model of the shape of the 48 kHz one, whose codes follow its input."""
+    torch.manual_seed(seed)
+    network = Encodec(replace(ENCODEC_48KHZ, name="tiny_48khz", n_filters=4))
+    with torch.no_grad():
+        latents, _ = network.encoder.step(torch.randn(1, 2, WINDOW // 4), None, "reflect", last=True)
+        residual = latents[0].t()
+        for book in network.quantizer.codebooks:
+            book.copy_(torch.randn_like(book) * residual.pow(2).mean().sqrt() * 0.28)
+            residual = residual - book[torch.cdist(residual, book).argmin(dim=1)]
+    return Model(network)
 
 
 def make_music(speech: Pcm) -> Pcm:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codec.config import ENCODEC_24KHZ
-from codec.errors import CloseCode, ProtocolError
-from codec.messages import MAX_CONTROL_BYTES, Hello, ModelInfo, SetRate, parse_client, parse_server
+from codec.config import ENCODEC_24KHZ, ENCODEC_48KHZ
+from codec.errors import CloseCode, ProtocolError, UsageError
+from codec.messages import MAX_CONTROL_BYTES, Hello, ModelInfo, SetRate, WindowModel, parse_client, parse_server
 
 CONTROL = json.loads((Path(__file__).parents[1] / "data" / "golden.json").read_text("utf-8"))["control"]
 
@@ -104,6 +105,43 @@ def test_only_protocol_errors_escape(entry: dict[str, Any], data: st.DataObject)
 def test_only_protocol_errors_escape_from_noise(text: str) -> None:
     with pytest.raises(ProtocolError):
         parse_client(text)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": "\u001b[2J"},
+        {"digest": "f" * 65},
+        {"sample_rate": 192_001},
+        {"channels": 3},
+        {"hop_length": 0},
+        {"n_codebooks": 33},
+        {"codebook_size": 512},
+        {"bandwidths": []},
+        {"bandwidths": [0.5]},
+        {"hop_length": 32},  # 240 kbps
+        {"window_frames": 256},
+        {"window_stride": 23_999},
+        {"window_stride": 48_001},
+        {"window_stride": None},
+    ],
+)
+def test_a_speakers_model_that_cannot_be(change: dict[str, Any]) -> None:
+    good = WindowModel.of(ENCODEC_48KHZ, "f" * 16)
+    assert parse_client(Hello(protocol=1, send_model=good).model_dump_json()) == Hello(protocol=1, send_model=good)
+    hello = {"type": "hello", "protocol": 1, "send_model": good.model_dump() | change}
+    with pytest.raises(ProtocolError, match="malformed control message"):
+        parse_client(json.dumps(hello))
+
+
+def test_a_speakers_model_is_what_a_config_says() -> None:
+    model = WindowModel.of(ENCODEC_48KHZ, "f" * 16)
+    assert (model.window_frames, model.window_stride, model.channels) == (150, 47_520, 2)
+    assert [model.n_q_at_most(kbps) for kbps in (0.1, 1.5, 6.0, 1000.0)] == [1, 1, 4, 16]
+    with pytest.raises(UsageError, match="does not code in windows"):
+        WindowModel.of(ENCODEC_24KHZ, "")
+    with pytest.raises(UsageError, match="cannot be sent: window_frames"):
+        WindowModel.of(replace(ENCODEC_48KHZ, window_seconds=2.0), "")
 
 
 def test_model_info_is_what_a_config_says() -> None:

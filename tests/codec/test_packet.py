@@ -19,6 +19,7 @@ from codec.errors import CloseCode, ProtocolError
 from codec.packet import (
     MAX_MESSAGE_BYTES,
     MAX_PCM_SAMPLES,
+    MAX_WINDOW_FRAMES,
     SEQUENCE_MODULUS,
     Packet,
     PcmBlock,
@@ -44,7 +45,8 @@ def from_fields(fields: dict[str, Any]) -> Packet | PcmUp | PcmBlock:
     place = {"sequence": fields["sequence"], "timestamp": fields["timestamp"], "trace": trace}
     if "codes" in fields:
         codes = np.array(fields["codes"])
-        return Packet(*codes.shape, payload=pack(codes), source=fields.get("source", 0), **place)
+        more = {"source": fields.get("source", 0), "scale": fields.get("scale")}
+        return Packet(*codes.shape, payload=pack(codes), **more, **place)
     if "source" in fields:
         return PcmBlock(fields["source"], data=np.array(fields["samples"], "<i2").tobytes(), **place)
     form = PcmFormat[fields["format"].upper()]
@@ -143,6 +145,15 @@ def test_cutting_a_packet() -> None:
     np.testing.assert_array_equal(unpack(low.payload, 3, 3), codes[:3])
     assert replace(low, n_q=16, payload=whole.payload) == whole
     assert whole.cut(16) is whole.cut(99) is whole
+    assert replace(whole, scale=0.25).cut(3) == replace(low, scale=0.25)
+
+
+def test_the_largest_window_fits() -> None:
+    codes = np.random.default_rng(2).integers(0, 1024, (32, MAX_WINDOW_FRAMES))
+    window = Packet(*codes.shape, 0, 0, pack(codes), Trace(1), scale=0.5)
+    assert decode_up(encode_codes_up(window)) == window
+    down = [replace(window, source=source) for source in (1, 2)]
+    assert decode_down(encode_codes_down(down)) == down
 
 
 def test_differences_of_numbers_that_wrap() -> None:

@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 
 from codec.bitstream import pack, unpack
-from codec.config import LITE_24KHZ
+from codec.config import ENCODEC_48KHZ, LITE_24KHZ
 from codec.errors import CloseCode, ProtocolError
-from codec.messages import Hello, Mute, SetRate
+from codec.messages import Hello, Mute, SetRate, WindowModel
 from codec.packet import Packet, PcmBlock, Trace
 from server.room import PEER_IDS, Peer, Room, check_hello
 from server.sendqueue import Ladder
 
 DIGEST = "0123456789abcdef"
+MUSIC = WindowModel.of(ENCODEC_48KHZ, "f" * 16)
 CODES = np.arange(16).reshape(16, 1)
 
 
@@ -71,6 +72,28 @@ def test_pcm_listeners_are_known_by_rate(room: Room) -> None:
     assert not high.queue.take(0)
 
 
+def test_windows_go_to_those_who_have_their_model(room: Room) -> None:
+    music = join(room, model=None, want="none", send_model=MUSIC, send_kbps=24.0)
+    low, lacks = join(room, also=["a" * 16, MUSIC.digest], max_kbps=1.0), join(room, also=["a" * 16])
+    pcm = join(room, want="pcm", also=[MUSIC.digest])
+    codes = np.random.default_rng(3).integers(0, 1024, (16, 150))
+    assert room.relay(music, Packet(16, 150, 7, 9, pack(codes), scale=0.25), 0) == [low]
+    (packet,) = low.queue.take(0)
+    assert isinstance(packet, Packet)
+    assert (packet.source, packet.n_q, packet.frames, packet.scale) == (music.id, 1, 150, 0.25)
+    np.testing.assert_array_equal(unpack(packet.payload, 1, 150), codes[:1])
+    assert room.pcm_rates(music) == set()
+    assert not lacks.queue.take(0)
+    assert not pcm.queue.take(0)
+    assert (music.info().model, low.info().model) == (MUSIC, None)
+    room.leave(lacks, "")
+    high = join(room, also=[MUSIC.digest], max_kbps=12.0)
+    assert (high.takes(music), low.takes(music), high.takes(low), pcm.takes(music)) == (8, 1, 16, 0)
+    assert room.set_rate(music, SetRate(send_kbps=3.0)).peer.send_kbps == 3.0
+    with pytest.raises(ProtocolError, match="encodec_48khz has"):
+        room.set_rate(music, SetRate(send_kbps=1.5))
+
+
 def test_rates_change_or_are_refused_as_a_whole(room: Room) -> None:
     peer = join(room, send_kbps=6.0, max_kbps=6.0)
     changed = room.set_rate(peer, SetRate(send_kbps=3.0)).peer
@@ -115,6 +138,11 @@ def test_ids_come_round_again_only_after_all_others(room: Room) -> None:
         ({"model": None, "want": "pcm"}, CloseCode.MODEL_MISMATCH),
         ({"send_kbps": 24.0}, CloseCode.MODEL_MISMATCH),
         ({"max_kbps": 0.7}, CloseCode.MODEL_MISMATCH),
+        ({"send_model": MUSIC, "send_kbps": 24.0}, None),
+        ({"send_model": MUSIC, "model": None, "want": "pcm"}, None),
+        ({"send_model": MUSIC, "send_kbps": 1.5}, CloseCode.MODEL_MISMATCH),
+        ({"send_model": MUSIC, "model": None, "want": "codes"}, CloseCode.MODEL_MISMATCH),
+        ({"send_model": MUSIC, "send": "pcm"}, CloseCode.MODEL_MISMATCH),
     ],
 )
 def test_hello_is_checked_against_the_server(fields: dict[str, Any], code: CloseCode | None) -> None:

@@ -152,6 +152,20 @@ def test_of_several_speakers_each_is_waited_for_but_not_longer_than_a_frame() ->
     assert queue.due_us(20_000 + ACTIVE_US) == 20_000 + ACTIVE_US
 
 
+def test_a_window_is_sent_whole_and_waited_for_by_nobody() -> None:
+    queue = SendQueue(HOP, FRAME_US)
+    windows = [Packet(16, 150, 150 * i, 48_000 * i, pack(np.ones((16, 150), int)), None, 9, 0.5) for i in range(2)]
+    for window in windows:
+        queue.put(window, 0)
+    assert queue.due_us(0) == 0
+    assert [queue.take(130 * MS), queue.take(130 * MS)] == [[window.cut(4)] for window in windows]
+    queue.put(packet(0), 140 * MS)
+    assert queue.due_us(140 * MS) == 140 * MS
+    queue.take(140 * MS)
+    queue.put(windows[0], 141 * MS)
+    assert queue.due_us(141 * MS) == 141 * MS + FRAME_US  # with the next frame of the one who talks
+
+
 def test_traces_get_the_time_of_leaving() -> None:
     queue = SendQueue(HOP, FRAME_US)
     queue.put(packet(0, trace=Trace(1000, framed=1)), 5000)

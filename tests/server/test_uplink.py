@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from codec.bitstream import pack
-from codec.config import LITE_24KHZ
+from codec.config import ENCODEC_48KHZ, LITE_24KHZ
 from codec.errors import CloseCode, ProtocolError
+from codec.messages import WindowModel
 from codec.packet import Packet, PcmFormat, PcmUp, Trace
 from server.uplink import FORGET_US, Uplink
 
@@ -156,3 +159,47 @@ def test_what_comes_while_muted_is_discarded_with_the_frame_it_was_part_of(uplin
     frames = uplink.pcm(pcm(np.zeros(HOP), 2, 420), False, 0)
     np.testing.assert_array_equal(frames[0].pcm, np.zeros(HOP))
     assert (uplink.frames_discarded, frames[0].timestamp) == (1, 420)
+
+
+MUSIC = WindowModel.of(ENCODEC_48KHZ, "f" * 16)
+STRIDE, STRIDE_US = 47_520, 990_000
+
+
+def window(number: int, frames: int = 150, timestamp: int | None = None, scale: float | None = 0.5) -> Packet:
+    at = number * STRIDE if timestamp is None else timestamp
+    return Packet(2, frames, number * 150 % 65_536, at % (1 << 32), pack(np.ones((2, frames), int)), scale=scale)
+
+
+def test_windows_overlap_and_follow_each_other_in_real_time() -> None:
+    uplink = Uplink(MUSIC, 100.0, now_us=0)  # less of a burst than a window lasts
+    for number in range(1000):
+        sent = window(number)
+        assert uplink.codes(sent, False, int((number + 1) * STRIDE_US * 0.999)) is sent
+    assert uplink.codes(window(1000, 149), False, 1001 * STRIDE_US)  # the end of a signal is two short windows
+    last = replace(window(0, 1, timestamp=1001 * STRIDE), sequence=(1000 * 150 + 149) % 65_536)
+    assert uplink.codes(last, False, 1001 * STRIDE_US)
+    assert uplink.codes(replace(last, timestamp=0), False, 1001 * STRIDE_US) is None
+    assert (uplink.frames_received, uplink.frames_discarded) == (1000 * 150 + 149 + 2, 1)
+
+
+def test_windows_faster_than_real_time_are_refused() -> None:
+    uplink = Uplink(MUSIC, BURST_MS, now_us=0)
+    with pytest.raises(ProtocolError) as refused:  # noqa: PT012
+        for number in range(10):
+            uplink.codes(window(number), False, 0)
+    assert refused.value.code == CloseCode.FASTER_THAN_REAL_TIME
+    assert number == 3  # the one that has just come to its end, and two seconds ahead
+
+
+def test_frames_and_windows_are_not_mixed(uplink: Uplink) -> None:
+    with pytest.raises(ProtocolError, match="one or the other"):
+        uplink.codes(window(0, 1), False, 0)
+    music = Uplink(MUSIC, BURST_MS, now_us=0)
+    for wrong, code in (
+        (window(0, 30, scale=None), CloseCode.MALFORMED),
+        (window(0, 151), CloseCode.MODEL_MISMATCH),
+        (Packet(17, 1, 0, 0, pack(np.ones((17, 1), int)), scale=1.0), CloseCode.MODEL_MISMATCH),
+    ):
+        with pytest.raises(ProtocolError) as refused:
+            music.codes(wrong, False, 0)
+        assert refused.value.code == code
