@@ -20,9 +20,9 @@ from codec.bitstream import BITS, Codes
 from codec.ecdc import SCALE, Header, Reader, Writer, exactly, read_header
 from codec.errors import AudioError, ProtocolError, UsageError
 from codec.file_coding import PLAIN, Coding, coding_to_read
-from codec.pcm import Pcm
+from codec.pcm import MOST_SCALE, Pcm
 from codec.window_streams import WindowDecoder, WindowEncoder
-from codec.windows import MOST_SCALE, Window
+from codec.windows import Window
 
 if TYPE_CHECKING:
     from codec.config import ModelConfig
