@@ -60,6 +60,8 @@ def check_frames(config: ModelConfig, count: int, frames: Pcm, n_q: Sequence[int
     """Raises UsageError unless `frames` and `n_q` are what `count` encoder slots can step over."""
     if np.shape(frames) != (count, config.hop_length) or len(n_q) != count:
         raise UsageError(f"{count} slots need [{count}, {config.hop_length}] samples and as many n_q")
+    if np.asarray(frames).dtype.kind != "f":
+        raise UsageError(f"samples must be floats, not {np.asarray(frames).dtype}")
     if not np.isfinite(frames).all():
         raise UsageError("samples must be finite")
     if not all(1 <= own <= config.n_codebooks for own in n_q):

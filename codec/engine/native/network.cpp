@@ -36,13 +36,12 @@ class FlushTiny {
 
 const Shape& checked(const Shape& shape) {
     constexpr Size MOST = Size{1} << 40;
-    double dilation = 1;
-    for (Size unit = 1; unit < shape.n_residual_layers; unit++) dilation *= static_cast<double>(shape.dilation_base);
     for (Size size : {shape.n_filters, shape.dimension, shape.kernel_size, shape.last_kernel_size, shape.residual_kernel_size,
                       shape.n_residual_layers, shape.dilation_base, shape.compress, shape.lstm_layers, shape.n_codebooks,
                       shape.codebook_size})
         if (size < 1 || size > 1 << 16) throw std::invalid_argument("the shape of the network is not of this family");
-    double hop = 1;
+    double dilation = 1, hop = 1;
+    for (Size unit = 1; unit < shape.n_residual_layers; unit++) dilation *= static_cast<double>(shape.dilation_base);
     for (Size ratio : shape.ratios) hop *= ratio < 1 ? 1e30 : static_cast<double>(ratio);
     if (shape.ratios.empty() || shape.ratios.size() > 16 || hop > 1 << 24 || shape.width() > MOST || dilation > 1 << 24)
         throw std::invalid_argument("the shape of the network is not of this family");
