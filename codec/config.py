@@ -65,8 +65,8 @@ class ModelConfig:
         whole = all(type(ratio) is int and 1 <= ratio <= MOST for ratio in self.ratios)
         if not whole or not 1 <= len(self.ratios) <= MOST_LAYERS:
             raise ModelError(f"model {self.name!r}: ratios must be 1..{MOST_LAYERS} positive whole numbers")
-        if self.codebook_size & (self.codebook_size - 1):
-            raise ModelError(f"model {self.name!r}: codebook_size {self.codebook_size} is not a power of two")
+        if self.codebook_size < 2 or self.codebook_size & (self.codebook_size - 1):
+            raise ModelError(f"model {self.name!r}: codebook_size {self.codebook_size} is no power of two above 1")
         if self.padding not in ("zeros", "reflect"):
             raise ModelError(f"model {self.name!r}: unknown padding {self.padding!r}")
         if any(not isinstance(kbps, int | float) or not abs(kbps) <= MOST for kbps in self.bandwidths):

@@ -72,6 +72,7 @@ def test_what_can_stream() -> None:
         {"ratios": [8, "5"]},
         {"ratios": [2] * 17},
         {"codebook_size": 1000},
+        {"codebook_size": 1},
         {"padding": "replicate"},
         {"bandwidths": []},
         {"bandwidths": [0.5]},
