@@ -12,15 +12,16 @@ from setuptools.command.build_ext import build_ext
 
 NATIVE = Path("codec/engine/native")
 WARNINGS = ["-Wall", "-Wextra"]
-KERNEL_FLAGS = {
-    "kernels_avx2.cpp": ["-mavx2", "-mfma"],
-    # gcc 12 takes the undefined vectors of its own AVX-512 header for a mistake.
-    "kernels_avx512.cpp": [
-        *("-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mavx2", "-mfma", "-mprefer-vector-width=512"),
-        *("-Wno-uninitialized", "-Wno-maybe-uninitialized"),
-    ],
-}
-"""Flags of single files. On other processors, and with other compilers, these files are empty."""
+WITHOUT = (
+    "Earshot is installed without its native engine; torch serves, which is several times slower. To get it: install a "
+    "C++ compiler (Debian and Ubuntu: apt-get install g++), then install Earshot again.\n"
+)  # pip shows it with --verbose only; codec.engine.choice says it when a model is loaded
+
+
+def kernel_flags() -> dict[str, list[str]]:
+    """Flags of single files, from the one place that has them."""
+    lines = (NATIVE / "flags.txt").read_text().splitlines()
+    return {line.split()[0]: line.split()[1:] for line in lines if not line.startswith("#")}
 
 
 class BuildNative(build_ext):
@@ -31,21 +32,20 @@ class BuildNative(build_ext):
         general = ["-O3", "-std=c++17", "-fvisibility=hidden", "-g0", *WARNINGS]
         if not unix:
             general = ["/O2", "/std:c++17", "/EHsc"]
-        objects = []
-        for name in [source for source in ext.sources if Path(source).name in KERNEL_FLAGS]:
-            flags = general + (KERNEL_FLAGS[Path(name).name] if unix and x86 else [])
+        own, objects = kernel_flags(), []
+        for name in [source for source in ext.sources if Path(source).name in own]:
+            flags = general + (own[Path(name).name] if unix and x86 else [])
             objects += self.compiler.compile(
                 [name], output_dir=self.build_temp, include_dirs=[str(NATIVE)], extra_postargs=flags
             )
-        ext.sources = [source for source in ext.sources if Path(source).name not in KERNEL_FLAGS]
+        ext.sources = [source for source in ext.sources if Path(source).name not in own]
         ext.extra_objects, ext.extra_compile_args = objects, general
         super().build_extension(ext)
 
     def run(self) -> None:
         super().run()
-        for ext in self.extensions:
-            if not Path(self.get_ext_fullpath(ext.name)).is_file():
-                sys.stderr.write("Earshot is installed without its native engine; the torch engine serves instead.\n")
+        if not all(Path(self.get_ext_fullpath(ext.name)).is_file() for ext in self.extensions):
+            sys.stderr.write(WITHOUT)
 
 
 LANGUAGE_MODEL = NATIVE / "integer_lm.cpp"
@@ -56,7 +56,7 @@ def extension(name: str, sources: list[Path]) -> Extension:
     return Extension(
         f"codec.engine.native.{name}",
         sources=sorted(map(str, sources)),
-        depends=sorted(map(str, NATIVE.glob("*.h"))),
+        depends=[*sorted(map(str, NATIVE.glob("*.h"))), str(NATIVE / "flags.txt")],
         include_dirs=[pybind11.get_include()],
         language="c++",
         optional=True,
