@@ -5,10 +5,10 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint bench clean
+.PHONY: help demo test check lint bench sanitize cross clean
 
 help: ## Shows this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
 	@echo 'PYTHON=python3.12 chooses the interpreter (3.11 or newer), ARGS=... goes to the demo, pytest or the benchmark.'
 
 demo: $(VENV)/.run ## Two voices talk through a server on this machine; ARGS=--live: microphone to speakers
@@ -29,11 +29,17 @@ lint: $(VENV)/.test ## The part of check without the tests
 bench: $(VENV)/.test ## The engines beside others and the floor of this machine, in one run; ARGS=--quick: a minute
 	@$(RUN) -m earshot bench $(ARGS)
 
+sanitize: $(VENV)/.test ## The native engine under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer
+	@PYTHON=$(RUN) tests/bench/sanitize.sh $(ARGS)
+
+cross: ## The native engine compiled for 64-bit ARM, run under qemu, beside this processor's results
+	@tests/bench/cross.sh
+
 clean: ## Removes .venv, caches and the demo's output
 	rm -rf $(VENV) out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find codec server client tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-NATIVE := setup.py $(wildcard codec/engine/native/*.cpp codec/engine/native/*.h)
+NATIVE := setup.py $(wildcard codec/engine/native/*.cpp codec/engine/native/*.h codec/engine/native/*.txt)
 
 $(VENV)/.run: pyproject.toml scripts/install $(NATIVE)
 	@PYTHON='$(PYTHON)' scripts/install run
