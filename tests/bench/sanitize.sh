@@ -39,4 +39,4 @@ suffix=$("$python" -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUF
 cd "$work"
 # Python itself is not built with them: their library comes first, and what the interpreter never frees is no leak of ours.
 LD_PRELOAD="$("$cxx" -print-file-name=libasan.so) $("$cxx" -print-file-name=libstdc++.so)" ASAN_OPTIONS=detect_leaks=0 \
-    PYTHONPATH="$work" "$python" -m pytest -p no:cacheprovider "${@:-tests/codec/engine}"
+    PYTHONPATH="$work" "$python" -m pytest -p no:cacheprovider --timeout=1800 "${@:-tests/codec/engine}"

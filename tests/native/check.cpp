@@ -20,7 +20,7 @@ using namespace earshot;
 
 namespace {
 
-constexpr Size STREAMS = 37, FRAMES = 12;  // more streams than are stepped together
+constexpr Size STREAMS = 37, FRAMES = 7;  // more streams than are stepped together
 
 void require(bool condition, const std::string& what) {
     if (condition) return;
@@ -132,9 +132,9 @@ struct Shaped {
     Shape shape;
 };
 
-// The trained family at a quarter of its width, one that fills no vector, and one with stages that run over all streams.
+// The trained family at an eighth of its width, one that fills no vector, and one with stages that run over all streams.
 const Shaped SHAPES[] = {
-    {"family", {8, 128, 7, 7, 3, 1, 2, 2, 2, 8, 256, {8, 5, 4, 2}}},
+    {"family", {4, 128, 7, 7, 3, 1, 2, 2, 2, 8, 256, {8, 5, 4, 2}}},
     {"odd", {6, 20, 5, 3, 2, 3, 3, 3, 1, 5, 64, {4, 2, 3}}},
     {"wide", {96, 33, 7, 7, 3, 1, 2, 2, 1, 2, 128, {16}}},
 };
