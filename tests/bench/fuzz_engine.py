@@ -16,6 +16,7 @@ import sys
 import time
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -95,6 +96,20 @@ class Stream:
     wild: bool = False  # has heard what overflows
 
 
+class Watched:
+    """Codebooks of the torch engine that tell what was coded last."""
+
+    def __init__(self, codebooks: Any) -> None:
+        self._codebooks = codebooks
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._codebooks, name)
+
+    def encode(self, latents: torch.Tensor, n_q: int) -> torch.Tensor:
+        self.latents = latents  # [B, dimension]
+        return self._codebooks.encode(latents, n_q)
+
+
 class Life:
     """The same streams in the torch engine and in native ones."""
 
@@ -108,14 +123,8 @@ class Life:
         self.saved: list[tuple[str, list[bytes], bool]] = []
         self.counts: Counter[str] = Counter()
         self.books = model.network.quantizer.codebooks.double()
-        self.latents = torch.zeros(0)
-        quantize = model.network.quantizer.encode
-
-        def watched(latents: torch.Tensor, n_q: int) -> torch.Tensor:
-            self.latents = latents
-            return quantize(latents, n_q)
-
-        model.network.quantizer.encode = watched  # type: ignore[method-assign]
+        self.watched = Watched(self.reference._codebooks)
+        self.reference._codebooks = self.watched  # type: ignore[assignment]
 
     def run(self, operations: int) -> Counter[str]:
         for _ in range(operations):
@@ -192,7 +201,7 @@ class Life:
         expected = self.reference.encode(slots[0], frames, n_q)
         for name, engine, own_slots in zip(self.names, self.natives, slots[1:], strict=True):
             codes = engine.encode(own_slots, frames, n_q)
-            for stream, own, other, latent in zip(who, codes, expected, self.latents[..., 0].double(), strict=True):
+            for stream, own, other, latent in zip(who, codes, expected, self.watched.latents.double(), strict=True):
                 if own.shape != other.shape or own.min() < 0 or own.max() >= self.model.config.codebook_size:
                     raise Finding(f"{name}: {own!r} are no codes, torch has {other!r}")
                 if stream.wild or np.array_equal(own, other):
