@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,6 +28,18 @@ def pack(codes: NDArray[np.integer]) -> bytes:
         raise UsageError(f"codes must be in 0..{(1 << BITS) - 1}")
     bits = (values.reshape(-1, 1).astype(np.uint16) >> np.arange(BITS, dtype=np.uint16)) & 1
     return np.packbits(bits.astype(np.uint8).reshape(-1), bitorder="little").tobytes()
+
+
+def pack_frames(frames: Sequence[NDArray[np.integer]]) -> list[bytes]:
+    """`pack` of each of many frames [n_q], at once where they have the same number of codes."""
+    sizes = {len(codes) for codes in frames}
+    if len(sizes) != 1:
+        return [pack(codes[:, None]) for codes in frames]
+    values = np.asarray(frames)
+    if values.min() < 0 or values.max() >= 1 << BITS:
+        raise UsageError(f"codes must be in 0..{(1 << BITS) - 1}")
+    bits = (values[:, :, None].astype(np.uint16) >> np.arange(BITS, dtype=np.uint16)) & 1
+    return [row.tobytes() for row in np.packbits(bits.astype(np.uint8).reshape(len(values), -1), 1, "little")]
 
 
 def unpack(data: bytes | memoryview, n_q: int, frames: int) -> Codes:

@@ -75,6 +75,9 @@ class Trace:
         elapsed = wrap_difference(clock_us % CLOCK_MODULUS, self.capture_us, CLOCK_MODULUS)
         return min(max(elapsed // TRACE_TICK_US, 0), 0xFFFF)
 
+    def relayed_at(self, clock_us: int) -> Trace:
+        return Trace(self.capture_us, self.framed, self.encoded, self.received, self.ticks_at(clock_us))
+
     def to_bytes(self) -> bytes:
         return _TRACE_FORMAT.pack(self.capture_us, self.framed, self.encoded, self.received, self.relayed)
 
@@ -103,6 +106,10 @@ class Packet:
             return self
         return replace(self, n_q=n_q, payload=cut(self.payload, self.frames, n_q))
 
+    def of(self, source: int, trace: Trace | None) -> Packet:
+        """The same codes, said to be of this speaker, with this trace."""
+        return Packet(self.n_q, self.frames, self.sequence, self.timestamp, self.payload, trace, source)
+
 
 @dataclass(frozen=True)
 class PcmUp:
@@ -126,6 +133,7 @@ class PcmBlock:
     trace: Trace | None = None
 
 
+_PCM_FORMATS = {int(form): form for form in PcmFormat}
 _PCM_UP = struct.Struct("<BBBBHI")
 _CODES_UP = struct.Struct("<BBBBHI")
 _DOWN = struct.Struct("<BB")
@@ -214,14 +222,15 @@ def decode_up(data: bytes) -> PcmUp | Packet:
     if kind == MessageType.PCM_UP:
         _, flags, form, zero, sequence, timestamp = reader.unpack(_PCM_UP)
         reader.zero(zero)
-        if form not in tuple(PcmFormat):
+        pcm_format = _PCM_FORMATS.get(form)
+        if pcm_format is None:
             raise ProtocolError(f"unknown PCM format {form}")
         trace = reader.trace(flags)
         samples = reader.take(len(data) - reader.at)
-        width = PcmFormat(form).sample_bytes
+        width = pcm_format.sample_bytes
         if len(samples) % width or len(samples) > MAX_PCM_SAMPLES * width:
             raise ProtocolError(f"{len(samples)} bytes of PCM: at most {MAX_PCM_SAMPLES} samples of {width} bytes")
-        return PcmUp(PcmFormat(form), sequence, timestamp, samples, trace)
+        return PcmUp(pcm_format, sequence, timestamp, samples, trace)
     if kind == MessageType.CODES_UP:
         _, flags, n_q, frames, sequence, timestamp = reader.unpack(_CODES_UP)
         trace, scale, payload = reader.codes(n_q, frames, flags)
@@ -247,6 +256,13 @@ def encode_pcm_down(blocks: Sequence[PcmBlock]) -> bytes:
         parts.append(_PCM_ENTRY.pack(b.source, len(b.data) // 2, _flags(b.trace), 0, b.sequence, b.timestamp))
         parts += [_trace_bytes(b.trace), b.data]
     return b"".join(parts)
+
+
+def encode_down(media: Sequence[Packet | PcmBlock]) -> list[bytes]:
+    """What goes to a listener now: a message of all codes, one of all PCM, or none."""
+    packets = [part for part in media if isinstance(part, Packet)]
+    blocks = [part for part in media if isinstance(part, PcmBlock)]
+    return ([encode_codes_down(packets)] if packets else []) + ([encode_pcm_down(blocks)] if blocks else [])
 
 
 def decode_down(data: bytes) -> list[Packet] | list[PcmBlock]:

@@ -37,7 +37,8 @@ def from_s16(data: bytes | memoryview) -> Pcm:
     """Signed 16-bit little-endian samples. Raises UsageError if a sample is cut."""
     if len(data) % 2:
         raise UsageError(f"{len(data)} bytes are no whole number of 16-bit samples")
-    return np.frombuffer(data, "<i2").astype(np.float32) / np.float32(32768)
+    pcm: Pcm = np.multiply(np.frombuffer(data, "<i2"), np.float32(1 / 32768), dtype=np.float32)
+    return pcm
 
 
 def to_s16(pcm: Pcm) -> bytes:
@@ -54,6 +55,8 @@ class Framer:
 
     def push(self, pcm: Pcm) -> Pcm:
         """[n] -> [k, hop], the frames completed by these samples."""
+        if pcm.size == self.hop and not self.rest.size:
+            return pcm[None]
         stream = np.concatenate([self.rest, pcm]) if self.rest.size else pcm
         whole = stream.size - stream.size % self.hop
         self.rest = stream[whole:].copy()

@@ -17,9 +17,10 @@ from codec.errors import UsageError
 from codec.model import Model
 from codec.packet import MAX_CODEBOOKS
 from server.connection import Connection
-from server.encoder_worker import Worker, WorkerPool
+from server.encoder_worker import Worker
 from server.hub import Hub
 from server.settings import Settings
+from server.worker_pool import WorkerPool, cores
 
 
 def engine_factory(model: Model, settings: Settings) -> Callable[[], Engine]:
@@ -62,6 +63,7 @@ def create_app(
     check_fits_packets(model.config)
     settings = settings or Settings()
     make = make_engine or engine_factory(model, settings)
+    frame_us, own = 1e6 / model.config.frame_rate, cores()
     workers = [
         Worker(
             make,
@@ -70,10 +72,13 @@ def create_app(
             settings.decoders_per_worker,
             settings.encoder_backlog_frames,
             settings.max_batch,
+            own[index % len(own)] if settings.pin_workers and own else None,
+            settings.worker_nice,
+            frame_us,
         )
-        for _ in range(settings.worker_count)
+        for index in range(settings.worker_count)
     ]
-    hub = Hub(model.config, model.digest, settings, WorkerPool(workers))
+    hub = Hub(model.config, model.digest, settings, WorkerPool(workers, settings.late_after * frame_us))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

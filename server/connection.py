@@ -6,14 +6,13 @@ import asyncio
 import logging
 import re
 import traceback
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Coroutine
 from dataclasses import replace
 
 from fastapi import WebSocket
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
-from codec.bitstream import pack
 from codec.errors import CloseCode, EngineFull, ProtocolError
 from codec.messages import (
     PROTOCOL,
@@ -32,7 +31,8 @@ from codec.messages import (
     Welcome,
     parse_client,
 )
-from codec.packet import Packet, PcmBlock, PcmUp, decode_up, encode_codes_down, encode_pcm_down
+from codec.packet import Packet, PcmUp, decode_up, encode_down
+from server.asgi_extensions import CLOSE_REASON_BYTES, LAST_WORDS, SHORT_CUT, ShortCut
 from server.encoder_worker import CodecSession, Job, Result
 from server.hub import Hub, LiveRoom, clock_us
 from server.ratelimit import TokenBucket
@@ -40,11 +40,6 @@ from server.room import Peer, check_hello
 from server.uplink import SpokenFrame
 
 log = logging.getLogger(__name__)
-
-LAST_WORDS = "earshot.last_words"
-"""ASGI extension of server/transport.py: a function after which what is sent waits for no buffer."""
-CLOSE_REASON_BYTES = 123
-"""RFC 6455, section 5.5: a control frame holds 125 bytes, two of which are the code."""
 
 
 class Connection:
@@ -62,12 +57,15 @@ class Connection:
         self._live: LiveRoom | None = None
         self._peer: Peer | None = None
         self._encoder: CodecSession | None = None
+        self._short_cut: ShortCut | None = None
+        self._sending = False
 
     # For the hub and other connections
 
     def wake(self) -> None:
         """There is something in the queues."""
-        self._something.set()
+        if not self._send_at_once():
+            self._something.set()
 
     def tell(self, message: ServerMessage) -> None:
         """Queues a control message. Of what a peer has changed only the newest waits, in the place of the one before
@@ -154,12 +152,17 @@ class Connection:
         if not isinstance(message, Hello):
             raise ProtocolError(f"{message.type} came before hello", CloseCode.HELLO_EXPECTED)
         check_hello(message, self._hub.config, self._hub.digest)
+        self._hub.check_capacity(self._room_name, message, self.address)
         if message.send == "pcm":
             try:
                 self._encoder = self._hub.pool.open("encoder", self._encoded)
             except EngineFull as error:
                 raise ProtocolError(str(error), CloseCode.OVERLOADED) from error
+            self._hub.speakers[self.address] += 1
         self._live, self._peer = self._hub.join(self._room_name, message, self)
+        self._short_cut = self._websocket.scope.get("extensions", {}).get(SHORT_CUT)
+        if self._short_cut is not None:
+            self._short_cut.media = self._hear
         self.tell(
             Welcome(
                 protocol=PROTOCOL,
@@ -178,8 +181,13 @@ class Connection:
         )
 
     def _leave(self, reason: str) -> None:
+        if self._short_cut is not None:
+            self._short_cut.media = None
+            self._short_cut = None
         if self._encoder is not None:
             self._encoder.close()
+            self._hub.speakers.subtract([self.address])
+            self._hub.speakers += Counter()  # forgets those that have none
         if self._live is not None and self._peer is not None:
             self._hub.leave(self._live, self._peer, reason)
 
@@ -207,9 +215,7 @@ class Connection:
         event = await self._websocket.receive()
         if event["type"] == "websocket.disconnect":
             raise WebSocketDisconnect(event.get("code") or 1005, event.get("reason"))
-        if not self._messages.take(1, clock_us()):
-            limit = self._hub.settings.messages_per_second
-            raise ProtocolError(f"more than {limit:g} messages a second", CloseCode.TOO_MANY_MESSAGES)
+        self._count()
         text, data = event.get("text"), event.get("bytes") or b""
         message: str | bytes = data if text is None else text
         if len(message) > self._hub.settings.max_message_bytes:
@@ -218,6 +224,24 @@ class Connection:
                 CloseCode.MESSAGE_TOO_BIG,
             )
         return message
+
+    def _count(self) -> None:
+        if not self._messages.take(1, clock_us()):
+            limit = self._hub.settings.messages_per_second
+            raise ProtocolError(f"more than {limit:g} messages a second", CloseCode.TOO_MANY_MESSAGES)
+
+    def _hear(self, data: bytes) -> None:
+        """A binary message by the short cut."""
+        if self._ended.done():
+            return
+        try:
+            self._count()
+            self._media(data)
+        except ProtocolError as error:
+            self.fail(error)
+        except Exception:
+            log.exception("a message of %s in room %s failed", self.address, self._room_name)
+            self.fail(ProtocolError("internal error of the server", CloseCode.INTERNAL_ERROR))
 
     async def _receive_loop(self) -> None:
         while True:
@@ -272,8 +296,7 @@ class Connection:
         trace = frame.trace
         if trace is not None:
             trace = replace(trace, encoded=trace.ticks_at(result.finished_us))
-        payload = pack(result.value[:, None])
-        live.relay(peer, Packet(len(result.value), 1, frame.sequence, frame.timestamp, payload, trace))
+        live.relay(peer, Packet(len(result.value), 1, frame.sequence, frame.timestamp, result.packed, trace))
 
     def _in_room(self) -> tuple[LiveRoom, Peer]:
         if self._live is None or self._peer is None:
@@ -301,18 +324,31 @@ class Connection:
                 await self._something.wait()
                 timer.cancel()
                 continue
-            media = queue.take(now)
-            packets = [part for part in media if isinstance(part, Packet)]
-            blocks = [part for part in media if isinstance(part, PcmBlock)]
-            if packets:
-                await self._send(encode_codes_down(packets))
-            if blocks:
-                await self._send(encode_pcm_down(blocks))
+            for message in encode_down(queue.take(now)):
+                await self._send(message)
             self._something.set()
+
+    def _send_at_once(self) -> bool:
+        """Sends the media that are due without waking the task that sends; False if that has something to do."""
+        link, peer = self._short_cut, self._peer
+        if link is None or peer is None or self._sending or self._outbox:
+            return False
+        while link.ready():
+            now = clock_us()
+            due = peer.queue.due_us(now)
+            if due is None:
+                return True
+            if due > now:
+                return False
+            for message in encode_down(peer.queue.take(now)):
+                peer.bytes_sent += len(message)
+                link.write(message)
+        return False
 
     async def _send(self, message: ServerMessage | bytes) -> None:
         """Raises ProtocolError if the client does not take it in time."""
         _, peer = self._in_room()
+        self._sending = True
         try:
             async with asyncio.timeout(self._hub.settings.close_after_ms / 1000):
                 if isinstance(message, bytes):
@@ -326,6 +362,8 @@ class Connection:
                     await self._websocket.send_text(text)
         except TimeoutError:
             raise _too_slow() from None
+        finally:
+            self._sending = False
 
     async def _stats_loop(self) -> None:
         _, peer = self._in_room()

@@ -19,10 +19,12 @@ from codec.errors import CloseCode, EngineFull, ProtocolError
 from codec.messages import Hello, PeerLeft, ServerMessage
 from codec.packet import SEQUENCE_MODULUS, TIMESTAMP_MODULUS, Packet, PcmBlock
 from codec.pcm import to_s16
-from server.encoder_worker import CodecSession, Job, Result, WorkerPool
+from server.admission import within_share
+from server.encoder_worker import CodecSession, Job, Result
 from server.room import Peer, Room
 from server.sendqueue import Ladder
 from server.settings import Settings
+from server.worker_pool import WorkerPool
 
 if TYPE_CHECKING:
     from server.connection import Connection
@@ -117,6 +119,8 @@ class Hub:
         self.rooms: dict[str, LiveRoom] = {}
         self.connections: set[Connection] = set()
         self.addresses: Counter[str] = Counter()
+        self.speakers: Counter[str] = Counter()
+        """Clients whose PCM is encoded here, by address."""
         self.closed: Counter[int] = Counter()
         self.started_us = clock_us()
         self.shutting_down = False
@@ -159,6 +163,26 @@ class Hub:
         live.connections[peer.id] = connection
         return live, peer
 
+    def check_capacity(self, name: str, hello: Hello, address: str) -> None:
+        """Raises ProtocolError if what such a client brings would make others late, or if its address has its share of
+        all speakers already."""
+        live = self.rooms.get(name)
+        encoders, decoders = int(hello.send == "pcm"), live.room.decoders_for(hello) if live else 0
+        if not encoders and not decoders:
+            return
+        if not self.pool.fits(encoders, decoders):
+            raise ProtocolError(
+                "this server is busy: one more would make those who talk late; try again later, or send and take "
+                "codes (--uplink codes)",
+                CloseCode.OVERLOADED,
+            )
+        held, share = self.speakers[address], self.settings.max_address_share
+        if encoders and not within_share(held, self.pool.encoders + self.pool.more_speakers(), share):
+            raise ProtocolError(
+                f"{held} speakers from your address are its share of this server; send codes (--uplink codes)",
+                CloseCode.OVERLOADED,
+            )
+
     def leave(self, live: LiveRoom, peer: Peer, reason: str) -> None:
         """Takes a client out of its room, tells the others, and ends a room that is empty."""
         live.connections.pop(peer.id, None)
@@ -183,12 +207,15 @@ class Hub:
         now = clock_us()
         return {
             "uptime_s": round((now - self.started_us) / 1e6, 1),
+            "cpu_s": round(time.process_time(), 3),
             "model": {"name": self.config.name, "digest": self.digest},
+            "frame": {"sample_rate": self.config.sample_rate, "samples": self.config.hop_length},
             "connections": len(self.connections),
             "addresses": len(self.addresses),
             "closed": {str(code): count for code, count in sorted(self.closed.items())},
             "rooms": [_room_stats(live, now) for live in self.rooms.values()],
-            "workers": [worker.load() for worker in self.pool.workers],
+            "more_speakers": self.pool.more_speakers(),
+            "workers": self.pool.stats(),
         }
 
 

@@ -188,8 +188,7 @@ class Room:
         for peer in listeners:
             key = (min(takes[peer.id], packet.n_q), peer.trace)
             if key not in versions:
-                trace = packet.trace if peer.trace else None
-                versions[key] = replace(packet.cut(key[0]), source=speaker.id, trace=trace)
+                versions[key] = packet.cut(key[0]).of(speaker.id, packet.trace if peer.trace else None)
             peer.queue.put(versions[key], now_us)
         return listeners
 
@@ -207,6 +206,14 @@ class Room:
             for peer in self.peers.values()
             if peer.id != speaker_id and peer.want == "pcm" and peer.listen_n_q == n_q
         ]
+
+    def decoders_for(self, hello: Hello) -> int:
+        """How many pairs of a speaker and a rate more must be decoded once such a client is in."""
+        rates = {peer.listen_n_q for peer in self.peers.values() if peer.want == "pcm"}
+        heard = len(rates) if hello.send != "none" else 0
+        if hello.want != "pcm" or _listen_n_q(hello.max_kbps, self._config) in rates:
+            return heard
+        return heard + sum(peer.send != "none" for peer in self.peers.values())
 
     def pcm_rates(self, speaker: Peer) -> set[int]:
         """The numbers of codebooks that a speaker must be decoded at for listeners that cannot; none for a speaker

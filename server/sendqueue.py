@@ -176,4 +176,5 @@ def _joined(parts: Sequence[Media]) -> Media:
 def _relayed(media: Media, now_us: int) -> Media:
     if media.trace is None:
         return media
-    return replace(media, trace=replace(media.trace, relayed=media.trace.ticks_at(now_us)))
+    trace = media.trace.relayed_at(now_us)
+    return media.of(media.source, trace) if isinstance(media, Packet) else replace(media, trace=trace)

@@ -63,9 +63,19 @@ class Settings(BaseSettings):
     precision: str = "fp32"
     workers: Annotated[int, Field(ge=0)] = 0
     """Encoder threads; 0 makes one for each core, or one for a GPU."""
-    encoders_per_worker: Count = 64
-    decoders_per_worker: Count = 64
-    max_batch: Count = 32
+    pin_workers: bool = False
+    """Each encoder thread stays on a core of its own. With two cores that keeps threads from making room for the event
+    loop and was slower (docs/capacity.md)."""
+    worker_nice: Annotated[int, Field(ge=0, le=19)] = 10
+    """Niceness of encoder threads, on Linux: the event loop need not wait for the end of their time slice."""
+    late_after: Annotated[float, Field(gt=0)] = 0.8
+    """In frames: a new speaker is refused if results would take longer with it."""
+    max_address_share: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Of the speakers that this server can encode, how many one address may have, rounded up."""
+    encoders_per_worker: Count = 512
+    """A bound of memory only."""
+    decoders_per_worker: Count = 512
+    max_batch: Count = 64
     encoder_backlog_frames: Annotated[int, Field(ge=MAX_FRAMES)] = MAX_FRAMES
     """More than that behind, a speaker's oldest frames are dropped. The longest packet of codes must fit."""
 
@@ -75,4 +85,8 @@ class Settings(BaseSettings):
 
     @property
     def worker_count(self) -> int:
-        return self.workers or (1 if self.engine == "cuda" else os.cpu_count() or 1)
+        if self.workers:
+            return self.workers
+        if self.engine == "cuda":
+            return 1
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

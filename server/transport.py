@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 from asyncio.transports import BaseTransport
+from collections.abc import Callable
 from typing import Any, ClassVar, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -14,8 +16,13 @@ from websockets.frames import Close, Frame, Opcode
 
 from codec.errors import CloseCode
 from codec.messages import Error
-from server.connection import CLOSE_REASON_BYTES, LAST_WORDS
+from server.asgi_extensions import CLOSE_REASON_BYTES, LAST_WORDS, SHORT_CUT
 from server.settings import Settings
+
+try:
+    from websockets.speedups import apply_mask
+except ImportError:
+    from websockets.utils import apply_mask
 
 READ_SLICE = 2048
 """A read may hold tens of thousands of empty messages; between slices of so many bytes it is seen that they pile up."""
@@ -24,6 +31,10 @@ MAX_HEAD_BYTES = 1 << 16
 """Of an HTTP request, and of whatever follows it: nothing here takes a body."""
 PROTOCOL_SIZE_FACTOR = 2
 """The WebSocket layer itself stops at so many times `max_message_bytes`, before it has read all of a message."""
+SHORT_CUTS = 8
+"""Messages of one read that take the short cut; what else came with them waits its turn, so that nobody takes all."""
+_BINARY, _MASKED, _LENGTH_16, _LENGTH_64, _KEY_BYTES = 0x82, 0x80, 126, 127, 4
+_SHORT_HEAD, _LONG_HEAD = struct.Struct(">BB"), struct.Struct(">BBH")
 
 
 class MediaProtocol(WebSocketsSansIOProtocol):
@@ -40,6 +51,10 @@ class MediaProtocol(WebSocketsSansIOProtocol):
         self._unbounded = False
         self._dead = False
         self._cut: asyncio.TimerHandle | None = None
+        self._upgraded = False
+        self._head = b""
+        self._owed = 0
+        self.media: Callable[[bytes], None] | None = None
         self.transport.set_write_buffer_limits(high=self.settings.write_high_water_bytes)
         sock = self.transport.get_extra_info("socket")
         if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
@@ -55,6 +70,52 @@ class MediaProtocol(WebSocketsSansIOProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        """Whole binary messages go straight to `media` while nothing waits before them; a task, a queue and a pause of
+        the socket for each would cost several times what is done with them. All else takes uvicorn's way."""
+        if not self._upgraded:
+            self._upgraded = True  # this is the request
+            self._long_way(data)
+            return
+        data = self._head + data if self._head else data
+        at, left = 0, SHORT_CUTS
+        while at < len(data) and not self._dead:
+            if not self._owed:
+                frame = _frame_at(data, at)
+                if frame is None:
+                    break
+                body, end = frame
+                if left and end <= len(data) and self._short_cut(data, at, body, end):
+                    at, left = end, left - 1
+                    continue
+                self._owed = end - at
+            part = data[at : at + self._owed]
+            self._owed -= len(part)
+            at += len(part)
+            self._long_way(part)
+        self._head = b"" if self._dead else data[at:]
+
+    def _short_cut(self, data: bytes, at: int, body: int, end: int) -> bool:
+        """Hands the frame at `at` to `media`; False, and nothing done, if it must go the long way."""
+        if data[at] != _BINARY or not data[at + 1] & _MASKED:
+            return False
+        if self.media is None or self.close_sent or not self.queue.empty() or self.frames:
+            return False
+        if end - body > self.settings.max_message_bytes:
+            return False
+        self.media(apply_mask(data[body:end], data[body - _KEY_BYTES : body]))
+        return True
+
+    def ready(self) -> bool:
+        """Whether what `write` is given would go out now."""
+        return self.writable.is_set() and not (self.close_sent or self.disconnected or self.transport.is_closing())
+
+    def write(self, message: bytes) -> None:
+        """Sends a binary message; for when it is `ready`, and nothing else is on its way."""
+        size = len(message)
+        head = _SHORT_HEAD.pack(_BINARY, size) if size < _LENGTH_16 else _LONG_HEAD.pack(_BINARY, _LENGTH_16, size)
+        self.transport.write(head + message)
+
+    def _long_way(self, data: bytes) -> None:
         for at in range(0, len(data), READ_SLICE):
             if self._dead:
                 return
@@ -66,8 +127,7 @@ class MediaProtocol(WebSocketsSansIOProtocol):
     def handle_connect(self, event: Any) -> None:
         super().handle_connect(event)
         if not self.close_sent:
-            extensions = cast(dict[str, Any], self.scope["extensions"])
-            extensions[LAST_WORDS] = self._last_words
+            cast(dict[str, Any], self.scope["extensions"]).update({LAST_WORDS: self._last_words, SHORT_CUT: self})
 
     def handle_ping(self) -> None:
         """Pongs for one who does not read them are not kept."""
@@ -111,8 +171,10 @@ class MediaProtocol(WebSocketsSansIOProtocol):
             await super().run_asgi()
         finally:
             self._cut_later()
-            # A circle through this connection; collecting those of a crowd would stop everyone's sound.
-            cast(dict[str, Any], self.scope["extensions"]).pop(LAST_WORDS, None)
+            # Circles through this connection; collecting those of a crowd would stop everyone's sound.
+            self.media = None
+            for name in (LAST_WORDS, SHORT_CUT):
+                cast(dict[str, Any], self.scope["extensions"]).pop(name, None)
 
     async def send(self, message: Any) -> None:
         if self._unbounded:
@@ -150,6 +212,24 @@ class MediaProtocol(WebSocketsSansIOProtocol):
     def _cut_later(self) -> None:
         if self._cut is None and not self.disconnected:
             self._cut = self.loop.call_later(2 * self.close_timeout, self.transport.abort)
+
+
+def _frame_at(data: bytes, at: int) -> tuple[int, int] | None:
+    """(start of the payload, end) of the WebSocket frame at `at` (RFC 6455, section 5.2), None if its head is not
+    whole."""
+    left = len(data) - at
+    if left < 2:
+        return None
+    size, body = data[at + 1] & ~_MASKED, at + 2
+    if size == _LENGTH_16:
+        body += 2
+        size = int.from_bytes(data[at + 2 : body], "big")
+    elif size == _LENGTH_64:
+        body += 8
+        size = int.from_bytes(data[at + 2 : body], "big")
+    if data[at + 1] & _MASKED:
+        body += _KEY_BYTES
+    return (body, body + size) if body <= len(data) else None
 
 
 class PatientHttp(HttpToolsProtocol):

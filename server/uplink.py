@@ -147,7 +147,8 @@ class Uplink:
 
         Where a speaker paused within a frame, silence fills it up."""
         data = message.data
-        raw = from_s16(data) if message.format is PcmFormat.S16 else np.frombuffer(data, "<f4").astype(np.float32)
+        whole = message.format is PcmFormat.S16
+        raw = from_s16(data) if whole else np.frombuffer(data, "<f4").astype(np.float32)
         self._take(raw.size, now_us)
         fits = self._line.admit(message.sequence, message.timestamp, 1, raw.size, 0, now_us)
         if not fits or muted:
@@ -155,7 +156,7 @@ class Uplink:
             if muted:
                 self._framer.take_rest()
             return []
-        pcm, replaced = sanitize(raw)
+        pcm, replaced = (raw, 0) if whole else sanitize(raw)  # whole numbers are all possible samples
         self.samples_replaced += replaced
         frames: list[SpokenFrame] = []
         gap, rest = self._line.gap, self._framer.rest.size
@@ -202,4 +203,4 @@ class Uplink:
             return None
         trace = Trace(capture_us % CLOCK_MODULUS)
         framed = trace.ticks_at(message.capture_us + message.framed * TRACE_TICK_US) if message.framed else 0
-        return replace(trace, framed=framed, received=trace.ticks_at(now_us))
+        return Trace(trace.capture_us, framed, received=trace.ticks_at(now_us))

@@ -37,6 +37,7 @@ PATIENT: dict[str, Any] = {
     "drop_after_ms": 10_000,
     "encoder_backlog_frames": 250,
     "ping_timeout_s": 60,
+    "late_after": 1000.0,
 }
 """Server and peers share one process in tests, and that shares its cores: a pause of all of them is not what is tested,
 so frames may wait longer than by default before they are joined, cut or dropped. The ladder has tests in fake time."""

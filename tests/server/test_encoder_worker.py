@@ -14,7 +14,8 @@ from codec.engine.torch_engine import TorchEngine
 from codec.errors import EngineFull
 from codec.model import Model
 from codec.pcm import Pcm
-from server.encoder_worker import Job, Result, Worker, WorkerPool
+from server.encoder_worker import Job, Result, Worker
+from server.worker_pool import WorkerPool
 from tests.peers import HOP, noise, until
 from tests.peers import tiny_model as make_model
 
@@ -125,7 +126,7 @@ async def test_a_backlog_is_bounded_and_its_oldest_frames_go(engine_and_worker: 
     await until(lambda: len(results) == 6)
     assert dropped == [0] * 5 + [1] * 3
     assert [result.tag for result in results] == ["first", 3, 4, 5, 6, 7]
-    assert worker.load()["frames_dropped"] == 3
+    assert worker.stats(1e6, 0)["frames_dropped"] == 3
 
 
 async def test_a_fault_ends_the_session_that_caused_it_and_no_other(
@@ -144,7 +145,7 @@ async def test_a_fault_ends_the_session_that_caused_it_and_no_other(
     await until(lambda: len(results) == 4)
     assert [int(result.value[0]) for result in results if result.tag == "good"] == [0, 5, 10]
     assert [result.value for result in results if result.tag == "bad"] == [None]
-    assert worker.load()["faults"] == 1
+    assert worker.stats(1e6, 0)["faults"] == 1
 
 
 async def test_a_session_that_is_closed_hears_nothing_more_and_its_slot_is_free(
@@ -165,12 +166,12 @@ async def test_a_session_that_is_closed_hears_nothing_more_and_its_slot_is_free(
     await until(lambda: len(engine.closed) > before)
     await asyncio.sleep(0.02)
     assert results == []
-    assert worker.load()["free_encoders"] == 8
+    assert worker.stats(1e6, 0)["free_encoders"] == 8
 
 
 async def test_no_more_streams_than_slots() -> None:
     workers = [worker_of(FakeEngine, encoders=2) for _ in range(2)]
-    pool = WorkerPool(workers)
+    pool = WorkerPool(workers, 1e6)
     await pool.start()
     sessions = [pool.open("encoder", lambda result: None) for _ in range(4)]
     assert [worker.sessions for worker in workers] == [2, 2]

@@ -1,0 +1,234 @@
+"""Whether another stream fits: what steps take, how late results are, and what one more would do. No clock.
+
+A worker steps whatever frames are ready as one batch, so it settles where a step takes as long as the frames that come
+meanwhile need: with `base` us a step and `each` us a frame, S streams of a frame every T us make steps of
+base / (1 - S each / T). A frame waits at most for the step that runs and then for its own, so twice that is the longest
+that a result takes. A new stream fits if that stays within the limit, and if what was measured lately does too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+Kind = Literal["encoder", "decoder"]
+
+FORGET = 0.995
+"""What a step before counts beside the next one: the last few hundred, seconds of a busy worker, decide."""
+TRUSTED_STEPS = 10.0
+"""So many steps each measurement of an idle engine counts for, for ever: a lone speaker's steps alone would not say
+what each further frame of a batch costs."""
+SURPRISE = 3.0
+"""A step counts as at most this many times what was expected: one that was interrupted says little, and many raise
+what is expected soon enough."""
+LEAST_EACH = 0.1
+"""Of the mean time of a frame; less is chance in the fit."""
+
+WINDOW_US = 1_000_000
+LATE_SHARE = 0.05
+"""Of the frames of a window; where more are late in two windows in a row, the worker is behind."""
+KEPT_WINDOWS = 3
+BUCKET_US = 100
+
+
+class StepTimes:
+    """How long a step takes by its number of frames: a line through what was measured, the latest above all."""
+
+    def __init__(self) -> None:
+        self._lately = _Sums()
+        self._idle = _Sums()
+
+    def expect(self, frames: int, us: float) -> None:
+        """A measurement of the idle engine; it stays."""
+        self._idle.add(frames, us, TRUSTED_STEPS)
+
+    def add(self, frames: int, us: float) -> None:
+        """A step of a working engine."""
+        expected = self.of(frames)
+        if expected:
+            us = min(us, SURPRISE * expected)
+        self._lately.fade(FORGET)
+        self._lately.add(frames, us, 1.0)
+
+    def line(self) -> tuple[float, float]:
+        """(base, each): us of a step, and of each of its frames; (0, 0) while nothing is known."""
+        both = self._lately.plus(self._idle)
+        if not both.weight:
+            return 0.0, 0.0
+        mean_frames, mean_us = both.frames / both.weight, both.us / both.weight
+        spread = both.squares / both.weight - mean_frames**2
+        covariance = both.products / both.weight - mean_frames * mean_us
+        most = mean_us / mean_frames
+        each = min(max(covariance / spread if spread > 1e-9 else 0.0, LEAST_EACH * most), most)
+        return mean_us - each * mean_frames, each
+
+    def of(self, frames: int) -> float:
+        """Expected us of a step of so many frames."""
+        base, each = self.line()
+        return base + each * frames if frames else 0.0
+
+
+@dataclass
+class _Sums:
+    """Weighted sums for a straight line."""
+
+    weight: float = 0.0
+    frames: float = 0.0
+    us: float = 0.0
+    squares: float = 0.0
+    products: float = 0.0
+
+    def add(self, frames: int, us: float, weight: float) -> None:
+        self.weight += weight
+        self.frames += weight * frames
+        self.us += weight * us
+        self.squares += weight * frames * frames
+        self.products += weight * frames * us
+
+    def fade(self, factor: float) -> None:
+        self.weight *= factor
+        self.frames *= factor
+        self.us *= factor
+        self.squares *= factor
+        self.products *= factor
+
+    def plus(self, other: _Sums) -> _Sums:
+        return _Sums(
+            self.weight + other.weight,
+            self.frames + other.frames,
+            self.us + other.us,
+            self.squares + other.squares,
+            self.products + other.products,
+        )
+
+
+@dataclass
+class _Window:
+    began_us: int
+    times: Counter[int] = field(default_factory=Counter)
+    """Results by how long they took, in buckets of BUCKET_US."""
+    busy_us: int = 0
+
+
+class Punctuality:
+    """How long results took lately, in windows of a second."""
+
+    def __init__(self, now_us: int = 0) -> None:
+        self._windows: deque[_Window] = deque([_Window(now_us)], KEPT_WINDOWS)
+
+    def add(self, taken_us: Sequence[int], busy_us: int, now_us: int) -> None:
+        """Results of one batch, each with its time from frame ready to result, and how long the worker was at it."""
+        window = self._window(now_us)
+        window.busy_us += busy_us
+        for taken in taken_us:
+            window.times[taken // BUCKET_US] += 1
+
+    def _window(self, now_us: int) -> _Window:
+        """The one that now belongs to."""
+        last = self._windows[-1]
+        if now_us - last.began_us >= KEPT_WINDOWS * WINDOW_US:
+            self._windows.clear()
+            self._windows.append(_Window(now_us))
+        while now_us - self._windows[-1].began_us >= WINDOW_US:
+            self._windows.append(_Window(self._windows[-1].began_us + WINDOW_US))
+        return self._windows[-1]
+
+    def _whole(self, now_us: int) -> list[_Window]:
+        self._window(now_us)
+        return list(self._windows)[:-1]
+
+    def load(self, now_us: int) -> float:
+        """The part of the time in which the worker stepped."""
+        whole = self._whole(now_us)
+        return sum(window.busy_us for window in whole) / (WINDOW_US * len(whole)) if whole else 0.0
+
+    def behind(self, limit_us: float, now_us: int) -> bool:
+        """Whether results came late, second after second."""
+        whole = self._whole(now_us)[-2:]
+        return len(whole) == 2 and all(_late(window.times, limit_us) for window in whole)
+
+    def percentile_us(self, share: float, now_us: int) -> int | None:
+        """What `share` of the results took at most; None if there were none."""
+        times: Counter[int] = Counter()
+        for window in self._whole(now_us):
+            times += window.times
+        wanted, seen = share * times.total(), 0
+        for bucket in sorted(times):
+            seen += times[bucket]
+            if seen >= wanted:
+                return bucket * BUCKET_US
+        return None
+
+
+def _late(times: Counter[int], limit_us: float) -> bool:
+    late = sum(count for bucket, count in times.items() if bucket * BUCKET_US > limit_us)
+    return late > LATE_SHARE * times.total()
+
+
+class WorkerLoad:
+    """One worker: what its steps take, and how punctual it is."""
+
+    def __init__(self, frame_us: float, now_us: int = 0) -> None:
+        self.frame_us = frame_us
+        self.steps: dict[Kind, StepTimes] = {"encoder": StepTimes(), "decoder": StepTimes()}
+        self.punctuality = Punctuality(now_us)
+
+    def longest_us(self, streams: Mapping[Kind, int]) -> float:
+        """The longest that a result is expected to take with so many streams; infinite if they are too many."""
+        base, use = 0.0, 0.0
+        for kind, count in streams.items():
+            own_base, own_each = self.steps[kind].line()
+            base += own_base if count else 0.0
+            use += count * own_each / self.frame_us
+        return 2 * (base / (1 - use)) if use < 1 else math.inf
+
+    def slack_ms(self, now_us: int) -> dict[str, float | None]:
+        """What was left of a frame's time when results were there: of most of them, and of the latest."""
+        taken = {name: self.punctuality.percentile_us(share, now_us) for name, share in (("p50", 0.5), ("p99", 0.99))}
+        return {name: None if us is None else round((self.frame_us - us) / 1000, 1) for name, us in taken.items()}
+
+    def step_ms(self) -> dict[Kind, dict[str, float]]:
+        """What a step takes, and each frame in it."""
+        lines = {kind: steps.line() for kind, steps in self.steps.items()}
+        return {
+            kind: {"base": round(base / 1e3, 3), "each": round(each / 1e3, 4)} for kind, (base, each) in lines.items()
+        }
+
+    def fits(self, streams: Mapping[Kind, int], limit_us: float, now_us: int) -> bool:
+        """Whether so many streams would all get their results within the limit."""
+        return self.longest_us(streams) <= limit_us and not self.punctuality.behind(limit_us, now_us)
+
+    def room(self, streams: Mapping[Kind, int], limit_us: float, now_us: int, most: int) -> int:
+        """How many encoders more would fit, at most `most`."""
+        if self.punctuality.behind(limit_us, now_us):
+            return 0
+        low, high = 0, most
+        while low < high:
+            middle = (low + high + 1) // 2
+            more = {**streams, "encoder": streams["encoder"] + middle}
+            low, high = (middle, high) if self.longest_us(more) <= limit_us else (low, middle - 1)
+        return low
+
+
+def fit_all(
+    workers: Sequence[tuple[WorkerLoad, Mapping[Kind, int]]], more: Mapping[Kind, int], limit_us: float, now_us: int
+) -> bool:
+    """Whether so many streams more, each on the worker with the fewest among those where it fits, all fit."""
+    planned = [(load, dict(streams)) for load, streams in workers]
+    for kind in (kind for kind, count in more.items() for _ in range(count)):
+        able = [
+            streams for load, streams in planned if load.fits({**streams, kind: streams[kind] + 1}, limit_us, now_us)
+        ]
+        if not able:
+            return False
+        min(able, key=lambda streams: sum(streams.values()))[kind] += 1
+    return True
+
+
+def within_share(held: int, capacity: int, share: float) -> bool:
+    """Whether an address that has `held` of a server's speakers may have one more: never more than its share of what
+    the server can carry, rounded up."""
+    return held + 1 <= math.ceil(share * capacity)
