@@ -14,11 +14,19 @@ from codec.errors import EarshotError, UsageError
 from codec.evaluation.cli import evaluate
 from codec.files_cli import decode, encode, info
 from server.listening.cli import listen
+from server.loadtest.cli import server_command
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Voice chat at 1.5 to 12 kbps with a streaming EnCodec."
 )
 console = Console()
+
+
+def _voices() -> Path:
+    """Earshot's own clips."""
+    import client
+
+    return Path(client.__path__[0]) / "voices"
 
 
 class Uplink(StrEnum):
@@ -82,9 +90,7 @@ def train(
                 "--smoke trains from Earshot's own clips for two minutes and keeps nothing: it takes no data,"
                 " --out, --init or --minutes"
             )
-        import client
-
-        try_out(console, recipe, Path(client.__path__[0]) / "voices", set_ or (), device)
+        try_out(console, recipe, _voices(), set_ or (), device)
         return
     folder = out or Path("runs") / Path(recipe).stem
     run_training(console, recipe, data or (), folder, exclude or (), set_ or (), init, minutes, device)
@@ -96,6 +102,7 @@ app.command()(encode)
 app.command()(decode)
 app.command()(info)
 app.add_typer(bench, name="bench")
+bench.command("server")(server_command(_voices))
 
 _KBPS = Annotated[float, typer.Option(help="Codec rate of the speech.")]
 _MODEL = Annotated[str, typer.Option(help="default, encodec_24khz or a path.")]

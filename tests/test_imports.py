@@ -43,6 +43,13 @@ SHELLS = {
     "server.app": "the web application",
     "server.connection": "one WebSocket",
     "server.encoder_worker": "threads of codec work",
+    "server.worker_pool": "asks the clock and the system's cores",
+    "server.loadtest": "empty",
+    "server.loadtest.cli": "its command",
+    "server.loadtest.generator": "sockets and time",
+    "server.loadtest.picture": "draws with matplotlib",
+    "server.loadtest.report": "shows a test",
+    "server.loadtest.run": "runs other commands",
     "server.hub": "the rooms of the event loop",
     "server.listening": "empty",
     "server.listening.app": "the web application of a listening test",
@@ -81,6 +88,7 @@ MAY_READ_ENVIRONMENT = {
     "codec.download",  # where the cache is, and whether a mirror is set
     "codec.engine.choice",  # which kernels are forced
     "codec.training.ranks",  # what torchrun says
+    "server.loadtest.run",  # passed on to the server that it starts, with more
     "server.settings",
 }
 
@@ -157,7 +165,8 @@ def module_level_imports(source: str) -> set[str]:
 
 def test_command_line_imports_lazily() -> None:
     """`earshot --help` must not wait for torch, nor a listener for the trainer."""
-    commands = {"codec.benchmark.cli", "codec.evaluation.cli", "codec.files_cli", "server.listening.cli"}
+    commands = {"codec.benchmark.cli", "codec.evaluation.cli", "codec.files_cli"}
+    commands |= {"server.listening.cli", "server.loadtest.cli"}
     for file in ("earshot.py", *(f"{name.replace('.', '/')}.py" for name in commands)):
         heavy = module_level_imports((ROOT / file).read_text()) - commands - {"codec.errors"}
         standard_library = {name for name in heavy if name.split(".")[0] in sys.stdlib_module_names}

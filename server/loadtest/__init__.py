@@ -1,0 +1,1 @@
+"""A load test of a real server by real speakers (`earshot bench server`)."""

@@ -1,0 +1,56 @@
+"""The picture of a load test: how late the frames are that a server codes, by the number of speakers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from server.loadtest.plan import Findings
+
+INK, FAINT, RED = "#222222", "#dddddd", "#b00020"
+TYPICAL, WORST = "#56B4E9", "#0072B2"
+"""From Okabe and Ito's palette (jfly.uni-koeln.de/color)."""
+SIZE, DPI = 12, 100
+MOST_FRAMES = 2.5
+"""What is later than so many frames is drawn at the edge: one step too many can be seconds late."""
+
+
+def draw(findings: Findings, file: Path) -> None:
+    """Median and p99 of what the server adds, against the number of speakers; one frame as a line."""
+    figure = Figure(figsize=(8.0, 4.6), dpi=DPI, layout="constrained")
+    axes = figure.subplots()
+    top = MOST_FRAMES * findings.frame_ms
+    counts = [row.speakers for row in findings.rows]
+    for name, label, colour, marker in (("added_p50", "median", TYPICAL, "o"), ("added_p99", "p99", WORST, "s")):
+        times = [min(value, top) if (value := getattr(row, name)) is not None else top for row in findings.rows]
+        axes.plot(counts, times, color=colour, marker=marker, markersize=7, linewidth=2, label=label, clip_on=False)
+    axes.axhline(findings.frame_ms, color=RED, linestyle="--", linewidth=1.5)
+    axes.annotate(
+        f"one frame, {findings.frame_ms:.1f} ms", (0, findings.frame_ms), (6, 5), xycoords=("axes fraction", "data"),
+        textcoords="offset points", color=RED, fontsize=SIZE - 1,
+    )  # fmt: skip
+    right = max(counts) * 1.06
+    refused = findings.refused_above
+    if refused is not None:
+        right = max(right, refused * 1.12)
+        axes.axvspan(refused, right, color=RED, alpha=0.1, linewidth=0)
+        axes.annotate(
+            f"refused above {refused} (4013)", (refused, 1), (-6, -6), xycoords=("data", "axes fraction"),
+            textcoords="offset points", ha="right", va="top", color=RED, fontsize=SIZE - 1,
+        )  # fmt: skip
+    axes.set_xlim(0, right)
+    axes.set_ylim(0, max(1.25 * findings.frame_ms, min(top, axes.get_ylim()[1])))
+    axes.set_xlabel("live PCM speakers", fontsize=SIZE)
+    axes.set_ylabel("added by the server, ms", fontsize=SIZE)
+    axes.set_title(
+        f"{findings.held} speakers at {findings.kbps:g} kbps in time, {findings.cores} cores, model {findings.model}",
+        fontsize=SIZE + 1, fontweight="bold", color=INK, loc="left",
+    )  # fmt: skip
+    axes.tick_params(labelsize=SIZE - 1)
+    axes.grid(color=FAINT)
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    axes.legend(loc="upper left", frameon=False, fontsize=SIZE)
+    figure.savefig(file)

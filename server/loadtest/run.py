@@ -1,0 +1,207 @@
+"""Runs a load test: a server that is a process of its own, generators beside it, one step after the other."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+from codec.errors import EarshotError, UsageError
+from server.loadtest.plan import Findings, Plan, row_of
+from server.loadtest.tally import Tally
+
+START_S = 120.0
+STOP_S = 15.0
+SETTLE_S = 1.0
+"""After new speakers came in, before it counts."""
+GENERATORS = 2
+ONE_ADDRESS = {
+    "EARSHOT_MAX_CONNECTIONS_PER_ADDRESS": "1024",
+    "EARSHOT_MAX_ADDRESS_SHARE": "1",
+}
+"""All load comes from this machine."""
+
+Show = Callable[[str], None]
+
+
+def run(
+    plan: Plan, model: str, voices: Path, url: str | None, show: Show, found: Callable[[Findings], None]
+) -> Findings:
+    """All steps until one is too many, each shown by `found`. `voices` is a folder of FLAC files, `url` a server that
+    runs on this machine already; without it one is started. Raises EarshotError."""
+    with tempfile.TemporaryDirectory() as folder:
+        if url is not None:
+            return _measure(plan, _on_loopback(url), voices, show, found)
+        show("starting a server")
+        with _server(_model_file(model, Path(folder)), Path(folder)) as own:
+            return _measure(plan, own, voices, show, found)
+
+
+def _measure(plan: Plan, url: str, voices: Path, show: Show, found: Callable[[Findings], None]) -> Findings:
+    about = stats(url)
+    model, frame = about["model"], about["frame"]
+    findings = Findings(
+        model["name"],
+        model["digest"],
+        plan.kbps,
+        1000 * frame["samples"] / frame["sample_rate"],
+        os.cpu_count() or 1,
+    )
+    call = {"url": url, "digest": model["digest"], "kbps": plan.kbps, "hop": frame["samples"]}
+    call["sample_rate"] = frame["sample_rate"]
+    with _generators(call, voices) as generators:
+        speaking = 0
+        for wanted in plan.steps():
+            show(f"{wanted} speakers")
+            opened, refused = _open(generators, (wanted - speaking) // 2, f"load-{os.getpid()}-{wanted}")
+            speaking += 2 * opened
+            if not speaking:
+                raise EarshotError(f"the server took nobody: {refused}")
+            time.sleep(SETTLE_S)
+            before = stats(url)
+            time.sleep(SETTLE_S)  # for the pause that `/stats` itself makes
+            _ask(generators, {"do": "reset"})
+            time.sleep(plan.seconds)
+            reports = _ask(generators, {"do": "report"})
+            tally = Tally()
+            for report in reports:
+                tally.add(Tally.from_json(report))
+            findings.rows.append(row_of(speaking, tally, reports, before, stats(url), refused))
+            found(findings)
+            if findings.over:
+                break
+    return findings
+
+
+def _open(generators: Sequence[subprocess.Popen[str]], pairs: int, prefix: str) -> tuple[int, str]:
+    """How many rooms of two came in, and why not more."""
+    rooms = [f"{prefix}-{index}" for index in range(pairs)]
+    shares = [rooms[index :: len(generators)] for index in range(len(generators))]
+    answers = _ask(generators, *({"do": "open", "rooms": share} for share in shares))
+    refusals = [answer["refused"] for answer in answers if answer["refused"] is not None]
+    said = f"{refusals[0]['code']}: {refusals[0]['message']}" if refusals else ""
+    return sum(answer["opened"] for answer in answers), said
+
+
+def _ask(generators: Sequence[subprocess.Popen[str]], *commands: dict[str, Any]) -> list[dict[str, Any]]:
+    """Gives each its command (or all the only one), then takes the answers."""
+    for index, generator in enumerate(generators):
+        _tell(generator, commands[index % len(commands)])
+    return [_answer(generator) for generator in generators]
+
+
+def _tell(generator: subprocess.Popen[str], command: dict[str, Any]) -> None:
+    if generator.stdin is not None:
+        generator.stdin.write(json.dumps(command) + "\n")
+        generator.stdin.flush()
+
+
+def _answer(generator: subprocess.Popen[str]) -> dict[str, Any]:
+    line = generator.stdout.readline() if generator.stdout is not None else ""
+    if not line:
+        raise EarshotError("a load generator has ended; what it said is above")
+    answer: dict[str, Any] = json.loads(line)
+    return answer
+
+
+@contextmanager
+def _generators(call: dict[str, Any], voices: Path) -> Iterator[list[subprocess.Popen[str]]]:
+    command = [sys.executable, "-m", "server.loadtest.generator"]
+    generators: list[subprocess.Popen[str]] = []
+    try:
+        for seed in range(GENERATORS):
+            pipe = subprocess.PIPE
+            generator = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=_environment())  # noqa: S603
+            generators.append(generator)
+            _tell(generator, {"call": call, "voices": str(voices), "seed": seed})
+        for generator in generators:
+            _answer(generator)
+        yield generators
+    finally:
+        for generator in generators:
+            _end(generator)
+
+
+@contextmanager
+def _server(model: str, folder: Path) -> Iterator[str]:
+    """The URL of a server that is a process of its own, as long as this lasts."""
+    ready = folder / "ready.json"
+    command = [sys.executable, "-m", "earshot", "serve", "--port", "0", "--model", model, "--ready-file", str(ready)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=_environment() | ONE_ADDRESS)  # noqa: S603
+    try:
+        deadline = time.monotonic() + START_S
+        while not ready.exists():
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise EarshotError("the server did not start; what it said is above")
+            time.sleep(0.05)
+        url: str = json.loads(ready.read_text())["url"]
+        yield url
+    finally:
+        process.terminate()
+        _end(process)
+
+
+def _end(process: subprocess.Popen[Any]) -> None:
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            pipe.close()
+    try:
+        process.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def _model_file(model: str, folder: Path) -> str:
+    """`full` is the official shape with random weights, which cost what trained ones do."""
+    if model != "full":
+        return model
+    import torch
+
+    from codec.config import ENCODEC_24KHZ
+    from codec.network import Encodec
+    from codec.weights import save_native
+
+    torch.manual_seed(0)
+    network = Encodec(ENCODEC_24KHZ)
+    with torch.no_grad():
+        network.quantizer.codebooks.normal_(std=0.05)
+    save_native(network, folder / "full.safetensors")
+    return str(folder / "full.safetensors")
+
+
+def _on_loopback(url: str) -> str:
+    """Raises UsageError for any other machine's: it would be an attack."""
+    parts = urlparse(url)
+    host = parts.hostname or ""
+    try:
+        loopback = host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        loopback = False
+    if parts.scheme != "ws" or not loopback:
+        raise UsageError(f"{url}: a load test is for a server of this machine, as ws://127.0.0.1:8765")
+    return url.rstrip("/")
+
+
+def stats(url: str) -> dict[str, Any]:
+    """What the server's `/stats` says. Raises EarshotError."""
+    try:
+        with urllib.request.urlopen(url.replace("ws", "http", 1) + "/stats", timeout=30) as answer:  # noqa: S310
+            figures: dict[str, Any] = json.load(answer)
+            return figures
+    except OSError as error:
+        raise EarshotError(f"{url}: {error}; is a server running there?") from error

@@ -1,0 +1,82 @@
+"""What listeners counted: frames heard and lost, and how late they came. No clock."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from codec.packet import SEQUENCE_MODULUS, wrap_difference
+from server.loadtest.wire import Arrival
+
+LONGEST_ON_THE_WAY = 75
+"""Frames that were sent and neither heard nor missed are lost once they are more than a second's."""
+TICKS_PER_MS = 10
+
+
+@dataclass
+class Tally:
+    """Of any number of listeners. Times are counted in ticks of 0.1 ms."""
+
+    heard: int = 0
+    lost: int = 0
+    added: Counter[int] = field(default_factory=Counter)
+    """From the moment a frame's last sample was sent to the moment the server handed its packet to the socket: what
+    the server added, the wait until it read the message included."""
+    inside: Counter[int] = field(default_factory=Counter)
+    """The part of it after the server had read the message."""
+    late: Counter[int] = field(default_factory=Counter)
+    """How much after its time the generator sent a frame."""
+
+    def add(self, other: Tally) -> None:
+        self.heard += other.heard
+        self.lost += other.lost
+        for own, theirs in ((self.added, other.added), (self.inside, other.inside), (self.late, other.late)):
+            own.update(theirs)
+
+    def to_json(self) -> dict[str, Any]:
+        histograms = {name: sorted(getattr(self, name).items()) for name in ("added", "inside", "late")}
+        return {"heard": self.heard, "lost": self.lost, **histograms}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Tally:
+        histograms = {name: Counter(dict(values[name])) for name in ("added", "inside", "late")}
+        return cls(values["heard"], values["lost"], **histograms)
+
+
+def percentile_ms(counts: Mapping[int, int], share: float) -> float | None:
+    """The least time, in ms, that `share` (0..1) of what was counted does not pass; None of nothing."""
+    total, seen = sum(counts.values()), 0
+    for tick in sorted(counts):
+        seen += counts[tick]
+        if seen >= share * total:
+            return tick / TICKS_PER_MS
+    return None
+
+
+class Ear:
+    """One listener's place in the sequence of the one speaker that it hears."""
+
+    def __init__(self) -> None:
+        self._next: int | None = None
+        self.heard = 0
+        self.lost = 0
+
+    def hear(self, arrival: Arrival, tally: Tally) -> None:
+        gap = 0 if self._next is None else wrap_difference(arrival.sequence, self._next, SEQUENCE_MODULUS)
+        self._next = (arrival.sequence + arrival.frames) % SEQUENCE_MODULUS
+        self.heard += arrival.frames
+        self.lost += max(gap, 0)
+        tally.heard += arrival.frames
+        tally.lost += max(gap, 0)
+        if arrival.times is not None:
+            framed, _, received, relayed = arrival.times
+            tally.added[max(relayed - framed, 0)] += 1
+            tally.inside[relayed - received] += 1
+
+    def overdue(self, sent: int) -> int:
+        """Of `sent` frames those that should have come by now; they count as lost from here on."""
+        missing = max(sent - self.heard - self.lost - LONGEST_ON_THE_WAY, 0)
+        self.lost += missing
+        return missing
