@@ -1,10 +1,10 @@
 """Sessions that step as matrix products. What those do not do, the network's own layers do: the first step of a stream
-that starts on `reflect`, and the partial last frame. The state is the same: each goes on from the other's."""
+that starts on `reflect`, the partial last frame, and long pushes. The state is the same: each goes on from the other's.
+"""
 
 from __future__ import annotations
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from codec.config import Padding
@@ -13,8 +13,8 @@ from codec.model import Sessions
 from codec.network import Encodec
 from codec.streaming import Codes, DecoderSession, EncoderSession, StreamState
 
-FRAMES_AT_ONCE = 16
-"""More than that gains little, and the windows of a long sound would take a multiple of its memory."""
+MOST_FRAMES = 32
+"""More than that at once, and the network's own layers are as fast or faster (measured), without windows in memory."""
 
 
 class TorchSessions(Sessions):
@@ -39,13 +39,10 @@ class TorchEncoderSession(EncoderSession):
         super().__init__(network, kbps, start)
 
     def _codes(self, pcm: Tensor | None, last: bool) -> Codes:
-        if pcm is None or not _goes_on(self._state, last):
+        if pcm is None or last or not _takes(self._state, pcm.shape[-1] // self._unit):
             return super()._codes(pcm, last)
-        codes = [
-            self._weights.codebooks.encode(latents[0], self._n_q)
-            for latents in _steps(self._state, self._weights.encoder, pcm, self._unit)
-        ]
-        return np.concatenate([own.cpu().numpy().astype(np.int16) for own in codes]).T
+        latents = _step(self._state, self._weights.encoder, pcm)
+        return self._weights.codebooks.encode(latents[0], self._n_q).T.cpu().numpy().astype(np.int16)
 
 
 class TorchDecoderSession(DecoderSession):
@@ -56,35 +53,30 @@ class TorchDecoderSession(DecoderSession):
         super().__init__(network, start)
 
     def _pcm(self, latents: Tensor | None, last: bool) -> np.ndarray:
-        if latents is None or not _goes_on(self._state, last):
+        if latents is None or last or not _takes(self._state, latents.shape[-1]):
             return super()._pcm(latents, last)
-        return np.concatenate(
-            [pcm[0, :, 0].cpu().numpy() for pcm in _steps(self._state, self._weights.decoder, latents, 1)]
-        )
+        return _step(self._state, self._weights.decoder, latents)[0, :, 0].cpu().numpy()
 
 
-def _goes_on(state: StreamState, last: bool) -> bool:
-    """Whether the next step is one of whole frames over what was kept; else the state goes to where the network is."""
-    if not last and (state.caches is not None or state.padding == "zeros"):
+def _takes(state: StreamState, frames: int) -> bool:
+    """Whether the next step is one for matrix products; else the state goes to where the network is."""
+    if frames <= MOST_FRAMES and (state.caches is not None or state.padding == "zeros"):
         return True
     if state.caches is not None:
         state.caches = [cache.cpu() for cache in state.caches]
     return False
 
 
-def _steps(state: StreamState, network: Network, x: Tensor, unit: int) -> list[Tensor]:
-    """[1, C_in, frames * unit] -> parts [1, T, C_out] of a few frames each."""
+def _step(state: StreamState, network: Network, x: Tensor) -> Tensor:
+    """[1, C_in, T] -> [1, T', C_out]"""
     device = network.place.device
     if state.caches is None:
         kept = [x.new_zeros(1, *layer.kept, device=device) for layer in network.layers]
     else:
         kept = [_turn(cache).to(device) for cache in state.caches]
-    parts = []
-    for part in torch.split(x.to(device).transpose(1, 2), FRAMES_AT_ONCE * unit, dim=1):
-        y, kept = network.step_layers(part, kept)
-        parts.append(y)
+    y, kept = network.step_layers(x.to(device).transpose(1, 2), kept)
     state.caches = [_turn(own.clone()) for own in kept]  # not a view that holds the whole window
-    return parts
+    return y
 
 
 def _turn(kept: Tensor) -> Tensor:

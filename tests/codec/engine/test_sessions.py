@@ -12,7 +12,7 @@ import codec
 from codec.config import Padding
 from codec.engine.native_engine import pack
 from codec.engine.native_sessions import NativeDecoderSession, NativeEncoderSession, NativeSessions
-from codec.engine.torch_sessions import FRAMES_AT_ONCE, TorchDecoderSession, TorchEncoderSession, TorchSessions
+from codec.engine.torch_sessions import MOST_FRAMES, TorchDecoderSession, TorchEncoderSession, TorchSessions
 from codec.errors import UsageError
 from codec.model import Model, Sessions
 from codec.pcm import Pcm
@@ -153,13 +153,22 @@ def test_load_gives_the_engine_that_is_asked_for(monkeypatch: pytest.MonkeyPatch
         codec.load(engine="steam")  # type: ignore[arg-type]
 
 
-def test_long_pushes_are_cut(tiny_model: Model, speech: Pcm) -> None:
-    pcm = speech[: (2 * FRAMES_AT_ONCE + 3) * tiny_model.hop_length + 5]
-    codes = Sessions(tiny_model.network).encoder(12.0, "zeros").push(pcm)
-    session = TorchSessions(tiny_model.network).encoder(12.0, "zeros")
-    np.testing.assert_array_equal(session.push(pcm), codes)
-    held = sum(cache.untyped_storage().nbytes() for cache in session._state.caches or [])
-    assert held == 4 * sum(cache.numel() for cache in session._state.caches or []), "no window is held with its end"
+def test_long_and_short_pushes_follow_each_other(tiny_model: Model, speech: Pcm) -> None:
+    """Long ones go through the network's own layers, short ones are matrix products."""
+    parts = np.split(speech[: 90 * 320], [320 * n for n in (2, 3 + MOST_FRAMES, 3 + 2 * MOST_FRAMES, 70)])
+    makers = (Sessions(tiny_model.network), TorchSessions(tiny_model.network))
+    sessions, decoders = (
+        [maker.encoder(12.0, "zeros") for maker in makers],
+        [maker.decoder("zeros") for maker in makers],
+    )
+    for part in parts:
+        expected, codes = (session.push(part) for session in sessions)
+        np.testing.assert_array_equal(codes, expected)
+        sound, heard = (decoder.push(codes) for decoder in decoders)
+        np.testing.assert_allclose(heard, sound, atol=1e-5)
+    caches = sessions[1]._state.caches or []
+    held = sum(cache.untyped_storage().nbytes() for cache in caches)
+    assert held == 4 * sum(cache.numel() for cache in caches), "no window is held with its end"
 
 
 def test_engines_and_sessions_share_packed_weights(tiny_model: Model) -> None:
