@@ -43,9 +43,9 @@ def streams_by_batch(results: Results, file: Path) -> None:
         _panel(axes, [row for row in rows if row.key.direction == direction], direction)
         handles, labels = axes.get_legend_handles_labels()
         entries |= dict(zip(labels, handles, strict=True))
-    grid[0].set_ylabel("live streams that one core carries", fontsize=SIZE)
+    grid[0].set_ylabel("streams a core, in real time", fontsize=SIZE)
     figure.suptitle(
-        f"Streaming EnCodec, a frame (13.3 ms) of every stream a step: model {results.model}, {results.n_q} codebooks",
+        f"Live EnCodec streams that one core carries (model {results.model}, {results.n_q} codebooks, frames of 13.3 ms)",
         fontsize=SIZE + 2, fontweight="bold", color=INK,
     )  # fmt: skip
     if entries:

@@ -78,16 +78,20 @@ __attribute__((target("avx512f,avx512vnni"))) double int8_avx512(Size rounds) {
 }
 #endif
 
+// Both halves at once: with two places to fetch from the memory is busier.
 __attribute__((target("avx512f"))) float read_avx512(const float* data, Size size) {
     __m512 sums[8] = {};
-    Size at = 0;
-    for (; at + 128 <= size; at += 128)
-        EARSHOT_UNROLL for (int i = 0; i < 8; i++) sums[i] = _mm512_add_ps(sums[i], _mm512_loadu_ps(data + at + 16 * i));
+    const Size half = size / 128 * 64;
+    for (Size at = 0; at < half; at += 64)
+        EARSHOT_UNROLL for (int i = 0; i < 8; i++) {
+            const float* from = data + at + (i < 4 ? 16 * i : half + 16 * (i - 4));
+            sums[i] = _mm512_add_ps(sums[i], _mm512_loadu_ps(from));
+        }
     EARSHOT_UNROLL for (int i = 1; i < 8; i++) sums[0] = _mm512_add_ps(sums[0], sums[i]);
     float lanes[16], sum = 0;
     _mm512_storeu_ps(lanes, sums[0]);
     for (const float lane : lanes) sum += lane;
-    for (; at < size; at++) sum += data[at];
+    for (Size at = 2 * half; at < size; at++) sum += data[at];
     return sum;
 }
 

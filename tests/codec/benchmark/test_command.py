@@ -7,6 +7,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -130,6 +131,15 @@ def test_the_probe_measures_this_machine(model: Path, monkeypatch: pytest.Monkey
     assert machine
     assert machine.macs_per_second["fp32"] > 1e6
     assert machine.floor_ms(Work(1e6, 1000, 75.0), "fp32", 1, cold=True) > 0
+
+
+@pytest.mark.parametrize("size", [0, 1, 127, 128, 4099])
+def test_all_of_the_memory_is_read(size: int) -> None:
+    from codec.engine.native._native import multiply_adds, read_once
+
+    assert read_once(np.arange(size, dtype=np.float32)) == size * (size - 1) / 2
+    assert multiply_adds("fp32", 10) > 0
+    assert multiply_adds("fp64", 10) == 0
 
 
 @pytest.mark.parametrize(
