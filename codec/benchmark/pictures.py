@@ -45,7 +45,7 @@ def streams_by_batch(results: Results, file: Path) -> None:
         entries |= dict(zip(labels, handles, strict=True))
     grid[0].set_ylabel("streams a core, in real time", fontsize=SIZE)
     figure.suptitle(
-        f"Live EnCodec streams that one core carries (model {results.model}, {results.n_q} codebooks, frames of 13.3 ms)",
+        f"Live EnCodec streams a core carries: model {results.model}, {results.n_q} codebooks, frames of 13.3 ms",
         fontsize=SIZE + 2, fontweight="bold", color=INK,
     )  # fmt: skip
     if entries:
