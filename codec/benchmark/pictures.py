@@ -29,7 +29,7 @@ NAMES = {
 DASHES = {"fp32": "-", "bf16": "--", "fp16": "-.", "int8": ":"}
 MARKERS = {"fp32": "o", "bf16": "s", "fp16": "D", "int8": "^"}
 TITLES: dict[Direction, str] = {"encode": "Encoding", "decode": "Decoding"}
-DPI, SIZE, INCHES = 100, 12, (12.0, 7.2)
+DPI, SIZE, INCHES = 90, 12, (12.0, 7.2)
 
 
 def streams_by_batch(results: Results, file: Path) -> None:
@@ -43,6 +43,7 @@ def streams_by_batch(results: Results, file: Path) -> None:
         _panel(axes, [row for row in rows if row.key.direction == direction], direction)
         handles, labels = axes.get_legend_handles_labels()
         entries |= dict(zip(labels, handles, strict=True))
+    grid[0].set_ylim(bottom=0)  # not before all is drawn: it ends the search for the top
     grid[0].set_ylabel("streams a core, in real time", fontsize=SIZE)
     figure.suptitle(
         f"Live EnCodec streams a core carries: model {results.model}, {results.n_q} codebooks, frames of 13.3 ms",
@@ -52,7 +53,7 @@ def streams_by_batch(results: Results, file: Path) -> None:
         figure.legend(
             list(entries.values()), list(entries), loc="outside lower center", ncols=4, frameon=False, fontsize=SIZE - 1
         )
-    figure.savefig(file)
+    figure.savefig(file, pil_kwargs={"optimize": True})
 
 
 def _panel(axes: Axes, rows: Sequence[Row], direction: Direction) -> None:
@@ -82,7 +83,6 @@ def _panel(axes: Axes, rows: Sequence[Row], direction: Direction) -> None:
     axes.xaxis.set_major_locator(FixedLocator(batches))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xticks(batches, [str(batch) for batch in batches])
-    axes.set_ylim(bottom=0)
     axes.set_xlabel("streams stepped together", fontsize=SIZE)
     axes.set_title(TITLES[direction], fontsize=SIZE + 1, fontweight="bold", color=INK, loc="left")
     axes.tick_params(labelsize=SIZE - 1)
