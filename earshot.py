@@ -13,6 +13,7 @@ from codec.benchmark.cli import bench
 from codec.errors import EarshotError, UsageError
 from codec.evaluation.cli import evaluate
 from codec.files_cli import decode, encode, info
+from codec.training.lm_cli import train_lm
 from server.listening.cli import listen
 from server.loadtest.cli import server_command
 
@@ -96,6 +97,7 @@ def train(
     run_training(console, recipe, data or (), folder, exclude or (), set_ or (), init, minutes, device)
 
 
+app.command("train-lm")(train_lm)
 app.command()(evaluate)
 app.command()(listen)
 app.command()(encode)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -18,20 +19,13 @@ SPEED, GAIN_DB = (0.85, 1.18), (-14.0, 2.0)
 """How much slower or faster (and lower or higher: other voices) and how loud a file is played in all passes but the
 first: codes are other ones then, so that a pass is more than a repetition."""
 
+JUDGED_SECONDS = 30.0
+
 Codes = NDArray[np.int16]
 Progress = Callable[[int, int], None]
 
 
-def passes(
-    model: Model, sources: Sequence[Source], exclude: Sequence[str], kbps: float, count: int, seed: int
-) -> Iterator[Callable[[Progress], list[Codes]]]:
-    """For each of `count` passes, what makes its codes: arrays [n_q, F], one for all that streams, one for each window
-    of a model that codes in windows. Raises UsageError if nothing can be read."""
-    for number in range(count):
-        yield lambda progress, number=number: _one_pass(model, sources, exclude, kbps, number, seed, progress)  # type: ignore[misc]
-
-
-def _one_pass(
+def one_pass(
     model: Model,
     sources: Sequence[Source],
     exclude: Sequence[str],
@@ -40,6 +34,9 @@ def _one_pass(
     seed: int,
     progress: Progress,
 ) -> list[Codes]:
+    """The codes of all files in one pass: arrays [n_q, F], one for all that streams, one for each window of a model
+    that codes in windows. A source's weight is how often its files come in a pass. Raises UsageError if nothing can
+    be read."""
     rng = np.random.default_rng([seed, number])
     files: list[Path] = []
     for source in sources:
@@ -59,11 +56,25 @@ def _one_pass(
     return code(model, played(), kbps)
 
 
+def excluded(model: Model, sources: Sequence[Source], exclude: Sequence[str], kbps: float) -> list[Codes]:
+    """The codes of the files that are left out, as they are: what to judge by. One array for each pattern and stream,
+    up to 30 s."""
+    files = sorted({file for source in sources for file in source.files()})
+    found: list[Codes] = []
+    for pattern in exclude:
+        sounds = [
+            pcm for file in files if fnmatch.fnmatch(file.name, pattern) if (pcm := _read(model, file)) is not None
+        ]
+        if sounds:
+            found += code(model, iter(sounds), kbps)
+    return [codes[:, : round(JUDGED_SECONDS * model.frame_rate)] for codes in found if codes.shape[1]]
+
+
 def code(model: Model, sounds: Iterator[Pcm], kbps: float) -> list[Codes]:
     """Sounds [channels, n] -> codes, as `passes` gives them. Raises UsageError if there is nothing in them."""
     found: list[Codes] = []
     if model.config.window_seconds is None:
-        session = model.encoder(kbps, model.config.padding)
+        session = model.frame_encoder(kbps, model.config.padding)
         pushed = [session.push(pcm[0]) for pcm in sounds]
         found = [np.concatenate([*pushed, session.flush()], axis=1)]
     else:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 LOSSES = ("waveform", "mel", "adversarial", "features", "critic", "commitment")
 
 
-def draw_losses(log: Path, picture: Path) -> None:
-    """Draws what `log` holds so far; nothing if it holds nothing yet."""
+def draw_losses(log: Path, picture: Path, losses: Sequence[str] = LOSSES) -> None:
+    """Draws what `log` holds of `losses` so far; nothing if it holds nothing yet."""
     rows = []
     for line in log.read_text(encoding="utf-8").splitlines() if log.exists() else ():
         try:
             rows.append(json.loads(line))
         except ValueError:
             continue  # the last line of a run that was killed
-    names = [name for name in LOSSES if any(row.get(name) for row in rows)]
+    names = [name for name in losses if any(row.get(name) for row in rows)]
     if not names:
         return
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -1,0 +1,181 @@
+"""Mutated `.ecdc` files and packets of the language model: whatever comes, there is a result or an error of Earshot.
+
+python -m tests.fuzz --count 100000        # the long run; `make test` has a short one (tests/codec/test_fuzz.py)
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import json
+import resource
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+
+from codec.config import ENCODEC_48KHZ, ModelConfig
+from codec.ecdc import FRONT
+from codec.entropy import EntropyDecoder, EntropyEncoder
+from codec.errors import EarshotError
+from codec.file_coding import coding_to_write
+from codec.files import decode_file, encode_file
+from codec.integer_lm import IntegerLm, LmShape
+from codec.lm import LanguageModel, context_frames
+from codec.lm_weights import save_integer_lm
+from codec.model import Model
+from codec.network import Encodec
+from codec.training.initial import initialise
+from tests.codec.test_integer_lm import random_weights
+from tests.codec.test_lm import saved
+
+Rng = np.random.Generator
+ODD = (-1, 0, 1, 2, 3, 31, 32, 33, 1 << 15, 1 << 31, 1 << 48, 1 << 63, 10**30, 0.5, 1e300, True, None, "", "x", [], {})
+
+
+@dataclass
+class Case:
+    """A good file and who reads it."""
+
+    name: str
+    model: Model
+    data: bytes
+    lm: Path | None
+
+
+class Fuzz:
+    """Models small enough that a file takes some milliseconds."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        torch.manual_seed(0)
+        self.lm = IntegerLm(random_weights(LmShape((2, 4), ((1, 2), (1,)), 1024, 8, 8, 8)))
+        self.cases = list(self._cases())
+
+    def _cases(self) -> list[Case]:
+        rng = np.random.default_rng(0)
+        cases = []
+        talk = ModelConfig(name="fuzzed", n_filters=2, n_codebooks=4, bandwidths=(1.5, 3.0), padding="zeros")
+        music = replace(ENCODEC_48KHZ, n_filters=2, n_codebooks=4, bandwidths=(3.0, 6.0))
+        for config in (talk, music):
+            network = Encodec(config)
+            initialise(network)
+            with torch.no_grad():
+                network.quantizer.codebooks.normal_()
+            model = Model(network)
+            clip = self.folder / "clip.wav"
+            samples = 6_000 if config is talk else 50_000
+            soundfile.write(clip, 0.1 * rng.standard_normal((samples, config.channels)), config.sample_rate)
+            integer, official = (
+                self.folder / f"{config.name}.safetensors",
+                LanguageModel(4, 1024, context_frames(config.frame_rate), 8, 8, 1),
+            )
+            weights = random_weights(LmShape((2, 4), ((1, 2), (1,)), 1024, 8, 8, 8))
+            save_integer_lm(weights, model.digest, integer)
+            floating = saved(official.state_dict(), self.folder, config.name)
+            for kind, lm in (("plain", None), ("integer", integer), ("floating", floating)):
+                coded = self.folder / "coded"
+                model.official = kind == "floating"
+                encode_file(model, clip, coded, config.bandwidths[0], None, coding_to_write(model, lm is not None, lm))
+                kept = Model(network)
+                kept.official = model.official
+                cases.append(Case(f"{config.name} {kind}", kept, coded.read_bytes(), lm))
+        return cases
+
+    def file(self, rng: Rng) -> str:
+        """Decodes one mutated file; what came of it. Raises what must not be raised."""
+        # The floating model takes ten times as long, the stereo one some times as long as the others.
+        case = self.cases[rng.choice(6, p=[0.3, 0.4, 0.05, 0.1, 0.1, 0.05])]
+        path = self.folder / "mutated.ecdc"
+        path.write_bytes(mutated(case.data, rng))
+        try:
+            done = decode_file(case.model, path, self.folder / "out.wav", None, case.lm)
+        except EarshotError as error:
+            return f"file: {type(error).__name__}"
+        return "file: decoded up to the damage" if done.damage else "file: decoded"
+
+    def packet(self, rng: Rng) -> str:
+        """Decodes some mutated packets of a stream."""
+        encoder, decoder = EntropyEncoder(self.lm), EntropyDecoder(self.lm)
+        outcome = "packets: codes"
+        for _ in range(3):
+            n_q, frames = int(rng.integers(1, 8)), int(rng.integers(0, 4))
+            sections = encoder.encode(rng.integers(0, 1024, (n_q, frames), np.int16))
+            sections = [mutated(section, rng) if rng.random() < 0.5 else section for section in sections]
+            if rng.random() < 0.1:
+                n_q, frames = int(rng.integers(0, 40)), int(rng.integers(0, 33))
+            try:
+                codes = decoder.decode(sections, n_q, frames)
+                if codes.shape != (n_q, frames) or (codes.size and not 0 <= codes.min() <= codes.max() < 1024):
+                    raise AssertionError("codes that there cannot be")
+            except EarshotError as error:
+                outcome = f"packets: {type(error).__name__}"
+                decoder.reset()
+                encoder.reset()
+        return outcome
+
+
+def mutated(data: bytes, rng: Rng) -> bytes:
+    """Cut, flipped, filled up, spliced, or with another header."""
+    kind = rng.integers(7)
+    at = int(rng.integers(len(data) + 1))
+    if kind == 0:
+        return data[:at]
+    if kind == 1:
+        return data[:at] + rng.bytes(int(rng.integers(1, 40))) + data[at:]
+    if kind == 2:
+        return data[:at] + data[int(rng.integers(at, len(data) + 1)) :]
+    if kind == 3 and data.startswith(b"ECDC"):
+        length = FRONT.unpack(data[: FRONT.size])[2]
+        values = json.loads(data[FRONT.size : FRONT.size + length])
+        key = str(rng.choice([*values, "li", "ld", "d", "new"]))
+        if rng.random() < 0.2:
+            values.pop(key, None)
+        else:
+            values[key] = ODD[rng.integers(len(ODD))]
+        text = json.dumps(values).encode()
+        return FRONT.pack(b"ECDC", 0, len(text)) + text + data[FRONT.size + length :]
+    changed = bytearray(data)
+    for _ in range(int(rng.integers(1, 6)) if changed else 0):
+        place = int(rng.integers(len(changed)))
+        changed[place] = int(rng.integers(256)) if kind == 4 else changed[place] ^ 1 << int(rng.integers(8))
+    return bytes(changed)
+
+
+def run(fuzz: Fuzz, count: int, seed: int, said: Callable[[str], None] = lambda _: None) -> collections.Counter[str]:
+    """`count` cases, half files and half streams of packets. Raises, with the number of the case, what must not be."""
+    outcomes: collections.Counter[str] = collections.Counter()
+    longest, first = 0.0, 0
+    for number in range(count):
+        rng = np.random.default_rng([seed, number])
+        began = time.monotonic()
+        try:
+            outcomes[fuzz.file(rng) if number % 2 else fuzz.packet(rng)] += 1
+        except Exception as error:
+            raise AssertionError(f"case {number} of seed {seed}: {type(error).__name__}: {error}") from error
+        longest = max(longest, time.monotonic() - began)
+        if number == min(2000, count // 2):
+            first = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        if number % 10_000 == 9_999:
+            said(f"{number + 1}: {dict(outcomes)}, longest {longest:.2f} s")
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - first
+    said(f"memory grew by {grown / 1024:.1f} MiB after the first cases; the longest case took {longest:.2f} s")
+    if grown > 64 * 1024:
+        raise AssertionError(f"memory grew by {grown} KiB")
+    return outcomes
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=100_000)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as name:
+        for outcome, times in sorted(run(Fuzz(Path(name)), options.count, options.seed, print).items()):
+            print(f"{times:8d} {outcome}")
