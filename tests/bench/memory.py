@@ -68,7 +68,7 @@ def opener(model: Model, engine: EngineName, through: str) -> Callable[[], Pair]
 
 
 def measure(row: tuple[str, EngineName, str]) -> tuple[float, float, float, float]:
-    """MiB of the model, KiB of a pair of open sessions, of RSS that TIMES pairs left, of Python's memory that WARM left."""
+    """MiB of the model, KiB of a pair of sessions, of RSS that TIMES pairs left, of Python's memory that WARM left."""
     name, engine, through = row
     torch.set_num_threads(1)
     use = opener(load("default"), engine, through)()  # what is loaded with the first model of any kind
