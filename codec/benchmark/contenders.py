@@ -145,7 +145,9 @@ def _make(model: Model, name: EngineName, precision: str, kernels: str | None) -
         return None
     if kernels is None:
         return made
-    from codec.engine.native_engine import NativeEngine, pack
+    from codec.engine.native_engine import NativeEngine, kernel_names, pack
 
+    if precision != "fp32":
+        return made if kernels == kernel_names()[0] else None  # `pack` has fp32 only, the factory what there is
     network = pack(model, kernels)
     return lambda encoders, decoders: NativeEngine(model, encoders, decoders, network)
