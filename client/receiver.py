@@ -17,15 +17,13 @@ from client.traffic import Traffic
 from codec.bitstream import BITS, unpack
 from codec.errors import CloseCode, ProtocolError
 from codec.packet import MAX_CODEBOOKS, Packet, PcmBlock, decode_down
-from codec.pcm import Pcm, from_s16
+from codec.pcm import Pcm, from_s16, soft_limit
 
 MAX_WAITING = 512
 """Packets that were put and not yet pulled; more means that play-out stands still."""
 MAX_SOURCES = 64
 MAX_DEPARTED = 64
 """Speakers that left whose figures are kept."""
-LIMIT_FROM = 0.8
-"""Mixed samples beyond this are bent towards full scale instead of clipped."""
 SILENCE_DBFS = -96.0
 LEVEL_FALL_DB_PER_S = 40.0
 """How fast a meter falls."""
@@ -280,13 +278,3 @@ class Receiver:
             codec_kbps=speaker.traffic.recent_codec_kbps,
             codec_kbps_total=speaker.traffic.codec_kbps,
         )
-
-
-def soft_limit(mix: Pcm) -> Pcm:
-    """Leaves samples up to LIMIT_FROM alone and bends larger ones so that none passes 1."""
-    size = np.abs(mix)
-    if not size.size or float(size.max()) <= LIMIT_FROM:
-        return mix
-    room = 1 - LIMIT_FROM
-    bent = LIMIT_FROM + room * np.tanh((size - LIMIT_FROM) / room)
-    return np.where(size > LIMIT_FROM, np.copysign(bent, mix), mix).astype(np.float32)

@@ -61,3 +61,13 @@ def cut(data: bytes, frames: int, n_q: int) -> bytes:
     if not spare or not size:
         return bytes(data[:size])
     return bytes(data[: size - 1]) + bytes([data[size - 1] & (0xFF >> spare)])
+
+
+def join(parts: Sequence[tuple[bytes, int]], n_q: int) -> bytes:
+    """(packed codes, their frames) of consecutive packets, all of `n_q` codebooks: the same bytes as packing all
+    their frames together."""
+    rows = [
+        np.unpackbits(np.frombuffer(data, np.uint8), count=n_q * frames * BITS, bitorder="little").reshape(n_q, -1)
+        for data, frames in parts
+    ]
+    return np.packbits(np.concatenate(rows, axis=1).reshape(-1), bitorder="little").tobytes()

@@ -13,6 +13,8 @@ LARGEST_SAMPLE = 16.0
 """Samples beyond this (24 dB over full scale) cannot be sound; they are limited so that no layer overflows."""
 MOST_SCALE = 2 * LARGEST_SAMPLE
 """What the samples of a window may be multiplied by at most: their volume when they were spoken."""
+LIMIT_FROM = 0.8
+"""Mixed samples beyond this are bent towards full scale instead of clipped."""
 
 
 def as_pcm(samples: ArrayLike) -> Pcm:
@@ -44,6 +46,16 @@ def from_s16(data: bytes | memoryview) -> Pcm:
 def to_s16(pcm: Pcm) -> bytes:
     """Full scale is 32767; what is louder is clipped."""
     return np.rint(np.clip(pcm, -1, 1) * 32767).astype("<i2").tobytes()
+
+
+def soft_limit(mix: Pcm) -> Pcm:
+    """Leaves samples up to LIMIT_FROM alone and bends larger ones so that none passes 1."""
+    size = np.abs(mix)
+    if not size.size or float(size.max()) <= LIMIT_FROM:
+        return mix
+    room = 1 - LIMIT_FROM
+    bent = LIMIT_FROM + room * np.tanh((size - LIMIT_FROM) / room)
+    return np.where(size > LIMIT_FROM, np.copysign(bent, mix), mix).astype(np.float32)
 
 
 class Framer:

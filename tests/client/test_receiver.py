@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from client.clock import ServerClock
 from client.latency import STAGES
-from client.receiver import MAX_WAITING, Receiver, soft_limit
+from client.receiver import MAX_WAITING, Receiver
 from client.sender import Sender
 from codec.bitstream import pack
 from codec.errors import CloseCode, ProtocolError
@@ -24,7 +24,7 @@ from codec.packet import (
     encode_codes_down,
     encode_pcm_down,
 )
-from codec.pcm import Pcm, to_s16
+from codec.pcm import Pcm, soft_limit, to_s16
 
 HOP, RATE = 320, 24_000
 FRAME_US = HOP * 1e6 / RATE

@@ -1,0 +1,192 @@
+"""What is in a recording, and what is not: read once from end to end, in constant memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from codec.errors import AudioError
+from codec.recording.format import MAGIC, TICK_US, Damage, Event, Header, Item, Reader, Spoken
+
+PIECE = 1 << 16
+MAX_DAMAGES = 20
+"""That are listed one by one."""
+
+
+@dataclass
+class Speaker:
+    """One peer of the recording. Times are seconds after its beginning."""
+
+    id: int
+    name: str = ""
+    joined_s: float | None = None
+    left_s: float | None = None
+    """None if it was there to the end."""
+    first_s: float | None = None
+    """When it first spoke."""
+    last_s: float | None = None
+    records: int = 0
+    frames: int = 0
+    code_bytes: int = 0
+
+
+@dataclass
+class Damaged:
+    """Bytes of the file that are no record, and after which second of the recording they come."""
+
+    at: int
+    size: int
+    after_s: float
+
+
+@dataclass
+class Description:
+    """A recording in figures. `lines` says it in words."""
+
+    path: Path
+    header: Header
+    size: int
+    """Bytes that were read."""
+    seconds: float = 0.0
+    speakers: dict[int, Speaker] = field(default_factory=dict)
+    damages: list[Damaged] = field(default_factory=list)
+    """The first MAX_DAMAGES."""
+    damage_count: int = 0
+    damaged_bytes: int = 0
+    frames_lost: int = 0
+    """That the server could not write in time."""
+    ended: str | None = None
+    """Why it ended; None if its end is missing: the server was killed, or it still goes on."""
+
+    def seconds_of(self, speaker: Speaker) -> float:
+        """How long a speaker's sound is."""
+        return speaker.frames * self.header.hop_length / self.header.sample_rate
+
+    def kbps_of(self, speaker: Speaker) -> float:
+        """A speaker's mean codec rate while it spoke."""
+        seconds = self.seconds_of(speaker)
+        return speaker.code_bytes * 8 / seconds / 1000 if seconds else 0.0
+
+    def lines(self) -> list[str]:
+        """The whole of it, a sentence a line."""
+        header = self.header
+        limit = f", at most {header.max_kbps:g} kbps a speaker" if header.max_kbps else ""
+        said = [
+            f"{self.path}: recording of room {header.room}, begun {header.began}, {clock(self.seconds)} long, "
+            f"{self.size} bytes; codes of {header.model} ({header.digest}){limit}"
+        ]
+        for speaker in self.speakers.values():
+            there = f"there from {clock(speaker.joined_s or 0)} to {clock(speaker.left_s or self.seconds)}"
+            spoke = "said nothing"
+            if speaker.frames:
+                spoke = f"{clock(self.seconds_of(speaker))} of sound at {self.kbps_of(speaker):.1f} kbps"
+            said.append(f"  {speaker.id} {speaker.name or '(no name)'}: {there}, {spoke}")
+        if not self.speakers:
+            said.append("  nobody is in it")
+        return said + self.faults()
+
+    def faults(self) -> list[str]:
+        """What is missing, and where."""
+        said = [f"damaged: {d.size} bytes at byte {d.at}, after {clock(d.after_s)}" for d in self.damages]
+        if self.damage_count > len(self.damages):
+            said.append(f"and {self.damage_count - len(self.damages)} more places")
+        if self.damage_count:
+            share = 100 * (self.size - self.damaged_bytes) / self.size
+            said.append(f"{share:.2f} % of its bytes are good; the rest is silence")
+        if self.frames_lost:
+            lost_s = self.frames_lost * self.header.hop_length / self.header.sample_rate
+            said.append(f"{lost_s:.1f} s are missing: the server's disk was too slow")
+        if self.ended is None:
+            said.append(
+                f"it has no end: the server was killed, or is still recording; saved up to {clock(self.seconds)}"
+            )
+        return said
+
+
+def clock(seconds: float) -> str:
+    """1:02:03.4"""
+    tenths = round(max(seconds, 0) * 10)
+    return f"{tenths // 36000}:{tenths // 600 % 60:02d}:{tenths % 600 / 10:04.1f}"
+
+
+def is_recording(source: Path) -> bool:
+    """Whether a file begins as recordings do. Raises AudioError if it cannot be read."""
+    try:
+        with source.open("rb") as file:
+            return file.read(len(MAGIC)) == MAGIC
+    except OSError as error:
+        raise AudioError(f"cannot read {source}: {error.strerror}") from error
+
+
+def read_items(source: Path, size: int | None = None) -> Iterator[tuple[Item, int]]:
+    """What is in a recording, in order, each with how many bytes have been read; only the first `size` bytes if that
+    is given, for one that still grows. Raises AudioError for what is no recording or cannot be read."""
+    reader, done = Reader(), 0
+    try:
+        with source.open("rb") as file:
+            while piece := file.read(PIECE if size is None else min(PIECE, size - done)):
+                done += len(piece)
+                for item in reader.feed(piece):
+                    yield item, done
+        for item in reader.close():
+            yield item, done
+    except OSError as error:
+        raise AudioError(f"cannot read {source}: {error.strerror or error}") from error
+    except AudioError as error:
+        raise AudioError(f"cannot read {source}: {error}") from error
+
+
+def describe(source: Path) -> Description:
+    """Reads a recording from end to end; damage is told, not raised. Raises AudioError for what is no recording."""
+    found: Description | None = None
+    waiting: list[Damage] = []  # before the header
+    for item, read in read_items(source):
+        if isinstance(item, Header):
+            found = Description(source, item, 0)
+        elif found is None:
+            waiting += [item] if isinstance(item, Damage) else []
+        if found is not None:
+            for damage in waiting:
+                _take(found, damage)
+            waiting = []
+            _take(found, item)
+            found.size = read
+    if found is None:
+        raise AudioError(f"cannot read {source}: it is no recording")
+    return found
+
+
+def _take(found: Description, item: Item) -> None:
+    if isinstance(item, Spoken):
+        speaker = found.speakers.setdefault(item.speaker, Speaker(item.speaker))
+        start_s = item.start * TICK_US / 1e6
+        end_s = start_s + item.frames * found.header.hop_length / found.header.sample_rate
+        speaker.first_s = start_s if speaker.first_s is None else speaker.first_s
+        speaker.last_s = end_s
+        speaker.records += 1
+        speaker.frames += item.frames
+        speaker.code_bytes += len(item.payload)
+        found.seconds = max(found.seconds, end_s)
+    elif isinstance(item, Event):
+        _happened(found, item)
+    elif isinstance(item, Damage):
+        found.damage_count += 1
+        found.damaged_bytes += item.size
+        if len(found.damages) < MAX_DAMAGES:
+            found.damages.append(Damaged(item.at, item.size, found.seconds))
+
+
+def _happened(found: Description, event: Event) -> None:
+    at_s = event.at * TICK_US / 1e6
+    found.seconds = max(found.seconds, at_s)
+    if event.type == "lost":
+        found.frames_lost += event.frames
+    elif event.type == "ended":
+        found.ended = event.reason
+    elif event.peer:
+        speaker = found.speakers.setdefault(event.peer, Speaker(event.peer))
+        if event.type == "joined":
+            speaker.name, speaker.joined_s = event.name, at_s
+        elif event.type == "left":
+            speaker.left_s = at_s

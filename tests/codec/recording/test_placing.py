@@ -1,0 +1,121 @@
+"""Where a speaker's records belong in time, in time that is made up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from codec.recording.format import Spoken, clamp_ticks
+from codec.recording.placing import EARLY_S, LOOK_S, MOST_WAITING, Edges, Placed, Placer
+from tests.recordings import HOP
+
+RATE, FRAMES = 24_000, 60  # 0.8 s: whole ticks
+LENGTH = FRAMES * HOP
+
+
+def part(count: int, start_s: float, frames: int = FRAMES) -> Spoken:
+    return Spoken(1, 1, frames, count % (1 << 32), clamp_ticks(round(start_s * 1e6)), b"")
+
+
+def place(records: Iterable[Spoken]) -> list[Placed]:
+    placer, placed, now = Placer(RATE, HOP), [], 0
+    for record in records:
+        placer.add(record)
+        now = max(now, record.start_us * RATE // 1_000_000 + record.frames * HOP)
+        placed += list(placer.take(now))
+        for each in placed[-3:]:
+            assert each.record.start_us * RATE / 1e6 <= now - LOOK_S * RATE
+    return placed + list(placer.take(None))
+
+
+@pytest.mark.parametrize("first", [0, (1 << 32) - 3 * LENGTH - 17])
+def test_even_speech_stays_where_it_began(first: int) -> None:
+    placed = place(part(first + k * LENGTH, 2 + k * LENGTH / RATE) for k in range(100))
+    assert [each.position for each in placed] == [2 * RATE + k * LENGTH for k in range(100)]
+    assert {each.skip for each in placed} == {0}
+
+
+def test_the_fastest_nearby_says_where() -> None:
+    """The first second came late, and every other record too."""
+    delays = [0.3, 0.25] + [0.05 * (k % 2) for k in range(40)]
+    placed = place(part(k * LENGTH, 1 + k * LENGTH / RATE + delay) for k, delay in enumerate(delays))
+    assert [each.position for each in placed] == [RATE + k * LENGTH for k in range(42)]
+
+
+def test_pauses_are_as_long_as_they_were() -> None:
+    records = [part(k * LENGTH, k * LENGTH / RATE) for k in range(3)]
+    records += [part(3 * LENGTH + 5 * RATE, 3 * LENGTH / RATE + 5)]
+    assert place(records)[3].position == 3 * LENGTH + 5 * RATE
+
+
+def test_a_count_that_stood_still_while_nothing_came() -> None:
+    """A client that does not count while it is silent: only when its frames came says how long that was."""
+    records = [part(k * LENGTH, k * LENGTH / RATE) for k in range(3)]
+    records += [part(3 * LENGTH + 1, 3 * LENGTH / RATE + 60)]
+    assert place(records)[3].position == 3 * LENGTH + 60 * RATE
+
+
+@pytest.mark.parametrize("drift", [1e-3, -1e-3])
+def test_a_sound_card_that_drifts_is_followed_within_a_frame(drift: float) -> None:
+    """In speech without any pause: 10 minutes, twenty times what a bad card does."""
+    count = 300
+    placed = place(part(k * LENGTH, k * LENGTH * (1 + drift) / RATE) for k in range(count))
+    for k, each in enumerate(placed):
+        exact = k * LENGTH * (1 + drift)
+        assert abs(each.position - exact) <= HOP + RATE * LOOK_S * abs(drift)
+    moved = sum(1 for one, two in pairwise(placed) if two.position - one.position != LENGTH)
+    assert 0 < moved < count / 3
+
+
+def test_nothing_overlaps_and_nothing_is_far_from_when_it_came() -> None:
+    """A client whose counts make no sense."""
+    random, count, records = np.random.default_rng(2), 0, []
+    for k in range(200):
+        count += int(random.integers(0, 3 * RATE))
+        records.append(part(count, k * 0.5, int(random.integers(1, 90))))
+    end = None
+    for each in place(records):
+        start = each.record.start_us * RATE // 1_000_000
+        assert start - EARLY_S * RATE - HOP <= each.position <= start + HOP
+        size = each.record.frames * HOP - each.skip
+        if size:
+            assert end is None or each.position + each.skip >= end
+            end = each.position + each.skip + size
+
+
+def test_little_waits_whatever_the_times() -> None:
+    placer = Placer(RATE, HOP)
+    placer.add(part(0, 100_000))
+    for k in range(MOST_WAITING + 50):
+        placer.add(part(k, 1))
+        list(placer.take(RATE))
+        assert placer.waiting <= MOST_WAITING
+
+
+def test_edges_fade_and_middles_are_exact() -> None:
+    pcm = np.ones(1000, np.float32)
+    edges, heard = Edges(RATE), np.zeros(6000, np.float32)
+
+    def put(pieces: Iterable[tuple[int, np.ndarray]]) -> None:
+        for position, piece in pieces:
+            assert not heard[position : position + piece.size].any()
+            heard[position : position + piece.size] = piece
+
+    put(edges.push(100, pcm, False))
+    put(edges.push(1100, pcm, False))
+    put(edges.push(2100, pcm, True))
+    put(edges.push(4000, pcm[:60], False))
+    put(edges.push(4060, pcm[:1], False))
+    put(edges.end())
+    assert not heard[:100].any()
+    assert (np.diff(heard[100:220]) > 0).all()
+    assert (heard[220:1980] == 1).all()
+    assert (np.diff(heard[1980:2100]) < 0).all()
+    assert (np.diff(heard[2100:2220]) > 0).all()
+    assert (heard[2220:2980] == 1).all()
+    assert not heard[3100:4000].any()
+    assert heard[4000:4061].all()
+    assert not heard[4061:].any()

@@ -1,0 +1,102 @@
+"""Recordings made without a server, by the parts that a server makes them with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from codec.bitstream import pack
+from codec.config import ModelConfig
+from codec.model import Model
+from codec.packet import SEQUENCE_MODULUS, TIMESTAMP_MODULUS, Packet
+from codec.recording.format import Event, Header, Item, Reader, Spoken, encode_event, encode_header
+from server.recorder import FLUSH_S
+from server.tape import Tape
+
+SALT = 0x5EED
+HOP = 320
+FRAME_US = HOP * 1_000_000 / 24_000
+
+
+def header(model: Model, **changes: Any) -> Header:
+    config: ModelConfig = model.config
+    return Header(
+        **{
+            "room": "den",
+            "model": config.name,
+            "digest": model.digest,
+            "sample_rate": config.sample_rate,
+            "hop_length": config.hop_length,
+            "n_codebooks": config.n_codebooks,
+            "began": "2026-11-24T09:15:00.000+00:00",
+            "salt": SALT,
+            **changes,
+        }
+    )
+
+
+def packets(codes: np.ndarray, timestamp: int = 0) -> Iterator[Packet]:
+    """[n_q, frames] as one packet a frame."""
+    for index in range(codes.shape[1]):
+        yield Packet(
+            codes.shape[0],
+            1,
+            index % SEQUENCE_MODULUS,
+            (timestamp + index * HOP) % TIMESTAMP_MODULUS,
+            pack(codes[:, index : index + 1]),
+        )
+
+
+def record(
+    model: Model, arrivals: Iterable[tuple[int, int, Packet | Event]], end: str | None = "everyone had left"
+) -> bytes:
+    """(microseconds after the beginning, speaker, what came) in order of time -> the recording that a server that
+    writes every FLUSH_S makes of it; without its end if `end` is None."""
+    tape, parts, due, now = Tape(model.config, 0), [encode_header(header(model))], FLUSH_S * 1e6, 0
+    for now, speaker, what in arrivals:
+        while now >= due:
+            batch = tape.take(int(due))
+            parts += [batch.encode(SALT)] if batch else []
+            due += FLUSH_S * 1e6
+        if isinstance(what, Event):
+            tape.note(what, now)
+        else:
+            tape.add(speaker, what, now)
+    batch = tape.take(now)
+    parts += [batch.encode(SALT)] if batch else []
+    if end is not None:
+        parts.append(encode_event(Event(type="ended", at=now // 100, reason=end), SALT))
+    return b"".join(parts)
+
+
+def talk(speaker: int, codes: np.ndarray, begin_us: float, timestamp: int = 0) -> list[tuple[int, int, Packet]]:
+    """A speaker whose frames arrive when they have been spoken; the first sample is spoken at `begin_us`."""
+    return [
+        (round(begin_us + (index + 1) * FRAME_US), speaker, packet)
+        for index, packet in enumerate(packets(codes, timestamp))
+    ]
+
+
+def read(data: bytes, piece: int = 1 << 16) -> list[Item]:
+    reader, items = Reader(), []
+    for at in range(0, len(data), piece):
+        items += list(reader.feed(data[at : at + piece]))
+    return items + list(reader.close())
+
+
+def codes_of(items: Iterable[Item], speaker: int) -> dict[int, np.ndarray]:
+    """Timestamp -> codes [n_q], of every frame of a speaker."""
+    return {
+        (item.timestamp + index * HOP) % TIMESTAMP_MODULUS: item.codes()[:, index]
+        for item in items
+        if isinstance(item, Spoken) and item.speaker == speaker
+        for index in range(item.frames)
+    }
+
+
+def write(path: Path, data: bytes) -> Path:
+    path.write_bytes(data)
+    return path
