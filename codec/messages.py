@@ -178,6 +178,13 @@ class Ping(_Message):
     sent_us: Microseconds
 
 
+class Record(_Message):
+    """Asks for a recording of the room to begin or end."""
+
+    type: Literal["record"] = "record"
+    on: bool
+
+
 class Report(_Message):
     """How a listener fares, about once a second."""
 
@@ -203,6 +210,8 @@ class Welcome(_Message):
     peers: list[PeerInfo]
     windows: bool = False
     """Whether this server passes on windows of other models."""
+    recording: bool = False
+    """Whether what is said in this room is recorded."""
 
 
 class PeerJoined(_Message):
@@ -219,6 +228,17 @@ class PeerLeft(_Message):
 class PeerChanged(_Message):
     type: Literal["peer_changed"] = "peer_changed"
     peer: PeerInfo
+
+
+class Recording(_Message):
+    """The room is recorded from now on, or no longer; also the answer to a `record` that changes nothing."""
+
+    type: Literal["recording"] = "recording"
+    on: bool
+    by: Annotated[int, Field(ge=1, lt=1 << 16)] | None = None
+    """Who asked for it; None where the server does it of itself."""
+    reason: str = ""
+    """Why it ended or did not begin."""
 
 
 class Pong(_Message):
@@ -258,9 +278,9 @@ class Error(_Message):
     message: str
 
 
-ClientMessage = Annotated[Hello | SetRate | Mute | Ping | Report, Field(discriminator="type")]
+ClientMessage = Annotated[Hello | SetRate | Mute | Ping | Record | Report, Field(discriminator="type")]
 ServerMessage = Annotated[
-    Welcome | PeerJoined | PeerLeft | PeerChanged | Pong | Stats | Error, Field(discriminator="type")
+    Welcome | PeerJoined | PeerLeft | PeerChanged | Recording | Pong | Stats | Error, Field(discriminator="type")
 ]
 _client: TypeAdapter[ClientMessage] = TypeAdapter(ClientMessage)
 _server: TypeAdapter[ServerMessage] = TypeAdapter(ServerMessage)

@@ -83,10 +83,12 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await hub.pool.start()
+        await hub.recorder.start()
         try:
             yield
         finally:
             await hub.shut_down()
+            await hub.recorder.stop()
             await hub.pool.stop()
 
     app = FastAPI(title="Earshot", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)

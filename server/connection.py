@@ -26,6 +26,7 @@ from codec.messages import (
     PeerChanged,
     Ping,
     Pong,
+    Record,
     ServerMessage,
     SetRate,
     Welcome,
@@ -177,6 +178,7 @@ class Connection:
                 clock_us=clock_us(),
                 peers=[peer.info() for peer in self._live.room.peers.values() if peer is not self._peer],
                 windows=True,
+                recording=self._live.recorder.on,
             )
         )
 
@@ -269,6 +271,9 @@ class Connection:
             live.prune()
         elif isinstance(message, Mute):
             live.broadcast(live.room.mute(peer, message), but=peer.id)
+            live.recorder.muted(peer)
+        elif isinstance(message, Record):
+            live.record(peer, message)
         else:
             peer.report = message
 

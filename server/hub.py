@@ -16,11 +16,12 @@ import numpy as np
 from codec.bitstream import unpack
 from codec.config import ModelConfig
 from codec.errors import CloseCode, EngineFull, ProtocolError
-from codec.messages import Hello, PeerLeft, ServerMessage
+from codec.messages import Hello, PeerLeft, Record, ServerMessage
 from codec.packet import SEQUENCE_MODULUS, TIMESTAMP_MODULUS, Packet, PcmBlock
 from codec.pcm import to_s16
 from server.admission import within_share
 from server.encoder_worker import CodecSession, Job, Result
+from server.recorder import Recorder, RoomRecorder
 from server.room import Peer, Room
 from server.sendqueue import Ladder
 from server.settings import Settings
@@ -46,18 +47,27 @@ class LiveRoom:
         self.connections: dict[int, Connection] = {}
         self._decoders: dict[tuple[int, int], CodecSession] = {}
         self.frames_not_decoded = 0
+        self.recorder = RoomRecorder(hub.recorder, room.name, self.broadcast)
 
-    def broadcast(self, message: ServerMessage, but: int) -> None:
-        """Sends a control message to everyone else."""
+    def broadcast(self, message: ServerMessage, but: int | None = None) -> None:
+        """Sends a control message to everyone, or everyone else."""
         for peer_id, connection in list(self.connections.items()):
             if peer_id != but:
                 connection.tell(message)
 
     def relay(self, speaker: Peer, packet: Packet) -> None:
-        """Passes a speaker's codes on, and on to decoders where someone wants PCM."""
-        self._wake(self.room.relay(speaker, packet, clock_us()))
+        """Passes a speaker's codes on, to a recording too, and on to decoders where someone wants PCM."""
+        now = clock_us()
+        self._wake(self.room.relay(speaker, packet, now))
+        self.recorder.spoke(speaker, packet, now)
         for n_q in self.room.pcm_rates(speaker):
             self._decode(speaker, n_q, packet.cut(n_q))
+
+    def record(self, peer: Peer, message: Record) -> None:
+        """Begins or ends a recording if this peer may; if not, it is told why."""
+        answer = self.recorder.ask(message, peer, self.room.peers.values())
+        if answer is not None:
+            self.connections[peer.id].tell(answer)
 
     def _decode(self, speaker: Peer, n_q: int, packet: Packet) -> None:
         key = (speaker.id, n_q)
@@ -116,6 +126,7 @@ class Hub:
 
     def __init__(self, config: ModelConfig, digest: str, settings: Settings, pool: WorkerPool) -> None:
         self.config, self.digest, self.settings, self.pool = config, digest, settings, pool
+        self.recorder = Recorder(config, digest, settings, clock_us)
         self.rooms: dict[str, LiveRoom] = {}
         self.connections: set[Connection] = set()
         self.addresses: Counter[str] = Counter()
@@ -159,6 +170,7 @@ class Hub:
             live = LiveRoom(Room(name, self.config, *limits), self)
         peer, joined = live.room.join(hello, clock_us())
         self.rooms[name] = live
+        live.recorder.entered(peer, live.room.peers.values())
         live.broadcast(joined, but=peer.id)
         live.connections[peer.id] = connection
         return live, peer
@@ -189,7 +201,9 @@ class Hub:
         left: PeerLeft = live.room.leave(peer, reason)
         live.prune()
         live.broadcast(left, but=peer.id)
+        live.recorder.left(peer)
         if not live.room.peers:
+            live.recorder.end("everyone had left")
             self.rooms.pop(live.room.name, None)
 
     async def shut_down(self) -> None:
@@ -216,6 +230,7 @@ class Hub:
             "rooms": [_room_stats(live, now) for live in self.rooms.values()],
             "more_speakers": self.pool.more_speakers(),
             "workers": self.pool.stats(),
+            "recordings": self.recorder.stats(),
         }
 
 

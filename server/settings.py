@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
@@ -82,6 +83,23 @@ class Settings(BaseSettings):
     write_high_water_bytes: Count = 4096
     """What waits below the send queues has an age that nobody bounds, so there it is bounded in bytes, and small."""
     socket_send_buffer_bytes: Count = 1 << 16
+
+    record_to: Path | None = None
+    """Folder for recordings (docs/recordings.md). Nobody is recorded unless one of the next two says so."""
+    record_rooms: str = ""
+    """Rooms that are recorded whenever anybody is in them: names or patterns as a shell's, with commas between."""
+    record_on_request: bool = False
+    """Whether any peer may begin and end a recording of its room."""
+    record_max_kbps: Annotated[float, Field(gt=0)] | None = None
+    """What is kept of each speaker at most; None keeps what came."""
+    record_max_mb: Annotated[float, Field(gt=0)] = 1000.0
+    """Of one recording."""
+    record_max_hours: Annotated[float, Field(gt=0, le=48)] = 24.0
+    record_max_at_once: Count = 16
+    record_folder_mb: Annotated[float, Field(gt=0)] = 10_000.0
+    """Of all recordings in the folder; nothing is ever deleted or written over."""
+    record_backlog_mb: Annotated[float, Field(gt=0)] = 4.0
+    """What may wait for the disk; more is lost to the recording, never to the call."""
 
     @property
     def worker_count(self) -> int:

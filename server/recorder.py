@@ -1,0 +1,245 @@
+"""Which rooms are recorded, since when and until when, and who is told. For the event loop; the disk is elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from typing import Any
+
+from codec.config import ModelConfig
+from codec.errors import UsageError
+from codec.messages import Record, Recording
+from codec.packet import Packet
+from codec.recording.format import Event, Header, clamp_ticks
+from server.record_writer import RecordingFile, Writer
+from server.room import Peer
+from server.settings import Settings
+from server.tape import Tape
+
+FLUSH_S = 0.7
+"""Between two writes. What a killed server loses is this and what a write takes; a record costs 20 bytes, so that
+writing twice as often would add 0.1 MB an hour to each speaker."""
+AGAIN_US = 5_000_000
+"""From the beginning of a recording to the next of the same room: everyone is told of each."""
+
+
+class Refused(Exception):  # noqa: N818 -- an answer, not a fault
+    """There can be no recording now; the message says why."""
+
+
+class Recorder:
+    """What the recordings of one server share. Without a folder it records nothing, and has no thread."""
+
+    def __init__(self, config: ModelConfig, digest: str, settings: Settings, clock_us: Callable[[], int]) -> None:
+        """Raises UsageError for settings that cannot be followed."""
+        self.config, self.digest, self.settings, self.clock_us = config, digest, settings, clock_us
+        self._patterns = [pattern.strip() for pattern in settings.record_rooms.split(",") if pattern.strip()]
+        self.max_n_q: int | None = None
+        self.writer: Writer | None = None
+        self.active: set[RoomRecorder] = set()
+        self.begun = 0
+        self.given_up = 0
+        self.frames_lost = 0
+        self._flushing: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        if not self._patterns and not settings.record_on_request:
+            return
+        if settings.record_max_kbps is not None:
+            self.max_n_q = config.n_q_at_most(settings.record_max_kbps)
+            if not self.max_n_q:
+                raise UsageError(
+                    f"EARSHOT_RECORD_MAX_KBPS={settings.record_max_kbps:g} is less than one codebook of {config.name} "
+                    f"({config.kbps_per_codebook:g} kbps)"
+                )
+        folder = settings.record_to
+        if folder is None:
+            raise UsageError("rooms are to be recorded, but nothing says where: name a folder with --record-to")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"recordings cannot go to {folder}: {error.strerror or error}") from error
+        if not os.access(folder, os.W_OK):
+            raise UsageError(f"recordings cannot go to {folder}: it is not writeable; choose another --record-to")
+        self.writer = Writer(folder, settings)
+
+    async def start(self) -> None:
+        if self.writer is not None:
+            self._loop = asyncio.get_running_loop()
+            self.writer.start()
+            self._flushing = asyncio.create_task(self._flush())
+
+    async def stop(self) -> None:
+        """Ends every recording, and returns once they are on disk or that takes too long."""
+        if self.writer is None:
+            return
+        if self._flushing is not None:
+            self._flushing.cancel()
+            await asyncio.gather(self._flushing, return_exceptions=True)
+        for room in list(self.active):
+            room.end("the server shut down")
+        await asyncio.to_thread(self.writer.stop)
+
+    async def _flush(self) -> None:
+        while True:
+            await asyncio.sleep(FLUSH_S)
+            for room in list(self.active):
+                room.flush()
+
+    def always(self, room: str) -> bool:
+        """Whether this room is recorded without being asked."""
+        return any(fnmatchcase(room, pattern) for pattern in self._patterns)
+
+    def open(self, room: str, ended: Callable[[RecordingFile, str], None]) -> RecordingFile:
+        """A file for a recording that begins now. `ended` is called on the event loop if the writer gives it up.
+
+        Raises Refused."""
+        if len(self.active) >= self.settings.record_max_at_once:
+            raise Refused("this server records as many rooms as it may")
+        now = datetime.now(UTC)
+        header = Header(
+            room=room,
+            model=self.config.name,
+            digest=self.digest,
+            sample_rate=self.config.sample_rate,
+            hop_length=self.config.hop_length,
+            n_codebooks=self.config.n_codebooks,
+            began=now.isoformat(timespec="milliseconds"),
+            max_kbps=self.settings.record_max_kbps,
+            salt=secrets.randbits(32),
+        )
+
+        def tell(reason: str) -> None:
+            with suppress(RuntimeError):  # the loop is closed: nobody is left to hear of it
+                if self._loop is not None:
+                    self._loop.call_soon_threadsafe(ended, file, reason)
+
+        file = RecordingFile(f"{room}-{now:%Y%m%dT%H%M%SZ}", header, tell)
+        self.begun += 1
+        return file
+
+    def stats(self) -> dict[str, Any]:
+        """For `/stats`: no names of rooms or files."""
+        writer = self.writer
+        return {
+            "active": len(self.active),
+            "begun": self.begun,
+            "given_up": self.given_up,
+            "frames_lost": self.frames_lost,
+            "bytes_waiting": writer.bytes_waiting if writer else 0,
+            "bytes_written": writer.bytes_written if writer else 0,
+            "slowest_write_ms": round(writer.slowest_write_ms, 3) if writer else 0.0,
+        }
+
+
+class RoomRecorder:
+    """The recording of one room, if there is one. `tell` sends to everyone in it."""
+
+    def __init__(self, recorder: Recorder, room: str, tell: Callable[[Recording], None]) -> None:
+        self._recorder, self._room, self._tell = recorder, room, tell
+        self._tape: Tape | None = None
+        self._file: RecordingFile | None = None
+        self._began_us: int | None = None
+
+    @property
+    def on(self) -> bool:
+        return self._tape is not None
+
+    def entered(self, peer: Peer, peers: Collection[Peer]) -> None:
+        """A peer is in the room; with the first one some rooms are recorded. Its welcome says so, not `tell`."""
+        if self.on:
+            self._joined(peer)
+        elif len(peers) == 1 and self._recorder.always(self._room):
+            with suppress(Refused):
+                self._begin(peers)
+
+    def ask(self, message: Record, peer: Peer, peers: Iterable[Peer]) -> Recording | None:
+        """A peer wants the recording to begin or end. Everyone is told if it does; else this is the answer."""
+        try:
+            if not self._recorder.settings.record_on_request:
+                raise Refused("this server does not record because somebody asks")
+            if message.on and not self.on:
+                self._begin(peers, peer)
+                return None
+            if not message.on and self.on:
+                if self._recorder.always(self._room):
+                    raise Refused("this room is always recorded")
+                self.end(f"{peer.name or f'peer {peer.id}'} ended it", peer)
+                return None
+        except Refused as refused:
+            return Recording(on=self.on, reason=str(refused))
+        return Recording(on=self.on)
+
+    def _begin(self, peers: Iterable[Peer], by: Peer | None = None) -> None:
+        recorder, now = self._recorder, self._recorder.clock_us()
+        if self._began_us is not None and now - self._began_us < AGAIN_US:
+            raise Refused(f"a recording began just now; wait {AGAIN_US // 1_000_000} s")
+        self._file = recorder.open(self._room, self._given_up)
+        self._tape = Tape(recorder.config, now, recorder.max_n_q)
+        self._began_us = now
+        recorder.active.add(self)
+        for peer in peers:
+            self._joined(peer)
+        self._tell(Recording(on=True, by=by.id if by else None))
+
+    def end(self, reason: str, by: Peer | None = None) -> None:
+        """Ends it, if there is one, and tells everyone."""
+        writer, file = self._recorder.writer, self._file
+        if self._tape is None or writer is None or file is None:
+            return
+        self._write()
+        at = max(0, self._recorder.clock_us() - (self._began_us or 0))
+        writer.end(file, Event(type="ended", at=clamp_ticks(at), reason=reason))
+        self._forget(reason, by)
+
+    def _given_up(self, file: RecordingFile, reason: str) -> None:
+        """By the writer: a full disk, a limit."""
+        if file is self._file:
+            self._recorder.given_up += 1
+            self._forget(reason)
+
+    def _forget(self, reason: str, by: Peer | None = None) -> None:
+        self._tape = self._file = None
+        self._recorder.active.discard(self)
+        self._tell(Recording(on=False, by=by.id if by else None, reason=reason))
+
+    # What happens in the room
+
+    def _joined(self, peer: Peer) -> None:
+        self._note(Event(type="joined", at=0, peer=peer.id, name=peer.name))
+        if peer.muted:
+            self.muted(peer)
+
+    def left(self, peer: Peer) -> None:
+        self._note(Event(type="left", at=0, peer=peer.id))
+
+    def muted(self, peer: Peer) -> None:
+        self._note(Event(type="muted" if peer.muted else "unmuted", at=0, peer=peer.id))
+
+    def _note(self, event: Event) -> None:
+        if self._tape is not None:
+            self._tape.note(event, self._recorder.clock_us())
+
+    def spoke(self, peer: Peer, packet: Packet, now_us: int) -> None:
+        if self._tape is not None:
+            self._tape.add(peer.id, packet, now_us)
+
+    def flush(self) -> None:
+        """Hands on to the disk what has come."""
+        self._write()
+        hours = self._recorder.settings.record_max_hours
+        if self._recorder.clock_us() - (self._began_us or 0) > hours * 3600e6:
+            self.end(f"it is {hours:g} hours long, and no recording may be longer")
+
+    def _write(self) -> None:
+        tape, writer, file = self._tape, self._recorder.writer, self._file
+        if tape is None or writer is None or file is None:
+            return
+        batch = tape.take(self._recorder.clock_us())
+        if batch is not None and not writer.put(file, batch):
+            self._recorder.frames_lost += batch.frames
+            tape.give_back(batch)

@@ -1,0 +1,320 @@
+"""Rooms that are recorded by a real server while real peers talk in them."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from codec.bitstream import unpack
+from codec.config import LITE_24KHZ
+from codec.errors import UsageError
+from codec.messages import Mute, Record, Recording, SetRate
+from codec.model import Model
+from codec.packet import Packet
+from codec.recording.format import Event, Header
+from codec.recording.survey import describe, read_items
+from server import recorder
+from server.recorder import FLUSH_S, Recorder
+from server.settings import Settings
+from tests.peers import FRAME_S, HOP, TestPeer, bystanders, join, noise, real_time, running_server, until
+from tests.peers import tiny_model as make_model
+from tests.recordings import codes_of
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return make_model()
+
+
+def random_codes(frames: int, seed: int, n_q: int = 8) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 1024, (n_q, frames))
+
+
+def files_in(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir())
+
+
+async def recorded(folder: Path, count: int = 1) -> list[Path]:
+    """The files of recordings, once there are so many and all have ended."""
+
+    await until(lambda: len(files := files_in(folder)) == count and all(describe(file).ended for file in files))
+    return files_in(folder)
+
+
+def heard_codes(listener: TestPeer, speaker: TestPeer) -> dict[int, np.ndarray]:
+    """Timestamp -> codes of a frame, of all that a listener got of a speaker."""
+    found = {}
+    for packet in listener.heard[speaker.id].packets:
+        assert isinstance(packet, Packet)
+        codes = unpack(packet.payload, packet.n_q, packet.frames)
+        found |= {packet.timestamp + index * HOP: codes[:, index] for index in range(packet.frames)}
+    return found
+
+
+def assert_same(file: Path, speaker: TestPeer, expected: dict[int, np.ndarray]) -> None:
+    found = codes_of((item for item, _ in read_items(file)), speaker.id)
+    assert sorted(found) == sorted(expected)
+    for timestamp, codes in expected.items():
+        np.testing.assert_array_equal(found[timestamp], codes)
+
+
+async def speak_pcm(peer: TestPeer, pcm: np.ndarray) -> None:
+    async for index in real_time(pcm.size // HOP, FRAME_S):
+        await peer.send_pcm(pcm[index * HOP : (index + 1) * HOP], index, index * HOP)
+
+
+async def test_everything_said_is_on_disk_exactly_as_it_came(model: Model, tmp_path: Path) -> None:
+    """Codes and PCM from speakers, a listener of codes and one of PCM, a new rate, a mute, one who leaves early."""
+    with running_server(model, record_to=tmp_path, record_rooms="other, den*") as server:
+        ada = await join(server, "den-1", name="Ada")
+        assert ada.welcome.recording
+        ben = await join(server, "den-1", name="Ben", send="pcm", send_kbps=3.0)
+        ear = await join(server, "den-1", send="none")
+        pcm_ear = await join(server, "den-1", send="none", want="pcm")
+        assert ear.welcome.recording
+
+        async def first() -> None:
+            await ada.talk(random_codes(40, 1))
+            await ada.say(Mute(muted=True))
+            await ada.talk(random_codes(10, 2))
+            await ada.say(Mute(muted=False))
+            await ada.talk(random_codes(40, 3, n_q=2))
+
+        async def second() -> None:
+            await speak_pcm(ben, noise(30, 4))
+            await ben.say(SetRate(send_kbps=6.0))
+
+        await asyncio.gather(first(), second())
+        await until(lambda: ear.heard[ada.id].frames == 80 and ear.heard[ben.id].frames == 30)
+        await ben.leave()
+        expected = {peer.id: heard_codes(ear, peer) for peer in (ada, ben)}
+        assert server.get("/stats")["recordings"]["active"] == 1
+        for peer in (ada, ear, pcm_ear):
+            await peer.leave()
+        (file,) = await recorded(tmp_path)
+        assert_same(file, ada, expected[ada.id])
+        assert_same(file, ben, expected[ben.id])
+        await until(lambda: not server.get("/stats")["recordings"]["bytes_waiting"])
+        stats = server.get("/stats")["recordings"]
+        assert stats == {
+            **{"active": 0, "begun": 1, "given_up": 0, "frames_lost": 0, "bytes_waiting": 0},
+            "bytes_written": file.stat().st_size,
+            "slowest_write_ms": stats["slowest_write_ms"],
+        }
+        assert "den-1" not in str(server.get("/stats"))
+    assert file.name.startswith("den-1-20")
+    found = describe(file)
+    assert (found.header.digest, found.header.room, found.ended) == (model.digest, "den-1", "everyone had left")
+    assert [speaker.name for speaker in found.speakers.values()] == ["Ada", "Ben", "", ""]
+    assert found.speakers[ben.id].left_s is not None
+    muted = [item.type for item, _ in read_items(file) if isinstance(item, Event) and "muted" in item.type]
+    assert muted == ["muted", "unmuted"]
+
+
+async def test_frames_are_where_they_came_in_time(model: Model, tmp_path: Path) -> None:
+    """Two speakers who begin 1 s apart: the recording has them as far from each other as a listener hears them."""
+    with running_server(model, record_to=tmp_path, record_rooms="*") as server:
+        ada, ben, ear = await join(server, "den"), await join(server, "den"), await join(server, "den", send="none")
+        loop = asyncio.get_running_loop()
+        came: dict[int, float] = {}
+
+        async def watch() -> None:
+            while len(came) < 2:
+                for peer in (ada, ben):
+                    if ear.heard[peer.id].packets:
+                        came.setdefault(peer.id, loop.time())
+                await asyncio.sleep(0.001)
+
+        watching = asyncio.create_task(watch())
+        talking = asyncio.create_task(ada.talk(random_codes(120, 1)))
+        await asyncio.sleep(1)
+        await ben.talk(random_codes(40, 2))
+        await asyncio.gather(talking, watching)
+        for peer in (ada, ben, ear):
+            await peer.leave()
+        (file,) = await recorded(tmp_path)
+    found = describe(file)
+    first = {peer.id: found.speakers[peer.id].first_s or 0 for peer in (ada, ben)}
+    apart = (first[ben.id] - first[ada.id]) - (came[ben.id] - came[ada.id])
+    assert abs(apart) < 0.2  # of a busy machine; that places are exact is tested in made-up time
+
+
+async def test_nobody_is_recorded_unless_somebody_said_so(model: Model, tmp_path: Path) -> None:
+    for settings in ({}, {"record_to": tmp_path}, {"record_to": tmp_path, "record_rooms": "den"}):
+        with running_server(model, **settings) as server:
+            peer = await join(server, "kitchen")
+            assert not peer.welcome.recording
+            await peer.say(Record(on=True))
+            await until(lambda peer=peer: peer.of(Recording))
+            (answer,) = peer.of(Recording)
+            assert answer == Recording(on=False, reason="this server does not record because somebody asks")
+            await peer.talk(random_codes(5, 1))
+            await peer.leave()
+    assert not files_in(tmp_path)
+
+
+async def test_whoever_asks_begins_it_and_all_are_told(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running_server(model, record_to=tmp_path, record_on_request=True, record_rooms="always") as server:
+        ada, ben = await join(server, "den", name="Ada"), await join(server, "den", name="Ben")
+        before = random_codes(20, 1)
+        await ada.talk(before)
+        await ben.say(Record(on=True))
+        await until(lambda: ada.of(Recording) and ben.of(Recording))
+        assert ada.of(Recording) == ben.of(Recording) == [Recording(on=True, by=ben.id)]
+        late = await join(server, "den")
+        assert late.welcome.recording
+        await ada.say(Record(on=True))
+        await until(lambda: len(ada.of(Recording)) == 2)
+        assert ada.of(Recording)[1] == Recording(on=True)
+        during = random_codes(20, 2)
+        await ada.talk(during)
+        await until(lambda: late.heard[ada.id].frames == 20)
+        await ada.say(Record(on=False))
+        await until(lambda: late.of(Recording))
+        assert late.of(Recording) == [Recording(on=False, by=ada.id, reason="Ada ended it")]
+        await ada.talk(random_codes(20, 3))
+        (file,) = await recorded(tmp_path)
+        assert_same(file, ada, {(20 + index) * HOP: during[:, index] for index in range(20)})
+        await late.say(Record(on=True))
+        await until(lambda: len(late.of(Recording)) == 2)
+        assert late.of(Recording)[1].reason == "a recording began just now; wait 5 s"
+        monkeypatch.setattr(recorder, "AGAIN_US", 0)
+        await late.say(Record(on=True))
+        await until(lambda: len(late.of(Recording)) == 3)
+        await late.talk(random_codes(5, 4))
+        fixed = await join(server, "always")
+        await fixed.say(Record(on=False))
+        await until(lambda: fixed.of(Recording))
+        assert fixed.of(Recording) == [Recording(on=True, reason="this room is always recorded")]
+        for peer in (ada, ben, late, fixed):
+            await peer.leave()
+        assert len(await recorded(tmp_path, 3)) == 3
+    assert sorted(str(describe(file).ended) for file in files_in(tmp_path)) == [
+        "Ada ended it",
+        "everyone had left",
+        "everyone had left",
+    ]
+
+
+async def test_less_can_be_kept_than_came(model: Model, tmp_path: Path) -> None:
+    with running_server(model, record_to=tmp_path, record_rooms="*", record_max_kbps=1.6) as server:
+        ada = await join(server, "den")
+        codes = random_codes(30, 1)
+        await ada.talk(codes)
+        await ada.leave()
+        (file,) = await recorded(tmp_path)
+    assert describe(file).header.max_kbps == 1.6
+    assert_same(file, ada, {index * HOP: codes[:2, index] for index in range(30)})
+
+
+async def test_a_disk_that_stands_still_is_not_felt(model: Model, tmp_path: Path) -> None:
+    """Each write takes longer than a flush, and little may wait: frames are lost to the recording, none to the room."""
+    go = threading.Event()
+
+    def write(handle: int, data: memoryview) -> int:
+        go.wait(30)
+        return os.write(handle, data)
+
+    with running_server(model, record_to=tmp_path, record_rooms="*", record_backlog_mb=0.003) as server:
+        server.hub.recorder.writer._write_bytes = write
+        async with bystanders(server, "den") as (ada, _):
+            await until(lambda: server.get("/stats")["recordings"]["frames_lost"] > 50)
+            go.set()
+            before = server.get("/stats")["recordings"]["bytes_written"]
+            await until(lambda: server.get("/stats")["recordings"]["bytes_written"] > before)
+            assert not ada.of(Recording)
+        (file,) = await recorded(tmp_path)
+    found = describe(file)
+    assert found.frames_lost > 50
+    assert found.damage_count == 0
+    assert "the server's disk was too slow" in "\n".join(found.lines())
+
+
+async def test_a_full_disk_ends_the_recording_and_not_the_call(model: Model, tmp_path: Path) -> None:
+    full = threading.Event()
+
+    def write(handle: int, data: memoryview) -> int:
+        if full.is_set():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return os.write(handle, data)
+
+    with running_server(model, record_to=tmp_path, record_rooms="*") as server:
+        server.hub.recorder.writer._write_bytes = write
+        async with bystanders(server, "den") as (ada, ben):
+            await asyncio.sleep(2 * FLUSH_S)
+            full.set()
+            await until(lambda: ada.of(Recording) and ben.of(Recording))
+            told = Recording(on=False, reason="it could not be written: No space left on device")
+            assert ada.of(Recording) == ben.of(Recording) == [told]
+            late = await join(server, "den")
+            assert not late.welcome.recording
+            await late.leave()
+            assert server.get("/stats")["recordings"]["given_up"] == 1
+    (file,) = files_in(tmp_path)
+    found = describe(file)
+    assert found.damage_count == 0
+    assert found.speakers[1].frames > 0
+
+
+async def test_a_shutdown_ends_recordings_whole(model: Model, tmp_path: Path) -> None:
+    with running_server(model, record_to=tmp_path, record_rooms="*") as server:
+        ada = await join(server, "den")
+        await ada.talk(random_codes(10, 1))
+        await asyncio.sleep(0.1)
+    (file,) = files_in(tmp_path)
+    found = describe(file)
+    assert found.ended is not None
+    assert found.speakers[ada.id].frames == 10
+    await ada.leave()
+
+
+async def test_a_recording_has_a_longest_time(model: Model, tmp_path: Path) -> None:
+    with running_server(model, record_to=tmp_path, record_rooms="*", record_max_hours=0.5 / 3600) as server:
+        ada = await join(server, "den")
+        await ada.talk(random_codes(10, 1))
+        await until(lambda: ada.of(Recording))
+        assert "no recording may be longer" in ada.of(Recording)[0].reason
+        await recorded(tmp_path)
+        await ada.leave()
+
+
+async def test_so_many_rooms_at_once(model: Model, tmp_path: Path) -> None:
+    with running_server(model, record_to=tmp_path, record_on_request=True, record_max_at_once=1) as server:
+        ada, ben = await join(server, "den"), await join(server, "kitchen")
+        await ada.say(Record(on=True))
+        await until(lambda: ada.of(Recording))
+        await ben.say(Record(on=True))
+        await until(lambda: ben.of(Recording))
+        assert ben.of(Recording) == [Recording(on=False, reason="this server records as many rooms as it may")]
+        await ada.leave()
+        await ben.leave()
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"record_rooms": "den"}, "name a folder with --record-to"),
+        ({"record_rooms": "den", "record_to": "/proc/nowhere"}, "recordings cannot go to /proc/nowhere"),
+        ({"record_on_request": True, "record_to": ".", "record_max_kbps": 0.5}, "less than one codebook"),
+    ],
+)
+def test_settings_that_cannot_be_followed_are_said(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        Recorder(LITE_24KHZ, "0" * 16, Settings(**settings), lambda: 0)
+
+
+def test_a_file_knows_its_room_and_its_model(tmp_path: Path) -> None:
+    made = Recorder(LITE_24KHZ, "0" * 16, Settings(record_to=tmp_path, record_rooms="a*,b"), lambda: 0)
+    assert [made.always(room) for room in ("a", "abc", "b", "bc", "A")] == [True, True, True, False, False]
+    header = made.open("abc", lambda file, reason: None).header
+    assert isinstance(header, Header)
+    assert (header.room, header.model, header.digest) == ("abc", "lite_24khz", "0" * 16)
