@@ -137,7 +137,8 @@ def call(
 ) -> None:
     """Talk in a room, from the microphone to the loudspeaker or from file to file.
 
-    Keys: m mutes, + and - change the rate, q leaves.
+    Keys: m mutes, + and - change the rate, r asks for a recording or its end,
+    q leaves.
 
     \b
     earshot call den                              on this machine's server
@@ -220,6 +221,22 @@ def serve(
     ready_file: Annotated[
         Path | None, typer.Option(help="Written once calls are taken: JSON with url, port, model and digest.")
     ] = None,
+    record: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ROOMS",
+            help="Record these rooms: names or patterns, with commas between ('den,team-*'). Peers are told.",
+        ),
+    ] = None,
+    record_on_request: Annotated[
+        bool, typer.Option("--record-on-request", help="Let anybody begin and end a recording of the own room.")
+    ] = False,
+    record_to: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Where recordings go; see: earshot export.")
+    ] = None,
+    record_kbps: Annotated[
+        float | None, typer.Option(min=0.1, help="Keep at most this rate of each speaker; all that comes if not given.")
+    ] = None,
 ) -> None:
     """Run a server: people who call the same room name hear each other.
 
@@ -236,7 +253,15 @@ def serve(
     from server.settings import Settings
 
     try:
-        given: dict[str, Any] = {"engine": engine, "precision": precision, "workers": workers}
+        given: dict[str, Any] = {
+            "engine": engine,
+            "precision": precision,
+            "workers": workers,
+            "record_rooms": record,
+            "record_on_request": record_on_request,
+            "record_to": record_to,
+            "record_max_kbps": record_kbps,
+        }
         settings = Settings(**{name: value for name, value in given.items() if value})  # the rest by the environment
     except ValidationError as error:
         first = error.errors()[0]

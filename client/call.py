@@ -33,6 +33,8 @@ from codec.messages import (
     PeerJoined,
     PeerLeft,
     Pong,
+    Record,
+    Recording,
     Report,
     SetRate,
     Stats,
@@ -124,6 +126,10 @@ class Call:
         self.clock = ServerClock()
         self.connections: list[Connection] = []
         """The last ones, the newest in use."""
+        self.recording = False
+        """Whether the server records what is said."""
+        self.recording_told: Recording | None = None
+        """What was last said about that."""
         self.server_stats: Stats | None = None
         self.reconnects = 0
         self.malformed = 0
@@ -165,6 +171,10 @@ class Call:
             if self.talker.sender:
                 self.talker.sender.kbps = self.kbps
             self.outbox.put(SetRate(send_kbps=self.kbps))
+
+    def toggle_recording(self) -> None:
+        """Asks; the server may refuse."""
+        self.outbox.put(Record(on=not self.recording))
 
     # The course of it
 
@@ -260,6 +270,7 @@ class Call:
             self.reconnects += 1
         self.welcome = welcome
         self.peers = {}
+        self.recording, self.recording_told = welcome.recording, None
         self.clock = ServerClock()
         config = self.model.config
         receiver = Receiver(
@@ -371,6 +382,8 @@ class Call:
             case PeerLeft(id=gone):
                 self.peers.pop(gone, None)
                 self.connections[-1].receiver.peer_left(gone)
+            case Recording() as told:
+                self.recording, self.recording_told = told.on, told
             case Stats() as stats:
                 self.server_stats = stats
             case Error() as error:

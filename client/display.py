@@ -49,11 +49,12 @@ class _Plain:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._last: tuple[str, str, tuple[str, ...]] | None = None
+        self._last: tuple[object, ...] | None = None
         self._shown_s = 0.0
 
     def show(self, state: ViewState) -> None:
-        key = (state.state, state.detail, tuple(speaker.name for speaker in state.speakers))
+        names = tuple(speaker.name for speaker in state.speakers)
+        key = (state.state, state.detail, state.recording, state.recording_said, names)
         if key != self._last or state.seconds - self._shown_s >= PLAIN_EVERY_S:
             self._last, self._shown_s = key, state.seconds
             self._console.print(plain_line(state), markup=False, highlight=False, soft_wrap=True)
@@ -86,6 +87,7 @@ async def run_in_terminal(call: Call, console: Console, as_json: bool = False) -
     actions: dict[str, Callable[[], None]] = {
         "q": call.leave,
         "m": call.toggle_mute,
+        "r": call.toggle_recording,
         "+": lambda: call.step_rate(up=True),
         "=": lambda: call.step_rate(up=True),  # the same key without shift
         "-": lambda: call.step_rate(up=False),

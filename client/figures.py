@@ -55,8 +55,22 @@ def view_state(call: Call) -> ViewState:
         seconds=call.seconds,
         reconnects=call.reconnects,
         dropped=call.outbox.dropped + call.talker.blocks_dropped + call.source.overflows + call.sink.underflows,
+        recording=call.recording,
+        recording_said=_recording_said(call, connection) if connection else "",
         speakers=_speakers(call, connection) if connection else [],
     )
+
+
+def _recording_said(call: Call, connection: Connection) -> str:
+    told = call.recording_told
+    if told is None or told.reason:
+        return "" if told is None else told.reason if told.on else f"not recorded: {told.reason}"
+    if not told.on:
+        return "not recorded"
+    if told.by is None:
+        return "the server began it"
+    you = call.welcome is not None and told.by == call.welcome.peer
+    return f"{'you' if you else connection.names.get(told.by) or f'peer {told.by}'} began it"
 
 
 def _speakers(call: Call, connection: Connection) -> list[SpeakerState]:

@@ -16,7 +16,8 @@ CallState = Literal["connecting", "connected", "reconnecting", "left"]
 
 QUIETEST_DB = -60.0
 METER_WIDTH = 24
-KEYS = "m mute   + - rate   q leave"
+KEYS = "m mute   + - rate   r record   q leave"
+RECORDED = "RECORDING: the server records what everybody here says"
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,9 @@ class ViewState:
     reconnects: int = 0
     dropped: int = 0
     """Messages of ours that could not be sent in time, and blocks that the microphone or loudspeaker lost."""
+    recording: bool = False
+    recording_said: str = ""
+    """One line about why, or why no longer."""
     speakers: list[SpeakerState] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
@@ -120,10 +124,18 @@ def render(state: ViewState) -> RenderableType:
         f"   reconnects {state.reconnects}" if state.reconnects else "",
     )
     parts: list[RenderableType] = [table, Text(), line]
+    if state.recording or state.recording_said:
+        parts.append(Text(_recording(state), "bold red" if state.recording else "yellow"))
     if state.detail:
         parts.append(Text(state.detail, "yellow"))
     title = f"Earshot: {escape(state.room)} at {escape(state.server)}"
     return Panel(Group(*parts), title=title, subtitle=escape(KEYS))
+
+
+def _recording(state: ViewState) -> str:
+    if not state.recording:
+        return state.recording_said
+    return f"● {RECORDED}" + (f" ({state.recording_said})" if state.recording_said else "")
 
 
 def plain_line(state: ViewState) -> str:
@@ -135,4 +147,6 @@ def plain_line(state: ViewState) -> str:
     ]
     mine = "muted" if state.muted else f"{state.level_db:.0f} dB, {_kbps(state.codec_kbps, state.wire_kbps)} kbps"
     parts = [f"{state.seconds:.0f} s {state.state}", f"you {mine}", *speakers]
+    if state.recording or state.recording_said:
+        parts.insert(1, _recording(state))
     return " | ".join(parts) + (f" | {state.detail}" if state.detail else "")

@@ -92,3 +92,14 @@ def test_plain_line_and_json_carry_the_same() -> None:
     assert told["speakers"][0]["name"] == "ben"
     assert told["speakers"][0]["mouth_to_ear_ms"] == 72.0
     assert told["connected"] is False
+
+
+def test_a_recording_is_not_overlooked() -> None:
+    state = ViewState(name="ada", room="den", server="s", recording=True, recording_said="ben began it")
+    for text in (drawn(state), plain_line(state)):
+        assert "RECORDING: the server records what everybody here says (ben began it)" in text
+    over = ViewState(name="ada", room="den", server="s", recording_said="not recorded: ben ended it")
+    for text in (drawn(over), plain_line(over)):
+        assert "not recorded: ben ended it" in text
+        assert "RECORDING" not in text
+    assert "ECORD" not in plain_line(ViewState(name="ada", room="den", server="s"))

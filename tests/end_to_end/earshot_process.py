@@ -27,11 +27,12 @@ def run_earshot(*arguments: str | Path, env: dict[str, str] | None = None) -> su
 
 
 class EarshotServer:
-    """`earshot serve` on a loopback port; leaving the context stops it."""
+    """`earshot serve` on a loopback port, with further arguments; leaving the context stops it."""
 
-    def __init__(self, folder: Path, model: str | Path, port: int = 0) -> None:
+    def __init__(self, folder: Path, model: str | Path, port: int = 0, *more: str | Path) -> None:
         self._ready = folder / f"server-{time.monotonic_ns()}.json"
         self._arguments = ["serve", "--port", str(port), "--model", str(model), "--ready-file", str(self._ready)]
+        self._arguments += map(str, more)
         self.url = ""
         self.port = port
 
@@ -45,6 +46,11 @@ class EarshotServer:
         told = json.loads(self._ready.read_text())
         self.url, self.port = told["url"], told["port"]
         return self
+
+    def kill(self) -> None:
+        """As the kernel does it, without a word."""
+        self._process.kill()
+        self._process.wait(PATIENCE_S)
 
     def __exit__(self, *error: object) -> None:
         self._process.terminate()
