@@ -13,6 +13,7 @@ from codec.benchmark.cli import bench
 from codec.errors import EarshotError, UsageError
 from codec.evaluation.cli import evaluate
 from codec.files_cli import decode, encode, info
+from codec.recording.cli import export
 from codec.training.lm_cli import train_lm
 from server.listening.cli import listen
 from server.loadtest.cli import server_command
@@ -99,6 +100,7 @@ def train(
 
 app.command("train-lm")(train_lm)
 app.command()(evaluate)
+app.command()(export)
 app.command()(listen)
 app.command()(encode)
 app.command()(decode)

@@ -39,6 +39,7 @@ SHELLS = {
     "codec.foreign": "reads files of other packages",
     "codec.lm_weights": "reads and writes files",
     "codec.recording": "empty",
+    "codec.recording.cli": "its command",
     "codec.recording.export": "writes audio files",
     "codec.recording.survey": "reads files",
     "codec.weights": "reads files",
@@ -170,7 +171,7 @@ def module_level_imports(source: str) -> set[str]:
 
 def test_command_line_imports_lazily() -> None:
     """`earshot --help` must not wait for torch, nor a listener for the trainer."""
-    commands = {"codec.benchmark.cli", "codec.evaluation.cli", "codec.files_cli"}
+    commands = {"codec.benchmark.cli", "codec.evaluation.cli", "codec.files_cli", "codec.recording.cli"}
     commands |= {"codec.training.lm_cli", "server.listening.cli", "server.loadtest.cli"}
     for file in ("earshot.py", *(f"{name.replace('.', '/')}.py" for name in commands)):
         heavy = module_level_imports((ROOT / file).read_text()) - commands - {"codec.errors"}

@@ -140,7 +140,7 @@ class _Voice:
         self.placer = Placer(model.sample_rate, model.hop_length)
         self.left = records
         """Records that are still to come."""
-        self._decoder = model.decoder("zeros")
+        self._decoder = model.frame_decoder("zeros")
         self._edges = Edges(model.sample_rate)
 
     def take(self, now: int | None) -> Iterator[tuple[int, Pcm]]:

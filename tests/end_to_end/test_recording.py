@@ -152,7 +152,7 @@ def test_a_call_shows_that_it_is_recorded(model: Model, model_file: Path, tmp_pa
     with running_server(model, record_on_request=True, record_to=folder) as server:
         arguments = "den", "--server", server.url, "--model", model_file, "--input", "none", "--output", "none"
         with EarshotCall(*arguments, "--name", "ear", report=tmp_path / "ear.json") as ear:
-            ear.wait_for(lambda status: status["connected"] and not status["recording"])
+            ear.wait_for(lambda status: status["seconds"] > 0 and not status["recording"])
             asyncio.run(ask(server))
             ear.wait_for(lambda status: status["recording"] and status["recording_said"] == "Ada began it")
             ear.leave()

@@ -1,0 +1,59 @@
+"""The command `earshot export`; imports the rest when it runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+
+from codec.errors import UsageError
+
+
+def export(
+    recording: Annotated[
+        Path, typer.Argument(metavar="RECORDING", help="What `earshot serve --record` wrote (.eshr).")
+    ],
+    mix: Annotated[Path | None, typer.Option(help="All speakers in one file: .wav or .flac.")] = None,
+    per_speaker: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="A file for each speaker, all of the same length and beginning."),
+    ] = None,
+    format_: Annotated[
+        Literal["flac", "wav"], typer.Option("--format", help="Of the files of --per-speaker.")
+    ] = "flac",
+    model: Annotated[
+        str, typer.Option(help="The codec that the server had: default, encodec_24khz or a path.")
+    ] = "default",
+) -> None:
+    """Make audio of a recording: a mix, or a file for each speaker.
+
+    \b
+    earshot export den-20261124T091500Z.eshr --mix den.flac
+    earshot export den-20261124T091500Z.eshr --per-speaker den/ --format wav
+
+    Who was muted, silent or not there is silence. A recording of a server that
+    was killed, or one that is damaged, gives all that can be read of it, and
+    what is missing is said. Formats and limits: docs/recordings.md.
+    """
+    from rich.progress import Progress
+
+    import codec
+    from codec.recording.export import export_recording
+
+    if mix is None and per_speaker is None:
+        raise UsageError("say what to make: --mix OUT.flac, --per-speaker FOLDER, or both")
+    loaded, console = codec.load(model), Console()
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task("exporting")
+        made = export_recording(
+            loaded,
+            recording,
+            mix,
+            per_speaker,
+            format_,
+            lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    for line in made.lines():
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
