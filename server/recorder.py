@@ -210,7 +210,8 @@ class RoomRecorder:
     # What happens in the room
 
     def _joined(self, peer: Peer) -> None:
-        self._note(Event(type="joined", at=0, peer=peer.id, name=peer.name))
+        other = "" if peer.model is None else f"what {peer.model.name} makes is not recorded"
+        self._note(Event(type="joined", at=0, peer=peer.id, name=peer.name, reason=other))
         if peer.muted:
             self.muted(peer)
 
@@ -225,7 +226,8 @@ class RoomRecorder:
             self._tape.note(event, self._recorder.clock_us())
 
     def spoke(self, peer: Peer, packet: Packet, now_us: int) -> None:
-        if self._tape is not None:
+        """Windows of other models than the room's are not recorded; it says so where such a peer joins."""
+        if self._tape is not None and peer.model is None:
             self._tape.add(peer.id, packet, now_us)
 
     def flush(self) -> None:

@@ -23,6 +23,8 @@ class Speaker:
     joined_s: float | None = None
     left_s: float | None = None
     """None if it was there to the end."""
+    remark: str = ""
+    """What is to be known of it."""
     first_s: float | None = None
     """When it first spoke."""
     last_s: float | None = None
@@ -78,7 +80,7 @@ class Description:
         ]
         for speaker in self.speakers.values():
             there = f"there from {clock(speaker.joined_s or 0)} to {clock(speaker.left_s or self.seconds)}"
-            spoke = "said nothing"
+            spoke = speaker.remark or "said nothing"
             if speaker.frames:
                 spoke = f"{clock(self.seconds_of(speaker))} of sound at {self.kbps_of(speaker):.1f} kbps"
             said.append(f"  {speaker.id} {speaker.name or '(no name)'}: {there}, {spoke}")
@@ -187,6 +189,6 @@ def _happened(found: Description, event: Event) -> None:
     elif event.peer:
         speaker = found.speakers.setdefault(event.peer, Speaker(event.peer))
         if event.type == "joined":
-            speaker.name, speaker.joined_s = event.name, at_s
+            speaker.name, speaker.joined_s, speaker.remark = event.name, at_s, event.reason
         elif event.type == "left":
             speaker.left_s = at_s

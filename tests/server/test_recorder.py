@@ -15,9 +15,9 @@ import pytest
 from codec.bitstream import unpack
 from codec.config import LITE_24KHZ
 from codec.errors import UsageError
-from codec.messages import Mute, Record, Recording, SetRate
+from codec.messages import Mute, Record, Recording, SetRate, WindowModel
 from codec.model import Model
-from codec.packet import Packet
+from codec.packet import Packet, encode_codes_up
 from codec.recording.format import Event, Header
 from codec.recording.survey import describe, read_items
 from server import recorder
@@ -263,6 +263,26 @@ async def test_a_full_disk_ends_the_recording_and_not_the_call(model: Model, tmp
     found = describe(file)
     assert found.damage_count == 0
     assert found.speakers[1].frames > 0
+
+
+async def test_windows_of_another_model_are_not_recorded_and_it_says_so(model: Model, tmp_path: Path) -> None:
+    music = WindowModel(
+        **{"name": "music", "digest": "f" * 16, "sample_rate": 48_000, "channels": 2, "hop_length": 320},
+        **{"n_codebooks": 16, "bandwidths": [3.0], "window_frames": 150, "window_stride": 47_520},
+    )
+    with running_server(model, record_to=tmp_path, record_rooms="*") as server:
+        player = await join(server, "hall", name="DJ", send_model=music, send_kbps=3.0)
+        ada = await join(server, "hall", name="Ada")
+        await player.socket.send(encode_codes_up(Packet(2, 150, 0, 0, bytes(375), scale=1.0)))
+        await ada.talk(random_codes(10, 1))
+        assert (await player.stats()).frames_received == 150
+        for peer in (player, ada):
+            await peer.leave()
+        (file,) = await recorded(tmp_path)
+    found = describe(file)
+    assert (found.speakers[player.id].frames, found.speakers[ada.id].frames) == (0, 10)
+    assert "DJ: there from 0:00:00.0" in str(found.lines())
+    assert "what music makes is not recorded" in str(found.lines())
 
 
 async def test_a_shutdown_ends_recordings_whole(model: Model, tmp_path: Path) -> None:
