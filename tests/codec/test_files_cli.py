@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 from typer.testing import CliRunner, Result
@@ -56,6 +57,19 @@ def test_a_folder(tmp_path: Path, speech: Pcm, model: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match="nothing to do"):
         run("decode", tmp_path / "empty", tmp_path / "out", "--model", model)
+
+
+def test_the_language_model_of_the_default(tmp_path: Path, speech: Pcm) -> None:
+    """It comes with Earshot, makes files smaller, and is found again by whoever decodes."""
+    soundfile.write(tmp_path / "in.wav", speech[:96_000], 24_000)
+    run("encode", tmp_path / "in.wav", tmp_path / "plain.ecdc", "--kbps", 3)
+    run("encode", tmp_path / "in.wav", tmp_path / "lm.ecdc", "--kbps", 3, "--lm")
+    assert (tmp_path / "lm.ecdc").stat().st_size < 0.85 * (tmp_path / "plain.ecdc").stat().st_size
+    assert "integer language model" in run("info", tmp_path / "lm.ecdc").output
+    for name in ("plain", "lm"):
+        run("decode", tmp_path / f"{name}.ecdc", tmp_path / f"{name}.wav")
+    heard = [soundfile.read(tmp_path / f"{name}.wav")[0] for name in ("plain", "lm")]
+    np.testing.assert_array_equal(*heard)
 
 
 def test_damage_is_an_error_and_what_was_there_is_kept(tmp_path: Path, speech: Pcm, model: Path) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import codec
 from codec.entropy import CodesLm
 from codec.errors import ModelError, UsageError, WeightsError
 from codec.integer_lm import FRACTION, IntegerLm, LmShape, LmWeights, cdf_of, powers
@@ -184,8 +185,13 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
             load_integer_lm("codec's digest", path)
 
 
+def test_the_bundled_one_is_the_same_in_both(codes: Codes) -> None:
+    weights = load_integer_lm(codec.load("default", engine="torch").digest)
+    assert BUNDLED.stat().st_size < 6_000_000
+    some = codes[:1, :, :12]
+    np.testing.assert_array_equal(cdfs(IntegerLm(weights), some), cdfs(native_lm.NativeLm(weights), some))
+
+
 def test_the_bundled_one_is_refused_for_other_codecs() -> None:
-    if not BUNDLED.is_file():
-        pytest.skip("not trained yet")
     with pytest.raises(ModelError, match="comes with Earshot for the default model"):
         load_integer_lm("another")
