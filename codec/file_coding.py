@@ -39,7 +39,7 @@ class Coding:
 
     def header(self, model: Model, samples: int, n_q: int) -> Header:
         if model.official and self.lm_digest is None:
-            return Header(model.name, samples, n_q, self.lm)
+            return Header(_public_name(model), samples, n_q, self.lm)
         return Header(
             OWN + model.name, samples, n_q, self.lm, model.digest, model.sample_rate, model.hop_length, self.lm_digest
         )
@@ -61,12 +61,11 @@ def coding_to_write(model: Model, lm: bool, path: Path | None = None) -> Coding:
 def coding_to_read(model: Model, header: Header, name: object, path: Path | None = None) -> Coding:
     """What a file was written with. Raises ModelError if other weights made its codes, if it needs another language
     model, and what loading one raises."""
-    named = header.model if model.official and header.lm_digest is None else header.model.removeprefix(OWN)
     own = header.model.startswith(OWN)
     if own != (not model.official or header.lm_digest is not None) or (
-        header.digest != model.digest if own else header.model != model.name
+        header.digest != model.digest if own else header.model != _public_name(model)
     ):
-        made = f"{named!r}" + (f" ({header.digest})" if header.digest else "")
+        made = f"{header.model.removeprefix(OWN)!r}" + (f" ({header.digest})" if header.digest else "")
         raise ModelError(
             f"{name} was made by the model {made}, not by {model.name!r} ({model.digest}); name that model with --model"
         )
@@ -83,6 +82,14 @@ def coding_to_read(model: Model, header: Header, name: object, path: Path | None
             "name that one with --lm-model"
         )
     return coding
+
+
+def _public_name(model: Model) -> str:
+    """What the encodec package calls official weights, however their file or folder is called here."""
+    from codec.lm_weights import official_config
+
+    official = official_config(model.config)
+    return official.name if official else model.name
 
 
 def _official(model: Model, path: Path | None) -> Coding:

@@ -31,8 +31,8 @@ from codec.lm_weights import save_integer_lm
 from codec.model import Model
 from codec.network import Encodec
 from codec.training.initial import initialise
-from tests.codec.test_integer_lm import random_weights
 from tests.codec.test_lm import saved
+from tests.integer_lm import random_weights
 
 Rng = np.random.Generator
 ODD = (-1, 0, 1, 2, 3, 31, 32, 33, 1 << 15, 1 << 31, 1 << 48, 1 << 63, 10**30, 0.5, 1e300, True, None, "", "x", [], {})

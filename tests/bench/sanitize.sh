@@ -30,13 +30,17 @@ setarch "$(uname -m)" -R "$work/thread/check" threads
 
 echo "== AddressSanitizer and UndefinedBehaviorSanitizer, Python"
 cp -r codec server client tests pyproject.toml "$work"
-rm -f "$work"/codec/engine/native/_native.*.so
+rm -f "$work"/codec/engine/native/*.so
 suffix=$("$python" -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))')
 # shellcheck disable=SC2046,SC2086 # lists of flags
 "$cxx" -std=c++17 -fPIC -shared -fvisibility=hidden $general $both $("$python" -m pybind11 --includes) \
     "$root"/codec/engine/native/*binding.cpp "$work/both/engine/libearshot_native.a" \
     -o "$work/codec/engine/native/_native$suffix"
+# shellcheck disable=SC2046,SC2086
+"$cxx" -std=c++17 -fPIC -shared -fvisibility=hidden $general $both $("$python" -m pybind11 --includes) \
+    "$root/codec/engine/native/integer_lm.cpp" -o "$work/codec/engine/native/_integer_lm$suffix"
 cd "$work"
+[ $# -gt 0 ] || set -- tests/codec/engine tests/codec/test_integer_lm.py tests/codec/test_entropy.py
 # Python itself is not built with them: their library comes first, and what the interpreter never frees is no leak of ours.
 LD_PRELOAD="$("$cxx" -print-file-name=libasan.so) $("$cxx" -print-file-name=libstdc++.so)" ASAN_OPTIONS=detect_leaks=0 \
-    PYTHONPATH="$work" "$python" -m pytest -p no:cacheprovider --timeout=1800 "${@:-tests/codec/engine}"
+    PYTHONPATH="$work" "$python" -m pytest -p no:cacheprovider --timeout=1800 "$@"

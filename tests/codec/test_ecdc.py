@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import io
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -105,3 +106,13 @@ def test_the_header_is_the_packages(pair: Pair, tmp_path: Path) -> None:
     values = json.loads(data[FRONT.size : FRONT.size + FRONT.unpack(data[: FRONT.size])[2]])
     assert values == {"m": pair.official.name, "al": header.samples, "nc": header.n_q, "lm": False}
     assert size == len(data)
+
+
+def test_official_weights_under_another_name_are_official(pair: Pair, tmp_path: Path) -> None:
+    """As in a folder of transformers, which names the model."""
+    network = copy.copy(pair.ours.network)
+    network.config = replace(network.config, name="folder")
+    model = Model(network)
+    model.official = True
+    assert encode_file(model, pair.clip, tmp_path / "clip.ecdc", pair.kbps).model == pair.official.name
+    assert decode_file(model, tmp_path / "clip.ecdc", tmp_path / "clip.wav").damage is None

@@ -11,7 +11,7 @@ from codec.bitstream import Codes
 from codec.entropy import CodesLm, EntropyDecoder, EntropyEncoder, spans
 from codec.errors import ProtocolError, UsageError
 from codec.integer_lm import IntegerLm, LmShape
-from tests.codec.test_integer_lm import SHAPE, random_weights
+from tests.integer_lm import SHAPE, random_weights
 
 native_lm = pytest.importorskip("codec.engine.native_lm")
 

@@ -23,7 +23,7 @@ from codec.model import Model
 from codec.network import Encodec
 from codec.pcm import Pcm
 from codec.training.initial import initialise
-from tests.codec.test_integer_lm import random_weights
+from tests.integer_lm import random_weights
 from tests.stereo import Stereo
 
 

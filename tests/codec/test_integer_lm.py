@@ -18,28 +18,12 @@ from codec.entropy import CodesLm
 from codec.errors import ModelError, UsageError, WeightsError
 from codec.integer_lm import FRACTION, IntegerLm, LmShape, LmWeights, cdf_of, powers
 from codec.lm_weights import BUNDLED, digest, load_integer_lm, save_integer_lm
+from tests.integer_lm import SHAPE, random_weights
 
 native_lm = pytest.importorskip("codec.engine.native_lm")
 native = pytest.importorskip("codec.engine.native._integer_lm")
 
-SHAPE = LmShape((2, 4, 8), ((1, 2, 8), (1, 3), (2,)), 1024, 24, 33, 40)
-"""Odd sizes, so that no loop ends at a whole register."""
 Codes = NDArray[np.int64]
-
-
-def random_weights(shape: LmShape = SHAPE, seed: int = 0) -> LmWeights:
-    """Probabilities of all sizes, and numbers that are cut off now and then."""
-    rng = np.random.default_rng(seed)
-    arrays: dict[str, NDArray[Any]] = {
-        "tables": rng.integers(-127, 128, (shape.n_q, shape.card, shape.embed), np.int8),
-        "tables.scale": np.full(shape.n_q, 16 << 24, np.int32),
-    }
-    for name, outputs, inputs in shape.layers():
-        arrays[f"{name}.weight"] = rng.integers(-127, 128, (outputs, inputs), np.int8)
-        gain = (16 if name.endswith(".out") else 4) / math.sqrt(inputs) / 73
-        arrays[f"{name}.scale"] = (gain * rng.uniform(0.5, 1.5, outputs) * (1 << 24)).astype(np.int32)
-        arrays[f"{name}.bias"] = rng.integers(-1000, 1000, outputs, np.int32)
-    return LmWeights(shape, arrays)
 
 
 def cdfs(lm: CodesLm, codes: Codes, n_q: int = 8) -> Codes:
