@@ -21,7 +21,9 @@ console = Console()
 _MODEL = Annotated[str, typer.Option(help="default, encodec_24khz or a path.")]
 _LM_MODEL = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="Language model: what `earshot train-lm` wrote, or an official .th file."),
+    typer.Option(
+        metavar="FILE", help="Another language model: what `earshot train-lm` wrote, or an official .th file."
+    ),
 ]
 
 
@@ -175,6 +177,6 @@ def _progress(verb: str) -> Iterator[Callable[[int, int], None]]:
         TextColumn("{task.percentage:3.0f} %"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True) as bar:
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("")
         yield lambda done, total: bar.update(task, completed=done, total=total)

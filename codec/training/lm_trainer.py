@@ -36,8 +36,9 @@ class LmSettings:
     learning_rate: float = 1.5e-3
     weight_decay: float = 0.05
     dropout: float = 0.1
-    average: float = 0.999
-    """Decay of the running mean of the weights, which is what is kept."""
+    average: float = 0.99
+    """Decay of the running mean of the weights, which is what is kept. A thousand steps are too long a memory for runs
+    of a few thousand: with 0.999 the default's took 4 % more bits than its last weights."""
     seed: int = 0
     precision: Literal["bf16", "fp32"] = "bf16"
 
