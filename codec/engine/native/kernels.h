@@ -38,7 +38,7 @@ struct Product {
     float* partial;  // [streams * rows, panel]: sums of long products wait here between blocks of k
 };
 
-constexpr Size BLOCK = 256;  // of k: with it a panel of weights (64 KiB) stays in the second cache for all rows
+constexpr Size BLOCK = 512;  // of k: with it a panel of weights (128 KiB) stays in the second cache for all rows
 
 struct Kernels {
     const char* name;

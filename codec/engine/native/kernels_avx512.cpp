@@ -21,8 +21,9 @@ inline V min(V a, V b) { return _mm512_min_ps(a, b); }
 inline V max(V a, V b) { return _mm512_max_ps(a, b); }
 inline float sum(V v) { return _mm512_reduce_add_ps(v); }
 inline V where_greater(V a, V b, V x, V y) { return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_GT_OQ), y, x); }
-inline V round(V v) { return _mm512_roundscale_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-inline V pow2(V n) { return _mm512_scalef_ps(_mm512_set1_ps(1.0f), n); }
+inline V pow2(V n) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_castps_si512(n), _mm512_set1_epi32(127)), 23));
+}
 
 #include "kernels_body.h"
 

@@ -2,13 +2,14 @@
 // own without a name: the same code compiled for two processors must not be merged by the linker.
 //
 // That file defines V (operators + - * /), WIDTH (floats in a V) and load, store, set1, fma (a * b + c), min, max, sum,
-// where_greater (a > b ? x : y), round and pow2 (2^n of whole numbers in -126..127), and PANEL, ROWS: with panels that
-// wide, sums for ROWS rows stay in registers.
+// where_greater (a > b ? x : y) and pow2 (2^n, where the lowest bits of a float are the whole number n in -126..127), and
+// PANEL, ROWS: with panels that wide, sums for ROWS rows stay in registers.
 //
 // The sum of a row never depends on the rows beside it: a stream gives the same bits alone and in company.
 
 constexpr Size NARROW = WIDTH > LANES ? WIDTH : LANES;
-constexpr int MOST_ROWS = 12;
+constexpr Size STREAM = 4096;  // floats: how far ahead of its use a weight is fetched that only one or two rows use
+constexpr int MOST_ROWS = 8;  // more rows have more addresses than there are registers for them
 
 inline void prefetch(const float* p) {
 #if defined(__GNUC__)
@@ -22,38 +23,37 @@ struct Place {
     Size stream, row;
 };
 
-// e^x = scale * (1 + p): Cody and Waite's reduction, then Taylor. Through p, results near zero keep all their digits.
+// e^x = scale * (1 + p). Where x is near zero so is p, and keeps all its digits. The polynomial is (e^r - 1 - r) / r^2 for
+// |r| <= log(2) / 2, fitted to 3e-9 of e^r.
 struct Exponential {
     V scale, p;
 };
 
-inline Exponential exponential(V x) {
-    x = min(max(x, set1(-87.0f)), set1(87.0f));
-    const V n = round(x * set1(1.44269504f));
-    V r = fma(n, set1(-0.693145752f), x);
-    r = fma(n, set1(-1.42860677e-6f), r);
-    V p = fma(set1(1.0f / 5040), r, set1(1.0f / 720));
-    p = fma(p, r, set1(1.0f / 120));
-    p = fma(p, r, set1(1.0f / 24));
-    p = fma(p, r, set1(1.0f / 6));
-    p = fma(p, r, set1(0.5f));
-    return {pow2(n), fma(p * r, r, r)};
+inline Exponential exponential(V x) {  // of x in -87..87
+    const V shift = set1(12582912.0f);  // 1.5 * 2^23: at this size floats are whole numbers
+    const V shifted = fma(x, set1(1.44269504f), shift);
+    const V r = fma(shifted - shift, set1(-0.693147181f), x);
+    V q = fma(set1(0.00139505405f), r, set1(0.00836891774f));
+    q = fma(q, r, set1(0.0416662060f));
+    q = fma(q, r, set1(0.166665182f));
+    q = fma(q, r, set1(0.5f));
+    return {pow2(shifted), fma(r * r, q, r)};
 }
 
-inline V exp_minus_one(V x) {
+inline V exp_minus_one(V x) {  // of x in -87..87
     const Exponential e = exponential(x);
     return fma(e.scale, e.p, e.scale - set1(1.0f));
 }
 
-inline V elu(V x) { return where_greater(x, set1(0.0f), x, exp_minus_one(x)); }
+inline V elu(V x) { return where_greater(x, set1(0.0f), x, exp_minus_one(max(x, set1(-87.0f)))); }
 
 inline V sigmoid(V x) {
-    const Exponential e = exponential(set1(0.0f) - x);
+    const Exponential e = exponential(min(max(set1(0.0f) - x, set1(-87.0f)), set1(87.0f)));
     return set1(1.0f) / (fma(e.scale, e.p, e.scale) + set1(1.0f));
 }
 
 inline V tanh(V x) {
-    const V e = exp_minus_one(min(x + x, set1(40.0f)));  // beyond, it is 1
+    const V e = exp_minus_one(min(max(x + x, set1(-40.0f)), set1(40.0f)));  // beyond, it is -1 and 1
     return e / (e + set1(2.0f));
 }
 
@@ -69,7 +69,10 @@ void tile(const Part* part, const Part* end, const Place* place, const float* w,
         const float* x[R];
         for (int i = 0; i < R; i++) x[i] = part->data + place[i].stream * part->stream + place[i].row * part->row;
         for (Size k = 0; k < part->k; k++, w += N * WIDTH, ahead += LANES) {
-            prefetch(ahead);
+            if constexpr (R <= 2)  // weights that no cache holds stream by
+                for (Size j = 0; j < N * WIDTH; j += LANES) prefetch(w + STREAM + j);
+            else
+                prefetch(ahead);
             V column[N];
             for (int j = 0; j < N; j++) column[j] = load(w + j * WIDTH);
             for (int i = 0; i < R; i++) {

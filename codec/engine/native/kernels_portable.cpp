@@ -14,7 +14,7 @@ constexpr int ROWS = 6;  // 24 sums, 4 columns and a value: 29 of 32 registers
 
 #if defined(__GNUC__)
 using V = float __attribute__((vector_size(16)));
-using Whole = std::int32_t __attribute__((vector_size(16)));
+using Bits = std::uint32_t __attribute__((vector_size(16)));
 
 inline V load(const float* p) {
     V v;
@@ -25,10 +25,11 @@ inline void store(float* p, V v) { std::memcpy(p, &v, sizeof v); }
 inline V set1(float x) { return V{x, x, x, x}; }
 inline V where_greater(V a, V b, V x, V y) { return a > b ? x : y; }
 inline V pow2(V n) {
-    const Whole bits = (__builtin_convertvector(n, Whole) + 127) << 23;
-    V v;
-    std::memcpy(&v, &bits, sizeof v);
-    return v;
+    Bits bits;
+    std::memcpy(&bits, &n, sizeof bits);
+    bits = (bits + 127) << 23;
+    std::memcpy(&n, &bits, sizeof bits);
+    return n;
 }
 #else
 struct V {
@@ -50,7 +51,9 @@ inline V set1(float x) { return V{{x, x, x, x}}; }
 inline V where_greater(V a, V b, V x, V y) { return each([&](int i) { return a[i] > b[i] ? x[i] : y[i]; }); }
 inline V pow2(V n) {
     return each([&](int i) {
-        const std::int32_t bits = (static_cast<std::int32_t>(n[i]) + 127) * (1 << 23);
+        std::uint32_t bits;
+        std::memcpy(&bits, &n.lane[i], sizeof bits);
+        bits = (bits + 127) << 23;
         float power;
         std::memcpy(&power, &bits, sizeof power);
         return power;
@@ -62,10 +65,6 @@ inline V fma(V a, V b, V c) { return a * b + c; }
 inline V min(V a, V b) { return where_greater(b, a, a, b); }
 inline V max(V a, V b) { return where_greater(a, b, a, b); }
 inline float sum(V v) { return (v[0] + v[2]) + (v[1] + v[3]); }
-inline V round(V v) {  // beyond 2^23 floats are whole: adding 1.5 * 2^23 rounds, to nearest
-    const V whole = set1(12582912.0f);
-    return (v + whole) - whole;
-}
 
 #include "kernels_body.h"
 

@@ -8,6 +8,10 @@
 #include <new>
 #include <vector>
 
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
 namespace earshot {
 
 using Size = std::ptrdiff_t;
@@ -24,7 +28,8 @@ class Floats {
     Floats() = default;
     explicit Floats(Size size) : size_(size) {
         if (size > 0) {
-            data_.reset(static_cast<float*>(::operator new(bytes(), ALIGNMENT)));
+            data_ = {static_cast<float*>(::operator new(bytes(), alignment())), Free{alignment()}};
+            large_pages();
             clear();
         }
     }
@@ -37,11 +42,21 @@ class Floats {
     }
 
   private:
-    static constexpr std::align_val_t ALIGNMENT{64};
+    static constexpr std::size_t LINE = 64, PAGE = std::size_t{1} << 21;
     struct Free {
-        void operator()(float* data) const { ::operator delete(data, ALIGNMENT); }
+        std::align_val_t alignment;
+        void operator()(float* data) const { ::operator delete(data, alignment); }
     };
-    std::unique_ptr<float, Free> data_;
+    std::align_val_t alignment() const { return std::align_val_t{bytes() < PAGE ? LINE : PAGE}; }
+
+    // A lone stream reads every weight once a frame: with small pages it would wait for their addresses, too.
+    void large_pages() const {
+#ifdef __linux__
+        if (bytes() >= PAGE) madvise(data_.get(), bytes(), MADV_HUGEPAGE);
+#endif
+    }
+
+    std::unique_ptr<float, Free> data_{nullptr, Free{std::align_val_t{LINE}}};
     Size size_ = 0;
 };
 
