@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.exceptions import PayloadTooBig
 from websockets.frames import Close, Frame, Opcode
@@ -177,6 +178,8 @@ class MediaProtocol(WebSocketsSansIOProtocol):
                 cast(dict[str, Any], self.scope["extensions"]).pop(name, None)
 
     async def send(self, message: Any) -> None:
+        if self._dead:
+            raise ClientDisconnected  # ended from below; `receive` says why
         if self._unbounded:
             self.writable.set()
         await super().send(message)

@@ -34,6 +34,8 @@ from server.loadtest.wire import BINARY, CLOSE, PING, PONG, TEXT, Inbox, Utteran
 
 TOO_LATE_NS = 500_000_000
 """Who is that late goes on from now: to catch up would be to speak faster than real time."""
+SHORTEST_SLEEP_NS, LONGEST_SLEEP_NS = 500_000, 10_000_000
+"""To wake for every message would cost more than the messages, on cores that the server needs."""
 OPEN_TIMEOUT_S = 20.0
 CONNECTION_LOST = 1006
 
@@ -187,8 +189,8 @@ class Generator:
         self._take_in()
         now = time.monotonic_ns()
         if not self._turns or self._turns[0][0] > now:
-            wait = self._turns[0][0] - now if self._turns else 10_000_000
-            time.sleep(min(wait, 10_000_000) / 1e9)
+            wait = self._turns[0][0] - now if self._turns else LONGEST_SLEEP_NS
+            time.sleep(min(max(wait, SHORTEST_SLEEP_NS), LONGEST_SLEEP_NS) / 1e9)
             return
         due, key, began, client = self._turns[0]
         self.tally.late[(now - due) * TICKS_PER_MS // 1_000_000] += 1
