@@ -1,9 +1,10 @@
 """Whether another stream fits: what steps take, how late results are, and what one more would do. No clock.
 
-A worker steps whatever frames are ready as one batch, so it settles where a step takes as long as the frames that come
-meanwhile need: with `base` us a step and `each` us a frame, S streams of a frame every T us make steps of
-base / (1 - S each / T). A frame waits at most for the step that runs and then for its own, so twice that is the longest
-that a result takes. A new stream fits if that stays within the limit, and if what was measured lately does too.
+A worker steps whatever frames are ready as one batch, so it settles where a step takes as long as the frames that
+come meanwhile need: with `base` us a step and `each` us a frame, S streams of a frame every T us make steps of
+base / (1 - S each / T). A frame waits at most for the step that runs, or for the rest after it (`rest_us`), and then
+for its own: that is the longest that a result takes. A new stream fits if that stays within the limit, and if what was
+measured lately does too.
 """
 
 from __future__ import annotations
@@ -24,14 +25,22 @@ what each further frame of a batch costs."""
 SURPRISE = 3.0
 """A step counts as at most this many times what was expected: one that was interrupted says little, and many raise
 what is expected soon enough."""
+LONGEST_REST = 1 / 3
+"""In frames, from the start of a step to the start of the next."""
 LEAST_EACH = 0.1
 """Of the mean time of a frame; less is chance in the fit."""
 
 WINDOW_US = 1_000_000
-LATE_SHARE = 0.05
-"""Of the frames of a window; where more are late in two windows in a row, the worker is behind."""
+LATE_SHARE, LATE_FRAMES = 0.01, 2
+"""Where in two windows in a row more frames than this share, and than so many, are late, the worker is behind."""
 KEPT_WINDOWS = 3
 BUCKET_US = 100
+
+
+def rest_us(step_us: float, frame_us: float) -> float:
+    """How long a worker waits after a step, so that the next one has more frames, which cost less each: as long as the
+    step took, until a third of a frame has passed since it began. A lone speaker hardly notices."""
+    return max(min(step_us, LONGEST_REST * frame_us - step_us), 0.0)
 
 
 class StepTimes:
@@ -165,7 +174,7 @@ class Punctuality:
 
 def _late(times: Counter[int], limit_us: float) -> bool:
     late = sum(count for bucket, count in times.items() if bucket * BUCKET_US > limit_us)
-    return late > LATE_SHARE * times.total()
+    return late > max(LATE_SHARE * times.total(), LATE_FRAMES)
 
 
 class WorkerLoad:
@@ -183,7 +192,10 @@ class WorkerLoad:
             own_base, own_each = self.steps[kind].line()
             base += own_base if count else 0.0
             use += count * own_each / self.frame_us
-        return 2 * (base / (1 - use)) if use < 1 else math.inf
+        if use >= 1:
+            return math.inf
+        settled, resting = base / (1 - use), LONGEST_REST * self.frame_us
+        return max(2 * settled, min(2 * settled, resting) + base + use * resting)
 
     def slack_ms(self, now_us: int) -> dict[str, float | None]:
         """What was left of a frame's time when results were there: of most of them, and of the latest."""

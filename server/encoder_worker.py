@@ -21,7 +21,7 @@ import numpy as np
 from codec.bitstream import pack_frames
 from codec.engine.base import Engine
 from codec.errors import EngineFull
-from server.admission import Kind, WorkerLoad
+from server.admission import Kind, WorkerLoad, rest_us
 
 log = logging.getLogger(__name__)
 
@@ -254,6 +254,7 @@ class Worker:
 
     def _work(self, engine: Engine) -> None:
         while (batch := self._next_batch(engine)) is not None:
+            began = time.monotonic_ns()
             stepped = Stepped([], [])
             for kind in KINDS:
                 mine = [(session, job) for session, job in batch if session.kind == kind]
@@ -265,6 +266,7 @@ class Worker:
                 return
             with suppress(RuntimeError):  # it was closed just now: nobody is left to hear of it
                 self._loop.call_soon_threadsafe(self._take, stepped)
+            time.sleep(rest_us((time.monotonic_ns() - began) / 1000, self.load.frame_us) / 1e6)
 
     def _settle(self) -> None:
         """To its core, and behind the event loop: what a step waits is little beside what it takes."""

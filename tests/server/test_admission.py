@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from server.admission import WINDOW_US, Kind, Punctuality, StepTimes, WorkerLoad, fit_all, within_share
+from server.admission import WINDOW_US, Kind, Punctuality, StepTimes, WorkerLoad, fit_all, rest_us, within_share
 
 FRAME_US = 1e6 * 320 / 24_000
 LIMIT_US = 0.8 * FRAME_US
@@ -57,6 +57,7 @@ class FakeWorker:
             taken = [int(self.now_us - came) for came in ready]
             self.load.punctuality.add(taken, int(took), int(self.now_us))
             self.longest_us = max(self.longest_us, *taken)
+            self.now_us += rest_us(took, FRAME_US)
 
     def fits(self) -> bool:
         return self.load.fits(streams(len(self.due) + 1), LIMIT_US, int(self.now_us))
@@ -131,6 +132,13 @@ def test_one_slow_first_step_refuses_nobody(speaking: int) -> None:
     for _ in range(5):
         assert worker.fits()
         worker.run(1)
+
+
+@pytest.mark.parametrize(
+    ("step_us", "rested_us"), [(200, 200), (2000, 2000), (3000, FRAME_US / 3 - 3000), (5000, 0), (50_000, 0)]
+)
+def test_a_rest_is_as_long_as_the_step_and_ends_with_a_third_of_a_frame(step_us: float, rested_us: float) -> None:
+    assert rest_us(step_us, FRAME_US) == pytest.approx(rested_us)
 
 
 def test_nothing_is_known_of_a_worker_that_never_stepped_and_it_takes_the_first() -> None:
