@@ -108,7 +108,7 @@ class Packet:
 
     def of(self, source: int, trace: Trace | None) -> Packet:
         """The same codes, said to be of this speaker, with this trace."""
-        return Packet(self.n_q, self.frames, self.sequence, self.timestamp, self.payload, trace, source)
+        return Packet(self.n_q, self.frames, self.sequence, self.timestamp, self.payload, trace, source, self.scale)
 
 
 @dataclass(frozen=True)
