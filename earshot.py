@@ -116,7 +116,7 @@ _MODEL = Annotated[str, typer.Option(help="default, encodec_24khz or a path.")]
 def call(
     room: Annotated[str, typer.Argument(help="Whoever names the same room of the same server hears each other.")],
     server: Annotated[str, typer.Option(help="ws://HOST:PORT, or wss://HOST behind TLS.")] = "ws://127.0.0.1:8765",
-    kbps: Annotated[float, typer.Option(help="Codec rate of your speech: 1.5, 3, 6 or 12.")] = 6.0,
+    kbps: Annotated[float, typer.Option(help="Codec rate: 1.5, 3, 6 or 12; of music 3, 6, 12 or 24.")] = 6.0,
     max_kbps: Annotated[float, typer.Option(help="The most to take of each speaker.")] = 12.0,
     input_: Annotated[
         str | None, typer.Option("--input", help="Microphone (number or part of its name), audio file, or none.")
@@ -128,7 +128,20 @@ def call(
         Uplink, typer.Option(help="pcm: the server encodes (384 kbps up); codes: this machine does.")
     ] = Uplink.pcm,
     name: Annotated[str, typer.Option(help="What the others see; your user name if not given.")] = "",
-    model: Annotated[str, typer.Option(help="default, encodec_24khz or a path: the same as the server's.")] = "default",
+    model: Annotated[
+        str,
+        typer.Option(
+            help="default, encodec_24khz or a path: the same as the server's. encodec_48khz or the path of a model like"
+            " it sends music in stereo, always as codes and a second late."
+        ),
+    ] = "default",
+    also: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Another model to hear with, as encodec_48khz for those who play music; repeat it. It is loaded at the"
+            " start, and what is heard is then in stereo at 48 kHz."
+        ),
+    ] = None,
     seconds: Annotated[float | None, typer.Option(min=0, help="Leave after so long.")] = None,
     linger: Annotated[float, typer.Option(min=0, help="Seconds to go on listening after an input file's end.")] = 1.0,
     loop: Annotated[bool, typer.Option("--loop", help="Play the input file again and again.")] = False,
@@ -149,6 +162,8 @@ def call(
     earshot call den --input 3 --output headset   see: earshot devices
     earshot call den --input me.flac --output you.wav
     earshot call den --input none                 only listen
+    earshot call den --model encodec_48khz --kbps 12 --input song.flac
+    earshot call den --also encodec_48khz         hear who plays that, too
     """
     import asyncio
     import gc
@@ -163,6 +178,7 @@ def call(
     from client.call import Call, CallSettings
     from client.display import run_in_terminal
     from client.figures import call_report
+    from client.models import format_of, in_windows
 
     torch.set_num_threads(1)  # one frame is too little work to share
     sys.setswitchinterval(0.001)  # the thread that plays must not wait 5 ms for another
@@ -172,7 +188,11 @@ def call(
         who = "guest"
     who = "".join(filter(str.isprintable, who))[:64]
     settings = CallSettings(room, server, who, uplink.value, kbps, max_kbps, seconds, linger)
-    talk = Call(settings, codec.load(model), open_source(input_, loop), open_sink(output))
+    mine, others = codec.load(model), [codec.load(other) for other in also or ()]
+    if all(map(in_windows, (mine, *others))) and output != "none":
+        others.append(codec.load("default"))  # for those who talk
+    source = open_source(input_, loop, format_of(mine))
+    talk = Call(settings, mine, source, open_sink(output, format_of(mine, *others)), others)
     gc.collect()
     gc.freeze()  # the thread that plays must not wait 0.2 s for a collection that walks over all that is loaded
     try:

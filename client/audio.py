@@ -1,8 +1,8 @@
 """Where sound comes from and goes to: what every source and sink has in common, and how one is chosen.
 
-A source hands blocks of 24 kHz mono PCM to a callback with the time at which their first sample was spoken. A sink asks
-a callback for blocks with the time at which their first sample will be heard. All times are microseconds of
-`time.monotonic` on this machine. Both run in a thread of their own.
+A source hands blocks of PCM (24 kHz mono, or what music takes) to a callback with the time at which their first sample
+was spoken. A sink asks a callback for blocks with the time at which their first sample will be heard. All times are
+microseconds of `time.monotonic` on this machine. Both run in a thread of their own.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from codec.errors import AudioError
@@ -17,10 +18,25 @@ from codec.pcm import Pcm
 
 SAMPLE_RATE = 24_000
 
+
+@dataclass(frozen=True)
+class Format:
+    """What a source gives and a sink takes: blocks [n] of one channel, [channels, n] of more."""
+
+    rate: int = SAMPLE_RATE
+    channels: int = 1
+
+    def samples(self, talk: int) -> int:
+        """As long at this rate as so many samples at 24 kHz."""
+        return talk * self.rate // SAMPLE_RATE
+
+
+TALK = Format()
+
 OnBlock = Callable[[Pcm, int], None]
 """(pcm, captured_us)"""
 Pull = Callable[[int, int, int], Pcm]
-"""(n, now_us, heard_us) -> float32 [n]"""
+"""(n, now_us, heard_us) -> float32 [n], or [channels, n] where the sink has more than one channel"""
 
 
 def monotonic_us() -> int:
@@ -134,30 +150,30 @@ def _is_file(name: str) -> bool:
     return Path(name).suffix.lower() in _AUDIO_SUFFIXES or Path(name).is_file()
 
 
-def open_source(name: str | None, loop: bool = False) -> Source:
+def open_source(name: str | None, loop: bool = False, form: Format = TALK) -> Source:
     """A file (by its suffix, or because there is one), "none", or a sound device by number or part of its name; None is
     the default device. Raises AudioError."""
     if name is not None and _is_file(name):
         from client.audio_files import FileSource
 
-        return FileSource(Path(name), loop)
+        return FileSource(Path(name), loop, form)
     if loop:
         raise AudioError("only a file can be played in a loop")
     if name == NoSource.name:
         return NoSource()
     from client.audio_devices import DeviceSource
 
-    return DeviceSource(name)
+    return DeviceSource(name, form)
 
 
-def open_sink(name: str | None) -> Sink:
+def open_sink(name: str | None, form: Format = TALK) -> Sink:
     """As `open_source`; a file is created or overwritten."""
     if name is not None and _is_file(name):
         from client.audio_files import FileSink
 
-        return FileSink(Path(name))
+        return FileSink(Path(name), form)
     if name == NoSink.name:
         return NoSink()
     from client.audio_devices import DeviceSink
 
-    return DeviceSink(name)
+    return DeviceSink(name, form)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import soxr
 
-from client.audio import SAMPLE_RATE, Cushion, OnBlock, Pull, Sink, Source, monotonic_us, samples_us
+from client.audio import TALK, Cushion, Format, OnBlock, Pull, Sink, Source, monotonic_us, samples_us
 from codec.errors import AudioError
 from codec.pcm import Pcm
 
@@ -103,14 +103,14 @@ def _find(sd: ModuleType, name: str | None, kind: str) -> dict[str, Any]:
         raise AudioError(f"{what}{detail}. `earshot devices` lists them; files can be given instead") from error
 
 
-def _open(kind: str, name: str | None, callback: Any) -> Any:
-    """A stream at 24 kHz mono if the device takes that, else at its own rate, else with its own channels."""
+def _open(kind: str, name: str | None, callback: Any, form: Format) -> Any:
+    """A stream in a format if the device takes that, else at its own rate, else with its own channels."""
     sd = _portaudio()
     device = _find(sd, name, kind)
     own = float(device["default_samplerate"])
     channels = int(device[f"max_{kind}_channels"])
     make = sd.InputStream if kind == "input" else sd.OutputStream
-    tries = [(float(SAMPLE_RATE), 1), (own, 1), (own, min(channels, 2))]
+    tries = [(float(form.rate), form.channels), (own, form.channels), (own, min(channels, 2))]
     failure: Exception | None = None
     for rate, count in dict.fromkeys(tries):
         try:
@@ -172,23 +172,33 @@ class DeviceClock:
         return round(self._at(position))
 
 
-def _resampler(rate_in: float, rate_out: float) -> Any:
+def _resampler(rate_in: float, rate_out: float, channels: int) -> Any:
     """None where none is needed. soxr's variable-rate mode holds 5 to 10 ms back, its fixed-rate one 25 to 37 ms
     (measured with 10 ms blocks between 24, 44.1 and 48 kHz)."""
     if rate_in == rate_out:
         return None
-    return soxr.ResampleStream(rate_in, rate_out, 1, dtype="float32", quality="HQ", vr=True)
+    return soxr.ResampleStream(rate_in, rate_out, channels, dtype="float32", quality="HQ", vr=True)
+
+
+def _in_channels(pcm: Pcm, channels: int) -> Pcm:
+    """[n, any] -> [n, channels]: mono is the mean of all, stereo the first two, or the only one twice."""
+    if pcm.shape[1] == channels:
+        return pcm
+    if channels == 1:
+        return np.asarray(pcm.mean(axis=1, keepdims=True))
+    return pcm[:, :2] if pcm.shape[1] > 2 else np.repeat(pcm[:, :1], channels, axis=1)
 
 
 class DeviceSource(Source):
     """A microphone. `name` is a number or part of a name of a device, None the default one."""
 
-    def __init__(self, name: str | None = None) -> None:
+    def __init__(self, name: str | None = None, form: Format = TALK) -> None:
         super().__init__()
+        self._form = form
         self._queue: queue.SimpleQueue[tuple[Pcm, int, int] | None] = queue.SimpleQueue()
         self._read = 0
         self._wanted = name
-        self._stream = _open("input", name, self._callback)
+        self._stream = _open("input", name, self._callback, form)
         self.name = _find(_portaudio(), name, "input")["name"]
 
     def _callback(self, data: Pcm, frames: int, times: Any, status: Any) -> None:
@@ -208,7 +218,8 @@ class DeviceSource(Source):
 
     def _run(self, on_block: OnBlock) -> None:
         rate = float(self._stream.samplerate)
-        clock, resampler, given = DeviceClock(rate), _resampler(rate, SAMPLE_RATE), 0
+        channels = self._form.channels
+        clock, resampler, given = DeviceClock(rate), _resampler(rate, self._form.rate, channels), 0
         origin = expected = 0
         while not self._stopping.is_set():
             try:
@@ -221,14 +232,15 @@ class DeviceSource(Source):
             clock.update(position, captured)
             if self.started_us is None:
                 self.started_us = clock.at(0)
-            pcm = data.mean(axis=1)
+            pcm = _in_channels(data, channels)
             if resampler is not None:
-                pcm = resampler.resample_chunk(pcm)
+                pcm = resampler.resample_chunk(pcm if channels > 1 else pcm[:, 0])
+            pcm = pcm.reshape(-1, channels)
             origin += position - expected  # blocks that were dropped
             expected = position + len(data)
-            if pcm.size:
-                on_block(pcm, clock.at(origin + given * rate / SAMPLE_RATE))
-            given += pcm.size
+            if len(pcm):
+                on_block(pcm.T if channels > 1 else pcm[:, 0], clock.at(origin + given * rate / self._form.rate))
+            given += len(pcm)
 
     def stop(self) -> None:
         self._queue.put(None)
@@ -239,14 +251,15 @@ class DeviceSource(Source):
 class DeviceSink(Sink):
     """A loudspeaker. `name` is a number or part of a name of a device, None the default one."""
 
-    def __init__(self, name: str | None = None) -> None:
+    def __init__(self, name: str | None = None, form: Format = TALK) -> None:
         super().__init__()
-        self._ready = np.zeros(0, np.float32)
+        self._form = form
+        self._ready = np.zeros((0, form.channels), np.float32)
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._played = 0
         self._cushion = Cushion(MIN_BLOCKS, MAX_BLOCKS)
-        self._stream = _open("output", name, self._callback)
+        self._stream = _open("output", name, self._callback, form)
         self._clock = DeviceClock(float(self._stream.samplerate))
         self.name = _find(_portaudio(), name, "output")["name"]
 
@@ -259,7 +272,7 @@ class DeviceSink(Sink):
             pcm, self._ready = self._ready[:frames], self._ready[frames:]
             self._clock.update(self._played, now + ahead)
             self._played += frames
-        out[: len(pcm)] = pcm[:, None]
+        out[: len(pcm)] = _in_channels(pcm, out.shape[1])
         out[len(pcm) :] = 0
         dry = bool(status.output_underflow) or (len(pcm) < frames and self.started_us is not None)
         self.underflows += dry
@@ -272,8 +285,8 @@ class DeviceSink(Sink):
 
     def _run(self, pull: Pull) -> None:
         rate = float(self._stream.samplerate)
-        resampler = _resampler(SAMPLE_RATE, rate)
-        block = round(SAMPLE_RATE / BLOCKS_PER_SECOND)
+        resampler = _resampler(self._form.rate, rate, self._form.channels)
+        block = round(self._form.rate / BLOCKS_PER_SECOND)
         device_block = rate / BLOCKS_PER_SECOND
         pulled = made = 0
         while not self._stopping.is_set():
@@ -282,17 +295,18 @@ class DeviceSink(Sink):
             self._wake.clear()
             while not self._stopping.is_set():
                 with self._lock:
-                    if self._ready.size >= self._cushion.blocks * device_block:
+                    if len(self._ready) >= self._cushion.blocks * device_block:
                         break
-                    held = pulled * rate / SAMPLE_RATE - made  # samples inside the resampler
-                    heard = self._clock.at(self._played + self._ready.size + held)
+                    held = pulled * rate / self._form.rate - made  # samples inside the resampler
+                    heard = self._clock.at(self._played + len(self._ready) + held)
                 if self.started_us is None:
                     self.started_us = heard
-                pcm = pull(block, monotonic_us(), heard)
+                pcm = pull(block, monotonic_us(), heard).T
                 pulled += block
                 if resampler is not None:
-                    pcm = resampler.resample_chunk(pcm)
-                made += pcm.size
+                    pcm = resampler.resample_chunk(np.ascontiguousarray(pcm))
+                pcm = pcm.reshape(-1, self._form.channels)
+                made += len(pcm)
                 with self._lock:
                     self._ready = np.concatenate([self._ready, np.clip(pcm, -1, 1)])
 

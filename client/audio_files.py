@@ -10,14 +10,15 @@ import numpy as np
 import soundfile
 import soxr
 
-from client.audio import SAMPLE_RATE, Cushion, OnBlock, Pull, Sink, Source, monotonic_us, samples_us
+from client.audio import TALK, Cushion, Format, OnBlock, Pull, Sink, Source, monotonic_us, samples_us
 from codec.errors import AudioError
 from codec.pcm import Pcm
 
 SOURCE_BLOCK = 320
-"""One frame (13.3 ms), as a sound card set to it would deliver."""
+"""One frame (13.3 ms at 24 kHz), as a sound card set to it would deliver."""
 SINK_BLOCK = 240
-"""10 ms; a block is asked for one block before its first sample is due, as a double-buffered sound card does."""
+"""10 ms at 24 kHz; a block is asked for one block before its first sample is due, as a double-buffered sound card
+does."""
 MAX_AHEAD = 6
 """Blocks ahead at most, after those that came too late."""
 LATEST_US = 500_000
@@ -31,49 +32,63 @@ def _wait_until(us: int, stopping: threading.Event) -> bool:
     return not stopping.wait(ahead / 1e6) if ahead > 0 else not stopping.is_set()
 
 
-def read_blocks(path: Path, block: int, loop: bool = False) -> Iterator[Pcm]:
-    """A file of any rate and number of channels as blocks [block] of 24 kHz mono, the last one filled with silence.
+def read_blocks(path: Path, block: int, loop: bool = False, form: Format = TALK) -> Iterator[Pcm]:
+    """A file of any rate and number of channels as blocks [block] of 24 kHz mono, the last one filled with silence; as
+    blocks [2, block] for a stereo format, of the file's first two channels, or of its only one twice.
 
     Raises AudioError for what is no audio file.
     """
     if not path.exists():
         raise AudioError(f"there is no file {path}")
-    rest = np.zeros(0, np.float32)
+    rest = np.zeros((0, form.channels), np.float32)
     try:
         with soundfile.SoundFile(path) as file:
             if not file.frames:
                 raise AudioError(f"{path} is empty")
             resampler = None
-            if file.samplerate != SAMPLE_RATE:
-                resampler = soxr.ResampleStream(file.samplerate, SAMPLE_RATE, 1, dtype="float32")
+            if file.samplerate != form.rate:
+                resampler = soxr.ResampleStream(file.samplerate, form.rate, form.channels, dtype="float32")
             while True:
-                pcm = file.read(_READ, dtype="float32", always_2d=True).mean(axis=1)
+                pcm = _in_channels(file.read(_READ, dtype="float32", always_2d=True), form.channels)
                 last = len(pcm) < _READ
                 if last and loop:
                     file.seek(0)
                     last = False
                 if resampler is not None:
                     pcm = resampler.resample_chunk(pcm, last=last)
-                rest = np.concatenate([rest, pcm])
-                whole = rest.size - rest.size % block
-                yield from rest[:whole].reshape(-1, block)
-                rest = rest[whole:]
+                rest = np.concatenate([rest, pcm.reshape(-1, form.channels)])
+                while len(rest) >= block:
+                    yield _as_block(rest[:block])
+                    rest = rest[block:]
                 if last:
                     break
     except (soundfile.SoundFileError, OSError) as error:
         raise AudioError(f"cannot read {path} as audio: {error}") from error
     if rest.size:
-        yield np.pad(rest, (0, block - rest.size))
+        yield _as_block(np.pad(rest, ((0, block - len(rest)), (0, 0))))
+
+
+def _in_channels(pcm: Pcm, channels: int) -> Pcm:
+    """[n, any] -> [n, channels]."""
+    if channels == 1:
+        return np.asarray(pcm.mean(axis=1, keepdims=True))
+    return pcm[:, :2] if pcm.shape[1] > 1 else np.repeat(pcm, 2, axis=1)
+
+
+def _as_block(pcm: Pcm) -> Pcm:
+    """[n, 1] -> [n], [n, 2] -> [2, n]."""
+    return pcm[:, 0] if pcm.shape[1] == 1 else pcm.T
 
 
 class FileSource(Source):
     """Plays a file as a microphone: a block comes when its last sample would have been spoken. `ended` is set at the
     end of the file; with `loop` it begins anew instead. Raises AudioError for what is no audio file."""
 
-    def __init__(self, path: Path, loop: bool = False) -> None:
+    def __init__(self, path: Path, loop: bool = False, form: Format = TALK) -> None:
         super().__init__()
         self.name = path.name
-        self._blocks = read_blocks(path, SOURCE_BLOCK, loop)
+        self._rate, self._block = form.rate, form.samples(SOURCE_BLOCK)
+        self._blocks = read_blocks(path, self._block, loop, form)
         self._first = next(self._blocks)
 
     def start(self, on_block: OnBlock) -> None:
@@ -83,9 +98,9 @@ class FileSource(Source):
     def _run(self, on_block: OnBlock) -> None:
         start, position, pcm = self.started_us or 0, 0, self._first
         while True:
-            captured = start + samples_us(position)
-            position += SOURCE_BLOCK
-            due = start + samples_us(position)
+            captured = start + samples_us(position, self._rate)
+            position += self._block
+            due = start + samples_us(position, self._rate)
             if not _wait_until(due, self._stopping):
                 return
             if monotonic_us() - due > LATEST_US:
@@ -105,14 +120,14 @@ class FileSink(Sink):
     too busy for that, and silence stands where it did not come until then.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, form: Format = TALK) -> None:
         super().__init__()
         self.name = path.name
-        self._path = path
+        self._path, self._form = path, form
 
     def start(self, pull: Pull) -> None:
         try:
-            file = soundfile.SoundFile(self._path, "w", SAMPLE_RATE, 1, "PCM_16")
+            file = soundfile.SoundFile(self._path, "w", self._form.rate, self._form.channels, "PCM_16")
         except (soundfile.SoundFileError, OSError, ValueError, TypeError) as error:
             raise AudioError(f"cannot write {self._path}: {error}") from error
         self.started_us = monotonic_us() + 2 * samples_us(SINK_BLOCK)
@@ -120,11 +135,12 @@ class FileSink(Sink):
 
     def _run(self, file: soundfile.SoundFile, pull: Pull) -> None:
         start, position, cushion = self.started_us or 0, 0, Cushion(1, MAX_AHEAD)
-        silence = np.zeros(SINK_BLOCK, np.float32)
+        rate, block = self._form.rate, self._form.samples(SINK_BLOCK)
+        silence = np.zeros((self._form.channels, block), np.float32)
         try:
             with file:
                 while True:
-                    due = start + samples_us(position)
+                    due = start + samples_us(position, rate)
                     if not _wait_until(due - cushion.blocks * samples_us(SINK_BLOCK), self._stopping):
                         return
                     now = monotonic_us()
@@ -133,8 +149,8 @@ class FileSink(Sink):
                         self.underflows += 1
                         pcm = silence
                     else:
-                        pcm = pull(SINK_BLOCK, now, due)
-                    file.write(np.clip(pcm, -1, 1))
-                    position += SINK_BLOCK
+                        pcm = pull(block, now, due)
+                    file.write(np.clip(pcm, -1, 1).T)
+                    position += block
         except (soundfile.SoundFileError, OSError) as error:
             raise AudioError(f"cannot write {self._path}: {error}") from error

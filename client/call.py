@@ -7,22 +7,23 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal
 
-import numpy as np
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
 from client.audio import NoSink, NoSource, Sink, Source, monotonic_us
 from client.clock import ServerClock
 from client.link import Lost, Outbox, join, open_connection, room_url
-from client.playout import Decoder
+from client.mixer import Mixer
+from client.models import CallModels, Codec, format_of
 from client.receiver import Receiver
-from client.sender import Encoder, Sender, Uplink
-from client.talker import Talker
-from codec.config import ModelConfig
-from codec.errors import CallError, ProtocolError
+from client.sender import Sender, Uplink
+from client.talker import MAX_BLOCKS, Talker
+from client.window_sender import WindowSender
+from codec.errors import CallError, ProtocolError, UsageError
 from codec.messages import (
     PROTOCOL,
     Error,
@@ -52,19 +53,10 @@ BACKOFF_S, BACKOFF_MAX_S = 0.25, 8.0
 MAX_CONNECTIONS = 8
 """Whose figures are kept."""
 MAX_NAMES = 256
+LAST_WINDOWS_S = 5.0
+"""For the last windows of a file to be encoded."""
 
 State = Literal["connecting", "connected", "reconnecting", "left"]
-
-
-class Codec(Protocol):
-    """What a call needs of a Model."""
-
-    @property
-    def config(self) -> ModelConfig: ...
-    @property
-    def digest(self) -> str: ...
-    def frame_encoder(self, kbps: float = ..., start: Literal["zeros"] = ...) -> Encoder: ...
-    def frame_decoder(self, start: Literal["zeros"] = ...) -> Decoder: ...
 
 
 @dataclass(frozen=True)
@@ -88,16 +80,25 @@ class Connection:
     """What belongs to one WebSocket: numbers of peers and the server's clock may be others in the next."""
 
     receiver: Receiver
-    sender: Sender | None = None
+    mixer: Mixer | None = None
+    """Where there is music to be played too."""
+    sender: Sender | WindowSender | None = None
     """None until the clocks are compared."""
     names: dict[int, str] = field(default_factory=dict)
     """Of all peers, those that left included."""
     clock_known: asyncio.Event = field(default_factory=asyncio.Event)
 
+    def leave(self, peer: int) -> None:
+        self.receiver.peer_left(peer)
+        if self.receiver.music is not None:
+            self.receiver.music.peer_left(peer)
+
     def meet(self, peer: PeerInfo) -> None:
         if len(self.names) < MAX_NAMES:
             self.names[peer.id] = peer.name
         self.receiver.peer_muted(peer.id, peer.muted)
+        if self.receiver.music is not None:
+            self.receiver.music.meet(peer.id, peer.model, peer.muted)
 
 
 class Call:
@@ -106,14 +107,21 @@ class Call:
     `leave`, `toggle_mute` and `step_rate` are called on the event loop.
     """
 
-    def __init__(self, settings: CallSettings, model: Codec, source: Source, sink: Sink) -> None:
-        """Raises UsageError for settings that no server could take."""
+    def __init__(
+        self, settings: CallSettings, model: Codec, source: Source, sink: Sink, also: Sequence[Codec] = ()
+    ) -> None:
+        """`model` codes what this client says; what it hears is decoded by that and by those in `also`. `source` and
+        `sink` have the `format_of` what they are for. Raises UsageError for settings that no server could take."""
         self.url = room_url(settings.server, settings.room)
-        for kbps in (settings.kbps, settings.max_kbps):
-            model.config.n_q(kbps)
-        self.settings, self.model = settings, model
+        models = CallModels(model, also)
+        models.check_rates(settings.kbps, settings.max_kbps)
+        if models.talk is None and not isinstance(sink, NoSink):
+            raise UsageError(f"{model.config.name} is for music; to hear who talks, name the room's model with --also")
+        self.settings, self.models = settings, models
         self.source, self.sink = source, sink
-        self.talker = Talker(self._emit)
+        # A whole window is encoded at once, and takes its time.
+        held = 4 * MAX_BLOCKS if models.spoken else MAX_BLOCKS
+        self.talker = Talker(self._emit, format_of(model).rate, held)
         self.outbox = Outbox()
         self.state: State = "connecting"
         self.detail = ""
@@ -144,7 +152,14 @@ class Call:
 
     @property
     def sends(self) -> Literal["pcm", "codes", "none"]:
-        return "none" if isinstance(self.source, NoSource) else self.settings.uplink
+        if isinstance(self.source, NoSource):
+            return "none"
+        return "codes" if self.models.spoken else self.settings.uplink
+
+    @property
+    def model(self) -> Codec:
+        """What codes what is said here."""
+        return self.models.mine
 
     @property
     def seconds(self) -> float:
@@ -182,7 +197,7 @@ class Call:
         """Until the call is left. Raises CallError with the server's sentence if it refuses, or if there is none, and
         AudioError if a sound device fails."""
         self._loop = asyncio.get_running_loop()
-        await asyncio.to_thread(self._warm_up)
+        await asyncio.to_thread(self.models.warm_up)
         self.talker.start()
         tasks = {asyncio.create_task(self._stay_connected()), asyncio.create_task(self._watch())}
         try:
@@ -197,14 +212,8 @@ class Call:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await asyncio.to_thread(self.sink.stop)
+            self.models.close()
             self.state = "left"
-
-    def _warm_up(self) -> None:
-        """The first steps of a model take several times as long as all later ones."""
-        encoder = self.model.frame_encoder(kbps=self.kbps, start="zeros")
-        decoder = self.model.frame_decoder(start="zeros")
-        for _ in range(4):
-            decoder.push(encoder.push(np.zeros(self.model.config.hop_length, np.float32)))
 
     async def _watch(self) -> None:
         """Returns when the call is over; raises what went wrong on a thread."""
@@ -213,9 +222,11 @@ class Call:
             for worker in (self.source, self.talker, self.sink):
                 if worker.error is not None:
                     raise worker.error
+            if self.models.error is not None:
+                raise self.models.error
             now = monotonic_us()
             if source_ended_us is None and self.source.ended.is_set():
-                await asyncio.to_thread(self.talker.flush, 1.0)
+                await asyncio.to_thread(self.talker.flush, LAST_WINDOWS_S if self.models.spoken else 1.0)
                 self.outbox.put(Mute(muted=True))  # or the end of the file sounds like a stall to the others
                 source_ended_us = now
             if source_ended_us is not None and now - source_ended_us >= self.settings.linger_s * 1e6:
@@ -255,15 +266,18 @@ class Call:
             wait_s = min(2 * wait_s, BACKOFF_MAX_S)
 
     async def _join(self, connection: ClientConnection) -> None:
+        listens, spoken = not isinstance(self.sink, NoSink), self.models.spoken
         hello = Hello(
             protocol=PROTOCOL,
             name=self.settings.name,
-            model=self.model.digest,
+            model=self.models.talk.digest if self.models.talk and (listens or not spoken) else None,
             send=self.sends,
-            want="none" if isinstance(self.sink, NoSink) else "codes",
+            want="codes" if listens else "none",
             send_kbps=self.kbps,
             max_kbps=self.settings.max_kbps,
             trace=True,
+            send_model=spoken if self.sends != "none" else None,
+            also=list(self.models.music) if listens else [],
         )
         welcome = await join(connection, hello)
         if self.welcome is not None:
@@ -272,16 +286,7 @@ class Call:
         self.peers = {}
         self.recording, self.recording_told = welcome.recording, None
         self.clock = ServerClock()
-        config = self.model.config
-        receiver = Receiver(
-            lambda: self.model.frame_decoder(start="zeros"),
-            config.hop_length,
-            config.sample_rate,
-            n_codebooks=config.n_codebooks,
-            clock=self.clock,
-            time_us=monotonic_us,
-        )
-        self.connections = [*self.connections[1 - MAX_CONNECTIONS :], Connection(receiver)]
+        self.connections = [*self.connections[1 - MAX_CONNECTIONS :], Connection(*self.models.receiver(self.clock))]
         for peer in welcome.peers:
             self._meet(peer)
 
@@ -313,9 +318,7 @@ class Call:
             await asyncio.sleep(PING_EVERY_S)
 
     def _begin_speech(self) -> None:
-        encoder = self.model.frame_encoder(kbps=self.kbps, start="zeros") if self.sends == "codes" else None
-        uplink: Uplink = "pcm" if encoder is None else "codes"
-        sender = Sender(uplink, encoder=encoder, clock=self.clock, time_us=monotonic_us)
+        sender = self.models.sender(self.sends, self.kbps, self.clock)
         sender.muted = self.muted
         if self.muted:
             self.outbox.put(Mute(muted=True))
@@ -330,7 +333,8 @@ class Call:
 
     def _pull(self, n: int, now_us: int, heard_us: int) -> Pcm:
         """On the sink's thread."""
-        return self.connections[-1].receiver.pull(n, now_us, heard_us)
+        connection = self.connections[-1]
+        return (connection.mixer or connection.receiver).pull(n, now_us, heard_us)
 
     def _emit(self, messages: list[bytes]) -> None:
         """On the talker's thread."""
@@ -381,7 +385,7 @@ class Call:
                 self._meet(peer)
             case PeerLeft(id=gone):
                 self.peers.pop(gone, None)
-                self.connections[-1].receiver.peer_left(gone)
+                self.connections[-1].leave(gone)
             case Recording() as told:
                 self.recording, self.recording_told = told.on, told
             case Stats() as stats:

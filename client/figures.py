@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,7 @@ def view_state(call: Call) -> ViewState:
         round_trip_ms=None if call.clock.round_trip_us is None else call.clock.round_trip_us / 1000,
         seconds=call.seconds,
         reconnects=call.reconnects,
+        codec_latency_ms=call.model.config.latency_s * 1000,
         dropped=call.outbox.dropped + call.talker.blocks_dropped + call.source.overflows + call.sink.underflows,
         recording=call.recording,
         recording_said=_recording_said(call, connection) if connection else "",
@@ -75,19 +77,27 @@ def _recording_said(call: Call, connection: Connection) -> str:
 
 def _speakers(call: Call, connection: Connection) -> list[SpeakerState]:
     receiver, figures = connection.receiver, connection.receiver.stats()
+    room_ms = call.models.talk.config.latency_s * 1000 if call.models.talk else 0.0
     speakers = []
     for peer in sorted(call.peers.copy().values(), key=lambda peer: peer.id):
         name = peer.name or f"peer {peer.id}"
         heard, log = figures.get(peer.id), receiver.latency_of(peer.id)
+        model = peer.model
+        state = SpeakerState(
+            name,
+            muted=peer.muted,
+            music=model.name if model else "",
+            decodable=model is None or (receiver.music is not None and receiver.music.can_decode(model)),
+            codec_latency_ms=model.latency_s * 1000 if model else room_ms,
+        )
         if heard is None:
-            speakers.append(SpeakerState(name, muted=peer.muted))
+            speakers.append(state)
             continue
         recent = log.rows()[-RECENT:, 1:].sum(axis=1) if log else np.zeros(0)
         speakers.append(
-            SpeakerState(
-                name,
+            replace(
+                state,
                 level_db=max(heard.level_dbfs, QUIETEST_DB),
-                muted=peer.muted,
                 codec_kbps=heard.codec_kbps,
                 wire_kbps=heard.codec_kbps + _overhead_kbps(receiver.traffic) if heard.codec_kbps else 0.0,
                 mouth_to_ear_ms=float(np.median(recent)) / 1000 if recent.size else None,
@@ -110,6 +120,8 @@ def call_report(call: Call) -> dict[str, Any]:
         "peer": call.welcome.peer if call.welcome else None,
         "room": call.settings.room,
         "model": {"name": call.model.config.name, "digest": call.model.digest},
+        "codec_latency_ms": round(call.model.config.latency_s * 1000, 3),
+        "also": {digest: model.config.name for digest, model in call.models.music.items()},
         "uplink": call.sends,
         "kbps": call.kbps,
         "clock": {"offset_us": call.clock.offset_us, "round_trip_us": call.clock.round_trip_us},
@@ -157,8 +169,9 @@ def _speaker_reports(call: Call) -> dict[str, dict[str, Any]]:
                 "missing": figures.frames_missing,
                 "late": figures.frames_late,
                 "underruns": figures.underruns,
-                "stretched_ms": round(figures.samples_stretched / call.model.config.sample_rate * 1000, 1),
-                "compressed_ms": round(figures.samples_compressed / call.model.config.sample_rate * 1000, 1),
+                "stretched_ms": round(figures.samples_stretched / figures.sample_rate * 1000, 1),
+                "compressed_ms": round(figures.samples_compressed / figures.sample_rate * 1000, 1),
+                "codec_latency_ms": round(figures.codec_latency_ms, 3),
                 "mouth_to_ear_ms": _percentiles(rows[:, 1:].sum(axis=1)),
                 "stages_ms": {stage: _percentiles(rows[:, index + 1]) for index, stage in enumerate(STAGES)},
                 "timeline": _timeline(rows, call.began_us or 0),

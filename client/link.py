@@ -130,7 +130,9 @@ async def join(connection: ClientConnection, hello: Hello) -> Welcome:
         raise Lost(message.message, message.code)
     if not isinstance(message, Welcome):
         raise Lost(f"the server does not speak {SUBPROTOCOL}", CloseCode.UNSUPPORTED_VERSION)
-    if message.model.digest != hello.model:
+    if hello.send_model is not None and not message.windows:
+        raise Lost("this server is older than music in rooms; update it", CloseCode.UNSUPPORTED_VERSION)
+    if hello.model is not None and message.model.digest != hello.model:
         raise Lost(
             f"this room speaks the model {message.model.name} ({message.model.digest}) and you have {hello.model}; "
             "start with the server's --model",

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from client.clock import ServerClock
 from client.latency import LatencyLog, Path
+from client.music import Music, MusicSpeaker
 from client.playout import Block, Decoder, Playout
 from client.traffic import Traffic
 from codec.bitstream import BITS, unpack
@@ -51,6 +52,9 @@ class SourceStats:
     """Over the last two seconds of its audio."""
     codec_kbps_total: float = 0.0
     """Since its first frame."""
+    sample_rate: int = 24_000
+    codec_latency_ms: float = 0.0
+    """What coding alone delays it by: a frame, or a window."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,7 @@ class Receiver:
         clock: ServerClock | None = None,
         time_us: Callable[[], int] | None = None,
         max_sources: int = MAX_SOURCES,
+        music: Music | None = None,
     ) -> None:
         self.latency = LatencyLog()
         """Of all speakers together; per speaker see `latency_of`."""
@@ -110,6 +115,8 @@ class Receiver:
         self._make_decoder, self._hop, self._sample_rate = make_decoder, hop, sample_rate
         self._n_codebooks, self._max_sources = n_codebooks, max_sources
         self._clock, self._time_us = clock, time_us
+        self.music = music
+        """Takes the windows of other models; what is heard of them is not in `pull`."""
         self._waiting: deque[_Arrived | _Told] = deque()
         self._speakers: dict[int, _Speaker] = {}
         self._departed: OrderedDict[int, tuple[SourceStats, LatencyLog]] = OrderedDict()
@@ -120,12 +127,22 @@ class Receiver:
         """A binary message that arrived at `now_us`. Raises ProtocolError, and takes nothing of it, if it is malformed
         or has more codebooks than the model."""
         packets = decode_down(message)
-        arrived = [self._arrived(packet, now_us) for packet in packets]
+        windows = [packet for packet in packets if isinstance(packet, Packet) and packet.scale is not None]
+        arrived = [self._arrived(packet, now_us) for packet in packets if packet not in windows]
+        self._put_windows(windows, len(message) if not arrived else 0, now_us)
         for index, packet in enumerate(arrived):
             samples = sum(count for _, count in packet.frames)
             size = 0 if index else len(message)
             self.traffic.add(now_us, len(packet.frames), samples, packet.codec_bits, size)
             self._append(packet)
+
+    def _put_windows(self, windows: list[Packet], message_bytes: int, now_us: int) -> None:
+        for index, packet in enumerate(windows):
+            if self.music is None:
+                raise ProtocolError("a window came and this client named no model for it")
+            samples = self.music.put(packet, now_us) * self._sample_rate // self.music.sample_rate
+            size = 0 if index else message_bytes
+            self.traffic.add(now_us, packet.frames, samples, packet.n_q * packet.frames * BITS, size)
 
     def peer_muted(self, source: int, muted: bool) -> None:
         """Its silence is no underrun while it is muted."""
@@ -244,12 +261,16 @@ class Receiver:
         """Of every speaker by peer id, those that left included."""
         speakers = dict(self._speakers)
         departed = {source: figures for source, (figures, _) in self._departed.copy().items()}
-        return departed | {source: self._figures(speaker) for source, speaker in speakers.items()}
+        heard = departed | {source: self._figures(speaker) for source, speaker in speakers.items()}
+        players = self.music.speakers.copy() if self.music else {}
+        return heard | {source: _music_figures(each) for source, each in players.items() if each.frames_received}
 
     def latency_of(self, source: int) -> LatencyLog | None:
         """Of one speaker, also after it left; None for one that never spoke."""
         if (speaker := self._speakers.get(source)) is not None:
             return speaker.latency
+        if self.music and (player := self.music.speakers.get(source)) is not None:
+            return player.latency
         departed = self._departed.get(source)
         return departed[1] if departed else None
 
@@ -277,4 +298,28 @@ class Receiver:
             level_dbfs=speaker.level_dbfs,
             codec_kbps=speaker.traffic.recent_codec_kbps,
             codec_kbps_total=speaker.traffic.codec_kbps,
+            sample_rate=self._sample_rate,
+            codec_latency_ms=self._hop * 1000 / self._sample_rate,
         )
+
+
+def _music_figures(speaker: MusicSpeaker) -> SourceStats:
+    playout, model = speaker.playout, speaker.decodable.model
+    return SourceStats(
+        frames_received=speaker.frames_received,
+        frames_played=playout.frames_played,
+        frames_waiting=playout.frames_waiting,
+        frames_missing=speaker.frames_missing,
+        frames_late=speaker.frames_late,
+        frames_overflow=playout.frames_overflow + speaker.frames_dropped,
+        underruns=playout.underruns,
+        samples_compressed=playout.samples_skipped,
+        samples_silent=playout.samples_silent,
+        playout_delay_ms=playout.delay_us / 1000,
+        target_delay_ms=playout.target_us / 1000,
+        level_dbfs=max(20 * float(np.log10(playout.level)), SILENCE_DBFS) if playout.level > 0 else SILENCE_DBFS,
+        codec_kbps=speaker.traffic.recent_codec_kbps,
+        codec_kbps_total=speaker.traffic.codec_kbps,
+        sample_rate=model.sample_rate,
+        codec_latency_ms=model.latency_s * 1000,
+    )

@@ -8,8 +8,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from client.audio import monotonic_us, samples_us
+from client.audio import SAMPLE_RATE, monotonic_us, samples_us
 from client.sender import Sender
+from client.window_sender import WindowSender
 from codec.pcm import Pcm
 
 MAX_BLOCKS = 38
@@ -30,13 +31,15 @@ class Talker:
     the level meter and is counted in `blocks_unsent`.
     """
 
-    def __init__(self, emit: Callable[[list[bytes]], None]) -> None:
-        self.sender: Sender | None = None
+    def __init__(
+        self, emit: Callable[[list[bytes]], None], rate: int = SAMPLE_RATE, max_blocks: int = MAX_BLOCKS
+    ) -> None:
+        self.sender: Sender | WindowSender | None = None
         self.level = 0.0
         self.blocks_dropped = 0
         self.blocks_unsent = 0
         self.error: Exception | None = None
-        self._emit = emit
+        self._emit, self._rate, self._max_blocks = emit, rate, max_blocks
         self._queue: queue.SimpleQueue[_Item] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="earshot talker", daemon=True)
 
@@ -44,7 +47,7 @@ class Talker:
         self._thread.start()
 
     def on_block(self, pcm: Pcm, captured_us: int) -> None:
-        while self._queue.qsize() >= MAX_BLOCKS:
+        while self._queue.qsize() >= self._max_blocks:
             try:
                 self._queue.get_nowait()
             except queue.Empty:
@@ -88,7 +91,7 @@ class Talker:
     def _gather(self, pcm: Pcm, captured_us: int) -> tuple[Pcm, int, _Item]:
         """The block with those that wait right behind it, since several frames in one step cost little more than one:
         so a thread that was held up catches up. Last, what follows but does not join, or _NOTHING."""
-        blocks, end = [pcm], captured_us + samples_us(pcm.size)
+        blocks, end = [pcm], captured_us + samples_us(pcm.shape[-1], self._rate)
         following: _Item = _NOTHING
         while len(blocks) < MAX_GATHERED:
             try:
@@ -98,9 +101,9 @@ class Talker:
             if following is None or isinstance(following, threading.Event) or abs(following[1] - end) > JOIN_US:
                 break
             blocks.append(following[0])
-            end += samples_us(following[0].size)
+            end += samples_us(following[0].shape[-1], self._rate)
             following = _NOTHING
-        return (np.concatenate(blocks) if len(blocks) > 1 else pcm), captured_us, following
+        return (np.concatenate(blocks, axis=-1) if len(blocks) > 1 else pcm), captured_us, following
 
     def _pass_on(self, messages: list[bytes]) -> None:
         if messages:

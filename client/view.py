@@ -18,6 +18,8 @@ QUIETEST_DB = -60.0
 METER_WIDTH = 24
 KEYS = "m mute   + - rate   r record   q leave"
 RECORDED = "RECORDING: the server records what everybody here says"
+NOTABLE_MS = 100.0
+"""A delay by coding that is worth a word."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,12 @@ class SpeakerState:
     buffer_ms: float = 0.0
     underruns: int = 0
     missing: int = 0
+    music: str = ""
+    """The model of its own that it plays music with, "" for one who talks."""
+    decodable: bool = True
+    """Whether that model is here."""
+    codec_latency_ms: float = 0.0
+    """Of `mouth_to_ear_ms`, what coding alone makes: a frame, or a window."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +64,8 @@ class ViewState:
     round_trip_ms: float | None = None
     seconds: float = 0.0
     reconnects: int = 0
+    codec_latency_ms: float = 0.0
+    """What coding delays what is said here by."""
     dropped: int = 0
     """Messages of ours that could not be sent in time, and blocks that the microphone or loudspeaker lost."""
     recording: bool = False
@@ -102,9 +112,13 @@ def render(state: ViewState) -> RenderableType:
     bar = Text("muted", "bold red") if state.muted else meter(state.level_db)
     rates = f"PCM / {state.wire_kbps:.1f}" if state.uplink == "pcm" else _kbps(state.codec_kbps, state.wire_kbps)
     sending = "listening" if state.uplink == "none" else f"sending {state.uplink} at {state.send_kbps:g} kbps"
+    if state.codec_latency_ms >= NOTABLE_MS:
+        sending += f", {_milliseconds(state.codec_latency_ms)} late by its windows"
     table.add_row(me, bar, rates, "", "", "", str(state.dropped))
     for speaker in state.speakers:
         bar = Text("muted", "dim") if speaker.muted else meter(speaker.level_db)
+        if not speaker.decodable:
+            bar = Text("music, not decodable", "yellow")
         table.add_row(
             Text(speaker.name),
             bar,
@@ -123,7 +137,7 @@ def render(state: ViewState) -> RenderableType:
         f"   round trip {_milliseconds(state.round_trip_ms)}",
         f"   reconnects {state.reconnects}" if state.reconnects else "",
     )
-    parts: list[RenderableType] = [table, Text(), line]
+    parts: list[RenderableType] = [table, Text(), line, *(Text(note, "dim") for note in _notes(state))]
     if state.recording or state.recording_said:
         parts.append(Text(_recording(state), "bold red" if state.recording else "yellow"))
     if state.detail:
@@ -138,6 +152,20 @@ def _recording(state: ViewState) -> str:
     return f"● {RECORDED}" + (f" ({state.recording_said})" if state.recording_said else "")
 
 
+def _notes(state: ViewState) -> list[str]:
+    """What is to be known of those who play music."""
+    notes = []
+    for speaker in state.speakers:
+        if not speaker.decodable:
+            notes.append(
+                f"{speaker.name} plays music, not decodable here: start with --also {speaker.music} or its path"
+            )
+        elif speaker.music:
+            late = _milliseconds(speaker.codec_latency_ms)
+            notes.append(f"{speaker.name} plays music ({speaker.music}), {late} late by its windows")
+    return notes
+
+
 def plain_line(state: ViewState) -> str:
     """The view as one line, for an output that is no terminal."""
     speakers = [
@@ -146,7 +174,7 @@ def plain_line(state: ViewState) -> str:
         for speaker in state.speakers
     ]
     mine = "muted" if state.muted else f"{state.level_db:.0f} dB, {_kbps(state.codec_kbps, state.wire_kbps)} kbps"
-    parts = [f"{state.seconds:.0f} s {state.state}", f"you {mine}", *speakers]
+    parts = [f"{state.seconds:.0f} s {state.state}", f"you {mine}", *speakers, *_notes(state)]
     if state.recording or state.recording_said:
         parts.insert(1, _recording(state))
     return " | ".join(parts) + (f" | {state.detail}" if state.detail else "")

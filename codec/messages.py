@@ -85,6 +85,11 @@ class WindowModel(_Message):
         return self
 
     @property
+    def latency_s(self) -> float:
+        """From a sample to the codes that hold it, at most: a window."""
+        return self.window_frames * self.hop_length / self.sample_rate
+
+    @property
     def kbps_per_codebook(self) -> float:
         return 10 * self.sample_rate / self.hop_length / 1000
 

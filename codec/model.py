@@ -79,13 +79,11 @@ class Model:
         """A new stream of PCM to codes, or to windows for a model that codes in windows (`start` then says nothing:
         each is padded by itself). Raises UsageError for a rate that is not in `bandwidths`, and for a model that codes
         whole signals only: one that is not causal or is stereo, without windows."""
-        if self.config.window_length is not None:
-            return WindowEncoder(self.network, kbps)
-        return self.frame_encoder(kbps, start)
+        return self.window_encoder(kbps) if self.config.window_length is not None else self.frame_encoder(kbps, start)
 
     def decoder(self, start: Padding = "zeros") -> DecoderSession | WindowDecoder:
         """A new stream of codes, or of windows, to PCM. Raises UsageError for the models for which `encoder` does."""
-        return WindowDecoder(self.network) if self.config.window_length is not None else self.frame_decoder(start)
+        return self.window_decoder() if self.config.window_length is not None else self.frame_decoder(start)
 
     def frame_encoder(self, kbps: float = 6.0, start: Padding = "zeros") -> EncoderSession:
         """As `encoder`, for those who need frames: raises UsageError for a model that codes in windows too."""
@@ -94,6 +92,14 @@ class Model:
     def frame_decoder(self, start: Padding = "zeros") -> DecoderSession:
         """As `decoder`, for those who need frames: raises UsageError for a model that codes in windows too."""
         return self.sessions.decoder(start)
+
+    def window_encoder(self, kbps: float = 6.0) -> WindowEncoder:
+        """As `encoder`, for those who need windows: raises UsageError for a model that codes without."""
+        return WindowEncoder(self.network, kbps)
+
+    def window_decoder(self) -> WindowDecoder:
+        """As `decoder`, for those who need windows: raises UsageError for a model that codes without."""
+        return WindowDecoder(self.network)
 
     def check_codes(self, codes: ArrayLike) -> NDArray[np.int64]:
         """[n_q, k] as int64. Raises UsageError for another shape or codes that the model does not have."""

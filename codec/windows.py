@@ -7,7 +7,6 @@ weighted by how far it is from the ends of its window (arXiv 2210.13438, section
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,18 +17,11 @@ from codec.config import ModelConfig
 from codec.errors import UsageError
 from codec.network import Encodec
 from codec.pcm import MOST_SCALE, Pcm, sanitize
-from codec.streaming import Codes, check_codes
+from codec.streaming import check_codes
+from codec.window import Window as Window
 
 _SILENCE = 1e-8
 """Added to the volume, so that silence can be divided by it."""
-
-
-@dataclass(frozen=True)
-class Window:
-    """Codes [n_q, F] of one window, and what its samples are multiplied by; None if the model leaves volume alone."""
-
-    codes: Codes
-    scale: float | None = None
 
 
 def volume(pcm: Tensor) -> Tensor:

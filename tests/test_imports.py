@@ -81,6 +81,7 @@ SHELLS = {
     "client.figures": "reads the clock",
     "client.keyboard": "reads the terminal",
     "client.link": "the WebSocket of a call",
+    "client.models": "the thread that decodes music",
     "client.pictures": "draws with matplotlib",
     "client.talker": "the encoder's thread",
     "client.view": "draws on the terminal",

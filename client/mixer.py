@@ -1,0 +1,44 @@
+"""One stream for a loudspeaker out of those who talk and those who play music, at the rate of the music."""
+
+from __future__ import annotations
+
+import numpy as np
+import soxr
+
+from client.music import Music
+from client.receiver import Receiver
+from codec.pcm import Pcm, soft_limit
+
+BLOCK_S = 0.01
+"""What is asked of those who talk at a time."""
+
+
+class Mixer:
+    """Talk, resampled and the same in all channels, and music. Belongs to the thread that plays."""
+
+    def __init__(self, receiver: Receiver, music: Music, talk_rate: int, sample_rate: int, channels: int) -> None:
+        self._receiver, self._music = receiver, music
+        self._talk_rate, self._sample_rate, self._channels = talk_rate, sample_rate, channels
+        # As for sound devices: the mode for variable rates holds back a third of what the other does.
+        self._resampler = (
+            None
+            if talk_rate == sample_rate
+            else soxr.ResampleStream(talk_rate, sample_rate, 1, dtype="float32", quality="HQ", vr=True)
+        )
+        self._block = round(BLOCK_S * talk_rate)
+        self._talk: Pcm = np.zeros(0, np.float32)
+        self._pulled = self._made = 0
+
+    def pull(self, n: int, now_us: int, heard_us: int) -> Pcm:
+        """The next samples, float32 [channels, n] in -1..1, taken at `now_us`; the first is heard at `heard_us`."""
+        while self._talk.size < n:
+            held = self._pulled * self._sample_rate / self._talk_rate - self._made  # inside the resampler
+            ahead = (self._talk.size + held) * 1e6 / self._sample_rate
+            pcm = self._receiver.pull(self._block, now_us, heard_us + round(ahead))
+            self._pulled += pcm.size
+            if self._resampler is not None:
+                pcm = self._resampler.resample_chunk(pcm)
+            self._made += pcm.size
+            self._talk = np.concatenate([self._talk, pcm])
+        talk, self._talk = self._talk[:n], self._talk[n:]
+        return soft_limit(self._music.pull(n, now_us, heard_us) + talk)
