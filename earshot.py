@@ -131,14 +131,14 @@ def call(
     model: Annotated[
         str,
         typer.Option(
-            help="default, encodec_24khz or a path: the same as the server's. encodec_48khz or the path of a model like"
-            " it sends music in stereo, always as codes and a second late."
+            help="default, encodec_24khz or a path: the same as the server's. The path of a 48 kHz model (its .th file)"
+            " sends music in stereo, always as codes and a second late."
         ),
     ] = "default",
     also: Annotated[
         list[str] | None,
         typer.Option(
-            help="Another model to hear with, as encodec_48khz for those who play music; repeat it. It is loaded at the"
+            help="The path of another model to hear with, for those who play music; repeat it. It is loaded at the"
             " start, and what is heard is then in stereo at 48 kHz."
         ),
     ] = None,
@@ -162,8 +162,8 @@ def call(
     earshot call den --input 3 --output headset   see: earshot devices
     earshot call den --input me.flac --output you.wav
     earshot call den --input none                 only listen
-    earshot call den --model encodec_48khz --kbps 12 --input song.flac
-    earshot call den --also encodec_48khz         hear who plays that, too
+    earshot call den --model encodec_48khz-7e698e3e.th --input song.flac
+    earshot call den --also encodec_48khz-7e698e3e.th
     """
     import asyncio
     import gc
