@@ -14,6 +14,7 @@ import torch
 
 import codec
 from codec.engine.native_sessions import NativeSessions
+from codec.engine.torch_sessions import TorchSessions
 from codec.model import Model, Sessions
 from codec.pcm import Pcm
 from codec.seanet import SEANet
@@ -98,7 +99,7 @@ def remembered(memory: Steps, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("start", ["reflect", "zeros"])
 @pytest.mark.parametrize("block", BLOCKS)
 def test_streamed_codes_are_the_official_ones(oracle: Oracle, speech: Pcm, start: Any, block: int | None) -> None:
-    session = oracle.ours.encoder(oracle.ours.bandwidths[-1], start)
+    session = Sessions(oracle.ours.network).encoder(oracle.ours.bandwidths[-1], start)
     codes = np.concatenate(list(push_in_blocks(session, speech, block)), axis=1)
     assert codes.shape[1] == FRAMES
     for kbps in oracle.ours.bandwidths:
@@ -106,20 +107,24 @@ def test_streamed_codes_are_the_official_ones(oracle: Oracle, speech: Pcm, start
         np.testing.assert_array_equal(codes[: len(expected)], expected)
 
 
+FAST: dict[str, type[Sessions]] = {"torch": TorchSessions, "native": NativeSessions}
+
+
+@pytest.mark.parametrize("engine", FAST)
 @pytest.mark.parametrize("start", ["reflect", "zeros"])
-def test_native_codes_are_the_official_ones(oracle: Oracle, speech: Pcm, start: Any) -> None:
-    session = NativeSessions(oracle.ours.network).encoder(oracle.ours.bandwidths[-1], start)
+def test_codes_of_the_engines_are_the_official_ones(oracle: Oracle, speech: Pcm, start: Any, engine: str) -> None:
+    session = FAST[engine](oracle.ours.network).encoder(oracle.ours.bandwidths[-1], start)
     codes = np.concatenate(list(push_in_blocks(session, speech, 1000)), axis=1)
     for kbps in oracle.ours.bandwidths:
         expected = oracle.codes[start, kbps]
         np.testing.assert_array_equal(codes[: len(expected)], expected)
 
 
-@pytest.mark.parametrize("engine", ["torch", "native"])
+@pytest.mark.parametrize("engine", ["layers", *FAST])
 @pytest.mark.parametrize("start", ["reflect", "zeros"])
 def test_streamed_decoder_is_the_official_one(oracle: Oracle, start: Any, engine: str) -> None:
     """20 s in packets of 1 to 16 frames, and 5 s at every lower rate."""
-    sessions = (NativeSessions if engine == "native" else Sessions)(oracle.ours.network)
+    sessions = FAST.get(engine, Sessions)(oracle.ours.network)
     for kbps in oracle.ours.bandwidths:
         codes = oracle.codes[start, kbps][:, : None if kbps == 6.0 else 375]
         with torch.no_grad():
