@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console, Group
@@ -13,43 +14,40 @@ from rich.text import Text
 from server.loadtest.plan import Findings, Plan, Row
 from server.loadtest.run import run
 
+WIDE = 110
+"""Columns of a terminal that holds the whole table; a narrower one gets what the verdict is made of."""
 
-def table(findings: Findings) -> Table:
+
+def table(findings: Findings, width: int = WIDE) -> Table:
     about = f"{findings.model} {findings.digest} at {findings.kbps:g} kbps, {findings.cores} cores"
     shown = Table(title=about, caption="ms, but for speakers, lost, shares of a core and frames in a batch")
-    for name in (
-        "speakers",
-        "added p50",
-        "p95",
-        "p99",
-        "lost",
-        "server",
-        "clients",
-        "late",
-        "batch",
-        "slack p50",
-        "p99",
-    ):
+    cells = _CELLS if width >= WIDE else {name: _CELLS[name] for name in _CELLS if name not in _WIDE_ONLY}
+    for name in cells:
         shown.add_column(name, justify="right")
     shown.add_column("")
     for row in findings.rows:
-        shown.add_row(*_cells(row), _verdict(row, findings.frame_ms))
+        shown.add_row(*(cell(row) for cell in cells.values()), _verdict(row, findings.frame_ms))
     return shown
-
-
-def _cells(row: Row) -> list[str]:
-    return [
-        str(row.speakers),
-        *map(_number, (row.added_p50, row.added_p95, row.added_p99)),
-        str(row.lost),
-        _number(row.server_cpu, 2),
-        _number(row.generator_cpu, 2),
-        *map(_number, (row.late_p99, row.batch_mean, row.slack_p50, row.slack_p99)),
-    ]
 
 
 def _number(value: float | None, digits: int = 1) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
+
+
+_CELLS: dict[str, Callable[[Row], str]] = {
+    "speakers": lambda row: str(row.speakers),
+    "added p50": lambda row: _number(row.added_p50),
+    "p95": lambda row: _number(row.added_p95),
+    "p99": lambda row: _number(row.added_p99),
+    "lost": lambda row: str(row.lost),
+    "server": lambda row: _number(row.server_cpu, 2),
+    "clients": lambda row: _number(row.generator_cpu, 2),
+    "late": lambda row: _number(row.late_p99),
+    "batch": lambda row: _number(row.batch_mean),
+    "slack p50": lambda row: _number(row.slack_p50),
+    "slack p99": lambda row: _number(row.slack_p99),
+}
+_WIDE_ONLY = ("clients", "batch", "slack p50", "slack p99")
 
 
 def _verdict(row: Row, frame_ms: float) -> Text:
@@ -82,10 +80,10 @@ def show_run(console: Console, plan: Plan, model: str, voices: Path, url: str | 
             refresh()
 
         def found(findings: Findings) -> None:
-            so_far[:] = [table(findings)]
+            so_far[:] = [table(findings, console.width)]
             refresh()
 
         findings = run(plan, model, voices, url, show, found)
-    console.print(table(findings))
+    console.print(table(findings, console.width))
     console.print(summary(findings))
     return findings

@@ -19,9 +19,9 @@ FINDINGS = Findings(
 REFUSED = Findings("tiny", "0123456789abcdef", 6.0, 13.333, 2, [row(20), row(34, refused="4013: this server is busy")])
 
 
-def shown(findings: Findings) -> str:
-    console = Console(width=160, record=True, file=io.StringIO())
-    console.print(table(findings))
+def shown(findings: Findings, width: int = 160) -> str:
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(table(findings, width))
     return console.export_text()
 
 
@@ -31,6 +31,13 @@ def test_the_table_says_what_was_wrong_and_when_the_clients_were_slow() -> None:
     assert "2 frames lost; the clients were slow too" in text
     assert "clients slow" in text
     assert "no more: 4013" in shown(REFUSED)
+
+
+def test_a_narrow_terminal_gets_whole_words() -> None:
+    text = shown(FINDINGS, 80)
+    assert all(name in text for name in ("speakers", "added p50", "p99", "lost", "late"))
+    assert "slack" in shown(FINDINGS)
+    assert "slack" not in text
 
 
 def test_the_summary_is_the_most_that_all_were_heard() -> None:
