@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import io
-import sys
 import warnings
 from collections.abc import Callable
-from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,6 +17,7 @@ import soxr
 import torch
 from torch import nn
 
+from codec.benchmark.peers import encodec_package
 from codec.config import ModelConfig
 from codec.model import Model
 from codec.network import Encodec
@@ -63,17 +61,8 @@ def tiny_model() -> Model:
 
 @pytest.fixture(scope="session")
 def encodec() -> ModuleType:
-    """The official package. It imports torchaudio, which has no build for these machines, and which only its
-    reading of files uses: an empty module stands in while it is imported."""
-    if "torchaudio" in sys.modules:
-        return importlib.import_module("encodec")
-    stub = ModuleType("torchaudio")
-    stub.__spec__ = ModuleSpec("torchaudio", None)
-    sys.modules["torchaudio"] = stub
-    try:
-        return importlib.import_module("encodec")
-    finally:
-        del sys.modules["torchaudio"]
+    """The official package."""
+    return encodec_package()
 
 
 @pytest.fixture(scope="session")
