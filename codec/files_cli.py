@@ -13,6 +13,8 @@ from rich.console import Console
 from codec.errors import EarshotError, UsageError
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from codec.ecdc import Header
     from codec.model import Model
 
@@ -90,9 +92,32 @@ def decode(
     _each("decoding", one, source, target, lambda: sorted(source.rglob("*.ecdc")), ".wav")
 
 
-def info(files: Annotated[list[Path], typer.Argument(metavar="FILE...", help=".ecdc files.")]) -> None:
-    """Say what is in .ecdc files: model, codebooks, length, rate and coding."""
+def info(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help=".ecdc files, and recordings (.eshr).")],
+) -> None:
+    """Say what is in files of codes and in recordings.
+
+    \b
+    earshot info talk.ecdc                      model, length, rate, coding
+    earshot info den-20261124T091500Z.eshr      who spoke, how much, damage
+
+    Recordings are read from end to end. Nothing is decoded, so no model is
+    needed.
+    """
+    from codec.recording.survey import describe, is_recording
+    from codec.recording.table import description_table
+
+    recordings = {file for file in files if file.suffix == ".eshr" or is_recording(file)}
+    if coded := [file for file in files if file not in recordings]:
+        console.print(_coded_table(coded))
+    for file in files:
+        if file in recordings:
+            console.print(description_table(describe(file)))
+
+
+def _coded_table(files: list[Path]) -> Table:
     from rich.table import Table
+    from rich.text import Text
 
     from codec.files import read_info
     from codec.lm_weights import known_config
@@ -105,7 +130,7 @@ def info(files: Annotated[list[Path], typer.Argument(metavar="FILE...", help=".e
         hop = header.hop_length or (known.hop_length if known else 0)
         seconds = header.samples / rate if rate else 0
         coding = "plain" if not header.lm else "integer language model" if header.lm_digest else "language model"
-        table.add_row(
+        cells = (
             str(file),
             header.model + (f" ({header.digest})" if header.digest else ""),
             str(header.n_q),
@@ -114,7 +139,8 @@ def info(files: Annotated[list[Path], typer.Argument(metavar="FILE...", help=".e
             f"{8 * size / seconds / 1000:.2f} kbps" if seconds else f"{size} bytes",
             coding + (f" ({header.lm_digest})" if header.lm_digest else ""),
         )
-    console.print(table)
+        table.add_row(*map(Text, cells))  # what a file says of itself is no markup
+    return table
 
 
 class _DamagedError(EarshotError):

@@ -42,6 +42,7 @@ SHELLS = {
     "codec.recording.cli": "its command",
     "codec.recording.export": "writes audio files",
     "codec.recording.survey": "reads files",
+    "codec.recording.table": "draws on the terminal",
     "codec.weights": "reads files",
     "server": "empty",
     "server.app": "the web application",

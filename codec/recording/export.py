@@ -41,7 +41,7 @@ class Exported:
     def lines(self) -> list[str]:
         """What was written and what is missing, a sentence a line."""
         length = clock(self.description.seconds)
-        return [*(f"{file}: {length}" for file in self.files), *self.description.faults()]
+        return [*(f"{file}: {length}" for file in self.files), *self.description.remarks()]
 
 
 class _Out(Protocol):

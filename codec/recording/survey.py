@@ -44,7 +44,7 @@ class Damaged:
 
 @dataclass
 class Description:
-    """A recording in figures. `lines` says it in words."""
+    """A recording in figures, and what is to be said of it in words."""
 
     path: Path
     header: Header
@@ -70,22 +70,20 @@ class Description:
         seconds = self.seconds_of(speaker)
         return speaker.code_bytes * 8 / seconds / 1000 if seconds else 0.0
 
-    def lines(self) -> list[str]:
-        """The whole of it, a sentence a line."""
+    def title(self) -> str:
+        """What it is."""
+        room, began = self.header.room, self.header.began
+        return f"{self.path}: recording of room {room}, begun {began}, {clock(self.seconds)} long, {self.size} bytes"
+
+    def coding(self) -> str:
+        """What its codes are."""
         header = self.header
         limit = f", at most {header.max_kbps:g} kbps a speaker" if header.max_kbps else ""
-        said = [
-            f"{self.path}: recording of room {header.room}, begun {header.began}, {clock(self.seconds)} long, "
-            f"{self.size} bytes; codes of {header.model} ({header.digest}){limit}"
-        ]
-        for speaker in self.speakers.values():
-            there = f"there from {clock(speaker.joined_s or 0)} to {clock(speaker.left_s or self.seconds)}"
-            spoke = speaker.remark or "said nothing"
-            if speaker.frames:
-                spoke = f"{clock(self.seconds_of(speaker))} of sound at {self.kbps_of(speaker):.1f} kbps"
-            said.append(f"  {speaker.id} {speaker.name or '(no name)'}: {there}, {spoke}")
-        if not self.speakers:
-            said.append("  nobody is in it")
+        return f"codes of {header.model} ({header.digest}){limit}"
+
+    def remarks(self) -> list[str]:
+        """What is to be known of its speakers and of itself, a sentence a line."""
+        said = [f"{speaker.name}: {speaker.remark}" for speaker in self.speakers.values() if speaker.remark]
         return said + self.faults()
 
     def faults(self) -> list[str]:

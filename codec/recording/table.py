@@ -1,0 +1,35 @@
+"""What is in a recording, for the terminal."""
+
+from __future__ import annotations
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from codec.recording.survey import Description, Speaker, clock
+
+
+def description_table(found: Description) -> Group:
+    """The recording, a row for each of its speakers, and what is missing of it."""
+    table = Table("id", "speaker", box=SIMPLE_HEAD)
+    for heading in ("from", "to", "sound", "codec rate", "bytes"):
+        table.add_column(heading, justify="right")
+    for speaker in found.speakers.values():
+        # Names are what peers said.
+        table.add_row(
+            str(speaker.id), Text(speaker.name or "(no name)"), *_times(found, speaker), *_said(found, speaker)
+        )
+    facts = [Text(found.title()), Text(found.coding())]
+    return Group(*facts, table if found.speakers else Text("nobody is in it"), *map(Text, found.remarks()))
+
+
+def _times(found: Description, speaker: Speaker) -> tuple[str, str]:
+    """When the speaker was there."""
+    return clock(speaker.joined_s or 0), clock(found.seconds if speaker.left_s is None else speaker.left_s)
+
+
+def _said(found: Description, speaker: Speaker) -> tuple[str, str, str]:
+    if not speaker.frames:
+        return "none", "", ""
+    return clock(found.seconds_of(speaker)), f"{found.kbps_of(speaker):.1f} kbps", str(speaker.code_bytes)
