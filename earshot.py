@@ -52,7 +52,9 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Folder of the run, runs/RECIPE if none is named.")] = None,
     init: Annotated[
         str | None,
-        typer.Option(help="Weights to start from: default, encodec_24khz or a path; random ones if not given."),
+        typer.Option(
+            help="Weights to start from: default, encodec_24khz, encodec_48khz or a path; random ones if not given."
+        ),
     ] = None,
     exclude: Annotated[
         list[str] | None, typer.Option(help="File names (patterns) to leave out, to judge by later; repeat it.")
@@ -131,15 +133,15 @@ def call(
     model: Annotated[
         str,
         typer.Option(
-            help="default, encodec_24khz or a path: the same as the server's. The path of a 48 kHz model (its .th file)"
-            " sends music in stereo, always as codes and a second late."
+            help="default, encodec_24khz or a path: the same as the server's. encodec_48khz, or the path of another"
+            " stereo model, sends music, always as codes and a second late."
         ),
     ] = "default",
     also: Annotated[
         list[str] | None,
         typer.Option(
-            help="The path of another model to hear with, for those who play music; repeat it. It is loaded at the"
-            " start, and what is heard is then in stereo at 48 kHz."
+            help="Another model to hear with, for those who play music: encodec_48khz or a path; repeat it. It is"
+            " loaded at the start, and what is heard is then in stereo at 48 kHz."
         ),
     ] = None,
     seconds: Annotated[float | None, typer.Option(min=0, help="Leave after so long.")] = None,
@@ -162,8 +164,8 @@ def call(
     earshot call den --input 3 --output headset   see: earshot devices
     earshot call den --input me.flac --output you.wav
     earshot call den --input none                 only listen
-    earshot call den --model encodec_48khz-7e698e3e.th --input song.flac
-    earshot call den --also encodec_48khz-7e698e3e.th
+    earshot call den --model encodec_48khz --input song.flac
+    earshot call den --also encodec_48khz         talk, and hear the music too
     """
     import asyncio
     import gc
@@ -234,7 +236,9 @@ def serve(
         "127.0.0.1"
     ),
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one and prints it.")] = 8765,
-    model: Annotated[str, typer.Option(help="The codec: default, encodec_24khz, or a path.")] = "default",
+    model: Annotated[
+        str, typer.Option(help="The codec of those who talk: default, encodec_24khz or a path.")
+    ] = "default",
     engine: Annotated[
         str | None, typer.Option(help="auto (native or torch), torch, native (C++) or cuda (one NVIDIA GPU).")
     ] = None,

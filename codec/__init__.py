@@ -16,8 +16,8 @@ __all__ = ["EarshotError", "load"]
 def load(name: str = "default", engine: EngineName = "auto", precision: Precision = "fp32") -> Model:
     """Loads a model by name or path.
 
-    `name` is "default" (the weights that come with this package), "encodec_24khz" (the official weights, fetched
-    once and verified), the path of an official `.th` file, of a Hugging Face folder (config.json and
+    `name` is "default" (the weights that come with this package), "encodec_24khz" or "encodec_48khz" (the official
+    weights, fetched once and verified), the path of an official `.th` file, of a Hugging Face folder (config.json and
     model.safetensors), or of a folder or `.safetensors` file written by `earshot train`.
     `engine` is what its sessions step in: "native" (C++), "torch", "cuda", or "auto", the fastest of the first two that
     is exact and to be had. `precision` is for "cuda": "fp32", "bf16" or "fp16".

@@ -37,9 +37,12 @@ class Release:
     sha256: str
 
 
-ENCODEC_24KHZ = Release(
-    "encodec_24khz-d7cc33bc.th", 93_171_529, "d7cc33bcf1aad7f2dad9836f36431530744abeace3ca033005e3290ed4fa47bf"
-)
+CODECS = {
+    "encodec_24khz": Release(
+        "encodec_24khz-d7cc33bc.th", 93_171_529, "d7cc33bcf1aad7f2dad9836f36431530744abeace3ca033005e3290ed4fa47bf"
+    ),
+    "encodec_48khz": Release("encodec_48khz-7e698e3e.th", None, "7e698e3e"),
+}
 LANGUAGE_MODELS = {
     "encodec_24khz": Release("encodec_lm_24khz-1608e3c0.th", None, "1608e3c0"),
     "encodec_48khz": Release("encodec_lm_48khz-7add9fc3.th", None, "7add9fc3"),
@@ -67,11 +70,6 @@ def cache_folder() -> Path:
     """Where fetched weights are kept (XDG Base Directory Specification)."""
     root = os.environ.get("XDG_CACHE_HOME")
     return (Path(root) if root else Path.home() / ".cache") / "earshot"
-
-
-def encodec_24khz(base_url: str | None = None) -> Path:
-    """The official 24 kHz weights, as `cached` gets them."""
-    return cached(ENCODEC_24KHZ, base_url)
 
 
 def cached(release: Release, base_url: str | None = None) -> Path:
@@ -155,7 +153,7 @@ def _transfer(url: str, release: Release, partial: Path, held: int, patience: Pa
             if response.status_code == 416 or (response.status_code == 206 and not _begins_at(response, held)):
                 partial.unlink(missing_ok=True)
                 raise _Retry("the server cannot go on where an earlier attempt stopped; starting over")
-            held = held if _accepted(url, response) == 206 else 0  # 200: this server ignores ranges
+            held = held if _accepted(url, response, partial) == 206 else 0  # 200: this server ignores ranges
             with (
                 partial.open("r+b" if held else "wb") as file,
                 Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress,
@@ -184,7 +182,7 @@ def _begins_at(response: httpx.Response, position: int) -> bool:
     return bool(response.headers.get("Content-Range", "").startswith(f"bytes {position}-"))
 
 
-def _accepted(url: str, response: httpx.Response) -> int:
+def _accepted(url: str, response: httpx.Response, partial: Path) -> int:
     """The status of a response that brings bytes. Raises for all others."""
     status = response.status_code
     if status in (200, 206):
@@ -193,7 +191,7 @@ def _accepted(url: str, response: httpx.Response) -> int:
         raise _Retry(f"the server answered {status} {response.reason_phrase}")
     raise DownloadError(
         f"{url}: the server answered {status} {response.reason_phrase}. Set {URL_VARIABLE} to the address of a folder "
-        "that holds the file"
+        f"that holds the file, or put it at {partial.with_suffix('')} yourself"
     )
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 console = Console()
 
-_MODEL = Annotated[str, typer.Option(help="default, encodec_24khz or a path.")]
+_MODEL = Annotated[str, typer.Option(help="default, encodec_24khz, encodec_48khz or a path.")]
 _LM_MODEL = Annotated[
     Path | None,
     typer.Option(
@@ -41,7 +41,7 @@ def encode(
 
     \b
     earshot encode talk.wav talk.ecdc --kbps 3 --lm
-    earshot encode album/ coded/ --model encodec_48khz.th
+    earshot encode album/ coded/ --model encodec_48khz
 
     Files of official weights are read by the encodec package too, and the
     other way round; those of the default model by Earshot only. The default
@@ -122,7 +122,9 @@ def _coded_table(files: list[Path]) -> Table:
     from codec.files import read_info
     from codec.lm_weights import known_config
 
-    table = Table("file", "model", "codebooks", "length", "codec rate", "on disk", "coding")
+    table = Table()
+    for heading in ("file", "model", "codebooks", "length", "codec rate", "on disk", "coding"):
+        table.add_column(heading, overflow="fold")
     for file in files:
         header, size = read_info(file)
         known = known_config(header.model)

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from codec import foreign
-from codec.config import ModelConfig
+from codec.config import ENCODEC_24KHZ, ENCODEC_48KHZ, ModelConfig
 from codec.errors import ModelError, WeightsError
 from codec.model import Model
 from codec.network import Encodec
@@ -43,10 +43,10 @@ def load_model(name: str, base_url: str | None = None) -> Model:
     """
     if name == "default":
         return _load_default()
-    if name == "encodec_24khz":
-        from codec.download import encodec_24khz
+    if name in (ENCODEC_24KHZ.name, ENCODEC_48KHZ.name):
+        from codec import download
 
-        return _load_official(encodec_24khz(base_url))
+        return _load_official(download.cached(download.CODECS[name], base_url))
     path = Path(name).expanduser()
     if path.is_dir():
         if (path / "config.json").is_file():
@@ -56,8 +56,8 @@ def load_model(name: str, base_url: str | None = None) -> Model:
         raise WeightsError(f"{path} holds neither config.json nor model.safetensors; name another folder or a file")
     if not path.is_file():
         raise ModelError(
-            f"there is no model {name!r}: give 'default', 'encodec_24khz', or the path of a .th file, of a Hugging "
-            "Face folder, or of what 'earshot train' wrote"
+            f"there is no model {name!r}: give 'default', 'encodec_24khz', 'encodec_48khz', or the path of a .th file, "
+            "of a Hugging Face folder, or of what 'earshot train' wrote"
         )
     return _load_native(path) if path.suffix == ".safetensors" else _load_official(path)
 

@@ -13,7 +13,8 @@ def evaluate(
         list[str] | None, typer.Argument(help="Folders, files or glob patterns of speech (with --stress: of music).")
     ] = None,
     model: Annotated[
-        list[str] | None, typer.Option(help="default, encodec_24khz or a path; repeat it to compare models.")
+        list[str] | None,
+        typer.Option(help="default, encodec_24khz, encodec_48khz or a path; repeat it to compare models."),
     ] = None,
     kbps: Annotated[
         list[float] | None, typer.Option(help="A rate, again for each; all of the model's if none is given.")

@@ -59,7 +59,7 @@ def run(patterns: Sequence[str], wishes: Wishes, command: str = "", progress: Pr
     ]
     for system in systems:
         if isinstance(system, Streamed):
-            system.model.frame_encoder(system.kbps)  # a rate that the model lacks is told before the work begins
+            system.model.encoder(system.kbps)  # a rate that the model lacks is told before the work begins
     if opus.installed():
         systems += [opus.Opus(kbps) for kbps in dict.fromkeys(wishes.opus_kbps)]
     left_out = {WER, WORD_CHANGES} if not wishes.words else set()

@@ -49,12 +49,25 @@ class Streamed:
 
 
 def through_stream(model: Model, pcm: Pcm, kbps: float) -> Pcm:
-    """What a listener of a live stream at `kbps` hears of `pcm` [n] -> [n]."""
+    """What a listener of a live stream at `kbps` hears of `pcm` [n] -> [n]. A stereo model gets it in both channels,
+    and what it makes of these is mixed."""
+    if model.config.window_length is not None:
+        return _through_windows(model, pcm, kbps)
     encoder, decoder = model.frame_encoder(kbps), model.frame_decoder()
     block = BLOCK_FRAMES * model.hop_length
     heard = [decoder.push(encoder.push(pcm[at : at + block])) for at in range(0, pcm.size, block)]
     heard += [decoder.push(encoder.flush()), decoder.flush()]
     return np.concatenate(heard)[: pcm.size]
+
+
+def _through_windows(model: Model, pcm: Pcm, kbps: float) -> Pcm:
+    encoder, decoder, channels = model.window_encoder(kbps), model.window_decoder(), model.config.channels
+    block = BLOCK_FRAMES * model.hop_length
+    both = np.repeat(pcm[None], channels, axis=0)
+    heard = [decoder.push(encoder.push(both[:, at : at + block])) for at in range(0, pcm.size, block)]
+    heard += [decoder.push(encoder.flush()), decoder.flush()]
+    mixed: Pcm = np.concatenate(heard, axis=1)[:, : pcm.size].mean(axis=0)
+    return mixed
 
 
 def best_shift(decoded: Pcm, original: Pcm, most: int) -> int:

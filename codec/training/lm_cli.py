@@ -11,7 +11,9 @@ from codec.errors import UsageError
 
 
 def train_lm(
-    model: Annotated[str, typer.Argument(help="The codec whose codes to learn: default, encodec_24khz or a path.")],
+    model: Annotated[
+        str, typer.Argument(help="The codec whose codes to learn: default, encodec_24khz, encodec_48khz or a path.")
+    ],
     audio: Annotated[
         list[str],
         typer.Argument(help="Folders, files or glob patterns, PATTERN[=WEIGHT]: how often its files come in a pass."),

@@ -10,17 +10,22 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import StringIO
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 from rich.console import Console
+from typer.testing import CliRunner
 
 import codec
 from codec import download
 from codec.download import Patience, Release, fetch
 from codec.errors import DownloadError
 from codec.pcm import Pcm
+from earshot import app
+from tests.stereo import make_music, official_stereo
 
 DATA = np.random.default_rng(0).bytes(300_000)
 RELEASE = Release("weights.th", len(DATA), hashlib.sha256(DATA).hexdigest())
@@ -206,7 +211,7 @@ def test_load_fetches_once_and_repairs_its_cache(
     file = save_official(random_encodec(n_filters=4, n_q=2, seed=9), tmp_path)
     mirror.data = file.read_bytes()
     release = Release(file.name, len(mirror.data), hashlib.sha256(mirror.data).hexdigest())
-    monkeypatch.setattr(download, "ENCODEC_24KHZ", release)
+    monkeypatch.setitem(download.CODECS, "encodec_24khz", release)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
     monkeypatch.setenv(download.URL_VARIABLE, mirror.url)
     expected = codec.load(str(file)).encode(speech[:9000], 1.5)
@@ -217,3 +222,34 @@ def test_load_fetches_once_and_repairs_its_cache(
     codec.load("encodec_24khz")
     assert len(mirror.asked) == 2
     assert "damaged and is fetched again" in caplog.text
+
+
+def test_the_stereo_model_has_a_name_too(
+    mirror: Mirror,
+    encodec: ModuleType,
+    save_official: Callable[[Any, Path], Path],
+    speech: Pcm,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where the weights are not to be had it says where to put them; from there on commands take the name."""
+    music = make_music(speech)[:, :60_000]
+    file = save_official(official_stereo(encodec, 4, music), tmp_path)
+    known = download.CODECS["encodec_48khz"]
+    assert known.file.removesuffix(".th").endswith(known.sha256)
+    monkeypatch.setitem(download.CODECS, "encodec_48khz", Release(file.name, None, file.stem[-8:]))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv(download.URL_VARIABLE, mirror.url)
+    place, heard, coded = tmp_path / "home" / "earshot" / file.name, tmp_path / "heard.flac", tmp_path / "song.ecdc"
+    soundfile.write(tmp_path / "song.wav", music.T, 48_000, "FLOAT")
+    encode = ["encode", str(tmp_path / "song.wav"), str(coded), "--model", "encodec_48khz"]
+    mirror.status = [404]
+    with pytest.raises(DownloadError, match=f"answered 404 .*put it at {place} yourself"):
+        CliRunner().invoke(app, encode, catch_exceptions=False)
+    place.write_bytes(file.read_bytes())
+    CliRunner().invoke(app, encode, catch_exceptions=False)
+    CliRunner().invoke(app, ["decode", str(coded), str(heard), "--model", "encodec_48khz"], catch_exceptions=False)
+    model = codec.load(str(file))
+    expected = model.decode_windows(model.encode_windows(music, 6.0))[:, : music.shape[1]]
+    np.testing.assert_allclose(soundfile.read(heard)[0].T, np.clip(expected, -1, 1), rtol=0, atol=1e-4)
+    assert len(mirror.asked) == 1

@@ -11,6 +11,7 @@ from codec.errors import AudioError
 from codec.evaluation.systems import Streamed, best_shift, shifted, system_name, through_stream
 from codec.model import Model
 from codec.pcm import Pcm
+from tests.stereo import tiny_stereo
 
 
 def test_through_stream_is_what_streaming_sessions_give(tiny_model: Model, speech: Pcm) -> None:
@@ -26,6 +27,17 @@ def test_through_stream_is_what_streaming_sessions_give(tiny_model: Model, speec
 @pytest.mark.parametrize("size", [0, 1, 319, 320, 321])
 def test_short_clips_keep_their_length(tiny_model: Model, size: int) -> None:
     assert through_stream(tiny_model, np.full(size, 0.1, np.float32), 6.0).shape == (size,)
+
+
+def test_stereo_models_hear_it_in_both_channels(speech: Pcm) -> None:
+    model, pcm = tiny_stereo(), speech[:100_000]
+    windows = model.encode_windows(np.stack([pcm, pcm]), 12.0)
+    expected = model.decode_windows(windows)[:, : pcm.size].mean(axis=0)
+    system = Streamed(model, 12.0)
+    np.testing.assert_allclose(system.process(pcm, 48_000), expected, rtol=0, atol=1e-5)
+    assert system.process(pcm[:0], 48_000).shape == (0,)
+    with pytest.raises(AudioError, match="48000 Hz, not 24000"):
+        system.process(pcm, 24_000)
 
 
 def test_streamed(tiny_model: Model, speech: Pcm) -> None:
