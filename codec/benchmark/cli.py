@@ -28,7 +28,7 @@ def engines(
     ] = None,
     kernels: Annotated[
         list[str] | None,
-        typer.Option(help="Of the native engine, again for each: auto (the fastest), all, avx512, avx2, portable."),
+        typer.Option(help="Of the native engine, again for each: auto (the fastest), all, or a name (docs/engine.md)."),
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Of torch and the peers; the native engine has one.")] = 1,
     json: Annotated[Path | None, typer.Option(help="Write the rows to this file.")] = None,

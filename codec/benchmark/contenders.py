@@ -14,7 +14,7 @@ from codec.benchmark.floor import Direction
 from codec.benchmark.inputs import Inputs, again_and_again
 from codec.benchmark.results import Key
 from codec.engine.base import Engine
-from codec.engine.choice import EngineName, Precision, engine_factory, native_is_built
+from codec.engine.choice import PRECISIONS, EngineName, engine_factory, native_is_built
 from codec.errors import UsageError
 from codec.model import Model
 from codec.pcm import Pcm
@@ -139,15 +139,14 @@ def own_contenders(task: Task, kernels: Sequence[str]) -> Iterator[Contender]:
 
 def _make(model: Model, name: EngineName, precision: str, kernels: str | None) -> Callable[[int, int], Engine] | None:
     """None for what is not to be had here."""
+    if precision not in PRECISIONS.get(name, ()):
+        return None
+    if kernels is not None:
+        from codec.engine.native_engine import NativeEngine, NativePrecision, pack
+
+        network = pack(model, kernels, cast(NativePrecision, precision))
+        return lambda encoders, decoders: NativeEngine(model, encoders, decoders, network)
     try:
-        made = engine_factory(model, name, cast(Precision, precision))
+        return engine_factory(model, name, precision)
     except UsageError:
         return None
-    if kernels is None:
-        return made
-    from codec.engine.native_engine import NativeEngine, kernel_names, pack
-
-    if precision != "fp32":
-        return made if kernels == kernel_names()[0] else None  # `pack` has fp32 only, the factory what there is
-    network = pack(model, kernels)
-    return lambda encoders, decoders: NativeEngine(model, encoders, decoders, network)

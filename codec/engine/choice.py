@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Callable
 from functools import cache
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
 from codec.engine.base import Engine
 from codec.engine.torch_sessions import TorchSessions
@@ -16,13 +16,22 @@ from codec.errors import UsageError
 from codec.integer_lm import IntegerLm, LmWeights
 from codec.model import Model
 
+if TYPE_CHECKING:
+    from codec.engine.native_engine import NativePrecision
+
 log = logging.getLogger(__name__)
 
 EngineName = Literal["auto", "torch", "native", "cuda"]
 """`auto` is native or torch. It never takes a GPU, as long as nobody has measured what one carries (docs/engine.md)."""
-Precision = Literal["fp32", "bf16", "fp16"]
+Precision = Literal["fp32", "bf16", "fp16", "int8"]
+PRECISIONS: dict[str, tuple[Precision, ...]] = {
+    "torch": ("fp32",),
+    "native": ("fp32", "bf16", "int8"),
+    "cuda": ("fp32", "bf16", "fp16"),
+}
+"""What the engines compute in. Only fp32 gives the codes of the reference."""
 KERNELS = "EARSHOT_KERNELS"
-"""Environment variable that forces a set of kernels of the native engine: avx512, avx2, portable."""
+"""Environment variable that forces a set of kernels of the native engine: avx512_bf16, avx512, avx2, portable."""
 HOW_TO_GET_IT = "install a C++ compiler (Debian and Ubuntu: apt-get install g++), then install Earshot again"
 
 
@@ -33,7 +42,7 @@ def engine_factory(
     thread. Raises UsageError for names that are unknown or not to be had here, for a precision that the engine does not
     have, and for models that do not stream."""
     model.config.check_streams()
-    native = _is_native(name, precision)
+    native = _native_precision(name, precision)
     if name == "cuda":
         from codec.engine.cuda_engine import CudaEngine, gpu
 
@@ -42,7 +51,7 @@ def engine_factory(
     if native:
         from codec.engine.native_engine import NativeEngine, pack
 
-        network = pack(model, _kernels())
+        network = pack(model, _kernels(), native)
         return lambda encoders, decoders: NativeEngine(model, encoders, decoders, network)
     from codec.engine.torch_engine import TorchEngine
 
@@ -50,10 +59,15 @@ def engine_factory(
     return lambda encoders, decoders: TorchEngine(model, encoders, decoders)
 
 
-def use_engine(model: Model, name: EngineName = "auto", precision: Precision = "fp32") -> Model:
-    """Makes the sessions of `model` step in an engine. Raises UsageError for names that are unknown or not to be
-    had here, and for a precision that the engine does not have. Models that do not stream are left as they are."""
-    native = _is_native(name, precision)
+def use_engine(
+    model: Model, name: EngineName = "auto", precision: Precision = "fp32", decode_precision: Precision | None = None
+) -> Model:
+    """Makes the sessions of `model` step in an engine, decoders in `decode_precision` if they are to have another
+    precision. Raises UsageError for names that are unknown or not to be had here, and for a precision that the engine
+    does not have. Models that do not stream are left as they are."""
+    native, decoding = _native_precision(name, precision), _native_precision(name, decode_precision or precision)
+    if not native and decode_precision not in (None, precision):
+        raise UsageError(f"the engine {name} decodes in {precision} too, if it encodes in that")
     place = CPU
     if name == "cuda":
         from codec.engine.cuda_engine import gpu
@@ -63,10 +77,10 @@ def use_engine(model: Model, name: EngineName = "auto", precision: Precision = "
         model.config.check_streams()
     except UsageError:
         return model
-    if native:
+    if native and decoding:
         from codec.engine.native_sessions import NativeSessions
 
-        model.sessions = NativeSessions(model.network, _kernels())
+        model.sessions = NativeSessions(model.network, _kernels(), native, decoding)
     else:
         model.sessions = TorchSessions(model.network, place)
     return model
@@ -78,17 +92,22 @@ def integer_lm(weights: LmWeights) -> CodesLm:
         from codec.engine.native_lm import NativeLm
     except ImportError:
         return IntegerLm(weights)
-    return NativeLm(weights, _kernels())
+    return NativeLm(weights, _kernels().removesuffix("_bf16"))  # which it has no use for
 
 
-def _is_native(name: EngineName, precision: Precision) -> bool:
+def _native_precision(name: EngineName, precision: Precision) -> NativePrecision | None:
+    """What the native engine will compute in; None if another engine serves."""
     if name not in get_args(EngineName):
         raise UsageError(f"there is no engine {name!r}; choose one of {', '.join(get_args(EngineName))}")
+    if precision not in get_args(Precision):
+        raise UsageError(f"there is no precision {precision!r}; choose one of {', '.join(get_args(Precision))}")
     if name == "native" and not native_is_built():
         raise UsageError(f"the native engine is not built here; {HOW_TO_GET_IT}")
-    if name != "cuda" and precision != "fp32":
-        raise UsageError(f"the engine {name} computes in fp32; the engine cuda has other precisions")
-    return name in ("auto", "native") and native_is_built()
+    if name == "auto":
+        name = "native" if native_is_built() else "torch"
+    if precision not in PRECISIONS[name]:
+        raise UsageError(f"the engine {name} has the precision {' or '.join(PRECISIONS[name])}, not {precision}")
+    return cast("NativePrecision", precision) if name == "native" else None
 
 
 def _kernels() -> str:

@@ -1,4 +1,4 @@
-"""The fast engine: packed weights and kernels in C++ (`codec/engine/native`), exact in float32.
+"""The fast engine: packed weights and kernels in C++ (`codec/engine/native`), exact in fp32, faster in bf16 and int8.
 
 Its streams give the same bits alone and in company. The C++ is built when Earshot is installed; where there was no
 compiler, importing this module raises ImportError.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Literal
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -21,35 +22,38 @@ from codec.model import Model
 from codec.network import Encodec
 from codec.pcm import Pcm
 
+NativePrecision = Literal["fp32", "bf16", "int8"]
+"""`int8` is for the layers that run once a frame, which wait for their weights; the others are in bf16 then."""
+
 
 def kernel_names() -> list[str]:
     """The sets of kernels that this processor can run, fastest first; the last is "portable"."""
     return _native.kernel_names()
 
 
-def pack(model: Model, kernels: str = "auto") -> _native.Network:
+def pack(model: Model, kernels: str = "auto", precision: NativePrecision = "fp32") -> _native.Network:
     """The weights of a model, packed once for any number of sessions, engines and threads. Raises UsageError for models
     that do not stream or that the native engine does not know, and for kernels that this processor does not run."""
     model.config.check_streams()
-    return pack_network(model.network, kernels)
+    return pack_network(model.network, kernels, precision)
 
 
-def pack_network(network: Encodec, kernels: str = "auto") -> _native.Network:
+def pack_network(network: Encodec, kernels: str = "auto", precision: NativePrecision = "fp32") -> _native.Network:
     """`pack` for a network that streams. Its weights are as they are when this is first called."""
     packed = _packed.setdefault(network, {})
-    if kernels not in packed:
+    if (kernels, precision) not in packed:
         tensors = {name: tensor.detach().float() for name, tensor in network.state_dict().items()}
         books = tensors["quantizer.codebooks"]
         tensors["quantizer.norms"] = torch.stack([book.t().pow(2).sum(0) for book in books])  # as in codec.quantizer
         try:
             arrays = {name: tensor.contiguous().numpy() for name, tensor in tensors.items()}
-            packed[kernels] = _native.Network(asdict(network.config), arrays, kernels)
+            packed[kernels, precision] = _native.Network(asdict(network.config), arrays, kernels, precision)
         except ValueError as error:
             raise UsageError(str(error)) from error
-    return packed[kernels]
+    return packed[kernels, precision]
 
 
-_packed: WeakKeyDictionary[Encodec, dict[str, _native.Network]] = WeakKeyDictionary()
+_packed: WeakKeyDictionary[Encodec, dict[tuple[str, NativePrecision], _native.Network]] = WeakKeyDictionary()
 
 
 class NativeEngine:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from codec.config import Padding
 from codec.engine.native import _native
-from codec.engine.native_engine import pack_network
+from codec.engine.native_engine import NativePrecision, pack_network
 from codec.model import Sessions
 from codec.network import Encodec
 from codec.pcm import Pcm
@@ -27,17 +27,26 @@ LANES = 16
 
 
 class NativeSessions(Sessions):
-    """Makes sessions that step in C++. The weights are packed for the first of them."""
+    """Makes sessions that step in C++. The weights are packed for the first of them in each precision."""
 
-    def __init__(self, network: Encodec, kernels: str = "auto") -> None:
+    def __init__(
+        self,
+        network: Encodec,
+        kernels: str = "auto",
+        encoding: NativePrecision = "fp32",
+        decoding: NativePrecision = "fp32",
+    ) -> None:
         super().__init__(network)
-        self._kernels = kernels
+        self._kernels, self._encoding, self._decoding = kernels, encoding, decoding
 
     def encoder(self, kbps: float, start: Padding) -> EncoderSession:
-        return NativeEncoderSession(self.network, pack_network(self.network, self._kernels), kbps, start)
+        return NativeEncoderSession(self.network, self._pack(self._encoding), kbps, start)
 
     def decoder(self, start: Padding) -> DecoderSession:
-        return NativeDecoderSession(self.network, pack_network(self.network, self._kernels), start)
+        return NativeDecoderSession(self.network, self._pack(self._decoding), start)
+
+    def _pack(self, precision: NativePrecision) -> _native.Network:
+        return pack_network(self.network, self._kernels, precision)
 
 
 class NativeEncoderSession(EncoderSession):

@@ -13,7 +13,7 @@ import torch
 
 from codec.config import ModelConfig
 from codec.engine.native import _native
-from codec.engine.native_engine import NativeEngine, kernel_names, pack, pack_network
+from codec.engine.native_engine import NativeEngine, NativePrecision, kernel_names, pack
 from codec.engine.native_sessions import NativeDecoderSession, NativeEncoderSession
 from codec.errors import EarshotError
 from codec.model import Model
@@ -25,6 +25,8 @@ CONFIG = ModelConfig(
 HOP, BOOKS = CONFIG.hop_length, CONFIG.n_codebooks
 DTYPES = ("f4", "f4", "f4", "f8", "i2", "i2", "i8", "?", "c8", "O", "U3", ">f4", "V4", "u2")
 THINGS: tuple[Any, ...] = (None, 3, -1, 2**70, 0.5, "x", b"x", [], (), {}, [1], np.float32(1), np.zeros(()), object)
+
+PRECISIONS: tuple[NativePrecision, ...] = ("fp32", "bf16", "int8")
 
 
 class Arguments:
@@ -93,12 +95,14 @@ def bad_arguments(number: int, calls: int) -> Counter[str]:
     model, other = Model(Encodec(CONFIG)), Model(Encodec(CONFIG))
     counts: Counter[str] = Counter()
     for kernels in kernel_names():
+        precision = PRECISIONS[int(random.integers(len(PRECISIONS)))]
+        network, stranger = pack(model, kernels, precision), pack(other, kernels, precision)
         kinds = (
-            _raw(model, other, kernels, random),
-            _engine(model, random, kernels),
-            _sessions(model, random, kernels),
+            _raw(model, network, stranger, kernels, random),
+            _engine(model, network, random),
+            _sessions(model, network, random),
         )
-        canary, first = NativeEngine(model, 1, 1, pack(model, kernels)), None
+        canary, first = NativeEngine(model, 1, 1, network), None
         streams = canary.open_encoder(), canary.open_decoder()
         for call in range(calls // len(kernel_names())):
             make, allowed = kinds[int(random.integers(len(kinds)))]
@@ -108,12 +112,12 @@ def bad_arguments(number: int, calls: int) -> Counter[str]:
             except allowed:
                 counts["refused"] += 1
             except Exception as error:
-                raise AssertionError(f"arguments {number}, {kernels}, call {call}: {error!r}") from error
+                raise AssertionError(f"arguments {number}, {kernels}, {precision}, call {call}: {error!r}") from error
         for slot in streams:
             canary.reset(slot)
         codes = canary.encode([streams[0]], np.full((1, HOP), 0.3, np.float32), [BOOKS])
         heard = canary.decode([streams[1]], codes)
-        first = first or NativeEngine(model, 1, 1, pack(model, kernels))
+        first = first or NativeEngine(model, 1, 1, network)
         again = first.encode([first.open_encoder()], np.full((1, HOP), 0.3, np.float32), [BOOKS])
         assert np.array_equal(codes, again)
         assert np.array_equal(heard, first.decode([first.open_decoder()], again))
@@ -123,8 +127,9 @@ def bad_arguments(number: int, calls: int) -> Counter[str]:
 Calls = tuple[Callable[[], object], tuple[type[BaseException], ...]]
 
 
-def _raw(model: Model, other: Model, kernels: str, random: np.random.Generator) -> Calls:
-    network, stranger = pack(model, kernels), pack(other, kernels)
+def _raw(
+    model: Model, network: _native.Network, stranger: _native.Network, kernels: str, random: np.random.Generator
+) -> Calls:
     work = _native.Workspace()
     encoders, decoders = [network.encoder() for _ in range(5)], [network.decoder() for _ in range(5)]
     tensors = {name: tensor.numpy() for name, tensor in model.network.state_dict().items()}
@@ -167,11 +172,11 @@ def _build(own: Arguments, tensors: dict[str, np.ndarray], kernels: str) -> obje
         changed[name] = own.array(3, 2, "f4")
     if own.random.random() < 0.1:
         del shape[own.pick(list(shape))]
-    return _native.Network(shape, changed, own.sometimes(kernels))
+    return _native.Network(shape, changed, own.sometimes(kernels), own.sometimes(own.pick(PRECISIONS)))
 
 
-def _engine(model: Model, random: np.random.Generator, kernels: str) -> Calls:
-    engine = NativeEngine(model, 4, 4, pack(model, kernels))
+def _engine(model: Model, network: _native.Network, random: np.random.Generator) -> Calls:
+    engine = NativeEngine(model, 4, 4, network)
     encoders, decoders = [engine.open_encoder() for _ in range(3)], [engine.open_decoder() for _ in range(3)]
 
     def call() -> object:
@@ -196,10 +201,9 @@ def _engine(model: Model, random: np.random.Generator, kernels: str) -> Calls:
     return call, (EarshotError, TypeError, ValueError)
 
 
-def _sessions(model: Model, random: np.random.Generator, kernels: str) -> Calls:
-    packed = pack_network(model.network, kernels)
-    encoder = NativeEncoderSession(model.network, packed, CONFIG.bandwidths[0])
-    decoder = NativeDecoderSession(model.network, packed)
+def _sessions(model: Model, network: _native.Network, random: np.random.Generator) -> Calls:
+    encoder = NativeEncoderSession(model.network, network, CONFIG.bandwidths[0])
+    decoder = NativeDecoderSession(model.network, network)
 
     def call() -> object:
         own = Arguments(random, [], [])

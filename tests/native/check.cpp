@@ -1,7 +1,7 @@
 // Checks the engine without Python: check streams | threads | save FILE | compare FILE.
 //
 // streams: for every kernel set of this processor the same bits alone and in company, copy, reset, and results close to
-// those of the portable kernels. threads: several threads share weights and nothing else. save, compare: the results of the
+// those of the portable kernels; the first also in bf16 and int8. threads: several threads share weights and nothing else. save, compare: the results of the
 // portable kernels, for another processor to be compared with. Weights and sound are random and the same everywhere.
 // tests/codec/engine compares the same kernels with torch.
 #include <algorithm>
@@ -268,8 +268,8 @@ void check_close(const Sounds& expected, const Sounds& found, const std::string&
     require(worst <= 1e-5f * std::max(1.0f, loudest), name + ": sound is that of the other kernels");
 }
 
-std::shared_ptr<const Network> build(const Shaped& shaped, const std::string& kernels) {
-    return std::make_shared<const Network>(shaped.shape, Weights(shaped.shape, 1).tensors(), kernels);
+std::shared_ptr<const Network> build(const Shaped& shaped, const std::string& kernels, Format precision = Format::fp32) {
+    return std::make_shared<const Network>(shaped.shape, Weights(shaped.shape, 1).tensors(), kernels, precision);
 }
 
 void check_streams() {
@@ -282,6 +282,11 @@ void check_streams() {
             check_company(network, own, name);
             check_copy_and_reset(network, own, name);
             check_close(portable, own, name);
+            if (&shaped == &SHAPES[2]) continue;  // nothing new in what takes longest
+            for (Format lower : {Format::bf16, Format::int8}) {
+                const auto other = build(shaped, kernels, lower);
+                check_company(other, alone(other), name + (lower == Format::bf16 ? ", bf16" : ", int8"));
+            }
         }
     }
 }

@@ -45,7 +45,15 @@ class Workspace {
     std::atomic<bool> busy_{false};
 };
 
-std::shared_ptr<Network> make_network(const py::dict& shape, const py::dict& tensors, const std::string& kernels) {
+Format format(const std::string& precision) {
+    if (precision == "fp32") return Format::fp32;
+    if (precision == "bf16") return Format::bf16;
+    require(precision == "int8", "there are the precisions fp32, bf16 and int8");
+    return Format::int8;
+}
+
+std::shared_ptr<Network> make_network(const py::dict& shape, const py::dict& tensors, const std::string& kernels,
+                                      const std::string& precision) {
     const auto number = [&](const char* name) { return shape[name].cast<Size>(); };
     const Shape sizes{number("n_filters"),       number("dimension"),        number("kernel_size"),
                       number("last_kernel_size"), number("residual_kernel_size"), number("n_residual_layers"),
@@ -58,8 +66,9 @@ std::shared_ptr<Network> make_network(const py::dict& shape, const py::dict& ten
         alive.push_back(array);
         all.add(py::cast<std::string>(item.first), {array.data(), {array.shape(), array.shape() + array.ndim()}});
     }
+    const Format lowest = format(precision);
     const py::gil_scoped_release release;
-    return std::make_shared<Network>(sizes, all, kernels);
+    return std::make_shared<Network>(sizes, all, kernels, lowest);
 }
 
 std::vector<float*> checked(const Network& network, Kind kind, const States& states) {
@@ -147,7 +156,7 @@ PYBIND11_MODULE(_native, module) {
         .def("save", &save)
         .def("restore", &restore);
     py::class_<Network, std::shared_ptr<Network>>(module, "Network")
-        .def(py::init(&make_network), py::arg("shape"), py::arg("tensors"), py::arg("kernels"))
+        .def(py::init(&make_network), py::arg("shape"), py::arg("tensors"), py::arg("kernels"), py::arg("precision"))
         .def_property_readonly("kernels", [](const Network& network) { return network.kernels().name; })
         .def_property_readonly("bytes", [](const Network& network) { return network.weights_size() * sizeof(float); })
         .def_property_readonly("encoder_bytes",

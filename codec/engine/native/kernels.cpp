@@ -7,6 +7,9 @@ namespace earshot {
 namespace {
 
 const Kernels* const ALL[] = {
+#ifdef EARSHOT_BF16
+    &AVX512_BF16,
+#endif
 #ifdef EARSHOT_X86
     &AVX512,
     &AVX2,

@@ -9,17 +9,26 @@
 
 namespace earshot {
 
+// What a word (32 bits) of x and of W holds: a float, two bf16 or four bytes, of rows of W that follow each other.
+enum class Format { fp32, bf16, int8 };
+
+constexpr Size per_word(Format format) { return format == Format::fp32 ? 1 : format == Format::bf16 ? 2 : 4; }
+
 // Weights of y = bias + x W, packed for one kernel set: panels of columns, in each the rows of W one after the other.
-// Both sides are padded to LANES.
+// Both sides are padded to LANES, and so is every part of x.
 struct Matrix {
-    Size k = 0, n = 0;
+    Format format = Format::fp32;
+    Size k = 0, n = 0;  // words, columns; with int8 a word more for each part: what its sums start from
     Floats weights, bias;
+    Floats scales;  // [parts, n]: what an int8 weight of 1 stands for
 };
 
-// A part of x: row r of stream s is the k floats at data + s * stream + r * row.
+// A part of x: row r of stream s is the k words at data + s * stream + r * row. With int8 there is one row for each stream,
+// and every part has scales of its own: what 1 stands for in stream s.
 struct Part {
     const float* data;
     Size stream, row, k;
+    const float* scales = nullptr;
 };
 
 // Where rows go: row r of stream s to data + s * stream + r * row. No data: nowhere.
@@ -38,7 +47,16 @@ struct Product {
     float* partial;  // [streams * rows, panel]: sums of long products wait here between blocks of k
 };
 
-constexpr Size BLOCK = 512;  // of k: with it a panel of weights (128 KiB) stays in the second cache for all rows
+// A codebook of `size` entries.
+struct Codebook {
+    Size size = 0, width = 0;
+    Floats entries;      // [size, width]
+    Matrix columns;      // the same, packed
+    Floats norms;        // squared; infinite for columns that are padding
+    float longest = 0;   // the largest norm
+};
+
+constexpr Size BLOCK = 512;  // words of k: with it a panel of weights (128 KiB) stays in the second cache for all rows
 
 struct Kernels {
     const char* name;
@@ -51,9 +69,14 @@ struct Kernels {
     void (*add_elu)(const float* a, const float* b, float* y, Size n);
     // y[r] = bias + dot(w, x + r * row), k floats.
     void (*dot)(const float* x, Size row, const float* w, Size k, float bias, float* y, Size rows);
-    // For each of `rows` rows of x [k] the first index of the entry (a column of `entries`, with its squared norm) that is
-    // closest. `space` holds rows * (panel + 2 * LANES + 1) floats.
-    void (*nearest)(const Matrix& entries, const float* norms, const float* x, Size rows, float* space, int* index);
+    Format search;  // of the entries that `nearest` reads
+    // For each of `rows` rows of x [width] the first index of the entry that is closest. `space` holds, for
+    // every row, width + 4 * LANES + the padded size of the codebook or the panel, whichever is larger.
+    void (*nearest)(const Codebook& book, const float* x, Size rows, float* space, int* index);
+    // n floats (whole vectors) as bf16, two in a word.
+    void (*round)(const float* x, Size n, float* words);
+    // n floats (whole vectors) as bytes, four in a word: 128 stands for 0. Returns what 1 stands for.
+    float (*quantise)(const float* x, Size n, float* words);
 };
 
 // Width of the panel that starts at column `start` of n.
@@ -67,6 +90,10 @@ extern const Kernels PORTABLE;
 #if defined(__x86_64__) && defined(__GNUC__)
 #define EARSHOT_X86 1
 extern const Kernels AVX2, AVX512;
+#if defined(__clang__) || __GNUC__ >= 11
+#define EARSHOT_BF16 1
+extern const Kernels AVX512_BF16;
+#endif
 #endif
 
 // Names of the sets that this processor can run, fastest first; the last is always "portable".

@@ -9,20 +9,24 @@ namespace earshot {
 
 namespace {
 
-using V = __m512;
-constexpr Size WIDTH = 16, PANEL = 64;
-constexpr int ROWS = 6;  // 24 sums, 4 columns and a value: 29 of 32 registers
+#include "vectors_avx512.h"
 
-inline V load(const float* p) { return _mm512_loadu_ps(p); }
-inline void store(float* p, V v) { _mm512_storeu_ps(p, v); }
-inline V set1(float x) { return _mm512_set1_ps(x); }
-inline V fma(V a, V b, V c) { return _mm512_fmadd_ps(a, b, c); }
-inline V min(V a, V b) { return _mm512_min_ps(a, b); }
-inline V max(V a, V b) { return _mm512_max_ps(a, b); }
-inline float sum(V v) { return _mm512_reduce_add_ps(v); }
-inline V where_greater(V a, V b, V x, V y) { return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_GT_OQ), y, x); }
-inline V pow2(V n) {
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_castps_si512(n), _mm512_set1_epi32(127)), 23));
+inline V low_half(V words) { return _mm512_castsi512_ps(_mm512_slli_epi32(bits(words), 16)); }
+inline V high_half(V words) { return _mm512_and_ps(words, _mm512_castsi512_ps(_mm512_set1_epi32(-0x10000))); }
+inline V dot_halves(V x, V w, V sum) { return fma(high_half(x), high_half(w), fma(low_half(x), low_half(w), sum)); }
+inline V dot_bytes(V x, V w, V sum) {
+    const __m512i even = _mm512_madd_epi16(_mm512_and_si512(bits(x), _mm512_set1_epi16(255)),
+                                           _mm512_srai_epi16(_mm512_slli_epi16(bits(w), 8), 8));
+    const __m512i odd = _mm512_madd_epi16(_mm512_srli_epi16(bits(x), 8), _mm512_srai_epi16(bits(w), 8));
+    return _mm512_castsi512_ps(_mm512_add_epi32(bits(sum), _mm512_add_epi32(even, odd)));
+}
+inline __m256i rounded(V v) {  // to the nearest bf16, ties to the even one
+    const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits(v), 16), _mm512_set1_epi32(1));
+    return _mm512_cvtepi32_epi16(
+        _mm512_srli_epi32(_mm512_add_epi32(bits(v), _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))), 16));
+}
+inline V round_pairs(V a, V b) {
+    return _mm512_castsi512_ps(_mm512_inserti64x4(_mm512_castsi256_si512(rounded(a)), rounded(b), 1));
 }
 
 #include "kernels_body.h"
@@ -34,7 +38,7 @@ bool supported() {
 
 }  // namespace
 
-const Kernels AVX512{"avx512", PANEL, supported, multiply, lstm, add_elu, dot, nearest};
+const Kernels AVX512{"avx512", PANEL, supported, multiply, lstm, add_elu, dot, Format::fp32, nearest, round, quantise};
 
 }  // namespace earshot
 

@@ -2,8 +2,10 @@
 // own without a name: the same code compiled for two processors must not be merged by the linker.
 //
 // That file defines V (operators + - * /), WIDTH (floats in a V) and load, store, set1, fma (a * b + c), min, max, sum,
-// where_greater (a > b ? x : y) and pow2 (2^n, where the lowest bits of a float are the whole number n in -126..127), and
-// PANEL, ROWS: with panels that wide, sums for ROWS rows stay in registers.
+// where_greater (a > b ? x : y) and pow2 (2^n, where the lowest bits of a float are the whole number n in -126..127),
+// dot_halves and dot_bytes (a word of x times words of W, added to sums: two bf16; four bytes without sign times four with
+// one, in whole numbers), whole (those numbers as floats), round_pairs (two V as words of bf16), store_lowest_bytes (of the
+// bits of each float), and PANEL, ROWS: with panels that wide, sums for ROWS rows stay in registers.
 //
 // The sum of a row never depends on the rows beside it: a stream gives the same bits alone and in company.
 
@@ -57,14 +59,24 @@ inline V tanh(V x) {
     return e / (e + set1(2.0f));
 }
 
+template <Format F>
+inline V multiply_add(V x, V w, V sum) {
+    if constexpr (F == Format::fp32) return fma(x, w, sum);
+    if constexpr (F == Format::bf16) return dot_halves(x, w, sum);
+    if constexpr (F == Format::int8) return dot_bytes(x, w, sum);
+}
+
 // R rows times a panel of N vectors; k goes through all parts. The sums are added to `from`: sums of blocks round less than
-// one long sum would. A line of `ahead` is fetched for every k.
-template <int R, int N>
-void tile(const Part* part, const Part* end, const Place* place, const float* w, const float* ahead, const float* const* from,
-          float* const* to) {
+// one long sum would. A line of `ahead` is fetched for every k. Sums of bytes start from the first row of W and are worth
+// `scales` [panel] times those of the part.
+template <Format F, int R, int N>
+void tile(const Part* part, const Part* end, const Place* place, const float* w, const float* ahead, const float* scales,
+          const float* const* from, float* const* to) {
     V sums[R][N];
     for (int i = 0; i < R; i++)
-        for (int j = 0; j < N; j++) sums[i][j] = set1(0.0f);
+        for (int j = 0; j < N; j++) sums[i][j] = F == Format::int8 ? load(w + j * WIDTH) : set1(0.0f);
+    if constexpr (F == Format::int8) w += N * WIDTH;
+    const float* const worth = part->scales;
     for (; part != end; part++) {
         const float* x[R];
         for (int i = 0; i < R; i++) x[i] = part->data + place[i].stream * part->stream + place[i].row * part->row;
@@ -77,15 +89,22 @@ void tile(const Part* part, const Part* end, const Place* place, const float* w,
             for (int j = 0; j < N; j++) column[j] = load(w + j * WIDTH);
             for (int i = 0; i < R; i++) {
                 const V value = set1(x[i][k]);
-                for (int j = 0; j < N; j++) sums[i][j] = fma(value, column[j], sums[i][j]);
+                for (int j = 0; j < N; j++) sums[i][j] = multiply_add<F>(value, column[j], sums[i][j]);
             }
         }
     }
     for (int i = 0; i < R; i++)
-        for (int j = 0; j < N; j++) store(to[i] + j * WIDTH, load(from[i] + j * WIDTH) + sums[i][j]);
+        for (int j = 0; j < N; j++) {
+            const V before = load(from[i] + j * WIDTH);
+            if constexpr (F == Format::int8)
+                store(to[i] + j * WIDTH, fma(whole(sums[i][j]), set1(worth[place[i].stream]) * load(scales + j * WIDTH), before));
+            else
+                store(to[i] + j * WIDTH, before + sums[i][j]);
+        }
 }
 
-using Tile = void (*)(const Part*, const Part*, const Place*, const float*, const float*, const float* const*, float* const*);
+using Tile = void (*)(const Part*, const Part*, const Place*, const float*, const float*, const float*, const float* const*,
+                      float* const*);
 
 // Fewer columns leave registers for more rows.
 constexpr int rows_for(Size width) {
@@ -93,20 +112,21 @@ constexpr int rows_for(Size width) {
     return static_cast<int>(rows < MOST_ROWS ? rows : MOST_ROWS);
 }
 
-template <Size WIDE, int R = rows_for(WIDE)>
+template <Format F, Size WIDE, int R = rows_for(WIDE)>
 Tile tile_for(int rows) {
     if constexpr (R == 1)
-        return tile<1, WIDE / WIDTH>;
+        return tile<F, 1, WIDE / WIDTH>;
     else
-        return rows == R ? tile<R, WIDE / WIDTH> : tile_for<WIDE, R - 1>(rows);
+        return rows == R ? tile<F, R, WIDE / WIDTH> : tile_for<F, WIDE, R - 1>(rows);
 }
 
+template <Format F>
 Tile choose(Size width, int rows) {
     if constexpr (PANEL >= 4 * NARROW)
-        if (width == 4 * NARROW) return tile_for<4 * NARROW>(rows);
+        if (width == 4 * NARROW) return tile_for<F, 4 * NARROW>(rows);
     if constexpr (PANEL >= 2 * NARROW)
-        if (width == 2 * NARROW) return tile_for<2 * NARROW>(rows);
-    return tile_for<NARROW>(rows);
+        if (width == 2 * NARROW) return tile_for<F, 2 * NARROW>(rows);
+    return tile_for<F, NARROW>(rows);
 }
 
 float* at(const Target& target, Place place) {
@@ -115,8 +135,9 @@ float* at(const Target& target, Place place) {
 
 // One panel of a product, over the parts [part, end): rows are cut into tiles as even as can be. While many rows use these
 // weights, those of `next` come into the cache.
+template <Format F>
 void multiply_panel(const Product& product, const Part* part, const Part* end, const float* w, const float* next_w,
-                    const float* bias, Size column, Size width, bool first, bool last) {
+                    const float* bias, const float* scales, Size column, Size width, bool first, bool last) {
     const Size all = product.streams * product.rows, most = rows_for(width), tiles = (all + most - 1) / most;
     const Size share = (next_w - w) / width * LANES, shares = tiles * LANES >= width ? width / LANES : 0;
     const bool to_elu = last && product.elu.data, to_plain = last && product.plain.data;
@@ -135,7 +156,7 @@ void multiply_panel(const Product& product, const Part* part, const Part* end, c
             from[i] = first ? bias : partial;
             to[i] = !last ? partial : to_plain ? at(product.plain, place[i]) + column : rest + i * PANEL;
         }
-        choose(width, rows)(part, end, place, w, t < shares ? next_w + t * share : w, from, to);
+        choose<F>(width, rows)(part, end, place, w, t < shares ? next_w + t * share : w, scales, from, to);
         if (to_elu)
             for (int i = 0; i < rows; i++) {
                 float* y = at(product.elu, place[i]) + column;
@@ -145,19 +166,52 @@ void multiply_panel(const Product& product, const Part* part, const Part* end, c
     }
 }
 
-void multiply(const Product& product) {
+template <Format F>
+void multiply_in(const Product& product) {
     const Matrix& matrix = *product.matrix;
     const Part* const end = product.parts + product.n_parts;
     for (Size column = 0, width; column < matrix.n; column += width) {
         width = panel_width(PANEL, matrix.n, column);
         const float* w = matrix.weights.data() + column * matrix.k;
+        const float *bias = matrix.bias.data() + column, *scales = nullptr;
         for (const Part *part = product.parts, *upto; part != end; part = upto) {
-            Size k = part->k;
-            for (upto = part + 1; upto != end && k + upto->k <= BLOCK; upto++) k += upto->k;
-            multiply_panel(product, part, upto, w, w + k * width, matrix.bias.data() + column, column, width, part == product.parts, upto == end);
+            Size k = part->k + (F == Format::int8);
+            upto = part + 1;
+            if constexpr (F == Format::int8) {
+                scales = matrix.scales.data() + (part - product.parts) * matrix.n + column;
+            } else {
+                for (; upto != end && k + upto->k <= BLOCK; upto++) k += upto->k;
+            }
+            multiply_panel<F>(product, part, upto, w, w + k * width, bias, scales, column, width, part == product.parts,
+                              upto == end);
             w += k * width;
         }
     }
+}
+
+void multiply(const Product& product) {
+    switch (product.matrix->format) {
+        case Format::fp32: return multiply_in<Format::fp32>(product);
+        case Format::bf16: return multiply_in<Format::bf16>(product);
+        case Format::int8: return multiply_in<Format::int8>(product);
+    }
+}
+
+void round(const float* x, Size n, float* words) {
+    for (Size i = 0; i < n; i += 2 * WIDTH) store(words + i / 2, round_pairs(load(x + i), load(x + i + WIDTH)));
+}
+
+float quantise(const float* x, Size n, float* words) {
+    V most = set1(1e-30f);
+    for (Size i = 0; i < n; i += WIDTH) most = max(most, max(load(x + i), set1(0.0f) - load(x + i)));
+    alignas(64) float lanes[WIDTH];
+    store(lanes, most);
+    float largest = 0.0f;
+    for (float lane : lanes) largest = lane > largest ? lane : largest;
+    const V inverse = set1(127.0f / largest), shift = set1(12582912.0f + 128.0f);  // as in `exponential`: whole numbers
+    auto* const bytes = reinterpret_cast<unsigned char*>(words);
+    for (Size i = 0; i < n; i += WIDTH) store_lowest_bytes(bytes + i, fma(load(x + i), inverse, shift));
+    return largest / 127.0f;
 }
 
 void lstm(const float* gates, float* c, float* h, Size n) {
@@ -195,7 +249,9 @@ void dot(const float* x, Size row, const float* w, Size k, float bias, float* y,
 
 // The terms and their order are those of codec.quantizer.nearest, so that ties and rounding fall the same way. Each lane
 // keeps its own best; indices are floats, exact up to 2^24.
-void nearest(const Matrix& entries, const float* norms, const float* x, Size rows, float* space, int* index) {
+[[maybe_unused]] void nearest(const Codebook& book, const float* x, Size rows, float* space, int* index) {
+    const Matrix& entries = book.columns;
+    const float* const norms = book.norms.data();
     float *dots = space, *best = dots + rows * PANEL, *where = best + rows * LANES, *squares = where + rows * LANES;
     alignas(64) float lanes[NARROW];
     for (Size i = 0; i < NARROW; i++) lanes[i] = static_cast<float>(i);
@@ -210,7 +266,8 @@ void nearest(const Matrix& entries, const float* norms, const float* x, Size row
         width = panel_width(PANEL, entries.n, column);
         Product product{&entries, &part, 1, rows, 1, {dots, PANEL, 0}, {}, nullptr};
         const float* w = entries.weights.data() + column * entries.k;
-        multiply_panel(product, &part, &part + 1, w, w + entries.k * width, entries.bias.data() + column, 0, width, true, true);
+        multiply_panel<Format::fp32>(product, &part, &part + 1, w, w + entries.k * width, entries.bias.data() + column, nullptr,
+                                     0, width, true, true);
         for (Size r = 0; r < rows; r++) {
             const V square = set1(squares[r]);
             for (Size lane = 0; lane < LANES; lane += WIDTH) {

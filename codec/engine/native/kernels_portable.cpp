@@ -66,12 +66,56 @@ inline V min(V a, V b) { return where_greater(b, a, a, b); }
 inline V max(V a, V b) { return where_greater(a, b, a, b); }
 inline float sum(V v) { return (v[0] + v[2]) + (v[1] + v[3]); }
 
+inline std::uint32_t bits(float word) {
+    std::uint32_t bits;
+    std::memcpy(&bits, &word, sizeof bits);
+    return bits;
+}
+inline float word(std::uint32_t bits) {
+    float word;
+    std::memcpy(&word, &bits, sizeof word);
+    return word;
+}
+template <class F>
+inline V words(F f) {  // of four words, f of each
+    return V{word(f(0)), word(f(1)), word(f(2)), word(f(3))};
+}
+inline V low_half(V v) {
+    return words([&](int i) { return bits(v[i]) << 16; });
+}
+inline V high_half(V v) {
+    return words([&](int i) { return bits(v[i]) & 0xffff0000; });
+}
+inline V dot_halves(V x, V w, V sum) { return fma(high_half(x), high_half(w), fma(low_half(x), low_half(w), sum)); }
+inline V dot_bytes(V x, V w, V sum) {
+    return words([&](int i) {
+        std::uint32_t dot = bits(sum[i]);
+        for (int byte = 0; byte < 32; byte += 8) {
+            const auto with_sign = static_cast<std::int8_t>(bits(w[i]) >> byte & 255);
+            dot += (bits(x[i]) >> byte & 255) * static_cast<std::uint32_t>(with_sign);
+        }
+        return dot;
+    });
+}
+inline V whole(V sums) {
+    const auto lane = [&](int i) { return static_cast<float>(static_cast<std::int32_t>(bits(sums[i]))); };
+    return V{lane(0), lane(1), lane(2), lane(3)};
+}
+inline V round_pairs(V a, V b) {
+    const auto rounded = [](float x) { return (bits(x) + 0x7fff + (bits(x) >> 16 & 1)) >> 16; };  // ties to the even one
+    const float all[] = {a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3]};
+    return words([&](int i) { return rounded(all[2 * i]) | rounded(all[2 * i + 1]) << 16; });
+}
+inline void store_lowest_bytes(unsigned char* p, V v) {
+    for (int i = 0; i < WIDTH; i++) p[i] = static_cast<unsigned char>(bits(v[i]) & 255);
+}
+
 #include "kernels_body.h"
 
 bool supported() { return true; }
 
 }  // namespace
 
-const Kernels PORTABLE{"portable", PANEL, supported, multiply, lstm, add_elu, dot, nearest};
+const Kernels PORTABLE{"portable", PANEL, supported, multiply, lstm, add_elu, dot, Format::fp32, nearest, round, quantise};
 
 }  // namespace earshot

@@ -12,19 +12,21 @@ std::string text(const std::vector<Size>& shape) {
     return "[" + sizes + "]";
 }
 
-// Adds k floats of every row, cut where a block of k ends.
-void add_parts(std::vector<Part>& parts, Part part) {
-    for (Size left = part.k; left > 0; left -= part.k, part.data += part.k) {
-        part.k = left < BLOCK ? left : BLOCK;
-        parts.push_back(part);
-    }
+// weight(k, n), which is asked for all k and n; columns that are added as padding are zero. `cuts`: as for `pack`.
+template <class Weight>
+Matrix matrix_of(Plan& plan, Format format, const std::vector<Size>& cuts, Size n, Weight weight) {
+    Size k = 0;
+    for (Size cut : cuts) k += cut;
+    Floats all(k * padded(n));
+    for (Size row = 0; row < k; row++)
+        for (Size column = 0; column < n; column++) all.data()[row * padded(n) + column] = weight(row, column);
+    Matrix matrix = pack(plan.kernels, format, all, cuts, padded(n));
+    plan.weights += matrix.weights.size();
+    return matrix;
 }
 
-void multiply(const Step& step, const Matrix& matrix, const std::vector<Part>& parts, Size rows, Target plain, Target elu) {
-    const Scratch::Mark mark = step.scratch.mark();
-    float* partial = matrix.k > BLOCK ? step.scratch.take(step.streams * rows * step.kernels.panel) : nullptr;
-    step.kernels.multiply({&matrix, parts.data(), static_cast<Size>(parts.size()), step.streams, rows, plain, elu, partial});
-    step.scratch.back_to(mark);
+void multiply(const Step& step, const Matrix& matrix, const std::vector<Rows>& rows, Size count, Target plain, Target elu) {
+    multiply(step.kernels, step.scratch, matrix, rows, step.streams, count, plain, elu);
 }
 
 std::size_t bytes(Size floats) { return static_cast<std::size_t>(floats) * sizeof(float); }
@@ -51,8 +53,8 @@ const float* Tensors::get(const std::string& name, const std::vector<Size>& shap
 }
 
 Convolution::Convolution(Plan& plan, const std::string& name, Size in, Size out, Size kernel, Size stride, Size dilation,
-                         bool packed)
-    : in_(packed ? in : padded(in)),
+                         Use use, bool pcm)
+    : in_(pcm ? in : padded(in)),
       kernel_(kernel),
       stride_(stride),
       dilation_(dilation),
@@ -60,7 +62,8 @@ Convolution::Convolution(Plan& plan, const std::string& name, Size in, Size out,
       state_(plan.keep(context_ * in_)) {
     const float* weight = plan.tensors.get(name + ".weight", {out, in, kernel});
     const float* bias = plan.tensors.get(name + ".bias", {out});
-    matrix_ = pack(plan, kernel * in_, out, [&](Size k, Size n) {
+    const std::vector<Size> cuts = dilation == 1 ? std::vector<Size>{kernel * in_} : std::vector<Size>(static_cast<std::size_t>(kernel), in_);
+    matrix_ = matrix_of(plan, pcm ? Format::fp32 : plan.format(use), cuts, out, [&](Size k, Size n) {
         const Size tap = k / in_, channel = k % in_;
         return channel < in ? weight[(n * in + channel) * kernel + tap] : 0.0f;
     });
@@ -70,13 +73,13 @@ Convolution::Convolution(Plan& plan, const std::string& name, Size in, Size out,
 Window Convolution::open(const Step& step, Size time) const { return open_window(step, state_, context_ * in_, time * in_); }
 
 void Convolution::run(const Step& step, const Window& window, Size time, Target plain, Target elu) const {
-    std::vector<Part> parts;
+    std::vector<Rows> rows;
     if (dilation_ == 1)
-        add_parts(parts, {window.data, window.stream, stride_ * in_, kernel_ * in_});
+        rows.push_back({window.data, window.stream, 0, stride_ * in_, kernel_ * in_});
     else
         for (Size tap = 0; tap < kernel_; tap++)
-            add_parts(parts, {window.data + tap * dilation_ * in_, window.stream, stride_ * in_, in_});
-    multiply(step, matrix_, parts, time / stride_, plain, elu);
+            rows.push_back({window.data, window.stream, tap * dilation_ * in_, stride_ * in_, in_});
+    multiply(step, matrix_, rows, time / stride_, plain, elu);
     keep_end(step, state_, window, time * in_);
 }
 
@@ -87,7 +90,7 @@ ResidualUnit::ResidualUnit(Plan& plan, const std::string& name, Size channels, S
     const float* shortcut = plan.tensors.get(name + ".shortcut.weight", {channels, channels, 1});
     const float* widen_bias = plan.tensors.get(name + ".widen.bias", {channels});
     const float* shortcut_bias = plan.tensors.get(name + ".shortcut.bias", {channels});
-    widen_ = pack(plan, narrow_.out() + padded(channels), channels, [&](Size k, Size n) {
+    widen_ = matrix_of(plan, plan.format(Use::often), {narrow_.out(), padded(channels)}, channels, [&](Size k, Size n) {
         if (k < narrow_.out()) return k < hidden ? widen[n * hidden + k] : 0.0f;
         k -= narrow_.out();
         return k < channels ? shortcut[n * channels + k] : 0.0f;
@@ -104,10 +107,8 @@ void ResidualUnit::run(const Step& step, const Inlet& inlet, Size time, Target p
     const Size hidden = narrow_.out(), width = narrow_.in();
     float* narrow = step.scratch.take(step.streams * time * hidden);
     narrow_.run(step, inlet.elu, time, {}, {narrow, time * hidden, hidden});
-    std::vector<Part> parts;
-    add_parts(parts, {narrow, time * hidden, hidden, hidden});
-    add_parts(parts, {inlet.plain.data, inlet.plain.stream, width, width});
-    multiply(step, widen_, parts, time, plain, elu);
+    const Rows hidden_rows{narrow, time * hidden, 0, hidden, hidden}, shortcut{inlet.plain.data, inlet.plain.stream, 0, width, width};
+    multiply(step, widen_, {hidden_rows, shortcut}, time, plain, elu);
 }
 
 ResidualUnits::ResidualUnits(Plan& plan, const std::string& name, Size index, Size channels, const Shape& shape)
@@ -127,12 +128,12 @@ void ResidualUnits::run(const Step& step, Inlet inlet, Size time, Target last) c
     units_.back().run(step, inlet, time, {}, last);
 }
 
-Upsampling::Upsampling(Plan& plan, const std::string& name, Size in, Size out, Size stride)
+Upsampling::Upsampling(Plan& plan, const std::string& name, Size in, Size out, Size stride, Use use)
     : in_(padded(in)), stride_(stride), out_(padded(out)), state_(plan.keep(in_)) {
     const float* weight = plan.tensors.get(name + ".weight", {in, out, 2 * stride});
     const float* bias = plan.tensors.get(name + ".bias", {out});
     // Rows of x are [the input before, this input]; columns are the outputs that lie between this input and the next.
-    matrix_ = pack(plan, 2 * in_, stride * out_, [&](Size k, Size n) {
+    matrix_ = matrix_of(plan, plan.format(use), {2 * in_}, stride * out_, [&](Size k, Size n) {
         const Size tap = n / out_ + (k < in_ ? stride : 0), from = k % in_, to = n % out_;
         return from < in && to < out ? weight[(from * out + to) * 2 * stride + tap] : 0.0f;
     });
@@ -142,11 +143,9 @@ Upsampling::Upsampling(Plan& plan, const std::string& name, Size in, Size out, S
 Window Upsampling::open(const Step& step, Size time) const { return open_window(step, state_, in_, time * in_); }
 
 void Upsampling::run(const Step& step, const Window& window, Size time, Target plain, Target elu) const {
-    std::vector<Part> parts;
-    add_parts(parts, {window.data, window.stream, in_, 2 * in_});
     plain.row *= stride_;  // a row of the product is `stride` outputs, one after the other
     elu.row *= stride_;
-    multiply(step, matrix_, parts, time, plain, elu);
+    multiply(step, matrix_, {{window.data, window.stream, 0, in_, 2 * in_}}, time, plain, elu);
     keep_end(step, state_, window, time * in_);
 }
 
@@ -157,7 +156,7 @@ ResidualLstm::ResidualLstm(Plan& plan, const std::string& name, Size width, Size
         const float* recurrent = plan.tensors.get(name + ".lstm.weight_hh" + end, {4 * width, width});
         const float* input_bias = plan.tensors.get(name + ".lstm.bias_ih" + end, {4 * width});
         const float* recurrent_bias = plan.tensors.get(name + ".lstm.bias_hh" + end, {4 * width});
-        Matrix matrix = pack(plan, 2 * width_, 4 * width_, [&](Size k, Size n) {
+        Matrix matrix = matrix_of(plan, plan.format(Use::once), {width_, width_}, 4 * width_, [&](Size k, Size n) {
             const Size gate = n / width_, to = n % width_, from = k % width_;
             const float* weight = k < width_ ? input : recurrent;
             return from < width && to < width ? weight[(gate * width + to) * width + from] : 0.0f;
@@ -177,10 +176,7 @@ void ResidualLstm::run(const Step& step, const float* x, Target elu) const {
     const float* input = x;
     for (const Layer& layer : layers_) {
         for (Size s = 0; s < step.streams; s++) std::memcpy(h + s * width_, step.states[s] + layer.h, bytes(width_));
-        std::vector<Part> parts;
-        add_parts(parts, {input, width_, 0, width_});
-        add_parts(parts, {h, width_, 0, width_});
-        multiply(step, layer.matrix, parts, 1, {gates, 4 * width_, 0}, {});
+        multiply(step, layer.matrix, {{input, width_, 0, 0, width_}, {h, width_, 0, 0, width_}}, 1, {gates, 4 * width_, 0}, {});
         for (Size s = 0; s < step.streams; s++) {
             float* state = step.states[s];
             step.kernels.lstm(gates + s * 4 * width_, state + layer.c, state + layer.h, width_);

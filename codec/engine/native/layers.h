@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "kernels.h"
+#include "pack.h"
 #include "shape.h"
 
 namespace earshot {
@@ -27,12 +27,20 @@ class Tensors {
     std::map<std::string, Tensor> tensors_;
 };
 
+// How often a layer's weights are used in a frame: for many samples of a stream, or for one. What is used once waits for its
+// weights more than it computes.
+enum class Use { often, once };
+
 // What a network is built with: where its weights come from, its kernels, and the state it has asked for so far.
 struct Plan {
     const Tensors& tensors;
     const Kernels& kernels;
+    Format precision = Format::fp32;  // the lowest that a layer may use
     Size state = 0;     // floats
-    Size weights = 0;   // floats
+    Size weights = 0;   // words
+
+    // Bytes only where a row is quantised once for many columns, and each on a scale of its own.
+    Format format(Use use) const { return precision == Format::int8 && use == Use::often ? Format::bf16 : precision; }
 
     Size keep(Size size) {
         const Size offset = state;
@@ -71,11 +79,11 @@ struct Inlet {
     }
 };
 
-// A causal convolution, also with strides and dilation. `packed`: its input has no padding between samples, as PCM.
+// A causal convolution, also with strides and dilation. One of PCM, whose samples lie without padding, is in fp32.
 class Convolution {
   public:
     Convolution(Plan& plan, const std::string& name, Size in, Size out, Size kernel, Size stride, Size dilation,
-                bool packed = false);
+                Use use = Use::often, bool pcm = false);
 
     Size in() const { return in_; }
     Size out() const { return matrix_.n; }
@@ -121,7 +129,7 @@ class ResidualUnits {
 // A transposed convolution whose kernel is twice its stride: every output depends on two neighbouring inputs.
 class Upsampling {
   public:
-    Upsampling(Plan& plan, const std::string& name, Size in, Size out, Size stride);
+    Upsampling(Plan& plan, const std::string& name, Size in, Size out, Size stride, Use use);
 
     Window open(const Step& step, Size time) const;
     // [time * stride] outputs of each stream.
@@ -163,20 +171,5 @@ class LastConvolution {
     Floats weights_;
     float bias_;
 };
-
-// A Matrix of weight(k, n), which is asked for all k and n; columns that are added as padding are zero.
-template <class Weight>
-Matrix pack(Plan& plan, Size k, Size n, Weight weight) {
-    Matrix matrix{k, padded(n), Floats(k * padded(n)), Floats(padded(n))};
-    plan.weights += matrix.weights.size();
-    float* to = matrix.weights.data();
-    for (Size column = 0, width; column < matrix.n; column += width) {
-        width = panel_width(plan.kernels.panel, matrix.n, column);
-        for (Size row = 0; row < k; row++)
-            for (Size j = column; j < column + width; j++, to++)
-                if (j < n) *to = weight(row, j);
-    }
-    return matrix;
-}
 
 }  // namespace earshot

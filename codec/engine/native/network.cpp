@@ -1,6 +1,7 @@
 #include "network.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <numeric>
 #include <stdexcept>
@@ -62,7 +63,7 @@ Target of_stream(Target target, Size s) {
 
 Encoder::Encoder(Plan& plan, const Shape& shape)
     : hop_(shape.hop()),
-      first_(plan, "encoder.layers.0", 1, shape.n_filters, shape.kernel_size, 1, 1, true),
+      first_(plan, "encoder.layers.0", 1, shape.n_filters, shape.kernel_size, 1, 1, Use::often, true),
       stages_([&] {
           std::vector<Stage> stages;
           Size index = 1, channels = shape.n_filters;
@@ -70,7 +71,8 @@ Encoder::Encoder(Plan& plan, const Shape& shape)
               const Size before = plan.weights;
               ResidualUnits units(plan, "encoder.layers.", index, channels, shape);
               index += shape.n_residual_layers + 1;  // and an activation
-              Convolution down(plan, "encoder.layers." + std::to_string(index++), channels, 2 * channels, 2 * *ratio, *ratio, 1);
+              Convolution down(plan, "encoder.layers." + std::to_string(index++), channels, 2 * channels, 2 * *ratio, *ratio, 1,
+                               ratio + 1 == shape.ratios.rend() ? Use::once : Use::often);
               stages.push_back({std::move(units), std::move(down), *ratio, plan.weights - before});
               channels *= 2;
           }
@@ -79,7 +81,7 @@ Encoder::Encoder(Plan& plan, const Shape& shape)
       lstm_(plan, "encoder.layers." + std::to_string(1 + stages_.size() * (shape.n_residual_layers + 2)), shape.width(),
             shape.lstm_layers),
       last_(plan, "encoder.layers." + std::to_string(3 + stages_.size() * (shape.n_residual_layers + 2)), shape.width(),
-            shape.dimension, shape.last_kernel_size, 1, 1) {}
+            shape.dimension, shape.last_kernel_size, 1, 1, Use::once) {}
 
 void Encoder::run_stage(const Step& step, std::size_t index, const Inlet& inlet, Size time, Target plain, Target elu) const {
     const Stage& stage = stages_[index];
@@ -142,14 +144,17 @@ Quantizer::Quantizer(Plan& plan, const Shape& shape) : width_(padded(shape.dimen
     const float* all = plan.tensors.get("quantizer.codebooks", {shape.n_codebooks, size, dimension});
     const float* norms = plan.tensors.get("quantizer.norms", {shape.n_codebooks, size});
     for (Size q = 0; q < shape.n_codebooks; q++, all += size * dimension, norms += size) {
-        Codebook book;
-        book.entries = Floats(size * width_);
-        for (Size i = 0; i < size; i++) std::copy_n(all + i * dimension, dimension, book.entries.data() + i * width_);
-        book.packed = pack(plan, width_, size, [&](Size k, Size n) { return k < dimension ? all[n * dimension + k] : 0.0f; });
-        book.norms = Floats(book.packed.n);
-        std::fill_n(book.norms.data(), book.packed.n, std::numeric_limits<float>::infinity());
+        Codebook book{size, width_, Floats(size * width_), {}, Floats(padded(size))};
+        Floats columns(width_ * padded(size));
+        for (Size n = 0; n < size; n++) {
+            std::copy_n(all + n * dimension, dimension, book.entries.data() + n * width_);
+            for (Size k = 0; k < dimension; k++) columns.data()[k * padded(size) + n] = all[n * dimension + k];
+            book.longest = std::max(book.longest, std::sqrt(norms[n]));
+        }
+        book.columns = pack(plan.kernels, plan.kernels.search, columns, {width_}, padded(size));
+        std::fill_n(book.norms.data(), padded(size), std::numeric_limits<float>::infinity());
         std::copy_n(norms, size, book.norms.data());
-        plan.weights += book.entries.size();
+        plan.weights += book.entries.size() + book.columns.weights.size();
         codebooks_.push_back(std::move(book));
     }
 }
@@ -160,14 +165,15 @@ void Quantizer::encode(const Step& step, const float* latents, const Size* n_q, 
     std::stable_sort(order.begin(), order.end(), [&](Size a, Size b) { return n_q[a] > n_q[b]; });
     std::vector<int> found(order.size());
     float* rest = step.scratch.take(step.streams * width_);
-    float* space = step.scratch.take(step.streams * (step.kernels.panel + 2 * LANES + 1));
+    const Size columns = std::max(step.kernels.panel, codebooks_.front().columns.n);
+    float* space = step.scratch.take(step.streams * (columns + width_ + 4 * LANES));
     for (Size s = 0; s < step.streams; s++) std::copy_n(latents + order[s] * width_, width_, rest + s * width_);
     Size active = step.streams;
     for (Size q = 0;; q++) {
         while (active && n_q[order[active - 1]] <= q) active--;
         if (!active) return;
         const Codebook& book = codebooks_[static_cast<std::size_t>(q)];
-        step.kernels.nearest(book.packed, book.norms.data(), rest, active, space, found.data());
+        step.kernels.nearest(book, rest, active, space, found.data());
         for (Size s = 0; s < active; s++) {
             const float* entry = book.entries.data() + found[s] * width_;
             float* own = rest + s * width_;
@@ -191,14 +197,15 @@ Decoder::Decoder(Plan& plan, const Shape& shape)
     : hop_(shape.hop()),
       latent_(padded(shape.dimension)),
       width_(padded(shape.width())),
-      first_(plan, "decoder.layers.0", shape.dimension, shape.width(), shape.kernel_size, 1, 1),
+      first_(plan, "decoder.layers.0", shape.dimension, shape.width(), shape.kernel_size, 1, 1, Use::once),
       lstm_(plan, "decoder.layers.1", shape.width(), shape.lstm_layers),
       stages_([&] {
           std::vector<Stage> stages;
           Size index = 3, channels = shape.width();
           for (Size ratio : shape.ratios) {
               const Size before = plan.weights;
-              Upsampling up(plan, "decoder.layers." + std::to_string(index++), channels, channels / 2, ratio);
+              Upsampling up(plan, "decoder.layers." + std::to_string(index++), channels, channels / 2, ratio,
+                          stages.empty() ? Use::once : Use::often);
               channels /= 2;
               ResidualUnits units(plan, "decoder.layers.", index, channels, shape);
               stages.push_back({std::move(up), std::move(units), ratio, plan.weights - before});
@@ -265,9 +272,9 @@ State::State(const State& other) : State(other.network_, other.kind_) {
     std::copy_n(other.floats_.data(), floats_.size(), floats_.data());
 }
 
-Network::Network(const Shape& shape, const Tensors& tensors, const std::string& kernels)
+Network::Network(const Shape& shape, const Tensors& tensors, const std::string& kernels, Format precision)
     : shape_(checked(shape)), kernels_(find_kernels(kernels)) {
-    Plan encoder{tensors, kernels_}, quantizer{tensors, kernels_}, decoder{tensors, kernels_};
+    Plan encoder{tensors, kernels_, precision}, quantizer{tensors, kernels_}, decoder{tensors, kernels_, precision};
     encoder_ = std::make_unique<Encoder>(encoder, shape_);
     quantizer_ = std::make_unique<Quantizer>(quantizer, shape_);
     decoder_ = std::make_unique<Decoder>(decoder, shape_);

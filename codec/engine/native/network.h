@@ -39,11 +39,6 @@ class Quantizer {
     void decode(const std::int16_t* codes, Size n_q, float* latent) const;
 
   private:
-    struct Codebook {
-        Floats entries;  // [codebook size, width]
-        Matrix packed;
-        Floats norms;  // infinite for the columns that are padding
-    };
     Size width_;
     std::vector<Codebook> codebooks_;
 };
@@ -94,12 +89,13 @@ class State {
 class Network {
   public:
     // Throws std::invalid_argument for tensors that are missing or do not fit, and for unknown kernels.
-    Network(const Shape& shape, const Tensors& tensors, const std::string& kernels);
+    // The first convolution, the last one to PCM and the search for codes are in fp32 whatever the precision.
+    Network(const Shape& shape, const Tensors& tensors, const std::string& kernels, Format precision = Format::fp32);
 
     const Shape& shape() const { return shape_; }
     const Kernels& kernels() const { return kernels_; }
     Size state_size(Kind kind) const { return kind == Kind::encoder ? encoder_state_ : decoder_state_; }
-    Size weights_size() const { return weights_; }
+    Size weights_size() const { return weights_; }  // words
 
     // One frame of each stream. States are distinct and of this network; n_q is in 1..n_codebooks, row at least the largest.
     void encode(Scratch& scratch, float* const* states, Size streams, const float* pcm, const Size* n_q, std::int16_t* codes,

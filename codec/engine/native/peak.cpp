@@ -4,9 +4,6 @@
 
 #ifdef EARSHOT_X86
 #include <immintrin.h>
-#if defined(__clang__) || __GNUC__ >= 11
-#define EARSHOT_BF16 1
-#endif
 #endif
 
 namespace earshot {

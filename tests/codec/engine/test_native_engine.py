@@ -184,9 +184,10 @@ def test_the_binding_itself_refuses_what_does_not_fit(tiny_model: Model) -> None
         lambda: network.decode(work, [decoder], codes + 1024, [4]),
         lambda: network.decode(work, [encoder], codes, [4]),
         lambda: decoder.restore(b"short"),
-        lambda: _native.Network({**LITE_24KHZ.to_dict(), "n_filters": 1 << 40}, {}, "auto"),
-        lambda: _native.Network(LITE_24KHZ.to_dict(), {}, "auto"),
-        lambda: _native.Network({**LITE_24KHZ.to_dict(), "ratios": ()}, {}, "auto"),
+        lambda: _native.Network({**LITE_24KHZ.to_dict(), "n_filters": 1 << 40}, {}, "auto", "fp32"),
+        lambda: _native.Network(LITE_24KHZ.to_dict(), {}, "auto", "fp32"),
+        lambda: _native.Network(LITE_24KHZ.to_dict(), {}, "auto", "fp8"),
+        lambda: _native.Network({**LITE_24KHZ.to_dict(), "ratios": ()}, {}, "auto", "fp32"),
     ):
         with pytest.raises((ValueError, TypeError)):
             wrong()

@@ -1,0 +1,23 @@
+// Matrices in the formats of the kernels, and products with rows that are brought into the same format.
+#pragma once
+
+#include <vector>
+
+#include "kernels.h"
+
+namespace earshot {
+
+// Weights [k, n] and where k is cut: what lies together in a row of x.
+Matrix pack(const Kernels& kernels, Format format, const Floats& weights, const std::vector<Size>& cuts, Size n);
+
+// Row r of stream s is the k floats at data + s * stream + first + r * row. All `stream` floats of every stream are there.
+struct Rows {
+    const float* data;
+    Size stream, first, row, k;
+};
+
+// y = bias + (the rows side by side) W for `count` rows of each of `streams` streams.
+void multiply(const Kernels& kernels, Scratch& scratch, const Matrix& matrix, const std::vector<Rows>& rows, Size streams,
+              Size count, Target plain, Target elu);
+
+}  // namespace earshot
