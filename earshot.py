@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 from rich.console import Console
@@ -17,6 +18,9 @@ from codec.recording.cli import export
 from codec.training.lm_cli import train_lm
 from server.listening.cli import listen
 from server.loadtest.cli import server_command
+
+if TYPE_CHECKING:
+    from codec.engine.choice import Precision
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Voice chat at 1.5 to 12 kbps with a streaming EnCodec."
@@ -36,6 +40,13 @@ class Uplink(StrEnum):
 
     pcm = "pcm"
     codes = "codes"
+
+
+class DecodePrecision(StrEnum):
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+    int8 = "int8"
 
 
 @app.command()
@@ -144,6 +155,10 @@ def call(
             " loaded at the start, and what is heard is then in stereo at 48 kHz."
         ),
     ] = None,
+    decode_precision: Annotated[
+        DecodePrecision,
+        typer.Option(help="auto: int8 where that is faster, which nobody can tell from fp32 (docs/engine.md)."),
+    ] = DecodePrecision.auto,
     seconds: Annotated[float | None, typer.Option(min=0, help="Leave after so long.")] = None,
     linger: Annotated[float, typer.Option(min=0, help="Seconds to go on listening after an input file's end.")] = 1.0,
     loop: Annotated[bool, typer.Option("--loop", help="Play the input file again and again.")] = False,
@@ -181,6 +196,7 @@ def call(
     from client.display import run_in_terminal
     from client.figures import call_report
     from client.models import format_of, in_windows
+    from codec.engine.choice import listening_precision
 
     torch.set_num_threads(1)  # one frame is too little work to share
     sys.setswitchinterval(0.001)  # the thread that plays must not wait 5 ms for another
@@ -190,9 +206,11 @@ def call(
         who = "guest"
     who = "".join(filter(str.isprintable, who))[:64]
     settings = CallSettings(room, server, who, uplink.value, kbps, max_kbps, seconds, linger)
-    mine, others = codec.load(model), [codec.load(other) for other in also or ()]
+    wished = cast("Precision", decode_precision.value)
+    load = partial(codec.load, decode_precision=listening_precision() if decode_precision == "auto" else wished)
+    mine, others = load(model), [load(other) for other in also or ()]
     if all(map(in_windows, (mine, *others))) and output != "none":
-        others.append(codec.load("default"))  # for those who talk
+        others.append(load("default"))  # for those who talk
     source = open_source(input_, loop, format_of(mine))
     talk = Call(settings, mine, source, open_sink(output, format_of(mine, *others)), others)
     gc.collect()

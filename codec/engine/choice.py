@@ -86,6 +86,16 @@ def use_engine(
     return model
 
 
+def listening_precision() -> Precision:
+    """The cheapest for decoders whose sound nobody could tell from that of fp32 (docs/engine.md has the figures), where
+    it is cheaper: int8, but with portable kernels."""
+    if not native_is_built():
+        return "fp32"
+    from codec.engine.native_engine import find_kernels
+
+    return "fp32" if find_kernels(_kernels()) == "portable" else "int8"
+
+
 def integer_lm(weights: LmWeights) -> CodesLm:
     """An integer language model in C++ where it is built, else in numpy: the same numbers."""
     try:

@@ -23,12 +23,21 @@ from codec.network import Encodec
 from codec.pcm import Pcm
 
 NativePrecision = Literal["fp32", "bf16", "int8"]
-"""`int8` is for the layers that run once a frame, which wait for their weights; the others are in bf16 then."""
+"""`int8` is for the layers that run once a frame, which wait for their weights; the others are then in bf16 where the
+processor multiplies that, else in fp32."""
 
 
 def kernel_names() -> list[str]:
     """The sets of kernels that this processor can run, fastest first; the last is "portable"."""
     return _native.kernel_names()
+
+
+def find_kernels(name: str) -> str:
+    """The name of the set that serves if this one is asked for: of the fastest for "auto". Raises UsageError."""
+    known = kernel_names()
+    if name not in ("auto", *known):
+        raise UsageError(f"there are no kernels {name!r} for this processor; it has: auto, {', '.join(known)}")
+    return known[0] if name == "auto" else name
 
 
 def pack(model: Model, kernels: str = "auto", precision: NativePrecision = "fp32") -> _native.Network:

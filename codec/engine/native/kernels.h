@@ -61,6 +61,7 @@ constexpr Size BLOCK = 512;  // words of k: with it a panel of weights (128 KiB)
 struct Kernels {
     const char* name;
     Size panel;  // widest panel of a Matrix; narrower ones, at its end, are powers of two times LANES
+    bool bf16;  // whether the processor multiplies bf16: then that is faster than fp32, and `nearest` reads it, too
     bool (*supported)();
     void (*multiply)(const Product&);
     // One layer of an LSTM: gates [4, n] (input, forget, cell, output) and the cell state c [n] -> c, h [n].
@@ -69,7 +70,6 @@ struct Kernels {
     void (*add_elu)(const float* a, const float* b, float* y, Size n);
     // y[r] = bias + dot(w, x + r * row), k floats.
     void (*dot)(const float* x, Size row, const float* w, Size k, float bias, float* y, Size rows);
-    Format search;  // of the entries that `nearest` reads
     // For each of `rows` rows of x [width] the first index of the entry that is closest. `space` holds, for
     // every row, width + 4 * LANES + the padded size of the codebook or the panel, whichever is larger.
     void (*nearest)(const Codebook& book, const float* x, Size rows, float* space, int* index);

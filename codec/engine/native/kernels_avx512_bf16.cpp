@@ -60,7 +60,7 @@ bool supported() {
 
 }  // namespace
 
-const Kernels AVX512_BF16{"avx512_bf16", PANEL, supported, multiply, lstm, add_elu, dot, Format::bf16, nearest_of_few, round, quantise};
+const Kernels AVX512_BF16{"avx512_bf16", PANEL, true, supported, multiply, lstm, add_elu, dot, nearest_of_few, round, quantise};
 
 }  // namespace earshot
 

@@ -39,8 +39,11 @@ struct Plan {
     Size state = 0;     // floats
     Size weights = 0;   // words
 
-    // Bytes only where a row is quantised once for many columns, and each on a scale of its own.
-    Format format(Use use) const { return precision == Format::int8 && use == Use::often ? Format::bf16 : precision; }
+    // Bytes only where a row is quantised once for many columns; the other layers in what is fastest.
+    Format format(Use use) const {
+        if (precision != Format::int8 || use == Use::once) return precision;
+        return kernels.bf16 ? Format::bf16 : Format::fp32;
+    }
 
     Size keep(Size size) {
         const Size offset = state;

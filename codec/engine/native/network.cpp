@@ -151,7 +151,7 @@ Quantizer::Quantizer(Plan& plan, const Shape& shape) : width_(padded(shape.dimen
             for (Size k = 0; k < dimension; k++) columns.data()[k * padded(size) + n] = all[n * dimension + k];
             book.longest = std::max(book.longest, std::sqrt(norms[n]));
         }
-        book.columns = pack(plan.kernels, plan.kernels.search, columns, {width_}, padded(size));
+        book.columns = pack(plan.kernels, plan.kernels.bf16 ? Format::bf16 : Format::fp32, columns, {width_}, padded(size));
         std::fill_n(book.norms.data(), padded(size), std::numeric_limits<float>::infinity());
         std::copy_n(norms, size, book.norms.data());
         plan.weights += book.entries.size() + book.columns.weights.size();

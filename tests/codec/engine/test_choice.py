@@ -49,6 +49,16 @@ def test_the_environment_forces_kernels(tiny_model: Model, monkeypatch: pytest.M
         choice.engine_factory(tiny_model)
 
 
+def test_listeners_decode_in_int8_where_that_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(choice.KERNELS, "portable")
+    assert choice.listening_precision() == "fp32"
+    monkeypatch.delenv(choice.KERNELS)
+    assert choice.listening_precision() == ("fp32" if kernel_names() == ["portable"] else "int8")
+    monkeypatch.setenv(choice.KERNELS, "abacus")
+    with pytest.raises(UsageError, match="abacus"):
+        choice.listening_precision()
+
+
 def test_without_the_native_engine_torch_serves_and_says_so_once(
     tiny_model: Model, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -63,6 +73,7 @@ def test_without_the_native_engine_torch_serves_and_says_so_once(
         assert "C++ compiler" in caplog.text
         codes = engines[0].encode([engines[0].open_encoder()], np.zeros((1, 320), np.float32), [4])
         assert codes[0].shape == (4,)
+        assert choice.listening_precision() == "fp32"
         with pytest.raises(UsageError, match="C\\+\\+ compiler"):
             choice.engine_factory(tiny_model, "native")
     finally:
