@@ -177,10 +177,11 @@ class Music:
             pcm = speaker.decoder.push([window])
         speaker.sequence = number + packet.frames
         speaker.timestamp = position + min(packet.frames * model.hop_length, model.window_stride)
-        if not pcm.shape[1]:  # shorter than a stride: the last of its stretch
+        ends = not pcm.shape[1]  # shorter than a stride: the last of its stretch
+        if ends:
             pcm = speaker.decoder.flush()
             speaker.decoder.reset()
-        speaker.playout.put(Chunk(pcm, position, packet.frames, arrival_us, began_us, self._time_us(), path))
+        speaker.playout.put(Chunk(pcm, position, packet.frames, arrival_us, began_us, self._time_us(), path, ends))
 
     # Called by the thread that plays
 

@@ -39,6 +39,8 @@ class Chunk:
     """When decoding began."""
     decoded_us: int
     path: Path | None = None
+    ends: bool = False
+    """Whether the speaker ended here what it said."""
     played: int = 0
 
     @property
@@ -69,6 +71,7 @@ class WindowPlayout:
         self._next: int | None = None
         self._starved_us: int | None = None
         self._rising = 0
+        self._falling = False
 
     @property
     def idle(self) -> bool:
@@ -97,10 +100,11 @@ class WindowPlayout:
         out = np.zeros((self._channels, n), np.float32)
         started: list[tuple[int, Chunk]] = []
         filled = silent = 0
+        ended = False
         while filled < n and self._chunks:
             head = self._chunks[0]
             if self._playing and not head.played and head.timestamp != self._next:
-                self._stop(out, filled)
+                self._playing = False
             if not self._playing:
                 wait = max(math.ceil((head.decoded_us + self.target_us - now_us) * self._sample_rate / 1e6) - filled, 0)
                 wait = min(wait, n - filled)
@@ -114,10 +118,10 @@ class WindowPlayout:
                 self.delay_us = now_us - head.arrival_us
             filled += self._copy(head, out[:, filled:])
             if not head.left:
-                self._chunks.popleft()
+                ended = self._chunks.popleft().ends
         if self._playing and not self._chunks:
-            self._stop(out, filled)
-            self._starved_us = now_us
+            self._playing = False
+            self._starved_us = None if ended else now_us
         self._count(silent + n - filled, now_us)
         self.level = float(np.sqrt(np.mean(np.square(out)))) if out.size else 0.0
         return out, started
@@ -135,7 +139,7 @@ class WindowPlayout:
                 head.played, surplus = head.played + skipped, surplus - skipped
                 if not head.left:
                     self._chunks.popleft()
-            self._rising = self._fade
+            self._rising, self._falling = self._fade, False
             if self._chunks:
                 self._next = self._chunks[0].timestamp + self._chunks[0].played
         self._chunks.append(chunk)
@@ -157,15 +161,19 @@ class WindowPlayout:
             done = self._fade - self._rising
             out[:, :rising] *= (np.arange(done, done + rising, dtype=np.float32) + 1) / np.float32(self._fade)
             self._rising -= rising
+        if head.left - count < self._fade and (self._falling or not self._goes_on(head)):
+            self._falling = True
+            left = np.arange(head.left, head.left - count, -1, dtype=np.float32)
+            out[:, :count] *= np.minimum(left / np.float32(self._fade), 1)
+            if head.left == count:  # what comes while it falls goes on from silence
+                self._falling, self._rising = False, self._fade
         head.played += count
         self._next = head.timestamp + head.played
         return count
 
-    def _stop(self, out: Pcm, filled: int) -> None:
-        """What was filled ends here: it fades out, as far as it is in this block."""
-        fade = min(self._fade, filled)
-        out[:, filled - fade : filled] *= np.arange(fade, 0, -1, dtype=np.float32) / np.float32(self._fade)
-        self._playing = False
+    def _goes_on(self, head: Chunk) -> bool:
+        """Whether the samples that follow a chunk's are there."""
+        return len(self._chunks) > 1 and self._chunks[1].timestamp == head.timestamp + head.pcm.shape[1]
 
     def _count(self, silent: int, now_us: int) -> None:
         if self._begun:

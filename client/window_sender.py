@@ -60,9 +60,10 @@ class WindowSender:
             return []
         self.level = float(np.sqrt(np.mean(np.square(np.nan_to_num(pcm, posinf=0, neginf=0)))))
         messages = self._follow(captured_us, now_us)
+        if self.muted:
+            messages += self._end(now_us)  # before the time goes on, of which a trace is counted back
         self._next_us = (self._next_us or 0.0) + self._duration_us(samples)
         if self.muted:
-            messages += self._end(now_us)
             self._position += samples
             self._start = self._position
             self.frames_muted += samples // self._model.hop_length

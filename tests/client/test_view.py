@@ -103,3 +103,15 @@ def test_a_recording_is_not_overlooked() -> None:
         assert "not recorded: ben ended it" in text
         assert "RECORDING" not in text
     assert "ECORD" not in plain_line(ViewState(name="ada", room="den", server="s"))
+
+
+def test_how_late_music_is_and_what_to_do_without_its_model() -> None:
+    plays = SpeakerState("dj", music="encodec_48khz", codec_latency_ms=1000.0, mouth_to_ear_ms=1240.0)
+    lacks = SpeakerState("eve", music="other_48khz", decodable=False)
+    state = ViewState(name="ada", room="den", server="s", codec_latency_ms=1000.0, speakers=[plays, lacks])
+    for text in (" ".join(drawn(state).split()), plain_line(state)):
+        assert "dj plays music (encodec_48khz), 1000 ms late by its windows" in text
+        assert "eve plays music, not decodable here: start with --also other_48khz or its path" in text
+    assert "sending pcm at 6 kbps, 1000 ms late by its windows" in drawn(state)
+    assert "1240 ms" in row(drawn(state), "dj  ")
+    assert "late by its windows" not in drawn(ViewState(name="a", room="d", server="s", codec_latency_ms=13.3))
