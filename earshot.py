@@ -64,7 +64,8 @@ def train(
     init: Annotated[
         str | None,
         typer.Option(
-            help="Weights to start from: default, encodec_24khz, encodec_48khz or a path; random ones if not given."
+            help="Weights to start from: default, encodec_24khz, encodec_48khz or a path. Without: those of default for"
+            " finetune, random ones for the others."
         ),
     ] = None,
     exclude: Annotated[
@@ -86,7 +87,7 @@ def train(
     \b
     earshot train lite --smoke                          try it: two minutes
     earshot train lite voices music:songs noise:street  as the default model
-    earshot train finetune me/ --init default           five minutes of you
+    earshot train finetune me/                          five minutes of you
     torchrun --nproc-per-node 8 -m earshot train encodec_24khz audio/
 
     OUT holds model.safetensors (for --model), checkpoint.pt, log.jsonl,

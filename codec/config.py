@@ -149,7 +149,8 @@ class ModelConfig:
     def n_q(self, kbps: float) -> int:
         """Codebooks of one of the model's `bandwidths`. Raises UsageError for any other rate."""
         if kbps not in self.bandwidths:
-            raise UsageError(f"{self.name} has no bandwidth of {kbps} kbps; choose one of {list(self.bandwidths)}")
+            rates = ", ".join(f"{rate:g}" for rate in self.bandwidths)
+            raise UsageError(f"{self.name} has no rate of {kbps:g} kbps; choose one of {rates}")
         return self.n_q_at_most(kbps)
 
     def to_dict(self) -> dict[str, Any]:

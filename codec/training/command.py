@@ -47,6 +47,7 @@ def train(
     if exclude:
         data["exclude"] = list(exclude)
     settings = read_recipe(recipe, changes, data)
+    init = init or settings.init
     if init is not None:
         settings = without_warm_up(settings)
     ranks = Ranks()
@@ -56,6 +57,14 @@ def train(
         run.go(console, minutes)
     finally:
         ranks.stop()
+    if ranks.first:
+        step, steps = run.trainer.step, settings.schedule.steps
+        more = "" if step == steps else "; the same command goes on"
+        console.print(
+            f"step {step} of {steps}{more}. Listen to {out / 'samples'}, judge by other clips with\n"
+            f"earshot evaluate CLIPS --model {out} --out {out / 'judged'}",
+            highlight=False, soft_wrap=True, markup=False,
+        )  # fmt: skip
     return run
 
 

@@ -44,7 +44,9 @@ class TrainingData:
         self, settings: DataSettings, sample_rate: int, channels: int = 1, crop: int = 24_000, progress: bool = True
     ) -> None:
         if not settings.sources:
-            raise UsageError("no audio to train from: name folders, files or patterns as sources")
+            raise UsageError(
+                "no audio to train from: name folders, files or patterns as sources, as in `earshot train lite voices/`"
+            )
         if channels not in (1, 2) or crop < 1:
             raise UsageError(f"cannot make crops of {crop} samples and {channels} channels")
         self.settings, self.sample_rate, self.channels, self.crop = settings, sample_rate, channels, crop

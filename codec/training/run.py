@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -191,7 +192,12 @@ class Run:
         with (self.folder / "log.jsonl").open("a") as log:
             log.write(json.dumps({key: float(f"{value:.5g}") for key, value in row.items()}) + "\n")
         if not console.is_terminal:
-            console.print(" ".join(f"{key} {value:.4g}" for key, value in row.items()), soft_wrap=True)
+            left = timedelta(
+                seconds=round(trainer.seconds / trainer.step * (trainer.settings.schedule.steps - trainer.step))
+            )
+            losses = " ".join(f"{key} {value:.4g}" for key, value in row.items() if key not in ("step", "seconds"))
+            so_far = f"step {trainer.step} of {trainer.settings.schedule.steps}, {timedelta(seconds=row['seconds'])}"
+            console.print(f"{so_far}, left {left}: {losses}", soft_wrap=True, highlight=False)
 
 
 _SHOWN = ("waveform", "mel", "adversarial", "features", "critic")

@@ -102,6 +102,8 @@ class TrainSettings(_Table):
     """Of convolutions and LSTM; losses and codebooks are always float32."""
     data_workers: Annotated[int, Field(ge=0, le=64)] = 0
     seed: Annotated[int, Field(ge=0)] = 1
+    init: str | None = None
+    """Weights that a run starts from where `--init` names none; without either, random ones."""
     checkpoint_minutes: Positive = 3.0
 
     @model_validator(mode="after")
@@ -152,8 +154,14 @@ def check_recipe(values: Mapping[str, Any], whence: str) -> TrainSettings:
         return TrainSettings.model_validate(values)
     except ValidationError as error:
         wrong = error.errors(include_url=False, include_context=False)
-        told = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in wrong)
+        told = "; ".join(f"{'.'.join(map(str, item['loc']))}: {_said(item)}" for item in wrong)
         raise UsageError(f"{whence}: {told}") from error
+
+
+def _said(wrong: Mapping[str, Any]) -> str:
+    if wrong["type"] == "extra_forbidden":
+        return "there is no such key (all are in codec/training/settings.py and recipe.py)"
+    return str(wrong["msg"])
 
 
 def _change(values: dict[str, Any], change: str) -> None:

@@ -17,7 +17,7 @@ def test_the_official_model() -> None:
     config = ENCODEC_24KHZ
     assert (config.hop_length, config.frame_rate, config.bits_per_code, config.kbps_per_codebook) == (320, 75, 10, 0.75)
     assert [config.n_q(kbps) for kbps in config.bandwidths] == [2, 4, 8, 16, 32]
-    with pytest.raises(UsageError, match=r"no bandwidth of 5 kbps; choose one of \[1\.5, 3\.0"):
+    with pytest.raises(UsageError, match=r"no rate of 5 kbps; choose one of 1\.5, 3, "):
         config.n_q(5)
     assert [config.n_q_at_most(kbps) for kbps in (0.7, 0.75, 5, 1000)] == [0, 1, 6, 32]
 

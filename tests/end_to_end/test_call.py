@@ -134,7 +134,7 @@ def test_call_goes_on_when_the_server_comes_back(tmp_path: Path, model_file: Pat
     [
         (["two words"], "'two words' is no room name"),
         (["den", "--server", "ftp://example"], "is no address of a server"),
-        (["den", "--kbps", "5"], "no bandwidth of 5.0 kbps"),
+        (["den", "--kbps", "5"], "no rate of 5 kbps"),
         (["den", "--input", "missing.wav"], "missing.wav"),
     ],
 )

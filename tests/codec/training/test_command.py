@@ -33,12 +33,16 @@ def saved(config: ModelConfig, folder: Path) -> str:
 
 
 def test_trained_weights_are_not_warmed_up(tmp_path: Path) -> None:
-    """The recipe's first steps are for random ones. The same command goes on in the same way."""
+    """The recipe's first steps are for random ones. The same command goes on in the same way, and so does a recipe
+    that names the weights itself."""
     init = saved(replace(LITE_24KHZ, n_filters=2, dimension=8, codebook_size=16), tmp_path)
-    for steps, going in ((1, init), (2, init)):
-        console = Console(file=io.StringIO())
-        changes = [*CHANGES, f"schedule.steps={steps}"]
-        run = train(console, "lite", [str(VOICES)], tmp_path / "run", changes=changes, init=going, device="cpu")
+    for steps, going, more in ((1, init, []), (2, init, []), (3, None, [f"init={init}"])):
+        told = io.StringIO()
+        changes = [*CHANGES, f"schedule.steps={steps}", *more]
+        run = train(
+            Console(file=told), "lite", [str(VOICES)], tmp_path / "run", changes=changes, init=going, device="cpu"
+        )
+        assert f"step {steps} of {steps}. Listen to {tmp_path / 'run' / 'samples'}" in told.getvalue()
         weights = run.trainer.settings.losses
         assert run.trainer.step == steps
         assert run.trainer.loss_weights() == {"waveform": weights.waveform, "mel": weights.mel}
