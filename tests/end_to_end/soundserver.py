@@ -1,7 +1,7 @@
-"""Two computers' worth of virtual sound devices for tests: a PulseAudio of our own, reached through PortAudio and ALSA.
+"""Virtual sound devices of three computers for tests: a PulseAudio of our own, reached through PortAudio and ALSA.
 
-Each side, a and b, has a microphone (what is played onto its wire is spoken into it) and a loudspeaker that can be
-recorded. Needs pulseaudio, pulseaudio-utils, libportaudio2 and libasound2-plugins.
+Each side, a and b and one in stereo, has a microphone (what is played onto its wire is spoken into it) and a
+loudspeaker that can be recorded. Needs pulseaudio, pulseaudio-utils, libportaudio2 and libasound2-plugins.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import time
 from pathlib import Path
 from typing import Self
 
-SIDES = ("a", "b")
+SIDES = {"a": (24_000, 1), "b": (24_000, 1), "stereo": (48_000, 2)}
+"""Sample rate and channels of a side's devices."""
 
 
 class SoundServer:
@@ -26,9 +27,9 @@ class SoundServer:
         self.folder = Path(tempfile.mkdtemp(prefix="sound"))  # a socket's path may have 107 bytes
         self._socket = self.folder / "native"
         script = [f"load-module module-native-protocol-unix auth-anonymous=1 socket={self._socket}"]
-        for side in SIDES:
+        for side, (rate, channels) in SIDES.items():
             # Without norewinds the first callback comes a second late and the daemon spins.
-            null = "load-module module-null-sink norewinds=1 rate=24000 channels=1"
+            null = f"load-module module-null-sink norewinds=1 rate={rate} channels={channels}"
             script += [f"{null} sink_name=spk_{side}", f"{null} sink_name=wire_{side}"]
             script.append(f"load-module module-remap-source source_name=mic_{side} master=wire_{side}.monitor")
         (self.folder / "default.pa").write_text("\n".join(script) + "\n")
@@ -70,7 +71,8 @@ class SoundServer:
 
     def record(self, side: str, file: Path) -> subprocess.Popen[bytes]:
         """Records the loudspeaker as WAV until terminated."""
-        form = ["--file-format=wav", "--rate=24000", "--channels=1", "--format=s16le"]
+        rate, channels = SIDES[side]
+        form = ["--file-format=wav", f"--rate={rate}", f"--channels={channels}", "--format=s16le"]
         return self._start("parec", f"--device=spk_{side}.monitor", *form, str(file))
 
     def _start(self, *command: str) -> subprocess.Popen[bytes]:

@@ -1,4 +1,4 @@
-"""`earshot call` from one virtual sound device to another carries speech both ways, and `earshot devices`."""
+"""`earshot call` from one virtual sound device to another, speech and music in stereo, and `earshot devices`."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ import pytest
 import soundfile
 
 from client.measure import compare
+from codec.model import Model
 from codec.pcm import Pcm
+from codec.weights import save_native
 from tests.end_to_end.earshot_process import PATIENCE_S, EarshotCall, EarshotServer, hears, run_earshot
 from tests.end_to_end.soundserver import SoundServer
+from tests.stereo import make_music, tiny_stereo
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -91,6 +94,61 @@ def test_speech_goes_both_ways_from_device_to_device(tmp_path: Path, sound: Soun
         assert speaker["frames"] > SPOKEN_S * 75 / 2
         assert reports[me]["heard_start_us"] > 0
         assert reports[me]["spoken_start_us"] > 0
+
+
+def play_song(folder: Path, sound: SoundServer, song: Pcm) -> Pcm:
+    """What comes out of a stereo loudspeaker, [2, n], where somebody listens to a song of somebody else."""
+    soundfile.write(folder / "song.wav", song.T, 48_000, "FLOAT")
+    talk, music = folder / "talk.safetensors", folder / "music.safetensors"
+    with EarshotServer(folder, talk) as server:
+        common = ["hall", "--server", server.url]
+        listens = [*common, "--name", "ben", "--model", talk, "--also", music, "--input", "none"]
+        plays = [*common, "--name", "dj", "--model", music, "--kbps", "24", "--input", folder / "song.wav"]
+        with EarshotCall(*listens, report=folder / "ben.json", env=sound.device_env("stereo")) as ben:
+            ben.wait_for(lambda status: status["connected"] and status["seconds"] > 0)
+            recorder = sound.record("stereo", folder / "heard.wav")
+            with EarshotCall(*plays, "--output", "none", "--linger", "2", report=folder / "dj.json") as dj:
+                ben.wait_for(hears("dj"))
+                dj.finish()
+            recorder.terminate()
+            recorder.wait(PATIENCE_S)
+            ben.leave()
+    heard, rate = soundfile.read(folder / "heard.wav", dtype="float32", always_2d=True)
+    assert (rate, heard.shape[1]) == (48_000, 2)
+    return np.asarray(heard.T)
+
+
+def sidedness(wanted: Pcm, heard: Pcm) -> float:
+    """How far what is heard on the left and not on the right is what should be, -1 (sides changed) to 1: the median
+    over quarters of a second, each where it fits best, because a busy machine may play silence between two."""
+    side, length, found = heard[0] - heard[1], 12_000, []
+    for start in range(length, wanted.shape[1] - length, length):
+        piece = (wanted[0] - wanted[1])[start : start + length]
+        size = 1 << (side.size + length).bit_length()
+        fits = np.fft.irfft(np.fft.rfft(side, size) * np.conj(np.fft.rfft(piece, size)), size)[: side.size - length]
+        energy = np.concatenate([[0.0], np.cumsum(np.square(side, dtype=np.float64))])
+        at = int(np.argmax(np.abs(fits)))
+        loudness = np.sqrt(max(energy[at + length] - energy[at], 1e-9)) * np.linalg.norm(piece)
+        found.append(float(fits[at] / loudness))
+    return float(np.median(found))
+
+
+def test_music_arrives_on_its_sides_of_a_stereo_device(
+    tmp_path: Path, sound: SoundServer, tiny_model: Model, speech: Pcm
+) -> None:
+    model = tiny_stereo()
+    save_native(tiny_model.network, tmp_path / "talk.safetensors")
+    save_native(model.network, tmp_path / "music.safetensors")
+    song = 0.5 * make_music(speech)[:, 120_000 : 120_000 + 3 * 48_000]
+    wanted = model.decode_windows(model.encode_windows(song, 12.0))  # the most that a listener takes unless it says so
+    assert sidedness(wanted, wanted[::-1]) < -0.9
+    assert abs(sidedness(wanted, wanted.mean(axis=0, keepdims=True).repeat(2, axis=0))) < 0.1
+    for _ in range(ATTEMPTS):
+        heard = play_song(tmp_path, sound, song)
+        if sidedness(wanted, heard) > 0.9:
+            break
+    assert sidedness(wanted, heard) > 0.9
+    assert np.abs(heard[0] - heard[1]).max() > 0.01
 
 
 def test_devices_are_listed(sound: SoundServer) -> None:
