@@ -18,7 +18,6 @@ from torch import Tensor
 
 from codec.engine.base import FrameCodes
 from codec.engine.rows import Bank, RowEngine
-from codec.engine.slots import check_codes, check_frames
 from codec.engine.torch_step import Network, Place
 from codec.errors import UsageError
 from codec.model import Model
@@ -203,23 +202,12 @@ class CudaEngine(RowEngine[MaskedBank]):
         pcm, after = self._banks["decoder"].network.step(self._codebooks.decode(entries)[:, None], states)
         return pcm[:, :, 0], after
 
-    @torch.inference_mode()
-    def encode(self, slots: Sequence[int], frames: Pcm, n_q: Sequence[int]) -> list[FrameCodes]:
-        rows = self._slots.states(slots, "encoder")
-        check_frames(self.model.config, len(rows), frames, n_q)
-        if not rows:
-            return []
+    def _encode_rows(self, rows: list[int], frames: Pcm, n_q: int) -> Tensor:
         step = self._steps["encoder"]
         step.inputs.numpy()[rows] = frames
-        codes = step.step(rows, max(n_q)).numpy()[rows].astype(np.int16)
-        return [own[:count] for own, count in zip(codes, n_q, strict=True)]
+        return step.step(rows, n_q)[rows]
 
-    @torch.inference_mode()
-    def decode(self, slots: Sequence[int], codes: Sequence[FrameCodes]) -> Pcm:
-        rows = self._slots.states(slots, "decoder")
-        check_codes(self.model.config, len(rows), codes)
-        if not rows:
-            return np.zeros((0, self.model.hop_length), np.float32)
-        step = self._steps["decoder"]
-        step.inputs.numpy()[rows] = self._codebooks.rows(codes, self.model.config.n_codebooks)
-        return step.step(rows, self.model.config.n_codebooks).numpy()[rows]
+    def _decode_rows(self, rows: list[int], codes: Sequence[FrameCodes]) -> Tensor:
+        step, width = self._steps["decoder"], self.model.config.n_codebooks
+        step.inputs.numpy()[rows] = self._codebooks.rows(codes, width)
+        return step.step(rows, width)[rows]

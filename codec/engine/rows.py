@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Sequence
 from typing import Generic, TypeVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from codec.engine.slots import Kind, Slots, seal, unseal
+from codec.engine.base import FrameCodes
+from codec.engine.slots import Kind, Slots, check_codes, check_frames, seal, unseal
 from codec.engine.torch_step import Network, Place, lay_out
 from codec.errors import UsageError
 from codec.model import Model
+from codec.pcm import Pcm
 
 
 class Bank:
@@ -52,7 +56,7 @@ OwnBank = TypeVar("OwnBank", bound=Bank)
 
 
 class RowEngine(Generic[OwnBank]):
-    """What `codec.engine.base.Engine` asks for, all but the steps."""
+    """What `codec.engine.base.Engine` asks for, all but how rows step."""
 
     name: str
     """What saved states say they belong to."""
@@ -77,6 +81,31 @@ class RowEngine(Generic[OwnBank]):
     def _open(self, kind: Kind) -> int:
         self._slots.check_room(kind)
         return self._slots.add(kind, self._banks[kind].take())
+
+    @torch.inference_mode()
+    def encode(self, slots: Sequence[int], frames: Pcm, n_q: Sequence[int]) -> list[FrameCodes]:
+        rows = self._slots.states(slots, "encoder")
+        check_frames(self.model.config, len(rows), frames, n_q)
+        if not rows:
+            return []
+        codes = self._encode_rows(rows, frames, max(n_q)).numpy().astype(np.int16)
+        return [own[:count] for own, count in zip(codes, n_q, strict=True)]
+
+    @torch.inference_mode()
+    def decode(self, slots: Sequence[int], codes: Sequence[FrameCodes]) -> Pcm:
+        rows = self._slots.states(slots, "decoder")
+        check_codes(self.model.config, len(rows), codes)
+        if not rows:
+            return np.zeros((0, self.model.hop_length), np.float32)
+        return self._decode_rows(rows, codes).numpy()
+
+    def _encode_rows(self, rows: list[int], frames: Pcm, n_q: int) -> Tensor:
+        """Steps these rows, of which there are some, over frames [len(rows), hop]: codes [len(rows), at least n_q]."""
+        raise NotImplementedError
+
+    def _decode_rows(self, rows: list[int], codes: Sequence[FrameCodes]) -> Tensor:
+        """Steps these rows, of which there are some, over a frame of codes each: samples [len(rows), hop]."""
+        raise NotImplementedError
 
     def close(self, slot: int) -> None:
         kind, row = self._slots.remove(slot)

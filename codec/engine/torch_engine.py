@@ -10,7 +10,6 @@ from torch import Tensor
 
 from codec.engine.base import FrameCodes
 from codec.engine.rows import Bank, RowEngine
-from codec.engine.slots import check_codes, check_frames
 from codec.engine.torch_step import CPU
 from codec.model import Model
 from codec.pcm import Pcm
@@ -25,26 +24,13 @@ class TorchEngine(RowEngine[Bank]):
     def __init__(self, model: Model, encoders: int = 64, decoders: int = 64) -> None:
         super().__init__(model, encoders, decoders, CPU, Bank)
 
-    @torch.inference_mode()
-    def encode(self, slots: Sequence[int], frames: Pcm, n_q: Sequence[int]) -> list[FrameCodes]:
-        rows = self._slots.states(slots, "encoder")
-        check_frames(self.model.config, len(rows), frames, n_q)
-        if not rows:
-            return []
+    def _encode_rows(self, rows: list[int], frames: Pcm, n_q: int) -> Tensor:
         pcm = torch.tensor(np.asarray(frames, np.float32))
-        latents = _step(self._banks["encoder"], rows, pcm[:, :, None])[:, 0]
-        codes = self._codebooks.encode(latents, max(n_q)).numpy().astype(np.int16)
-        return [own[:count] for own, count in zip(codes, n_q, strict=True)]
+        return self._codebooks.encode(_step(self._banks["encoder"], rows, pcm[:, :, None])[:, 0], n_q)
 
-    @torch.inference_mode()
-    def decode(self, slots: Sequence[int], codes: Sequence[FrameCodes]) -> Pcm:
-        rows = self._slots.states(slots, "decoder")
-        check_codes(self.model.config, len(rows), codes)
-        if not rows:
-            return np.zeros((0, self.model.hop_length), np.float32)
+    def _decode_rows(self, rows: list[int], codes: Sequence[FrameCodes]) -> Tensor:
         entries = torch.from_numpy(self._codebooks.rows(codes, max(map(len, codes))))
-        latents = self._codebooks.decode(entries)
-        return _step(self._banks["decoder"], rows, latents[:, None])[:, :, 0].numpy()
+        return _step(self._banks["decoder"], rows, self._codebooks.decode(entries)[:, None])[:, :, 0]
 
 
 def _step(bank: Bank, rows: Sequence[int], x: Tensor) -> Tensor:

@@ -4,7 +4,6 @@ the stereo model, and listeners that have it or not."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -24,19 +23,11 @@ from tests.peers import (
     join,
     noise,
     real_time,
-    running_server,
-    tiny_model,
     until,
 )
 from tests.stereo import STRIDE, WINDOW, make_music, tiny_stereo
 
 TALK_FRAMES = 225
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[RunningServer]:
-    with running_server(tiny_model()) as server:
-        yield server
 
 
 @pytest.fixture(scope="module")

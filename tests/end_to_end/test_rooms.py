@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -19,19 +18,11 @@ from tests.peers import (
     join,
     noise,
     real_time,
-    running_server,
-    tiny_model,
     until,
 )
 
 FRAMES = 60
 RATES = (1.5, 3.0, 6.0, 12.0)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[RunningServer]:
-    with running_server(tiny_model()) as server:
-        yield server
 
 
 async def speak_pcm(peer: TestPeer, pcm: np.ndarray, block: int) -> None:
