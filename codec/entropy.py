@@ -5,8 +5,9 @@
     codes = decoder.decode(sections, n_q, k)
 
 A packet has a section for each group of codebooks (LmShape.groups: the rates of the codec) and ends at a byte in each,
-so that whoever passes it on can leave finer groups out without knowing any model. Both ends must have seen the same
-packets since the last `reset`: after a packet that was lost both begin anew.
+so that whoever passes it on can leave finer groups out without knowing any model. With `joint`, for where nobody does,
+it has one for all groups, which is some five bits a group shorter. Both ends must have seen the same packets since the
+last `reset`: after a packet that was lost both begin anew.
 """
 
 from __future__ import annotations
@@ -42,16 +43,18 @@ def spans(shape: LmShape, n_q: int) -> list[tuple[int, int]]:
 class _Ends:
     """What both ends of a stream share."""
 
-    def __init__(self, lm: CodesLm) -> None:
+    def __init__(self, lm: CodesLm, joint: bool = False) -> None:
         if lm.shape.card != 1 << BITS:
             raise UsageError(f"packets hold codes of {BITS} bits, not of codebooks of {lm.shape.card}")
-        self._shape, self._streams = lm.shape, lm.streams()
+        self._shape, self._streams, self._joint = lm.shape, lm.streams(), joint
 
     def reset(self) -> None:
         """As if no packet had come yet."""
         self._streams.reset()
 
     def _modelled(self, n_q: int) -> list[tuple[int, int]]:
+        if self._joint:
+            return [(0, min(n_q, self._shape.n_q))]
         return [span for span in spans(self._shape, n_q) if span[1] <= self._shape.n_q]
 
 
@@ -86,7 +89,8 @@ class EntropyDecoder(_Ends):
         codes = np.zeros((n_q, frames), np.int16)
         if n_q > self._shape.n_q:
             codes[self._shape.n_q :] = unpack(sections[-1], n_q - self._shape.n_q, frames)
-        coders = [ArithmeticDecoder(iter(section), endless=True) for section in sections[: len(coded)]]
+        sources = [iter(section) for section in sections[: len(coded)]]
+        coders = [ArithmeticDecoder(source, endless=True) for source in sources]
         try:
             for frame in range(frames):
                 for (first, end), coder in zip(coded, coders, strict=True):
@@ -96,4 +100,7 @@ class EntropyDecoder(_Ends):
                 self._streams.end_frame()
         except Damaged as error:
             raise ProtocolError(f"a packet is damaged: {error}") from error
+        unread = any(next(source, None) is not None for source in sources)
+        if unread or any(section.endswith(b"\0") for section in sections[: len(coded)]):
+            raise ProtocolError("a packet is damaged: there are bytes after its last code")
         return codes

@@ -17,6 +17,7 @@ MAX_CONTROL_BYTES = 4096
 MAX_SPOKEN_KBPS = 128.0
 """What a model of a speaker's own may make at most."""
 MAX_ALSO = 16
+MAX_LANGUAGE_MODELS = 4
 
 Send = Literal["pcm", "codes", "none"]
 Want = Literal["codes", "pcm", "none"]
@@ -163,6 +164,8 @@ class Hello(_Message):
     """The model that makes the codes that this client sends, where it is not the room's."""
     also: Annotated[list[Digest], Field(max_length=MAX_ALSO)] = []
     """Digests of the other models whose windows it takes. A client that names none gets no windows."""
+    entropy: Annotated[list[Digest], Field(max_length=MAX_LANGUAGE_MODELS)] = []
+    """Digests of the language models through which it can code and decode packets."""
 
 
 class SetRate(_Message):
@@ -217,6 +220,8 @@ class Welcome(_Message):
     """Whether this server passes on windows of other models."""
     recording: bool = False
     """Whether what is said in this room is recorded."""
+    entropy: Digest | None = None
+    """The language model through which packets of codes may come and go here, None if there are plain ones only."""
 
 
 class PeerJoined(_Message):

@@ -19,6 +19,10 @@ MAX_FRAMES = 32
 """Frames in one packet at most (0.43 s)."""
 MAX_WINDOW_FRAMES = 255
 """Frames in a packet that is a whole window, at most."""
+MAX_CODED_FRAMES = 8
+"""Frames in an entropy-coded packet at most, so that whoever decodes one is soon done."""
+MAX_CODED_BYTES = 255
+"""Of the codes of one."""
 MAX_CODEBOOKS = 32
 MAX_PCM_SAMPLES = 24_000
 """Samples in one PCM message at most (1 s)."""
@@ -50,7 +54,7 @@ def wrap_difference(later: int, earlier: int, modulus: int) -> int:
 
 
 TRACE_TICK_US = 100
-_TRACE, _WINDOW = 1, 2
+_TRACE, _WINDOW, _CODED, _ANEW = 1, 2, 4, 8
 _TRACE_FORMAT = struct.Struct("<I4H")
 _SCALE_FORMAT = struct.Struct("<f")
 
@@ -109,6 +113,26 @@ class Packet:
     def of(self, source: int, trace: Trace | None) -> Packet:
         """The same codes, said to be of this speaker, with this trace."""
         return Packet(self.n_q, self.frames, self.sequence, self.timestamp, self.payload, trace, source, self.scale)
+
+
+@dataclass(frozen=True)
+class CodedPacket:
+    """A packet of frames whose codes are entropy-coded; codec/coded_link.py makes and reads them. Who has no language
+    model can do nothing with one."""
+
+    n_q: int
+    frames: int
+    sequence: int
+    timestamp: int
+    payload: bytes
+    """One arithmetic code of the codebooks that the language model knows, then the others as `bitstream.pack` makes
+    them; where the first ends the model says."""
+    anew: bool = False
+    """Whether this speaker's stream begins anew with it."""
+    trace: Trace | None = None
+    source: int = 0
+    scale: None = None
+    """Windows are not entropy-coded."""
 
 
 @dataclass(frozen=True)
@@ -177,6 +201,17 @@ class _Reader:
         unpack(payload, n_q, frames)
         return trace, scale, payload
 
+    def coded(self, n_q: int, frames: int, flags: int, size: int | None) -> tuple[Trace | None, bytes]:
+        """The same of an entropy-coded packet: its trace and its payload, all that is left if no size was given."""
+        if not 1 <= n_q <= MAX_CODEBOOKS or not 1 <= frames <= MAX_CODED_FRAMES:
+            most = f"1..{MAX_CODEBOOKS} x 1..{MAX_CODED_FRAMES}"
+            raise ProtocolError(f"{n_q} codebooks x {frames} frames, entropy-coded: {most} are allowed")
+        trace = self.trace(flags, _TRACE | _CODED | _ANEW)
+        payload = self.take(len(self.data) - self.at if size is None else size)
+        if len(payload) > MAX_CODED_BYTES:
+            raise ProtocolError(f"{len(payload)} bytes of entropy-coded codes: at most {MAX_CODED_BYTES}")
+        return trace, payload
+
     def zero(self, value: int) -> None:
         """A byte that docs/protocol.md names `0`: kept free for later versions."""
         if value:
@@ -187,15 +222,20 @@ class _Reader:
             raise ProtocolError(f"{len(self.data) - self.at} bytes after the end of the message")
 
 
-def _flags(trace: Trace | None, scale: float | None = None) -> int:
-    return (0 if trace is None else _TRACE) | (0 if scale is None else _WINDOW)
+def _flags(trace: Trace | None) -> int:
+    return 0 if trace is None else _TRACE
+
+
+def _packet_flags(packet: Packet | CodedPacket) -> int:
+    flags = _flags(packet.trace) | (0 if packet.scale is None else _WINDOW)
+    return flags | (_CODED | _ANEW * packet.anew if isinstance(packet, CodedPacket) else 0)
 
 
 def _trace_bytes(trace: Trace | None) -> bytes:
     return b"" if trace is None else trace.to_bytes()
 
 
-def _after_header(packet: Packet) -> bytes:
+def _after_header(packet: Packet | CodedPacket) -> bytes:
     scale = b"" if packet.scale is None else _SCALE_FORMAT.pack(packet.scale)
     return _trace_bytes(packet.trace) + scale + packet.payload
 
@@ -207,13 +247,13 @@ def encode_pcm_up(message: PcmUp) -> bytes:
     return header + _trace_bytes(message.trace) + message.data
 
 
-def encode_codes_up(packet: Packet) -> bytes:
-    flags = _flags(packet.trace, packet.scale)
+def encode_codes_up(packet: Packet | CodedPacket) -> bytes:
+    flags = _packet_flags(packet)
     header = _CODES_UP.pack(MessageType.CODES_UP, flags, packet.n_q, packet.frames, packet.sequence, packet.timestamp)
     return header + _after_header(packet)
 
 
-def decode_up(data: bytes) -> PcmUp | Packet:
+def decode_up(data: bytes) -> PcmUp | Packet | CodedPacket:
     """A binary message from a client. Raises ProtocolError for anything that docs/protocol.md does not allow; code
     values need no check, since 10 bits cannot hold a wrong one."""
     reader = _Reader(data)
@@ -233,18 +273,21 @@ def decode_up(data: bytes) -> PcmUp | Packet:
         return PcmUp(pcm_format, sequence, timestamp, samples, trace)
     if kind == MessageType.CODES_UP:
         _, flags, n_q, frames, sequence, timestamp = reader.unpack(_CODES_UP)
+        if flags & _CODED:
+            trace, payload = reader.coded(n_q, frames, flags, None)
+            return CodedPacket(n_q, frames, sequence, timestamp, payload, bool(flags & _ANEW), trace)
         trace, scale, payload = reader.codes(n_q, frames, flags)
         reader.end()
         return Packet(n_q, frames, sequence, timestamp, payload, trace, scale=scale)
     raise ProtocolError(f"unknown binary message type {kind} from a client")
 
 
-def encode_codes_down(packets: Sequence[Packet]) -> bytes:
+def encode_codes_down(packets: Sequence[Packet | CodedPacket]) -> bytes:
     """The packets of all speakers of a tick, at most 255, as one message."""
     parts = [_DOWN.pack(MessageType.CODES_DOWN, len(packets))]
     for p in packets:
-        flags = _flags(p.trace, p.scale)
-        parts.append(_CODES_ENTRY.pack(p.source, flags, p.n_q, p.frames, 0, p.sequence, p.timestamp))
+        size = len(p.payload) if isinstance(p, CodedPacket) else 0
+        parts.append(_CODES_ENTRY.pack(p.source, _packet_flags(p), p.n_q, p.frames, size, p.sequence, p.timestamp))
         parts.append(_after_header(p))
     return b"".join(parts)
 
@@ -258,14 +301,14 @@ def encode_pcm_down(blocks: Sequence[PcmBlock]) -> bytes:
     return b"".join(parts)
 
 
-def encode_down(media: Sequence[Packet | PcmBlock]) -> list[bytes]:
+def encode_down(media: Sequence[Packet | CodedPacket | PcmBlock]) -> list[bytes]:
     """What goes to a listener now: a message of all codes, one of all PCM, or none."""
-    packets = [part for part in media if isinstance(part, Packet)]
+    packets = [part for part in media if not isinstance(part, PcmBlock)]
     blocks = [part for part in media if isinstance(part, PcmBlock)]
     return ([encode_codes_down(packets)] if packets else []) + ([encode_pcm_down(blocks)] if blocks else [])
 
 
-def decode_down(data: bytes) -> list[Packet] | list[PcmBlock]:
+def decode_down(data: bytes) -> list[Packet | CodedPacket] | list[PcmBlock]:
     """A binary message from the server. Raises ProtocolError for anything that docs/protocol.md does not allow."""
     reader = _Reader(data)
     kind, entries = reader.unpack(_DOWN)
@@ -280,9 +323,12 @@ def decode_down(data: bytes) -> list[Packet] | list[PcmBlock]:
     raise ProtocolError(f"unknown binary message type {kind} from a server")
 
 
-def _read_packet(reader: _Reader) -> Packet:
-    source, flags, n_q, frames, zero, sequence, timestamp = reader.unpack(_CODES_ENTRY)
-    reader.zero(zero)
+def _read_packet(reader: _Reader) -> Packet | CodedPacket:
+    source, flags, n_q, frames, size, sequence, timestamp = reader.unpack(_CODES_ENTRY)
+    if flags & _CODED:
+        trace, payload = reader.coded(n_q, frames, flags, size)
+        return CodedPacket(n_q, frames, sequence, timestamp, payload, bool(flags & _ANEW), trace, source)
+    reader.zero(size)
     trace, scale, payload = reader.codes(n_q, frames, flags)
     return Packet(n_q, frames, sequence, timestamp, payload, trace, source, scale)
 

@@ -1,0 +1,106 @@
+"""Entropy coding of one link, which is one direction of one connection: packets in and out, a stream for each speaker.
+
+A link is coded where it begins and decoded where it ends, next to the socket. What is dropped, joined or cut is so
+before it is coded, so both ends see the same packets in the same order, as TCP brings them, and nothing has to be
+agreed on again. Plain packets may stand between coded ones; they leave the streams as they are.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from codec.bitstream import pack, packed_size, unpack
+from codec.entropy import CodesLm, EntropyDecoder, EntropyEncoder
+from codec.errors import ProtocolError
+from codec.packet import MAX_CODED_BYTES, MAX_CODED_FRAMES, CodedPacket, Packet
+
+MAX_STREAMS = 8
+"""Speakers of a link that are coded at once; each takes some 0.12 MB at both ends."""
+IDLE_PACKETS = 400
+"""A speaker's place goes to another one after so many coded packets of others (5 s and more)."""
+
+
+@dataclass(frozen=True)
+class LiveLm:
+    """A language model as both ends of a link must have it."""
+
+    lm: CodesLm
+    digest: str
+
+
+@dataclass
+class _Stream:
+    encoder: EntropyEncoder
+    used: int
+    """Coded packets of the link when this one was last coded."""
+    anew: bool = True
+
+
+class LinkEncoder:
+    """The near end. One packet at a time; any thread."""
+
+    def __init__(self, lm: CodesLm) -> None:
+        self._lm, self._count = lm, 0
+        self._streams: OrderedDict[int, _Stream] = OrderedDict()
+        """By source, in the order in which the far end saw them last: both ends give up the same one for a new one."""
+
+    def encode(self, packet: Packet) -> Packet | CodedPacket:
+        """The packet coded, or as it is: a window, a packet that is too long, a speaker that there is no place for."""
+        if packet.scale is not None or packet.frames > MAX_CODED_FRAMES:
+            return packet
+        if packed_size(packet.n_q, packet.frames) > MAX_CODED_BYTES:
+            return packet
+        stream = self._streams.get(packet.source) or self._begin(packet.source)
+        if stream is None:
+            return packet
+        payload = b"".join(stream.encoder.encode(unpack(packet.payload, packet.n_q, packet.frames)))
+        if len(payload) > MAX_CODED_BYTES:  # the far end will not see it
+            stream.encoder.reset()
+            stream.anew = True
+            return packet
+        anew, stream.anew = stream.anew, False
+        self._count += 1
+        stream.used = self._count
+        self._streams.move_to_end(packet.source)
+        return CodedPacket(
+            packet.n_q, packet.frames, packet.sequence, packet.timestamp, payload, anew, packet.trace, packet.source
+        )
+
+    def _begin(self, source: int) -> _Stream | None:
+        if len(self._streams) >= MAX_STREAMS:
+            oldest = next(iter(self._streams))
+            if self._count - self._streams[oldest].used < IDLE_PACKETS:
+                return None
+            del self._streams[oldest]
+        stream = self._streams[source] = _Stream(EntropyEncoder(self._lm, joint=True), self._count)
+        return stream
+
+
+class LinkDecoder:
+    """The far end. One packet at a time; any thread."""
+
+    def __init__(self, lm: CodesLm) -> None:
+        self._lm = lm
+        self._streams: OrderedDict[int, EntropyDecoder] = OrderedDict()
+
+    def decode(self, packet: CodedPacket) -> Packet:
+        """The plain packet. Raises ProtocolError for what no encoder makes; the link is then of no more use."""
+        if packet.anew:
+            self._streams.pop(packet.source, None)
+            if len(self._streams) >= MAX_STREAMS:
+                self._streams.popitem(last=False)
+            self._streams[packet.source] = EntropyDecoder(self._lm, joint=True)
+        stream = self._streams.get(packet.source)
+        if stream is None:
+            raise ProtocolError("an entropy-coded packet goes on with a stream that has not begun")
+        self._streams.move_to_end(packet.source)
+        plain = packed_size(max(packet.n_q - self._lm.shape.n_q, 0), packet.frames)
+        coded = len(packet.payload) - plain
+        if coded < 0:
+            raise ProtocolError(f"an entropy-coded packet of {len(packet.payload)} bytes is truncated")
+        sections = [packet.payload[:coded]] + ([packet.payload[coded:]] if plain else [])
+        codes = stream.decode(sections, packet.n_q, packet.frames)
+        return Packet(
+            packet.n_q, packet.frames, packet.sequence, packet.timestamp, pack(codes), packet.trace, packet.source
+        )
