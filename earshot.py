@@ -1,4 +1,6 @@
-"""The `earshot` command line: the one place that wires codec, server and client together."""
+"""The `earshot` command line: the one place that wires codec, server and client together.
+
+Its lines are options and their help for the most part, which belong to their commands."""
 
 from __future__ import annotations
 
@@ -33,6 +35,13 @@ def _voices() -> Path:
     import client
 
     return Path(client.__path__[0]) / "voices"
+
+
+class Entropy(StrEnum):
+    """How codes are made smaller on their way."""
+
+    none = "none"
+    lm = "lm"
 
 
 class Uplink(StrEnum):
@@ -141,6 +150,12 @@ def call(
     uplink: Annotated[
         Uplink, typer.Option(help="pcm: the server encodes (384 kbps up); codes: this machine does.")
     ] = Uplink.pcm,
+    entropy: Annotated[
+        Entropy, typer.Option(help="lm: codes go and come smaller by a language model, where the server can too.")
+    ] = Entropy.none,
+    lm_model: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Another language model, the same as the server's.")
+    ] = None,
     name: Annotated[str, typer.Option(help="What the others see; your user name if not given.")] = "",
     model: Annotated[
         str,
@@ -177,6 +192,7 @@ def call(
     earshot call den                              on this machine's server
     earshot call den --server ws://192.168.1.20:8765
     earshot call den --kbps 1.5 --uplink codes    over a very thin line
+    earshot call den --uplink codes --entropy lm  a third fewer bits of codes
     earshot call den --input 3 --output headset   see: earshot devices
     earshot call den --input me.flac --output you.wav
     earshot call den --input none                 only listen
@@ -197,7 +213,7 @@ def call(
     from client.display import run_in_terminal
     from client.figures import call_report
     from client.models import format_of, in_windows
-    from codec.engine.choice import listening_precision
+    from codec.engine.choice import listening_precision, live_lm
 
     torch.set_num_threads(1)  # one frame is too little work to share
     sys.setswitchinterval(0.001)  # the thread that plays must not wait 5 ms for another
@@ -213,7 +229,9 @@ def call(
     if all(map(in_windows, (mine, *others))) and output != "none":
         others.append(load("default"))  # for those who talk
     source = open_source(input_, loop, format_of(mine))
-    talk = Call(settings, mine, source, open_sink(output, format_of(mine, *others)), others)
+    speech = next((each for each in (mine, *others) if not in_windows(each)), mine)
+    lm = live_lm(speech, lm_model) if entropy is Entropy.lm else None
+    talk = Call(settings, mine, source, open_sink(output, format_of(mine, *others)), others, lm)
     gc.collect()
     gc.freeze()  # the thread that plays must not wait 0.2 s for a collection that walks over all that is loaded
     try:
@@ -263,6 +281,10 @@ def serve(
     ] = None,
     precision: Annotated[str | None, typer.Option(help="fp32, exact; cuda has bf16 and fp16 too.")] = None,
     workers: Annotated[int, typer.Option(min=0, help="Encoder threads; 0 makes one for each core, one for a GPU.")] = 0,
+    lm_model: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Language model for `call --entropy lm`; the default model has its own."),
+    ] = None,
     ready_file: Annotated[
         Path | None, typer.Option(help="Written once calls are taken: JSON with url, port, model and digest.")
     ] = None,
@@ -294,6 +316,7 @@ def serve(
     from pydantic import ValidationError
 
     import codec
+    from codec.engine.choice import live_lm_if_any
     from server.serve import serve as run_server
     from server.settings import Settings
 
@@ -312,7 +335,8 @@ def serve(
         first = error.errors()[0]
         name = "EARSHOT_" + "_".join(str(part) for part in first["loc"]).upper()
         raise UsageError(f"{name}: {first['msg']}") from error
-    run_server(codec.load(model), settings, host, port, ready_file)
+    loaded = codec.load(model)
+    run_server(loaded, settings, host, port, ready_file, live_lm_if_any(loaded, lm_model))
 
 
 @app.command()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from websockets.asyncio.client import ClientConnection
@@ -16,13 +16,13 @@ from websockets.exceptions import ConnectionClosed
 
 from client.audio import NoSink, NoSource, Sink, Source, monotonic_us
 from client.clock import ServerClock
+from client.connection import Connection
+from client.entropy import EntropyLink
 from client.link import Lost, Outbox, join, open_connection, room_url
-from client.mixer import Mixer
 from client.models import CallModels, Codec, format_of
-from client.receiver import Receiver
-from client.sender import Sender, Uplink
+from client.sender import Uplink
 from client.talker import MAX_BLOCKS, Talker
-from client.window_sender import WindowSender
+from codec.coded_link import LiveLm
 from codec.errors import CallError, ProtocolError, UsageError
 from codec.messages import (
     PROTOCOL,
@@ -52,7 +52,6 @@ SILENT_S = 5.0
 BACKOFF_S, BACKOFF_MAX_S = 0.25, 8.0
 MAX_CONNECTIONS = 8
 """Whose figures are kept."""
-MAX_NAMES = 256
 LAST_WINDOWS_S = 5.0
 """For the last windows of a file to be encoded."""
 
@@ -75,32 +74,6 @@ class CallSettings:
     give_up_s: float = 120.0
 
 
-@dataclass
-class Connection:
-    """What belongs to one WebSocket: numbers of peers and the server's clock may be others in the next."""
-
-    receiver: Receiver
-    mixer: Mixer | None = None
-    """Where there is music to be played too."""
-    sender: Sender | WindowSender | None = None
-    """None until the clocks are compared."""
-    names: dict[int, str] = field(default_factory=dict)
-    """Of all peers, those that left included."""
-    clock_known: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def leave(self, peer: int) -> None:
-        self.receiver.peer_left(peer)
-        if self.receiver.music is not None:
-            self.receiver.music.peer_left(peer)
-
-    def meet(self, peer: PeerInfo) -> None:
-        if len(self.names) < MAX_NAMES:
-            self.names[peer.id] = peer.name
-        self.receiver.peer_muted(peer.id, peer.muted)
-        if self.receiver.music is not None:
-            self.receiver.music.meet(peer.id, peer.model, peer.muted)
-
-
 class Call:
     """One call. `run` returns when it is over; the figures stay readable afterwards (client/figures.py).
 
@@ -108,16 +81,23 @@ class Call:
     """
 
     def __init__(
-        self, settings: CallSettings, model: Codec, source: Source, sink: Sink, also: Sequence[Codec] = ()
+        self,
+        settings: CallSettings,
+        model: Codec,
+        source: Source,
+        sink: Sink,
+        also: Sequence[Codec] = (),
+        live_lm: LiveLm | None = None,
     ) -> None:
         """`model` codes what this client says; what it hears is decoded by that and by those in `also`. `source` and
-        `sink` have the `format_of` what they are for. Raises UsageError for settings that no server could take."""
+        `sink` have the `format_of` what they are for. With `live_lm` packets are entropy-coded where the server can.
+        Raises UsageError for settings that no server could take."""
         self.url = room_url(settings.server, settings.room)
         models = CallModels(model, also)
         models.check_rates(settings.kbps, settings.max_kbps)
         if models.talk is None and not isinstance(sink, NoSink):
             raise UsageError(f"{model.config.name} is for music; to hear who talks, name the room's model with --also")
-        self.settings, self.models = settings, models
+        self.settings, self.models, self.live_lm = settings, models, live_lm
         self.source, self.sink = source, sink
         # A whole window is encoded at once, and takes its time.
         held = 4 * MAX_BLOCKS if models.spoken else MAX_BLOCKS
@@ -213,6 +193,8 @@ class Call:
             await asyncio.gather(*tasks, return_exceptions=True)
             await asyncio.to_thread(self.sink.stop)
             self.models.close()
+            for each in self.connections:
+                each.close()
             self.state = "left"
 
     async def _watch(self) -> None:
@@ -250,6 +232,8 @@ class Call:
                     await self._talk(connection)
                 finally:
                     await connection.close()
+                    for each in self.connections:
+                        each.close()
             except Lost as lost:
                 self.talker.sender = None
                 self.outbox.clear()
@@ -266,6 +250,8 @@ class Call:
             wait_s = min(2 * wait_s, BACKOFF_MAX_S)
 
     async def _join(self, connection: ClientConnection) -> None:
+        if any(each.entropy and each.entropy.failed for each in self.connections):
+            self.live_lm = None
         listens, spoken = not isinstance(self.sink, NoSink), self.models.spoken
         hello = Hello(
             protocol=PROTOCOL,
@@ -278,6 +264,7 @@ class Call:
             trace=True,
             send_model=spoken if self.sends != "none" else None,
             also=list(self.models.music) if listens else [],
+            entropy=[self.live_lm.digest] if self.live_lm else [],
         )
         welcome = await join(connection, hello)
         if self.welcome is not None:
@@ -286,7 +273,9 @@ class Call:
         self.peers = {}
         self.recording, self.recording_told = welcome.recording, None
         self.clock = ServerClock()
-        self.connections = [*self.connections[1 - MAX_CONNECTIONS :], Connection(*self.models.receiver(self.clock))]
+        agreed = self.live_lm if self.live_lm and welcome.entropy == self.live_lm.digest else None
+        here = Connection(*self.models.receiver(self.clock), EntropyLink(agreed) if agreed else None)
+        self.connections = [*self.connections[1 - MAX_CONNECTIONS :], here]
         for peer in welcome.peers:
             self._meet(peer)
 
@@ -295,7 +284,8 @@ class Call:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._read(connection))
-                tasks.create_task(self.outbox.write(connection))
+                link = self.connections[-1].entropy
+                tasks.create_task(self.outbox.write(connection, link.code if link and self.sends == "codes" else None))
                 tasks.create_task(self._keep_time())
         except ExceptionGroup as group:
             # An error message of the server says more than the broken connection that follows.
@@ -358,7 +348,7 @@ class Call:
         )
 
     async def _read(self, connection: ClientConnection) -> None:
-        receiver = self.connections[-1].receiver
+        here = self.connections[-1]
         while True:
             try:
                 async with asyncio.timeout(SILENT_S):
@@ -369,10 +359,10 @@ class Call:
             try:
                 if isinstance(message, str):
                     self._hear(message, now)
-                elif self.sink.started_us is None:
-                    self.unheard += 1
                 else:
-                    receiver.put(message, now)
+                    audible = self.sink.started_us is not None
+                    self.unheard += not audible
+                    await here.put(message, now, audible)
             except ProtocolError:
                 self.malformed += 1
 

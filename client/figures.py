@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.audio import monotonic_us
-from client.call import Call, Connection
+from client.call import Call
+from client.connection import Connection
 from client.latency import STAGES
 from client.traffic import Traffic
-from client.view import QUIETEST_DB, SpeakerState, ViewState, decibels
+from client.view import QUIETEST_DB, EntropyState, SpeakerState, ViewState, decibels
 
 RECENT = 75
 """Packets whose median is the latency shown: the last second of one speaker."""
@@ -39,6 +40,7 @@ def view_state(call: Call) -> ViewState:
     now = monotonic_us()
     connection = call.connections[-1] if call.connections else None
     sender = connection.sender if connection else None
+    entropy = _entropy(call, connection, now)
     return ViewState(
         name=call.settings.name,
         room=call.settings.room,
@@ -51,7 +53,7 @@ def view_state(call: Call) -> ViewState:
         muted=call.muted,
         level_db=decibels(call.talker.level),
         codec_kbps=sender.traffic.recent_codec_kbps if sender else 0.0,
-        wire_kbps=sender.traffic.recent_wire_kbps(now) if sender else 0.0,
+        wire_kbps=sender.traffic.recent_wire_kbps(now) - entropy.sent_plain_kbps + entropy.sent_kbps if sender else 0.0,
         round_trip_ms=None if call.clock.round_trip_us is None else call.clock.round_trip_us / 1000,
         seconds=call.seconds,
         reconnects=call.reconnects,
@@ -60,6 +62,23 @@ def view_state(call: Call) -> ViewState:
         recording=call.recording,
         recording_said=_recording_said(call, connection) if connection else "",
         speakers=_speakers(call, connection) if connection else [],
+        entropy=entropy,
+    )
+
+
+def _entropy(call: Call, connection: Connection | None, now_us: int) -> EntropyState:
+    link = connection.entropy if connection else None
+    if link is None:
+        return EntropyState(call.live_lm is not None)
+    sent, heard = link.sent.recent(now_us), link.heard.recent(now_us)
+    return EntropyState(
+        True,
+        True,
+        round(sent.plain_kbps, 3),
+        round(sent.coded_kbps, 3),
+        round(heard.plain_kbps, 3),
+        round(heard.coded_kbps, 3),
+        round(sent.cpu_share + heard.cpu_share, 4),
     )
 
 
@@ -136,7 +155,7 @@ def call_report(call: Call) -> dict[str, Any]:
             "codec_kbps": _kbps(sum(traffic.payload_bytes for traffic in traffics), seconds)
             if call.sends == "codes"
             else None,
-            "wire_kbps": _kbps(sum(traffic.wire_bytes for traffic in traffics), seconds),
+            "wire_kbps": _kbps(sum(traffic.wire_bytes for traffic in traffics) - _saved(call), seconds),
             "dropped_messages": call.outbox.dropped,
             "dropped_blocks": call.talker.blocks_dropped,
             "unsent_blocks": call.talker.blocks_unsent,
@@ -144,9 +163,30 @@ def call_report(call: Call) -> dict[str, Any]:
         "devices": {"overflows": call.source.overflows, "underflows": call.sink.underflows},
         "malformed_messages": call.malformed,
         "unheard_messages": call.unheard,
+        "entropy": _entropy_report(call),
         "speakers": _speaker_reports(call),
         "server_stats": call.server_stats.model_dump(exclude={"type"}) if call.server_stats else None,
     }
+
+
+def _saved(call: Call) -> int:
+    """Bytes that entropy coding took off what was sent."""
+    totals = [each.entropy.sent.total for each in call.connections if each.entropy]
+    return sum(total.plain_bytes - total.coded_bytes for total in totals)
+
+
+def _entropy_report(call: Call) -> dict[str, Any] | None:
+    """Bytes of codes that went and came entropy-coded, and the part of one core that it took; None without it."""
+    links = [each.entropy for each in call.connections if each.entropy]
+    if not links:
+        return None
+    report: dict[str, Any] = {"model": links[-1].digest}
+    for way, meters in (("sent", [link.sent for link in links]), ("heard", [link.heard for link in links])):
+        plain = sum(meter.total.plain_bytes for meter in meters)
+        coded = sum(meter.total.coded_bytes for meter in meters)
+        report[way] = {"plain_bytes": plain, "coded_bytes": coded}
+    cpu_us = sum(link.sent.total.cpu_us + link.heard.total.cpu_us for link in links)
+    return report | {"cpu_share": round(cpu_us / 1e6 / call.seconds, 5) if call.seconds else 0.0}
 
 
 def _kbps(size: int, seconds: float) -> float:

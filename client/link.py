@@ -7,6 +7,7 @@ import errno
 import re
 import socket
 from collections import deque
+from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel
@@ -160,8 +161,11 @@ class Outbox:
             self.dropped += 1
         self._something.set()
 
-    async def write(self, connection: ClientConnection) -> None:
-        """Sends until cancelled. Raises ConnectionClosed."""
+    async def write(
+        self, connection: ClientConnection, code: Callable[[bytes], Awaitable[bytes]] | None = None
+    ) -> None:
+        """Sends until cancelled, media as `code` makes them then: it sees nothing that is dropped. Raises
+        ConnectionClosed."""
         while True:
             await self._something.wait()
             self._something.clear()
@@ -170,7 +174,7 @@ class Outbox:
                 if isinstance(message, bytes) and monotonic_us() - at > MAX_AGE_US:
                     self.dropped += 1
                 else:
-                    await connection.send(message)
+                    await connection.send(await code(message) if code and isinstance(message, bytes) else message)
 
     def clear(self) -> None:
         """What was meant for a connection that is gone is counted as dropped."""

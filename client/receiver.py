@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from client.playout import Block, Decoder, Playout
 from client.traffic import Traffic
 from codec.bitstream import BITS, unpack
 from codec.errors import CloseCode, ProtocolError
-from codec.packet import MAX_CODEBOOKS, Packet, PcmBlock, decode_down
+from codec.packet import MAX_CODEBOOKS, CodedPacket, Packet, PcmBlock, decode_down
 from codec.pcm import Pcm, from_s16, soft_limit
 
 MAX_WAITING = 512
@@ -126,14 +126,19 @@ class Receiver:
     def put(self, message: bytes, now_us: int) -> None:
         """A binary message that arrived at `now_us`. Raises ProtocolError, and takes nothing of it, if it is malformed
         or has more codebooks than the model."""
-        packets = decode_down(message)
+        self.take(decode_down(message), len(message), now_us)
+
+    def take(self, packets: Sequence[Packet | CodedPacket | PcmBlock], size: int, now_us: int) -> None:
+        """The same of a message of `size` bytes that has been taken apart."""
+        if any(isinstance(packet, CodedPacket) for packet in packets):
+            raise ProtocolError("an entropy-coded packet came, and no language model was agreed on")
         windows = [packet for packet in packets if isinstance(packet, Packet) and packet.scale is not None]
-        arrived = [self._arrived(packet, now_us) for packet in packets if packet not in windows]
-        self._put_windows(windows, len(message) if not arrived else 0, now_us)
+        frames = [part for part in packets if not isinstance(part, CodedPacket) and part not in windows]
+        arrived = [self._arrived(packet, now_us) for packet in frames]
+        self._put_windows(windows, size if not arrived else 0, now_us)
         for index, packet in enumerate(arrived):
             samples = sum(count for _, count in packet.frames)
-            size = 0 if index else len(message)
-            self.traffic.add(now_us, len(packet.frames), samples, packet.codec_bits, size)
+            self.traffic.add(now_us, len(packet.frames), samples, packet.codec_bits, 0 if index else size)
             self._append(packet)
 
     def _put_windows(self, windows: list[Packet], message_bytes: int, now_us: int) -> None:

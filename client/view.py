@@ -44,6 +44,20 @@ class SpeakerState:
 
 
 @dataclass(frozen=True)
+class EntropyState:
+    """What entropy coding makes of the codes of all who talk, and costs; rates without headers."""
+
+    asked: bool = False
+    on: bool = False
+    sent_plain_kbps: float = 0.0
+    sent_kbps: float = 0.0
+    heard_plain_kbps: float = 0.0
+    heard_kbps: float = 0.0
+    cpu_share: float = 0.0
+    """Of one core."""
+
+
+@dataclass(frozen=True)
 class ViewState:
     """Everything that the view shows."""
 
@@ -72,6 +86,7 @@ class ViewState:
     recording_said: str = ""
     """One line about why, or why no longer."""
     speakers: list[SpeakerState] = field(default_factory=list)
+    entropy: EntropyState = EntropyState()
 
     def to_json(self) -> dict[str, Any]:
         """For `earshot call --status-json`."""
@@ -152,9 +167,23 @@ def _recording(state: ViewState) -> str:
     return f"● {RECORDED}" + (f" ({state.recording_said})" if state.recording_said else "")
 
 
+def _entropy(entropy: EntropyState) -> str:
+    if not entropy.on:
+        return "entropy coding: not with this server"
+    ways = [
+        f"{name} {coded:.1f} of {plain:.1f} kbps ({coded / plain - 1:+.0%})"
+        for name, coded, plain in (
+            ("sent", entropy.sent_kbps, entropy.sent_plain_kbps),
+            ("heard", entropy.heard_kbps, entropy.heard_plain_kbps),
+        )
+        if plain
+    ]
+    return f"entropy coding: {', '.join(ways) or 'nothing yet'}; {entropy.cpu_share:.1%} of a core"
+
+
 def _notes(state: ViewState) -> list[str]:
-    """What is to be known of those who play music."""
-    notes = []
+    """What is to be known of entropy coding, and of those who play music."""
+    notes = [_entropy(state.entropy)] if state.entropy.asked and state.connected else []
     for speaker in state.speakers:
         if not speaker.decodable:
             notes.append(

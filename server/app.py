@@ -10,6 +10,7 @@ from fastapi import FastAPI, WebSocket
 from fastapi.responses import JSONResponse
 
 from codec.bitstream import BITS
+from codec.coded_link import LiveLm
 from codec.config import ModelConfig
 from codec.engine import choice
 from codec.engine.base import Engine
@@ -54,9 +55,13 @@ def check_fits_packets(config: ModelConfig) -> None:
 
 
 def create_app(
-    model: Model, settings: Settings | None = None, make_engine: Callable[[], Engine] | None = None
+    model: Model,
+    settings: Settings | None = None,
+    make_engine: Callable[[], Engine] | None = None,
+    live_lm: LiveLm | None = None,
 ) -> FastAPI:
-    """An application that serves one model. `make_engine` replaces the engine of each worker.
+    """An application that serves one model. `make_engine` replaces the engine of each worker; `live_lm` entropy-codes
+    for clients that have it too.
 
     Raises UsageError for a model that cannot stream or whose codes packets cannot hold, and for an engine that is not
     to be had here."""
@@ -78,7 +83,7 @@ def create_app(
         )
         for index in range(settings.worker_count)
     ]
-    hub = Hub(model.config, model.digest, settings, WorkerPool(workers, settings.late_after * frame_us))
+    hub = Hub(model.config, model.digest, settings, WorkerPool(workers, settings.late_after * frame_us), live_lm)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -15,13 +15,10 @@ from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from codec.errors import CloseCode, EngineFull, ProtocolError
 from codec.messages import (
-    PROTOCOL,
     ROOM_PATTERN,
     SUBPROTOCOL,
     Error,
     Hello,
-    Limits,
-    ModelInfo,
     Mute,
     PeerChanged,
     Ping,
@@ -29,12 +26,12 @@ from codec.messages import (
     Record,
     ServerMessage,
     SetRate,
-    Welcome,
     parse_client,
 )
-from codec.packet import Packet, PcmUp, decode_up, encode_down
+from codec.packet import CodedPacket, Packet, PcmUp, decode_up, encode_down
 from server.asgi_extensions import CLOSE_REASON_BYTES, LAST_WORDS, SHORT_CUT, ShortCut
 from server.encoder_worker import CodecSession, Job, Result
+from server.entropy import EntropyLink
 from server.hub import Hub, LiveRoom, clock_us
 from server.ratelimit import TokenBucket
 from server.room import Peer, check_hello
@@ -58,6 +55,7 @@ class Connection:
         self._live: LiveRoom | None = None
         self._peer: Peer | None = None
         self._encoder: CodecSession | None = None
+        self._link: EntropyLink | None = None
         self._short_cut: ShortCut | None = None
         self._sending = False
 
@@ -161,26 +159,12 @@ class Connection:
                 raise ProtocolError(str(error), CloseCode.OVERLOADED) from error
             self._hub.speakers[self.address] += 1
         self._live, self._peer = self._hub.join(self._room_name, message, self)
-        self._short_cut = self._websocket.scope.get("extensions", {}).get(SHORT_CUT)
+        self._link = self._hub.entropy.open(message)
+        if self._link is None:  # what is entropy-coded takes its time both ways: the tasks wait for it
+            self._short_cut = self._websocket.scope.get("extensions", {}).get(SHORT_CUT)
         if self._short_cut is not None:
             self._short_cut.media = self._hear
-        self.tell(
-            Welcome(
-                protocol=PROTOCOL,
-                peer=self._peer.id,
-                room=self._room_name,
-                model=ModelInfo.of(self._hub.config, self._hub.digest),
-                limits=Limits(
-                    max_message_bytes=settings.max_message_bytes,
-                    messages_per_second=settings.messages_per_second,
-                    audio_burst_ms=settings.audio_burst_ms,
-                ),
-                clock_us=clock_us(),
-                peers=[peer.info() for peer in self._live.room.peers.values() if peer is not self._peer],
-                windows=True,
-                recording=self._live.recorder.on,
-            )
-        )
+        self.tell(self._hub.welcome(self._live, self._peer, self._link.digest if self._link else None))
 
     def _leave(self, reason: str) -> None:
         if self._short_cut is not None:
@@ -190,6 +174,8 @@ class Connection:
             self._encoder.close()
             self._hub.speakers.subtract([self.address])
             self._hub.speakers += Counter()  # forgets those that have none
+        if self._link is not None:
+            self._link.close()
         if self._live is not None and self._peer is not None:
             self._hub.leave(self._live, self._peer, reason)
 
@@ -238,7 +224,7 @@ class Connection:
             return
         try:
             self._count()
-            self._media(data)
+            self._media(decode_up(data))
         except ProtocolError as error:
             self.fail(error)
         except Exception:
@@ -250,8 +236,10 @@ class Connection:
             message = await self._receive()
             if isinstance(message, str):
                 self._control(message)
+            elif self._link is None:
+                self._media(decode_up(message))
             else:
-                self._media(message)
+                await self._coded_media(message, self._link)
             # Messages that are already here come without a pause; everyone else's turn is between them.
             await asyncio.sleep(0)
 
@@ -277,9 +265,22 @@ class Connection:
         else:
             peer.report = message
 
-    def _media(self, data: bytes) -> None:
-        live, peer = self._in_room()
+    async def _coded_media(self, data: bytes, link: EntropyLink) -> None:
+        """Media of one who may send entropy-coded packets. What comes after one waits until it is decoded."""
         message = decode_up(data)
+        if not isinstance(message, CodedPacket):
+            self._media(message)
+            return
+        live, peer = self._in_room()
+        admitted = peer.uplink.codes(message, peer.muted, clock_us())
+        packet = await link.decode(message, admitted)
+        if packet is not None:
+            live.relay(peer, packet)
+
+    def _media(self, message: PcmUp | Packet | CodedPacket) -> None:
+        live, peer = self._in_room()
+        if isinstance(message, CodedPacket):
+            raise ProtocolError("an entropy-coded packet came, and welcome names no language model")
         kind = "pcm" if isinstance(message, PcmUp) else "codes"
         if kind != peer.send:
             raise ProtocolError(f"{kind} came from a client that said it would send {peer.send}")
@@ -329,7 +330,8 @@ class Connection:
                 await self._something.wait()
                 timer.cancel()
                 continue
-            for message in encode_down(queue.take(now)):
+            media = queue.take(now)
+            for message in encode_down(await self._link.code(media, clock_us) if self._link else media):
                 await self._send(message)
             self._something.set()
 

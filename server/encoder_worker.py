@@ -22,6 +22,7 @@ from codec.bitstream import pack_frames
 from codec.engine.base import Engine
 from codec.errors import EngineFull
 from server.admission import Kind, WorkerLoad, rest_us
+from server.chores import Chores
 
 log = logging.getLogger(__name__)
 
@@ -117,6 +118,7 @@ class Worker:
         self._ready: dict[CodecSession, None] = {}
         self._closing: list[CodecSession] = []
         self._stopping = False
+        self.chores = Chores()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._warm = threading.Event()
         self._failure: BaseException | None = None
@@ -178,6 +180,22 @@ class Worker:
             self._changed.notify()
         return int(dropped)
 
+    async def do(self, work: Callable[[], Any]) -> Any:
+        """What `work` returns or raises, done on this thread between two steps. Raises EngineFull if the thread ends
+        before that."""
+        future = self.chores.put(work)
+        with self._changed:
+            self._changed.notify()
+        try:
+            value, busy_us = await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            raise EngineFull("a codec worker has ended") from None
+        self.load.punctuality.add((), busy_us, time.monotonic_ns() // 1000)
+        return value
+
     def close(self, session: CodecSession) -> None:
         with self._changed:
             if session.closed:
@@ -208,6 +226,7 @@ class Worker:
             "steps": self.steps,
             "frames": self.frames,
             "frames_waiting": waiting,
+            "chores": self.chores.count,
             "frames_dropped": self.frames_dropped,
             "faults": self.faults,
             "batch_sizes": {str(size): count for size, count in sorted(self.batches.items())},
@@ -251,9 +270,14 @@ class Worker:
             self._work(engine)
         except Exception:
             log.exception("a codec worker has ended")
+        finally:
+            self.chores.end()
 
     def _work(self, engine: Engine) -> None:
         while (batch := self._next_batch(engine)) is not None:
+            if not batch:
+                self.chores.do_one()
+                continue
             began = time.monotonic_ns()
             stepped = Stepped([], [])
             for kind in KINDS:
@@ -266,7 +290,7 @@ class Worker:
                 return
             with suppress(RuntimeError):  # it was closed just now: nobody is left to hear of it
                 self._loop.call_soon_threadsafe(self._take, stepped)
-            time.sleep(rest_us((time.monotonic_ns() - began) / 1000, self.load.frame_us) / 1e6)
+            self.chores.rest(rest_us((time.monotonic_ns() - began) / 1000, self.load.frame_us) / 1e6)
 
     def _settle(self) -> None:
         """To its core, and behind the event loop: what a step waits is little beside what it takes."""
@@ -296,10 +320,11 @@ class Worker:
                 engine.close(slot)
 
     def _next_batch(self, engine: Engine) -> list[tuple[CodecSession, Job]] | None:
-        """Waits for work: one frame of each session that has one, those that waited longest first."""
+        """Waits for work: one frame of each session that has one, those that waited longest first; none if there are
+        only chores."""
         while True:
             with self._changed:
-                while not (self._ready or self._closing or self._stopping):
+                while not (self._ready or self._closing or self._stopping or self.chores):
                     self._changed.wait()
                 if self._stopping:
                     return None
@@ -313,7 +338,7 @@ class Worker:
             for session in closing:
                 if session.slot is not None:
                     engine.close(session.slot)
-            if batch:
+            if batch or self.chores:
                 return batch
 
     def _step(

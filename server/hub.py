@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from codec.bitstream import unpack
+from codec.coded_link import LiveLm
 from codec.config import ModelConfig
 from codec.errors import CloseCode, EngineFull, ProtocolError
-from codec.messages import Hello, PeerLeft, Record, ServerMessage
+from codec.messages import PROTOCOL, Hello, Limits, ModelInfo, PeerLeft, Record, ServerMessage, Welcome
 from codec.packet import SEQUENCE_MODULUS, TIMESTAMP_MODULUS, Packet, PcmBlock
 from codec.pcm import to_s16
 from server.admission import within_share
 from server.encoder_worker import CodecSession, Job, Result
+from server.entropy import Entropy
 from server.recorder import Recorder, RoomRecorder
 from server.room import Peer, Room
 from server.sendqueue import Ladder
@@ -124,8 +126,12 @@ class LiveRoom:
 class Hub:
     """Everything that the connections of one server share."""
 
-    def __init__(self, config: ModelConfig, digest: str, settings: Settings, pool: WorkerPool) -> None:
+    def __init__(
+        self, config: ModelConfig, digest: str, settings: Settings, pool: WorkerPool, live_lm: LiveLm | None = None
+    ) -> None:
+        """`live_lm` is what packets may be entropy-coded by."""
         self.config, self.digest, self.settings, self.pool = config, digest, settings, pool
+        self.entropy = Entropy(live_lm, pool, settings.max_entropy_links, 1e6 / config.frame_rate)
         self.recorder = Recorder(config, digest, settings, clock_us)
         self.rooms: dict[str, LiveRoom] = {}
         self.connections: set[Connection] = set()
@@ -174,6 +180,26 @@ class Hub:
         live.broadcast(joined, but=peer.id)
         live.connections[peer.id] = connection
         return live, peer
+
+    def welcome(self, live: LiveRoom, peer: Peer, entropy: str | None) -> Welcome:
+        """What a client that has joined is told."""
+        settings = self.settings
+        return Welcome(
+            protocol=PROTOCOL,
+            peer=peer.id,
+            room=live.room.name,
+            model=ModelInfo.of(self.config, self.digest),
+            limits=Limits(
+                max_message_bytes=settings.max_message_bytes,
+                messages_per_second=settings.messages_per_second,
+                audio_burst_ms=settings.audio_burst_ms,
+            ),
+            clock_us=clock_us(),
+            peers=[other.info() for other in live.room.peers.values() if other is not peer],
+            windows=True,
+            recording=live.recorder.on,
+            entropy=entropy,
+        )
 
     def check_capacity(self, name: str, hello: Hello, address: str) -> None:
         """Raises ProtocolError if what such a client brings would make others late, or if its address has its share of
@@ -230,6 +256,7 @@ class Hub:
             "rooms": [_room_stats(live, now) for live in self.rooms.values()],
             "more_speakers": self.pool.more_speakers(),
             "workers": self.pool.stats(),
+            "entropy": self.entropy.stats(),
             "recordings": self.recorder.stats(),
         }
 

@@ -16,6 +16,7 @@ from typing import cast
 
 import uvicorn
 
+from codec.coded_link import LiveLm
 from codec.errors import UsageError
 from codec.model import Model
 from server.app import create_app
@@ -92,11 +93,13 @@ class Server(uvicorn.Server):
             self._captured_signals.clear()
 
 
-def make_server(model: Model, settings: Settings, ready: Callable[[int], None] = lambda port: None) -> Server:
+def make_server(
+    model: Model, settings: Settings, ready: Callable[[int], None] = lambda port: None, live_lm: LiveLm | None = None
+) -> Server:
     """A server to `run(sockets=[listener])`; it calls `ready` with the port once it takes calls."""
     http, media = protocol_classes(settings)
     config = uvicorn.Config(
-        create_app(model, settings),
+        create_app(model, settings, live_lm=live_lm),
         http=http,
         ws=media,
         ws_max_size=settings.max_message_bytes * PROTOCOL_SIZE_FACTOR,
@@ -111,7 +114,14 @@ def make_server(model: Model, settings: Settings, ready: Callable[[int], None] =
     return Server(config, http, settings, ready)
 
 
-def serve(model: Model, settings: Settings, host: str, port: int, ready_file: Path | None = None) -> None:
+def serve(
+    model: Model,
+    settings: Settings,
+    host: str,
+    port: int,
+    ready_file: Path | None = None,
+    live_lm: LiveLm | None = None,
+) -> None:
     """Serves until SIGTERM or Ctrl-C. Raises UsageError if the address or the ready file cannot be had."""
     raise_file_limit(settings.max_connections)
     if ready_file is not None and not os.access(ready_file.parent, os.W_OK):
@@ -133,7 +143,7 @@ def serve(model: Model, settings: Settings, host: str, port: int, ready_file: Pa
         print(f"listening on {url} (model {model.name} {model.digest})", flush=True)
 
     sys.setswitchinterval(GIL_SWITCH_S)
-    make_server(model, settings, ready).run(sockets=[listener])
+    make_server(model, settings, ready, live_lm).run(sockets=[listener])
 
 
 def raise_file_limit(connections: int) -> None:

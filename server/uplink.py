@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from codec.packet import (
     SEQUENCE_MODULUS,
     TIMESTAMP_MODULUS,
     TRACE_TICK_US,
+    CodedPacket,
     Packet,
     PcmFormat,
     PcmUp,
@@ -27,6 +29,9 @@ CLOCK_TOLERANCE = 1.01
 """Sound cards differ from the server's clock by up to 0.1 %; without slack that would fill any burst in time."""
 FORGET_US = 12 * 3600 * 1_000_000
 """After so long a silence any timestamp is taken: 2^31 samples (24.8 h at 24 kHz) could not be told from going back."""
+
+
+_Codes = TypeVar("_Codes", Packet, CodedPacket)
 
 
 @dataclass(frozen=True)
@@ -115,7 +120,7 @@ class Uplink:
             )
         self._samples_received += samples
 
-    def codes(self, packet: Packet, muted: bool, now_us: int) -> Packet | None:
+    def codes(self, packet: _Codes, muted: bool, now_us: int) -> _Codes | None:
         """A packet of codes as it came, None if it is discarded. Raises ProtocolError."""
         if packet.n_q > self._config.n_codebooks:
             raise ProtocolError(

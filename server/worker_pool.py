@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from codec.errors import EngineFull
@@ -57,6 +58,14 @@ class WorkerPool:
             return not worker.load.fits(more, self.limit_us, now_us), worker.sessions
 
         return min(able, key=order).open(kind, deliver)
+
+    async def do(self, work: Callable[[], Any], limit_us: float = math.inf) -> Any:
+        """What `work` returns or raises, done by the worker for which the least waits. Raises EngineFull if it would
+        wait longer than that even so, or if no worker is left."""
+        able = [worker for worker in self.workers if worker.alive]
+        if not able or (best := min(able, key=lambda worker: worker.chores.wait_us)).chores.wait_us > limit_us:
+            raise EngineFull("the workers of this server have no time")
+        return await best.do(work)
 
     def stats(self) -> list[dict[str, Any]]:
         return [worker.stats(self.limit_us, _now_us()) for worker in self.workers]

@@ -6,14 +6,17 @@ import logging
 import os
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast, get_args
 
+from codec.coded_link import LiveLm
 from codec.engine.base import Engine
 from codec.engine.torch_sessions import TorchSessions
 from codec.engine.torch_step import CPU, lay_out
 from codec.entropy import CodesLm
-from codec.errors import UsageError
+from codec.errors import ModelError, UsageError
 from codec.integer_lm import IntegerLm, LmWeights
+from codec.lm_weights import BUNDLED, digest, load_integer_lm
 from codec.model import Model
 
 if TYPE_CHECKING:
@@ -103,6 +106,26 @@ def integer_lm(weights: LmWeights) -> CodesLm:
     except ImportError:
         return IntegerLm(weights)
     return NativeLm(weights, _kernels().removesuffix("_bf16"))  # which it has no use for
+
+
+def live_lm(model: Model, path: Path | None = None) -> LiveLm:
+    """What entropy-codes the packets of a model: the language model in this file, or the one that comes with Earshot.
+    Raises ModelError as `load_integer_lm` does, and UsageError without the native engine: a live call would be too much
+    for numpy."""
+    weights = load_integer_lm(model.digest, path or BUNDLED)
+    if not native_is_built():
+        raise UsageError(f"entropy coding in calls needs the native engine; {HOW_TO_GET_IT}")
+    return LiveLm(integer_lm(weights), digest(weights))
+
+
+def live_lm_if_any(model: Model, path: Path | None = None) -> LiveLm | None:
+    """`live_lm`; None instead of an error where no file was named."""
+    try:
+        return live_lm(model, path)
+    except (ModelError, UsageError):
+        if path is not None:
+            raise
+        return None
 
 
 def _native_precision(name: EngineName, precision: Precision) -> NativePrecision | None:

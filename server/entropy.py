@@ -1,0 +1,119 @@
+"""Entropy coding of links (codec/coded_link.py) on the codec workers: what is measured of it, and what goes plain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from codec.bitstream import packed_size
+from codec.coded_link import LinkDecoder, LinkEncoder, LiveLm
+from codec.errors import EngineFull
+from codec.messages import Hello
+from codec.packet import CodedPacket, Packet, PcmBlock
+from server.sendqueue import Media
+from server.worker_pool import WorkerPool
+
+CHORE_FRAMES = 8
+"""Frames that are coded at a stretch: a worker is back at its streams after a millisecond or two."""
+LONGEST_WAIT = 0.5
+"""In frames: what would wait longer for a worker goes plain."""
+
+
+class Entropy:
+    """All coded links of a server, and the figures of both directions together."""
+
+    def __init__(self, live: LiveLm | None, pool: WorkerPool, most_links: int, frame_us: float) -> None:
+        self.live, self._pool, self._most_links = live, pool, most_links
+        self._limit_us = LONGEST_WAIT * frame_us
+        self.links = 0
+        self.packets = 0
+        self.frames_plain = 0
+        """That could have been coded and were not, for lack of time or place."""
+        self.plain_bytes = 0
+        """What the coded packets' codes would have been without it."""
+        self.coded_bytes = 0
+
+    def open(self, hello: Hello) -> EntropyLink | None:
+        """For a client that can, if there is place."""
+        if self.live is None or self.live.digest not in hello.entropy or self.links >= self._most_links:
+            return None
+        self.links += 1
+        return EntropyLink(self, self.live)
+
+    async def code(self, encoder: LinkEncoder, packets: Sequence[Packet]) -> list[Packet | CodedPacket]:
+        """The same packets, coded where there is time for it."""
+        try:
+            sent: list[Packet | CodedPacket] = await self._pool.do(
+                lambda: [encoder.encode(packet) for packet in packets], self._limit_us
+            )
+        except EngineFull:
+            sent = list(packets)
+        for packet in sent:
+            if isinstance(packet, CodedPacket):
+                self._count(packet)
+            elif packet.scale is None:
+                self.frames_plain += packet.frames
+        return sent
+
+    async def decode(self, decoder: LinkDecoder, packet: CodedPacket) -> Packet:
+        """Waits as long as it takes: who sends the packet is read no further meanwhile."""
+        plain: Packet = await self._pool.do(partial(decoder.decode, packet))
+        self._count(packet)
+        return plain
+
+    def _count(self, packet: CodedPacket) -> None:
+        self.packets += 1
+        self.plain_bytes += packed_size(packet.n_q, packet.frames)
+        self.coded_bytes += len(packet.payload)
+
+    def stats(self) -> dict[str, Any]:
+        return {
+            "model": self.live.digest if self.live else None,
+            "links": self.links,
+            "packets": self.packets,
+            "plain_bytes": self.plain_bytes,
+            "coded_bytes": self.coded_bytes,
+            "saved_share": round(1 - self.coded_bytes / self.plain_bytes, 4) if self.plain_bytes else 0.0,
+            "frames_plain": self.frames_plain,
+            "cpu_s": round(sum(worker.chores.cpu_us for worker in self._pool.workers) / 1e6, 3),
+        }
+
+
+class EntropyLink:
+    """Both directions of one connection. `code` and `decode` are each called by one task, one packet after the other:
+    so nothing waits here, and a worker without time holds up that connection alone."""
+
+    def __init__(self, entropy: Entropy, live: LiveLm) -> None:
+        self._entropy = entropy
+        self.digest = live.digest
+        self._encoder, self._decoder = LinkEncoder(live.lm), LinkDecoder(live.lm)
+        self._closed = False
+
+    async def code(self, media: Sequence[Media], clock_us: Callable[[], int]) -> list[Packet | CodedPacket | PcmBlock]:
+        """What the send queue gave, a few frames at a time. Traces get the time when that is done as `relayed`."""
+        sent: list[Packet | CodedPacket | PcmBlock] = []
+        waiting: list[Packet] = []
+        for part in media:
+            if isinstance(part, PcmBlock):
+                sent.append(part)
+                continue
+            waiting.append(part)
+            if sum(packet.frames for packet in waiting) >= CHORE_FRAMES:
+                sent += await self._entropy.code(self._encoder, waiting)
+                waiting = []
+        sent += await self._entropy.code(self._encoder, waiting) if waiting else []
+        now_us = clock_us()
+        return [part if part.trace is None else replace(part, trace=part.trace.relayed_at(now_us)) for part in sent]
+
+    async def decode(self, packet: CodedPacket, admitted: CodedPacket | None) -> Packet | None:
+        """The plain packet, with what `admitted` says of it, None if it was not admitted; the stream goes on anyway.
+        Raises ProtocolError."""
+        plain = await self._entropy.decode(self._decoder, packet)
+        return None if admitted is None else replace(plain, trace=admitted.trace)
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._entropy.links -= 1
