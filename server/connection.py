@@ -272,6 +272,7 @@ class Connection:
             self._media(message)
             return
         live, peer = self._in_room()
+        _check_kind("codes", peer)
         admitted = peer.uplink.codes(message, peer.muted, clock_us())
         packet = await link.decode(message, admitted)
         if packet is not None:
@@ -281,9 +282,7 @@ class Connection:
         live, peer = self._in_room()
         if isinstance(message, CodedPacket):
             raise ProtocolError("an entropy-coded packet came, and welcome names no language model")
-        kind = "pcm" if isinstance(message, PcmUp) else "codes"
-        if kind != peer.send:
-            raise ProtocolError(f"{kind} came from a client that said it would send {peer.send}")
+        _check_kind("pcm" if isinstance(message, PcmUp) else "codes", peer)
         if isinstance(message, Packet):
             packet = peer.uplink.codes(message, peer.muted, clock_us())
             if packet is not None:
@@ -377,6 +376,11 @@ class Connection:
         while True:
             await asyncio.sleep(self._hub.settings.stats_interval_s)
             self.tell(peer.stats(clock_us()))
+
+
+def _check_kind(kind: str, peer: Peer) -> None:
+    if kind != peer.send:
+        raise ProtocolError(f"{kind} came from a client that said it would send {peer.send}")
 
 
 def _too_slow() -> ProtocolError:
