@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from codec.coded_link import LiveLm
 from codec.integer_lm import LmShape, LmWeights
 
 SHAPE = LmShape((2, 4, 8), ((1, 2, 8), (1, 3), (2,)), 1024, 24, 33, 40)
@@ -27,3 +28,10 @@ def random_weights(shape: LmShape = SHAPE, seed: int = 0) -> LmWeights:
         arrays[f"{name}.scale"] = (gain * rng.uniform(0.5, 1.5, outputs) * (1 << 24)).astype(np.int32)
         arrays[f"{name}.bias"] = rng.integers(-1000, 1000, outputs, np.int32)
     return LmWeights(shape, arrays)
+
+
+def live_lm() -> LiveLm:
+    """In C++, with a name of its own."""
+    from codec.engine.native_lm import NativeLm
+
+    return LiveLm(NativeLm(random_weights()), "0123456789abcdef")

@@ -20,11 +20,12 @@ import websockets
 from websockets.asyncio.client import ClientConnection, connect
 
 from codec.bitstream import pack, unpack
+from codec.coded_link import LinkDecoder, LinkEncoder, LiveLm
 from codec.config import ModelConfig
 from codec.messages import PROTOCOL, SUBPROTOCOL, Error, Hello, Stats, Welcome, parse_server
 from codec.model import Model
 from codec.network import Encodec
-from codec.packet import Packet, PcmBlock, PcmFormat, PcmUp, decode_down, encode_codes_up, encode_pcm_up
+from codec.packet import CodedPacket, Packet, PcmBlock, PcmFormat, PcmUp, decode_down, encode_codes_up, encode_pcm_up
 from server.serve import bind, make_server
 from server.settings import Settings
 
@@ -69,6 +70,7 @@ class RunningServer:
     settings: Settings
     hub: Any
     loop: asyncio.AbstractEventLoop
+    lm: LiveLm | None = None
 
     def room(self, name: str) -> str:
         return f"{self.url}/v1/rooms/{name}"
@@ -83,7 +85,7 @@ class RunningServer:
 
 
 @contextlib.contextmanager
-def running_server(model: Model, **settings: Any) -> Iterator[RunningServer]:
+def running_server(model: Model, lm: LiveLm | None = None, **settings: Any) -> Iterator[RunningServer]:
     """A server on a free port of loopback; stopped, and seen to stop, at the end. More patient than by default."""
     ready = threading.Event()
     ports: list[int] = []
@@ -95,12 +97,12 @@ def running_server(model: Model, **settings: Any) -> Iterator[RunningServer]:
         loops.append(asyncio.get_running_loop())
         ready.set()
 
-    server = make_server(model, limits, at_port)
+    server = make_server(model, limits, at_port, lm)
     thread = threading.Thread(target=server.run, args=[[bind("127.0.0.1", 0)]], daemon=True)
     thread.start()
     assert ready.wait(PATIENCE_S), "the server did not start"
     try:
-        yield RunningServer(f"ws://127.0.0.1:{ports[0]}", model, limits, server.config.app.state.hub, loops[0])
+        yield RunningServer(f"ws://127.0.0.1:{ports[0]}", model, limits, server.config.app.state.hub, loops[0], lm)
     finally:
         server.should_exit = True
         thread.join(PATIENCE_S)
@@ -132,16 +134,20 @@ class Heard:
 
 
 class TestPeer:
-    """A client that keeps everything it gets. It reads all the time."""
+    """A client that keeps everything it gets. It reads all the time, and entropy-codes where that was agreed."""
 
     __test__ = False
 
-    def __init__(self, socket: ClientConnection, welcome: Welcome) -> None:
+    def __init__(self, socket: ClientConnection, welcome: Welcome, lm: LiveLm | None = None) -> None:
         self.socket, self.welcome = socket, welcome
         self.id = welcome.peer
         self.heard: dict[int, Heard] = defaultdict(Heard)
         self.control: list[Any] = []
         self.binary_messages = 0
+        self.encoder = LinkEncoder(lm.lm) if lm else None
+        self._decoder = LinkDecoder(lm.lm) if lm else None
+        self.coded = 0
+        """Packets that came entropy-coded."""
         self.sequence = 0
         self._reader = asyncio.create_task(self._read())
 
@@ -153,6 +159,10 @@ class TestPeer:
                 else:
                     self.binary_messages += 1
                     for part in decode_down(message):
+                        if isinstance(part, CodedPacket):
+                            assert self._decoder is not None
+                            part = self._decoder.decode(part)
+                            self.coded += 1
                         self.heard[part.source].packets.append(part)
 
     def of(self, kind: type) -> list[Any]:
@@ -165,7 +175,7 @@ class TestPeer:
         """[n_q, frames] as one packet."""
         packet = Packet(*codes.shape, self.sequence % 65536, self.sequence * HOP, pack(codes), trace)
         self.sequence += codes.shape[1]
-        await self.socket.send(encode_codes_up(packet))
+        await self.socket.send(encode_codes_up(self.encoder.encode(packet) if self.encoder else packet))
 
     async def send_pcm(self, pcm: np.ndarray, sequence: int, timestamp: int, trace: Any = None) -> None:
         data = np.asarray(pcm, "<f4").tobytes()
@@ -227,7 +237,7 @@ async def join(server: RunningServer, room: str, **hello: Any) -> TestPeer:
     )
     welcome = parse_server(await asyncio.wait_for(peer.recv(), PATIENCE_S))
     assert isinstance(welcome, Welcome), welcome
-    return TestPeer(peer, welcome)
+    return TestPeer(peer, welcome, server.lm if welcome.entropy else None)
 
 
 async def quiet_socket(url: str, room: str, greeting: str = "", receive_buffer: int = 2048) -> socket.socket:

@@ -13,9 +13,10 @@ from client.audio import NoSource
 from client.audio_files import FileSink
 from client.call import Call, CallSettings
 from codec.bitstream import pack
-from codec.messages import Limits, ModelInfo, Welcome
+from codec.messages import Hello, Limits, ModelInfo, Welcome, parse_client
 from codec.model import Model
-from codec.packet import Packet, encode_codes_down
+from codec.packet import CodedPacket, Packet, encode_codes_down
+from tests.integer_lm import live_lm
 
 LIMITS = Limits(max_message_bytes=65_536, messages_per_second=200, audio_burst_ms=1000)
 SENT = 5
@@ -48,6 +49,36 @@ async def test_what_comes_before_play_out_begins_is_counted_and_not_kept(tmp_pat
     assert call.malformed == 0
     assert call.connections[-1].receiver.stats() == {}
     assert not (tmp_path / "heard.wav").exists()
+
+
+async def test_packets_that_cannot_be_read_end_entropy_coding_and_not_the_call(
+    tmp_path: Path, tiny_model: Model
+) -> None:
+    offered: list[list[str]] = []
+
+    async def handler(connection: ServerConnection) -> None:
+        hello = parse_client(await connection.recv(decode=True))
+        assert isinstance(hello, Hello)
+        offered.append(hello.entropy)
+        model = ModelInfo.of(tiny_model.config, tiny_model.digest)
+        agreed = hello.entropy[0] if hello.entropy else None
+        welcome = Welcome(peer=1, room="den", model=model, limits=LIMITS, clock_us=0, peers=[], entropy=agreed)
+        await connection.send(welcome.model_dump_json())
+        if agreed:
+            await connection.send(encode_codes_down([CodedPacket(8, 1, 0, 0, b"1234", source=2)]))
+        await connection.wait_closed()
+
+    async with serve(handler, "127.0.0.1", 0, subprotocols=[Subprotocol("earshot.v1")]) as server:
+        port = server.sockets[0].getsockname()[1]
+        settings, sink = CallSettings("den", f"ws://127.0.0.1:{port}"), FileSink(tmp_path / "heard.wav")
+        call = Call(settings, tiny_model, NoSource(), sink, live_lm=live_lm())
+        running = asyncio.create_task(call.run())
+        async with asyncio.timeout(30):
+            while len(offered) < 2:  # noqa: ASYNC110 -- a call tells nobody what it has said
+                await asyncio.sleep(0.01)
+        call.leave()
+        await running
+    assert offered == [[live_lm().digest], []]
 
 
 def test_what_was_encoded_for_a_lost_connection_stays_out_of_the_next(tmp_path: Path, tiny_model: Model) -> None:

@@ -8,7 +8,17 @@ import json
 import pytest
 from rich.console import Console
 
-from client.view import METER_WIDTH, QUIETEST_DB, SpeakerState, ViewState, decibels, meter, plain_line, render
+from client.view import (
+    METER_WIDTH,
+    QUIETEST_DB,
+    EntropyState,
+    SpeakerState,
+    ViewState,
+    decibels,
+    meter,
+    plain_line,
+    render,
+)
 
 
 def drawn(state: ViewState, width: int = 120) -> str:
@@ -53,6 +63,18 @@ def test_everything_of_a_call_is_shown() -> None:
     assert "muted" in row(text, "cyd")
     for shown in ("connected", "1:23", "codes at 6 kbps", "round trip 12 ms", "reconnects 2", "m mute", "q leave"):
         assert shown in text
+
+
+def test_what_entropy_coding_makes_is_shown() -> None:
+    about = {"name": "ada", "room": "den", "server": "s", "connected": True}
+    on = ViewState(**about, entropy=EntropyState(True, True, 3.0, 2.0, 6.0, 3.9, 0.047))
+    said = "entropy coding: sent 2.0 of 3.0 kbps (-33%), heard 3.9 of 6.0 kbps (-35%); 4.7% of a core"
+    assert said in drawn(on)
+    assert said in plain_line(on)
+    assert on.to_json()["entropy"]["heard_kbps"] == 3.9
+    assert "nothing yet; 0.0% of a core" in drawn(ViewState(**about, entropy=EntropyState(True, True)))
+    assert "entropy coding: not with this server" in drawn(ViewState(**about, entropy=EntropyState(True)))
+    assert "entropy" not in drawn(ViewState(**about))
 
 
 def test_an_empty_room_and_why_the_connection_was_lost() -> None:

@@ -27,14 +27,15 @@ def codes() -> Codes:
     return np.random.default_rng(3).integers(0, 1024, (16, 40), np.int16)
 
 
+@pytest.mark.parametrize("joint", [False, True])
 @pytest.mark.parametrize("n_q", [1, 2, 3, 4, 8, 16])
 @pytest.mark.parametrize("cuts", [[0, 40], [0, 1, 2, 3, 40], list(range(41)), [0, 0, 17, 17, 40]])
-def test_packets_come_back(lm: CodesLm, codes: Codes, n_q: int, cuts: list[int]) -> None:
-    encoder, decoder = EntropyEncoder(lm), EntropyDecoder(IntegerLm(random_weights()))
+def test_packets_come_back(lm: CodesLm, codes: Codes, n_q: int, cuts: list[int], joint: bool) -> None:
+    encoder, decoder = EntropyEncoder(lm, joint), EntropyDecoder(IntegerLm(random_weights()), joint)
     for first, end in pairwise(cuts):
         packet = codes[:n_q, first:end]
         sections = encoder.encode(packet)
-        assert len(sections) == len(spans(lm.shape, n_q))
+        assert len(sections) == (1 + (n_q > 8) if joint else len(spans(lm.shape, n_q)))
         np.testing.assert_array_equal(decoder.decode(sections, n_q, end - first), packet)
 
 
@@ -81,6 +82,14 @@ def test_what_no_encoder_makes_is_refused(lm: CodesLm, codes: Codes) -> None:
         EntropyEncoder(lm).encode(codes[:2] - 1023)
     with pytest.raises(UsageError, match="not of codebooks of 512"):
         EntropyEncoder(IntegerLm(random_weights(LmShape((1,), ((1,),), 512, 8, 8, 8))))
+
+
+@pytest.mark.parametrize("surplus", [b"\0", b"\1", b"123"])
+def test_bytes_after_the_last_code_are_refused(lm: CodesLm, codes: Codes, surplus: bytes) -> None:
+    """So that what a packet decodes to has few spellings, and truncation to nothing is all that is unseen."""
+    (section,) = EntropyEncoder(lm, joint=True).encode(codes[:4, :3])
+    with pytest.raises(ProtocolError, match="bytes after its last code"):
+        EntropyDecoder(lm, joint=True).decode([section + surplus], 4, 3)
 
 
 def test_any_bytes_give_codes_or_one_error(lm: CodesLm) -> None:

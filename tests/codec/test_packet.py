@@ -21,6 +21,7 @@ from codec.packet import (
     MAX_PCM_SAMPLES,
     MAX_WINDOW_FRAMES,
     SEQUENCE_MODULUS,
+    CodedPacket,
     Packet,
     PcmBlock,
     PcmFormat,
@@ -39,10 +40,13 @@ GOLDEN = json.loads((Path(__file__).parents[1] / "data" / "golden.json").read_te
 MEDIA = GOLDEN["media"]
 
 
-def from_fields(fields: dict[str, Any]) -> Packet | PcmUp | PcmBlock:
+def from_fields(fields: dict[str, Any]) -> Packet | CodedPacket | PcmUp | PcmBlock:
     """A golden entry's fields as what the parsers give."""
     trace = Trace(**fields["trace"]) if fields["trace"] else None
     place = {"sequence": fields["sequence"], "timestamp": fields["timestamp"], "trace": trace}
+    if "coded" in fields:
+        coded = fields["coded"] | {"payload": bytes.fromhex(fields["coded"]["payload"])}
+        return CodedPacket(**coded, source=fields.get("source", 0), **place)
     if "codes" in fields:
         codes = np.array(fields["codes"])
         more = {"source": fields.get("source", 0), "scale": fields.get("scale")}
@@ -82,6 +86,13 @@ def test_golden_bytes(entry: dict[str, Any]) -> None:
 def test_golden_bytes_truncated_and_prolonged(entry: dict[str, Any]) -> None:
     data, parse = bytes.fromhex(entry["hex"]), parser(entry)
     head = 22 if entry["type"] == "pcm_up" and entry["fields"]["trace"] else 10
+    if "coded" in entry.get("fields", {}):
+        assert parse(data + b"\0").payload == parse(data).payload + b"\0"  # what is left is its payload, too
+        head, data = 22 if entry["fields"]["trace"] else 10, data[: 22 if entry["fields"]["trace"] else 10]
+        for size in range(head):
+            with pytest.raises(ProtocolError):
+                parse(data[:size])
+        return
     width = 4 if entry.get("fields", {}).get("format") == "f32" else 2
     for size in range(len(data)):
         if entry["type"] == "pcm_up" and size >= head and (size - head) % width == 0:

@@ -1,0 +1,118 @@
+"""Chores of a codec worker: in order, between steps, and never waited for in vain."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from codec.errors import EngineFull
+from server.chores import Chores
+from server.encoder_worker import Job, Result, Worker
+from server.worker_pool import WorkerPool
+from tests.peers import until
+from tests.server.test_encoder_worker import FakeEngine, frame, worker_of
+
+
+@pytest.fixture
+async def engine_and_worker() -> AsyncIterator[tuple[FakeEngine, Worker]]:
+    engine = FakeEngine()
+    worker = worker_of(lambda: engine)
+    await worker.start()
+    yield engine, worker
+    engine.gate.set()
+    await worker.stop()
+
+
+def test_they_are_done_in_order_and_errors_come_back() -> None:
+    chores, done = Chores(), []
+    futures = [chores.put(lambda number=number: done.append(number) or number) for number in range(3)]
+    dropped = chores.put(lambda: done.append("dropped"))
+    broken = chores.put(lambda: 1 // 0)
+    assert len(chores) == 5
+    dropped.cancel()
+    while chores.do_one():
+        pass
+    assert [future.result()[0] for future in futures] == done == [0, 1, 2]
+    assert all(future.result()[1] >= 0 for future in futures)
+    with pytest.raises(ZeroDivisionError):
+        broken.result()
+    assert (chores.count, len(chores), chores.wait_us) == (4, 0, 0)
+
+
+def test_a_rest_is_spent_on_them() -> None:
+    chores, done = Chores(), threading.Event()
+    resting = threading.Thread(target=chores.rest, args=(60.0,))
+    late = threading.Timer(0.05, lambda: chores.put(done.set))
+    resting.daemon = True
+    resting.start()
+    late.start()
+    assert done.wait(30)
+    chores.put(lambda: None)
+    chores.rest(0)
+    assert not chores  # one at least, without time too
+
+
+def test_none_is_left_waiting_at_the_end() -> None:
+    chores = Chores()
+    waiting = chores.put(lambda: None)
+    chores.end()
+    assert waiting.cancelled()
+    assert chores.put(lambda: None).cancelled()
+
+
+async def test_a_worker_does_them_between_its_steps(engine_and_worker: tuple[FakeEngine, Worker]) -> None:
+    engine, worker = engine_and_worker
+    threads = {await worker.do(threading.get_ident) for _ in range(3)}
+    assert len(threads) == 1
+    assert threads != {threading.get_ident()}
+    results: list[Result] = []
+    session = worker.open("encoder", results.append)
+    engine.hold()
+    session.push(Job(frame(1), 1))
+    await asyncio.to_thread(engine.entered.wait)
+    chore = asyncio.create_task(worker.do(lambda: "done"))
+    given_up = asyncio.create_task(worker.do(lambda: "never"))
+    await asyncio.sleep(0.05)
+    assert not chore.done()  # a step runs
+    given_up.cancel()
+    engine.gate.set()
+    assert await chore == "done"
+    await until(lambda: results)
+    with pytest.raises(asyncio.CancelledError):
+        await given_up
+
+
+async def test_what_would_wait_too_long_is_refused(engine_and_worker: tuple[FakeEngine, Worker]) -> None:
+    _, worker = engine_and_worker
+    pool, gate = WorkerPool([worker], 10_000.0), threading.Event()
+    worker.chores.mean_us = 1000.0
+    held = [asyncio.create_task(pool.do(gate.wait)) for _ in range(10)]
+    await until(lambda: len(worker.chores) == 9)
+    with pytest.raises(EngineFull, match="no time"):
+        await pool.do(lambda: None, 5000.0)
+    gate.set()
+    assert all(await asyncio.gather(*held))
+    assert await pool.do(lambda: "fits", 5000.0) == "fits"
+
+
+async def test_a_worker_that_ends_leaves_nobody_waiting(engine_and_worker: tuple[FakeEngine, Worker]) -> None:
+    engine, worker = engine_and_worker
+    session = worker.open("encoder", lambda result: None)
+    engine.hold()
+    session.push(Job(frame(1), 1))
+    await asyncio.to_thread(engine.entered.wait)
+    running = asyncio.create_task(worker.do(lambda: time.sleep(0.05)))  # longer than any rest
+    waiting = asyncio.create_task(worker.do(lambda: None))
+    stopping = asyncio.create_task(worker.stop())
+    await asyncio.sleep(0.05)
+    engine.gate.set()
+    await stopping
+    await running
+    with pytest.raises(EngineFull, match="has ended"):
+        await waiting
+    with pytest.raises(EngineFull):
+        await WorkerPool([worker], 1.0).do(lambda: None)
