@@ -9,11 +9,13 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast, get_args
 
+import numpy as np
+
 from codec.coded_link import LiveLm
 from codec.engine.base import Engine
 from codec.engine.torch_sessions import TorchSessions
 from codec.engine.torch_step import CPU, lay_out
-from codec.entropy import CodesLm
+from codec.entropy import CodesLm, EntropyEncoder
 from codec.errors import ModelError, UsageError
 from codec.integer_lm import IntegerLm, LmWeights
 from codec.lm_weights import BUNDLED, digest, load_integer_lm
@@ -115,7 +117,9 @@ def live_lm(model: Model, path: Path | None = None) -> LiveLm:
     weights = load_integer_lm(model.digest, path or BUNDLED)
     if not native_is_built():
         raise UsageError(f"entropy coding in calls needs the native engine; {HOW_TO_GET_IT}")
-    return LiveLm(integer_lm(weights), digest(weights))
+    lm = integer_lm(weights)
+    EntropyEncoder(lm).encode(np.zeros((weights.shape.n_q, 1), np.int16))  # the first step is the slowest
+    return LiveLm(lm, digest(weights))
 
 
 def live_lm_if_any(model: Model, path: Path | None = None) -> LiveLm | None:

@@ -66,13 +66,12 @@ def clips(patterns: list[str]) -> None:
         for frames in FRAMES:
             sums = np.sum([link(lm, codes[: model.config.n_q(kbps)], frames) for codes in streams], axis=0)
             shown = [
-                f"{name} {8e-3 * plain / seconds:.2f} -> {8e-3 * coded / seconds:.2f} ({100 * coded / plain - 100:+.1f} %)"
+                f"{name} {8e-3 * plain / seconds:.2f} -> {8e-3 * coded / seconds:.2f} ({coded / plain - 1:+.1%})"
                 for name, plain, coded in zip(("codes", "messages", "wire"), *sums[:2], strict=True)
             ]
             coding, decoding = 100 * sums[2, :2] / seconds
-            print(
-                f"{kbps:g} kbps, {frames} frames a message: {', '.join(shown)}; {coding:.1f} + {decoding:.1f} % of a core"
-            )
+            time_said = f"{coding:.1f} + {decoding:.1f} % of a core"
+            print(f"{kbps:g} kbps, {frames} frames a message: {', '.join(shown)}; {time_said}")
 
 
 def calls(kbps: float, cores: int, seconds: float) -> None:
@@ -102,9 +101,7 @@ def calls(kbps: float, cores: int, seconds: float) -> None:
         for report in reports:
             show(report)
         if entropy == "lm":
-            print(
-                f"  server: {100 * told['cpu_s'] / told['seconds']:.1f} % of a core, {100 * told['saved_share']:.1f} % saved"
-            )
+            print(f"  server: {told['cpu_s'] / told['seconds']:.1%} of a core, {told['saved_share']:.1%} saved")
 
 
 def show(report: dict[str, Any]) -> None:
