@@ -20,7 +20,7 @@ from rich.text import Text
 from client.conversation import AGREEMENT_MS, Conversation, Direction, Part, Plan, Show, converse, heard_file
 from client.latency import STAGES
 from client.pictures import Delay, Heard, latency, spoken_heard
-from client.view import SpeakerState, ViewState, plain_line, render
+from client.view import EntropyState, SpeakerState, ViewState, plain_line, render
 
 PLAIN_EVERY = 0.25
 """Share of the talk between the lines that stand for the view where there is no terminal."""
@@ -243,4 +243,5 @@ def _state(status: dict[str, Any], part: Part, room: str) -> ViewState:
     """From the JSON of `earshot call --status-json`; a client that is still starting has said nothing."""
     if not status:
         return ViewState(part.name, room, "server", uplink=part.uplink)
-    return ViewState(**{**status, "speakers": [SpeakerState(**speaker) for speaker in status["speakers"]]})
+    speakers = [SpeakerState(**speaker) for speaker in status["speakers"]]
+    return ViewState(**{**status, "speakers": speakers, "entropy": EntropyState(**status["entropy"])})
