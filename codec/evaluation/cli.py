@@ -89,4 +89,7 @@ def evaluate(
         raise typer.Exit(any(row.fault for row in rows))
     console.print(score_table(found))
     if out:
-        console.print(f"written to {out}")
+        console.print(f"written to {out}", highlight=False, soft_wrap=True, markup=False)
+        if save_audio:
+            heard = f"rate by ear what was heard: earshot listen {out / 'audio'}"
+            console.print(heard, highlight=False, soft_wrap=True, markup=False)

@@ -63,4 +63,12 @@ def train_lm(
     run = LmRun(loaded, settings, out, Ranks().start(device))
     if run.checkpoint.exists():
         run.resume()
-    run.go(Console(), [Source.parse(text) for text in audio], exclude or (), minutes)
+    console = Console()
+    run.go(console, [Source.parse(text) for text in audio], exclude or (), minutes)
+    more = "" if run.trainer.step == steps else "; the same command goes on"
+    codec_named = "" if model == "default" else f" --model {model}"
+    console.print(
+        f"step {run.trainer.step} of {steps}{more}. Use it with\n"
+        f"earshot encode talk.wav talk.ecdc{codec_named} --lm-model {out}",
+        highlight=False, soft_wrap=True, markup=False,
+    )  # fmt: skip

@@ -106,7 +106,7 @@ class LmRun:
             crops = Crops(codes, self._frames(), settings.batch, settings.seed)
             hours = sum(one.shape[1] for one in codes) / self.model.frame_rate / 3600
             console.print(
-                f"{hours:.1f} hours in {settings.passes} passes, at step {trainer.step} of {settings.steps}, in "
+                f"{hours:.2f} hours in {settings.passes} passes, at step {trainer.step} of {settings.steps}, in "
                 f"{self.folder}"
             )
             self._forget_later_rows()

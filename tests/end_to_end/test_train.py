@@ -48,6 +48,18 @@ def test_a_run_is_gone_on_with_and_its_model_is_used(tmp_path: Path) -> None:
     second = run_earshot("train", "lite", CLIPS, *quick, *out, "schedule.steps=6")
     assert "going on from step 4 of 6" in second.stdout, second.stdout + second.stderr
     assert codec.load(str(tmp_path / "run")).config.n_filters == 2
+    assert f"earshot evaluate CLIPS --model {tmp_path / 'run'}" in second.stdout
+
+
+def test_a_language_model_is_trained_and_used_as_it_says(tmp_path: Path) -> None:
+    lm = ("train-lm", "default", CLIPS / "ada.flac", "--passes", "1", "--kbps", "1.5", "--batch", "1")
+    trained = run_earshot(*lm, "--steps", "2", "--precision", "fp32", "--out", tmp_path / "lm")
+    assert trained.returncode == 0, trained.stdout + trained.stderr
+    assert f"step 2 of 2. Use it with\nearshot encode talk.wav talk.ecdc --lm-model {tmp_path / 'lm'}" in trained.stdout
+    made = run_earshot(
+        "encode", CLIPS / "ada.flac", tmp_path / "a.ecdc", "--kbps", "1.5", "--lm-model", tmp_path / "lm"
+    )
+    assert made.returncode == 0, made.stdout + made.stderr
 
 
 @pytest.mark.parametrize(

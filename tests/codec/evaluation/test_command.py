@@ -44,7 +44,16 @@ def test_command_line(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(sys, "argv", ["bin/earshot", *command])
     done = CliRunner().invoke(app, command, catch_exceptions=False, terminal_width=120)
     assert done.exit_code == 0
-    for words in ("earshot 1.5 kbps", "earshot 6 kbps", "opus 12 kbps", "STOI", "PESQ", "1 clip, 2 s", "written to"):
+    for words in (
+        "earshot 1.5 kbps",
+        "earshot 6 kbps",
+        "opus 12 kbps",
+        "STOI",
+        "PESQ",
+        "1 clip, 2 s",
+        "written to",
+        "earshot listen",
+    ):
         assert words in done.output
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())
     assert scores["command"] == shlex.join(["earshot", *command])
