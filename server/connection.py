@@ -159,7 +159,7 @@ class Connection:
                 raise ProtocolError(str(error), CloseCode.OVERLOADED) from error
             self._hub.speakers[self.address] += 1
         self._live, self._peer = self._hub.join(self._room_name, message, self)
-        self._link = self._hub.entropy.open(message)
+        self._link = self._hub.entropy.open(message, self.address)
         if self._link is None:  # what is entropy-coded takes its time both ways: the tasks wait for it
             self._short_cut = self._websocket.scope.get("extensions", {}).get(SHORT_CUT)
         if self._short_cut is not None:

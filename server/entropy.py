@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -12,22 +13,27 @@ from codec.coded_link import LinkDecoder, LinkEncoder, LiveLm
 from codec.errors import EngineFull
 from codec.messages import Hello
 from codec.packet import CodedPacket, Packet, PcmBlock
+from server.admission import within_share
 from server.sendqueue import Media
+from server.settings import Settings
 from server.worker_pool import WorkerPool
 
 CHORE_FRAMES = 8
 """Frames that are coded at a stretch: a worker is back at its streams after a millisecond or two."""
 LONGEST_WAIT = 0.5
 """In frames: what would wait longer for a worker goes plain."""
+BUSY = 0.5
+"""With more than this part of the workers' time in use, who comes in gets plain codes."""
 
 
 class Entropy:
     """All coded links of a server, and the figures of both directions together."""
 
-    def __init__(self, live: LiveLm | None, pool: WorkerPool, most_links: int, frame_us: float) -> None:
-        self.live, self._pool, self._most_links = live, pool, most_links
+    def __init__(self, live: LiveLm | None, pool: WorkerPool, settings: Settings, frame_us: float) -> None:
+        self.live, self._pool, self._settings = live, pool, settings
         self._limit_us = LONGEST_WAIT * frame_us
-        self.links = 0
+        self.links: Counter[str] = Counter()
+        """Open ones, by address."""
         self.packets = 0
         self.frames_plain = 0
         """That could have been coded and were not, for lack of time or place."""
@@ -35,12 +41,21 @@ class Entropy:
         """What the coded packets' codes would have been without it."""
         self.coded_bytes = 0
 
-    def open(self, hello: Hello) -> EntropyLink | None:
-        """For a client that can, if there is place."""
-        if self.live is None or self.live.digest not in hello.entropy or self.links >= self._most_links:
+    def open(self, hello: Hello, address: str) -> EntropyLink | None:
+        """For a client that can, if there are place and time for it and its address has not its share of the places."""
+        if self.live is None or self.live.digest not in hello.entropy:
             return None
-        self.links += 1
-        return EntropyLink(self, self.live)
+        most = self._settings.max_entropy_links
+        if self.links.total() >= most or self._pool.busy() > BUSY:
+            return None
+        if not within_share(self.links[address], most, self._settings.max_address_share):
+            return None
+        self.links[address] += 1
+        return EntropyLink(self, self.live, address)
+
+    def closed(self, address: str) -> None:
+        self.links.subtract([address])
+        self.links += Counter()  # forgets those that have none
 
     async def code(self, encoder: LinkEncoder, packets: Sequence[Packet]) -> list[Packet | CodedPacket]:
         """The same packets, coded where there is time for it."""
@@ -71,7 +86,7 @@ class Entropy:
     def stats(self) -> dict[str, Any]:
         return {
             "model": self.live.digest if self.live else None,
-            "links": self.links,
+            "links": self.links.total(),
             "packets": self.packets,
             "plain_bytes": self.plain_bytes,
             "coded_bytes": self.coded_bytes,
@@ -85,8 +100,8 @@ class EntropyLink:
     """Both directions of one connection. `code` and `decode` are each called by one task, one packet after the other:
     so nothing waits here, and a worker without time holds up that connection alone."""
 
-    def __init__(self, entropy: Entropy, live: LiveLm) -> None:
-        self._entropy = entropy
+    def __init__(self, entropy: Entropy, live: LiveLm, address: str) -> None:
+        self._entropy, self._address = entropy, address
         self.digest = live.digest
         self._encoder, self._decoder = LinkEncoder(live.lm), LinkDecoder(live.lm)
         self._closed = False
@@ -116,4 +131,4 @@ class EntropyLink:
     def close(self) -> None:
         if not self._closed:
             self._closed = True
-            self._entropy.links -= 1
+            self._entropy.closed(self._address)

@@ -131,7 +131,7 @@ class Hub:
     ) -> None:
         """`live_lm` is what packets may be entropy-coded by."""
         self.config, self.digest, self.settings, self.pool = config, digest, settings, pool
-        self.entropy = Entropy(live_lm, pool, settings.max_entropy_links, 1e6 / config.frame_rate)
+        self.entropy = Entropy(live_lm, pool, settings, 1e6 / config.frame_rate)
         self.recorder = Recorder(config, digest, settings, clock_us)
         self.rooms: dict[str, LiveRoom] = {}
         self.connections: set[Connection] = set()

@@ -78,7 +78,9 @@ class Settings(BaseSettings):
     decoders_per_worker: Count = 512
     max_batch: Count = 64
     max_entropy_links: Annotated[int, Field(ge=0)] = 128
-    """Connections whose packets are entropy-coded, some 1.1 MB each at most; others get plain codes. 0 does without."""
+    """Connections whose packets are entropy-coded, some 1.1 MB each at most; others get plain codes, and so does who
+    comes in while the encoder threads are busy for half of the time. `max_address_share` is of these, too. 0 does
+    without."""
     encoder_backlog_frames: Annotated[int, Field(ge=MAX_FRAMES)] = MAX_FRAMES
     """More than that behind, a speaker's oldest frames are dropped. The longest packet of codes must fit."""
 

@@ -59,6 +59,11 @@ class WorkerPool:
 
         return min(able, key=order).open(kind, deliver)
 
+    def busy(self) -> float:
+        """The part of the workers' time, over the last seconds, that steps and chores took; 1 if no worker is left."""
+        loads = [worker.load.punctuality.load(_now_us()) for worker in self.workers if worker.alive]
+        return sum(loads) / len(loads) if loads else 1.0
+
     async def do(self, work: Callable[[], Any], limit_us: float = math.inf) -> Any:
         """What `work` returns or raises, done by the worker for which the least waits. Raises EngineFull if it would
         wait longer than that even so, or if no worker is left."""

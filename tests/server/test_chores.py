@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from codec.errors import EngineFull
+from server.admission import WorkerLoad
 from server.chores import Chores
 from server.encoder_worker import Job, Result, Worker
 from server.worker_pool import WorkerPool
@@ -97,6 +98,17 @@ async def test_what_would_wait_too_long_is_refused(engine_and_worker: tuple[Fake
     gate.set()
     assert all(await asyncio.gather(*held))
     assert await pool.do(lambda: "fits", 5000.0) == "fits"
+
+
+async def test_how_busy_the_workers_were(engine_and_worker: tuple[FakeEngine, Worker]) -> None:
+    _, worker = engine_and_worker
+    pool = WorkerPool([worker], 10_000.0)
+    began_us = time.monotonic_ns() // 1000 - 2_500_000
+    worker.load = WorkerLoad(13_333, began_us)
+    for second, busy_us in enumerate((900_000, 500_000)):
+        worker.load.punctuality.add((), busy_us, began_us + second * 1_000_000)
+    assert pool.busy() == pytest.approx(0.7)
+    assert WorkerPool([], 1.0).busy() == 1
 
 
 async def test_a_worker_that_ends_leaves_nobody_waiting(engine_and_worker: tuple[FakeEngine, Worker]) -> None:
