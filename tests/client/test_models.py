@@ -81,7 +81,7 @@ def test_rates_are_those_of_a_model(tiny_model: Model, music: Model) -> None:
     talks.check_rates(1.5, 24.0)  # 24 is the music's
     plays.check_rates(24.0, 1.5)
     for models, send, most, wrong in ((talks, 24.0, 12.0, 24.0), (plays, 1.5, 12.0, 1.5), (talks, 6.0, 7.0, 7.0)):
-        with pytest.raises(UsageError, match=f"no bandwidth of {wrong} kbps; choose one of"):
+        with pytest.raises(UsageError, match=f"no rate of {wrong:g} kbps; choose one of"):
             models.check_rates(send, most)
     for models in (talks, plays):
         models.close()
