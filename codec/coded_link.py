@@ -85,7 +85,7 @@ class LinkDecoder:
         self._streams: OrderedDict[int, EntropyDecoder] = OrderedDict()
 
     def decode(self, packet: CodedPacket) -> Packet:
-        """The plain packet. Raises ProtocolError for what no encoder makes; the link is then of no more use."""
+        """The plain packet. Raises ProtocolError for what no encoder makes; that speaker's stream is then over."""
         if packet.anew:
             self._streams.pop(packet.source, None)
             if len(self._streams) >= MAX_STREAMS:
@@ -100,7 +100,11 @@ class LinkDecoder:
         if coded < 0:
             raise ProtocolError(f"an entropy-coded packet of {len(packet.payload)} bytes is truncated")
         sections = [packet.payload[:coded]] + ([packet.payload[coded:]] if plain else [])
-        codes = stream.decode(sections, packet.n_q, packet.frames)
+        try:
+            codes = stream.decode(sections, packet.n_q, packet.frames)
+        except ProtocolError:
+            del self._streams[packet.source]  # it stands in the middle of a frame
+            raise
         return Packet(
             packet.n_q, packet.frames, packet.sequence, packet.timestamp, pack(codes), packet.trace, packet.source
         )

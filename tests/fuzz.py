@@ -1,4 +1,5 @@
-"""Mutated `.ecdc` files and packets of the language model: whatever comes, there is a result or an error of Earshot.
+"""Mutated `.ecdc` files, packets of the language model, and messages of these: whatever comes, there is a result or an
+error of Earshot.
 
 python -m tests.fuzz --count 100000        # the long run; `make test` has a short one (tests/codec/test_fuzz.py)
 """
@@ -14,15 +15,18 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
 import torch
 
+from codec.bitstream import pack, unpack
+from codec.coded_link import LinkDecoder, LinkEncoder
 from codec.config import ENCODEC_48KHZ, ModelConfig
 from codec.ecdc import FRONT
 from codec.entropy import EntropyDecoder, EntropyEncoder
-from codec.errors import EarshotError
+from codec.errors import EarshotError, ProtocolError
 from codec.file_coding import coding_to_write
 from codec.files import decode_file, encode_file
 from codec.integer_lm import IntegerLm, LmShape
@@ -30,6 +34,7 @@ from codec.lm import LanguageModel, context_frames
 from codec.lm_weights import save_integer_lm
 from codec.model import Model
 from codec.network import Encodec
+from codec.packet import CodedPacket, Packet, decode_down, decode_up, encode_codes_down, encode_codes_up
 from codec.training.initial import initialise
 from tests.codec.test_lm import saved
 from tests.integer_lm import random_weights
@@ -119,6 +124,28 @@ class Fuzz:
                 encoder.reset()
         return outcome
 
+    def link(self, rng: Rng) -> str:
+        """Sends some messages of entropy-coded packets, mutated, over a link."""
+        encoder, decoder = LinkEncoder(self.lm), LinkDecoder(self.lm)
+        outcome = "links: codes"
+        for number in range(4):
+            n_q, frames = int(rng.integers(1, 17)), int(rng.integers(1, 5))
+            payload = pack(rng.integers(0, 1024, (n_q, frames), np.int16))
+            sent = [encoder.encode(Packet(n_q, frames, number, 320 * number, payload, source=at)) for at in (1, 2)]
+            up = rng.random() < 0.5
+            message = encode_codes_up(sent[0]) if up else encode_codes_down(sent)
+            if number and rng.random() < 0.5:
+                message = mutated(message, rng)
+            try:
+                come: list[Any] = [decode_up(message)] if up else list(decode_down(message))
+                for part in come:
+                    if isinstance(part, CodedPacket):
+                        plain = decoder.decode(part)
+                        unpack(plain.payload, part.n_q, part.frames)
+            except ProtocolError:
+                outcome = "links: ProtocolError"
+        return outcome
+
 
 def mutated(data: bytes, rng: Rng) -> bytes:
     """Cut, flipped, filled up, spliced, or with another header."""
@@ -148,14 +175,16 @@ def mutated(data: bytes, rng: Rng) -> bytes:
 
 
 def run(fuzz: Fuzz, count: int, seed: int, said: Callable[[str], None] = lambda _: None) -> collections.Counter[str]:
-    """`count` cases, half files and half streams of packets. Raises, with the number of the case, what must not be."""
+    """`count` cases, half files, the others packets and links in turn. Raises, with the number of the case, what must
+    not be."""
     outcomes: collections.Counter[str] = collections.Counter()
     longest, first = 0.0, 0
     for number in range(count):
         rng = np.random.default_rng([seed, number])
         began = time.process_time()
         try:
-            outcomes[fuzz.file(rng) if number % 2 else fuzz.packet(rng)] += 1
+            kind = fuzz.file if number % 2 else fuzz.link if number % 4 else fuzz.packet
+            outcomes[kind(rng)] += 1
         except Exception as error:
             raise AssertionError(f"case {number} of seed {seed}: {type(error).__name__}: {error}") from error
         longest = max(longest, time.process_time() - began)

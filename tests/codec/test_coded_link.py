@@ -109,8 +109,11 @@ def test_what_no_encoder_makes_is_refused(lm: CodesLm) -> None:
         LinkDecoder(lm).decode(replace(made, anew=False, source=4))
     with pytest.raises(ProtocolError, match="of 2 bytes is truncated"):
         LinkDecoder(lm).decode(replace(made, n_q=16, payload=b"12"))
+    decoder = LinkDecoder(lm)
     with pytest.raises(ProtocolError, match="bytes after its last code"):
-        LinkDecoder(lm).decode(replace(made, payload=made.payload + b"\x17\x17\x17"))
+        decoder.decode(replace(made, payload=made.payload + b"\x17\x17\x17"))
+    with pytest.raises(ProtocolError, match="has not begun"):
+        decoder.decode(replace(made, anew=False))
 
 
 def test_any_bytes_give_codes_or_one_error(lm: CodesLm) -> None:
