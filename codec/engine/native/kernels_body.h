@@ -95,11 +95,9 @@ void tile(const Part* part, const Part* end, const Place* place, const float* w,
     }
     for (int i = 0; i < R; i++)
         for (int j = 0; j < N; j++) {
-            const V before = load(from[i] + j * WIDTH);
-            if constexpr (F == Format::int8)
-                store(to[i] + j * WIDTH, fma(whole(sums[i][j]), set1(worth[place[i].stream]) * load(scales + j * WIDTH), before));
-            else
-                store(to[i] + j * WIDTH, before + sums[i][j]);
+            V sum = sums[i][j];
+            if constexpr (F == Format::int8) sum = whole(sum) * set1(worth[place[i].stream]) * load(scales + j * WIDTH);
+            store(to[i] + j * WIDTH, load(from[i] + j * WIDTH) + sum);
         }
 }
 

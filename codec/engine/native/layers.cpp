@@ -62,7 +62,8 @@ Convolution::Convolution(Plan& plan, const std::string& name, Size in, Size out,
       state_(plan.keep(context_ * in_)) {
     const float* weight = plan.tensors.get(name + ".weight", {out, in, kernel});
     const float* bias = plan.tensors.get(name + ".bias", {out});
-    const std::vector<Size> cuts = dilation == 1 ? std::vector<Size>{kernel * in_} : std::vector<Size>(static_cast<std::size_t>(kernel), in_);
+    std::vector<Size> cuts{kernel * in_};
+    if (dilation != 1) cuts.assign(static_cast<std::size_t>(kernel), in_);
     matrix_ = matrix_of(plan, pcm ? Format::fp32 : plan.format(use), cuts, out, [&](Size k, Size n) {
         const Size tap = k / in_, channel = k % in_;
         return channel < in ? weight[(n * in + channel) * kernel + tap] : 0.0f;
@@ -107,8 +108,9 @@ void ResidualUnit::run(const Step& step, const Inlet& inlet, Size time, Target p
     const Size hidden = narrow_.out(), width = narrow_.in();
     float* narrow = step.scratch.take(step.streams * time * hidden);
     narrow_.run(step, inlet.elu, time, {}, {narrow, time * hidden, hidden});
-    const Rows hidden_rows{narrow, time * hidden, 0, hidden, hidden}, shortcut{inlet.plain.data, inlet.plain.stream, 0, width, width};
-    multiply(step, widen_, {hidden_rows, shortcut}, time, plain, elu);
+    const Rows inner{narrow, time * hidden, 0, hidden, hidden};
+    const Rows shortcut{inlet.plain.data, inlet.plain.stream, 0, width, width};
+    multiply(step, widen_, {inner, shortcut}, time, plain, elu);
 }
 
 ResidualUnits::ResidualUnits(Plan& plan, const std::string& name, Size index, Size channels, const Shape& shape)
@@ -176,7 +178,8 @@ void ResidualLstm::run(const Step& step, const float* x, Target elu) const {
     const float* input = x;
     for (const Layer& layer : layers_) {
         for (Size s = 0; s < step.streams; s++) std::memcpy(h + s * width_, step.states[s] + layer.h, bytes(width_));
-        multiply(step, layer.matrix, {{input, width_, 0, 0, width_}, {h, width_, 0, 0, width_}}, 1, {gates, 4 * width_, 0}, {});
+        const Rows fresh{input, width_, 0, 0, width_}, recurrent{h, width_, 0, 0, width_};
+        multiply(step, layer.matrix, {fresh, recurrent}, 1, {gates, 4 * width_, 0}, {});
         for (Size s = 0; s < step.streams; s++) {
             float* state = step.states[s];
             step.kernels.lstm(gates + s * 4 * width_, state + layer.c, state + layer.h, width_);

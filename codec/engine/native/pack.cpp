@@ -26,7 +26,8 @@ std::uint32_t bf16(float x) { return (bits(x) + 0x7fff + (bits(x) >> 16 & 1)) >>
 // Writes words of weights in the order in which the kernels read them.
 class Packer {
   public:
-    Packer(const Floats& weights, Size n, Matrix& matrix) : from_(weights), n_(n), matrix_(matrix), to_(matrix.weights.data()) {}
+    Packer(const Floats& weights, Size n, Matrix& matrix)
+        : from_(weights), n_(n), matrix_(matrix), to_(matrix.weights.data()) {}
 
     // Rows [row, row + k) in columns [column, column + width).
     void floats(Size row, Size k, Size column, Size width) {
@@ -123,13 +124,14 @@ void multiply(const Kernels& kernels, Scratch& scratch, const Matrix& matrix, co
     const float *memory = nullptr, *own = nullptr;
     for (const Rows& row : rows) {
         if (matrix.format == Format::bf16 && row.data != memory) own = round_all(kernels, scratch, row, streams);
+        if (matrix.format == Format::fp32) own = row.data;
         memory = row.data;
         Size first = row.first;
         for (Size k : parts_of(matrix.format, row.k)) {
             if (matrix.format == Format::int8)
                 parts.push_back(quantise_part(kernels, scratch, memory + first, row.stream, k, streams));
             else
-                parts.push_back({(matrix.format == Format::fp32 ? memory : own) + first / words, row.stream / words, row.row / words, k / words});
+                parts.push_back({own + first / words, row.stream / words, row.row / words, k / words});
             first += k;
         }
     }
