@@ -56,7 +56,7 @@ def evaluate(
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     from codec.evaluation.command import Wishes, run, stress_all
-    from codec.evaluation.tables import score_table, stress_table
+    from codec.evaluation.tables import score_table, stress_summary, stress_table
 
     wishes = Wishes(
         models=tuple(model or ["default"]),
@@ -86,6 +86,7 @@ def evaluate(
             )
     if stress:
         console.print(stress_table(rows))
+        console.print(stress_summary(rows), highlight=False)
         raise typer.Exit(any(row.fault for row in rows))
     console.print(score_table(found))
     if out:

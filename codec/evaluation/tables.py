@@ -46,6 +46,14 @@ def _cell(mean: Mean | None, measure: Measure) -> str:
     return f"{mean.mean + 0.0:.{measure.digits}f}{half}"
 
 
+def stress_summary(rows: Sequence[Stressed]) -> str:
+    """A line for each rate: how many are as they should be."""
+    each: dict[float, list[bool]] = {}
+    for row in rows:
+        each.setdefault(row.kbps, []).append(not row.fault)
+    return "\n".join(f"{kbps:g} kbps: {sum(good)} of {len(good)} ok" for kbps, good in each.items())
+
+
 def stress_table(rows: Sequence[Stressed]) -> Table:
     table = Table("input", "kbps", "in dBFS", "out dBFS", "change dB", "", title="Inputs that are no clean speech")
     for row in rows:

@@ -7,7 +7,7 @@ import io
 from rich.console import Console, RenderableType
 
 from codec.evaluation.stress import Stressed
-from codec.evaluation.tables import score_table, stress_table
+from codec.evaluation.tables import score_table, stress_summary, stress_table
 from tests.codec.evaluation.test_results import evaluation
 
 
@@ -50,3 +50,4 @@ def test_stress() -> None:
     assert row(text, "silence") == ["silence", "6", "silent", "-86.0", "-", "ok"]
     assert row(text, "drums") == ["drums", "6", "-20.0", "-14.0", "+6.0", "too loud"]
     assert row(text, "chords") == ["chords", "6", "-20.0", "-20.5", "-0.5", "ok"]
+    assert stress_summary(rows) == "6 kbps: 2 of 3 ok"
