@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import soxr
 
 from client.music import Music
 from client.receiver import Receiver
 from codec.pcm import Pcm, soft_limit
-
-BLOCK_S = 0.01
-"""What is asked of those who talk at a time."""
 
 
 class Mixer:
@@ -25,16 +24,17 @@ class Mixer:
             if talk_rate == sample_rate
             else soxr.ResampleStream(talk_rate, sample_rate, 1, dtype="float32", quality="HQ", vr=True)
         )
-        self._block = round(BLOCK_S * talk_rate)
         self._talk: Pcm = np.zeros(0, np.float32)
         self._pulled = self._made = 0
 
     def pull(self, n: int, now_us: int, heard_us: int) -> Pcm:
         """The next samples, float32 [channels, n] in -1..1, taken at `now_us`; the first is heard at `heard_us`."""
-        while self._talk.size < n:
+        while (lacking := n - self._talk.size) > 0:
+            # All of it at once: to play-out, several pieces at one time would be speech that is ever older.
+            need = math.ceil(lacking * self._talk_rate / self._sample_rate)
             held = self._pulled * self._sample_rate / self._talk_rate - self._made  # inside the resampler
             ahead = (self._talk.size + held) * 1e6 / self._sample_rate
-            pcm = self._receiver.pull(self._block, now_us, heard_us + round(ahead))
+            pcm = self._receiver.pull(need, now_us, heard_us + round(ahead))
             self._pulled += pcm.size
             if self._resampler is not None:
                 pcm = self._resampler.resample_chunk(pcm)

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from client.clock import ServerClock
-from client.mixer import BLOCK_S, Mixer
+from client.mixer import Mixer
 from client.music import Decodable, Music
 from client.receiver import Receiver
 from codec.bitstream import pack
@@ -146,4 +146,12 @@ def test_the_age_of_talk_counts_what_the_mixer_holds(block: int) -> None:
     assert rows[0, 1:].sum() == pytest.approx(by_stamps, abs=200)
     held = np.diff(rows[:, 0])
     assert held.mean() == pytest.approx(listener._frame_us, rel=0.02)
-    assert listener.mixer._talk.size <= BLOCK_S * RATE + 64
+    assert listener.mixer._talk.size <= 64
+
+
+@pytest.mark.parametrize("block", [1600, 2400, 4800])
+def test_large_blocks_of_a_device_do_not_stretch_talk(block: int) -> None:
+    listener = Listener(talk=300)
+    listener.play(6, block)
+    figures = listener.receiver.stats()[3]
+    assert (figures.samples_stretched, figures.samples_compressed, figures.underruns) == (0, 0, 0)
