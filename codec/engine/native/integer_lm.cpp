@@ -18,6 +18,7 @@ namespace py = pybind11;
 namespace {
 
 using std::int16_t;
+using std::int8_t;
 using std::int32_t;
 using std::int64_t;
 using std::size_t;
@@ -37,14 +38,14 @@ void require(bool condition, const char* message) {
         for (size_t i = 0; i < inputs; i++) sum += static_cast<int32_t>(weight[o * inputs + i]) * x[i];    \
         sums[o] = sum;                                                                                    \
     }
-using Rows = void (*)(const int16_t* weight, const int16_t* x, size_t outputs, size_t inputs, int32_t* sums);
-void rows_portable(const int16_t* weight, const int16_t* x, size_t outputs, size_t inputs, int32_t* sums) { SUM_ROWS }
+using Rows = void (*)(const int8_t* weight, const int16_t* x, size_t outputs, size_t inputs, int32_t* sums);
+void rows_portable(const int8_t* weight, const int16_t* x, size_t outputs, size_t inputs, int32_t* sums) { SUM_ROWS }
 #if defined(__GNUC__) && defined(__x86_64__)
 #define EARSHOT_X86 1
-__attribute__((target("avx2"))) void rows_avx2(const int16_t* weight, const int16_t* x, size_t outputs, size_t inputs,
+__attribute__((target("avx2"))) void rows_avx2(const int8_t* weight, const int16_t* x, size_t outputs, size_t inputs,
                                                int32_t* sums) { SUM_ROWS }
 __attribute__((target("avx512f,avx512bw,avx512vl,prefer-vector-width=512"))) void rows_avx512(
-    const int16_t* weight, const int16_t* x, size_t outputs, size_t inputs, int32_t* sums) { SUM_ROWS }
+    const int8_t* weight, const int16_t* x, size_t outputs, size_t inputs, int32_t* sums) { SUM_ROWS }
 #endif
 
 std::vector<std::pair<std::string, Rows>> kernels() {  // the fastest first
@@ -65,7 +66,7 @@ std::vector<std::string> kernel_names() {
 
 struct Layer {
     size_t outputs = 0, inputs = 0;
-    std::vector<int16_t> weight;
+    std::vector<int8_t> weight;
     std::vector<int32_t> scale, bias;
 };
 
@@ -140,7 +141,7 @@ class Model {
 
   private:
     static Layer layer(const py::dict& arrays, const std::string& name, size_t outputs, size_t inputs) {
-        const auto weight = arrays[(name + ".weight").c_str()].cast<Array<std::int8_t>>();
+        const auto weight = arrays[(name + ".weight").c_str()].cast<Array<int8_t>>();
         const auto scale = arrays[(name + ".scale").c_str()].cast<Array<int32_t>>();
         const auto bias = arrays[(name + ".bias").c_str()].cast<Array<int32_t>>();
         const auto size = [](const auto& array) { return static_cast<size_t>(array.size()); };
