@@ -279,7 +279,9 @@ def serve(
     engine: Annotated[
         str | None, typer.Option(help="auto (native or torch), torch, native (C++) or cuda (one NVIDIA GPU).")
     ] = None,
-    precision: Annotated[str | None, typer.Option(help="fp32, exact; native has bf16 and int8 too, cuda bf16 and fp16.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="fp32, exact; native has bf16 and int8 too, cuda bf16 and fp16.")
+    ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Encoder threads; 0 makes one for each core, one for a GPU.")] = 0,
     lm_model: Annotated[
         Path | None,
