@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from codec.engine.choice import Precision
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, help="Voice chat at 1.5 to 12 kbps with a streaming EnCodec."
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,  # as older typers do: pages of arrays, and what somebody said
+    help="Voice chat at 1.5 to 12 kbps with a streaming EnCodec.",
 )
 console = Console()
 
