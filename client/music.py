@@ -190,6 +190,8 @@ class Music:
         all channels."""
         mix = np.zeros((self._channels, n), np.float32)
         for speaker in list(self.speakers.values()):
+            if speaker.left and speaker.playout.idle:
+                continue  # its figures stay as they are
             pcm, started = speaker.playout.pull(n, now_us)
             mix += pcm
             for index, chunk in started:

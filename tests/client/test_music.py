@@ -202,6 +202,19 @@ def test_a_stall_is_an_underrun_and_muting_or_leaving_is_none() -> None:
         assert room.music.speakers[1].playout.underruns == underruns, told
 
 
+def test_silence_after_a_speaker_has_left_is_not_counted() -> None:
+    room = Room()
+    room.meet()
+    room.put(0, 300)
+    room.play(0.5)
+    room.music.peer_left(1)
+    heard = room.play(2)
+    playout = room.music.speakers[1].playout
+    assert np.count_nonzero(heard[0]) == pytest.approx(STRIDE - (0.5 - WAIT_S) * RATE, abs=2 * BLOCK)
+    assert playout.frames_played == FRAMES
+    assert playout.samples_silent < BLOCK
+
+
 def test_numbers_wrap() -> None:
     room = Room()
     room.meet()
