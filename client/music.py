@@ -90,7 +90,8 @@ class Music:
         self.sample_rate = sample_rate
         self._models, self._channels = models, channels
         self._clock, self._time_us, self._submit = clock, time_us, submit
-        self._undecoded = 0
+        # Two counts, each of one thread: of one that both change some changes could be lost, and places with them.
+        self._submitted = self._decoded = 0
 
     # Called by the thread that has the socket
 
@@ -134,10 +135,10 @@ class Music:
         speaker.frames_received += packet.frames
         lasts = min(packet.frames * model.hop_length, model.window_stride)
         speaker.traffic.add(now_us, packet.frames, lasts, packet.n_q * packet.frames * BITS, 0)
-        if self._undecoded >= MAX_UNDECODED:
+        if self._submitted - self._decoded >= MAX_UNDECODED:
             speaker.frames_dropped += packet.frames
         else:
-            self._undecoded += 1
+            self._submitted += 1
             self._submit(lambda: self._decode(speaker, packet, path, now_us))
         return lasts
 
@@ -154,7 +155,7 @@ class Music:
     def _decode(self, speaker: MusicSpeaker, packet: Packet, path: Path | None, arrival_us: int) -> None:
         """Where a window does not follow the one before it, the 10 ms that were held for the one that should have are
         not played; a speaker that pauses ends with a short window, of which everything is."""
-        self._undecoded -= 1
+        self._decoded += 1
         number, position = packet.sequence, packet.timestamp
         if speaker.sequence is not None:
             skipped = wrap_difference(number, speaker.sequence % SEQUENCE_MODULUS, SEQUENCE_MODULUS)
