@@ -83,7 +83,8 @@ class Description:
 
     def remarks(self) -> list[str]:
         """What is to be known of its speakers and of itself, a sentence a line."""
-        said = [f"{speaker.name}: {speaker.remark}" for speaker in self.speakers.values() if speaker.remark]
+        speakers = [speaker for speaker in self.speakers.values() if speaker.remark]
+        said = [f"{speaker.name or f'peer {speaker.id}'}: {speaker.remark}" for speaker in speakers]
         return said + self.faults()
 
     def faults(self) -> list[str]:

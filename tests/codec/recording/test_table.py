@@ -27,11 +27,12 @@ def joined(speaker: int, name: str, at: int = 0, reason: str = "") -> tuple[int,
 
 @pytest.fixture
 def meeting(tiny_model: Model) -> bytes:
-    """Ada says 6 s at 6 kbps, Ben 2 s at 1.5 kbps and leaves, Cy nothing; what Di plays is not recorded."""
+    """Ada says 6 s at 6 kbps, Ben 2 s at 1.5 kbps and leaves, Cy nothing; Di and one without a name play music."""
     events = [
         joined(1, "Ada"),
         joined(3, "[bold]Cy"),
         joined(4, "Di", reason="sends music: what music makes is not recorded"),
+        joined(5, "", reason="sends music: what music makes is not recorded"),
         joined(2, "Ben", 2_400_000),
         (4_600_000, 2, Event(type="left", at=0, peer=2)),
     ]
@@ -62,10 +63,12 @@ def test_who_was_there_and_what_each_said(meeting: bytes, tiny_model: Model, tmp
         "1": ["Ada", "0:00:00.0", "0:00:06.0", "0:00:06.0", "6.0", "kbps", "4500"],
         "3": ["[bold]Cy", "0:00:00.0", "0:00:06.0", "none"],
         "4": ["Di", "0:00:00.0", "0:00:06.0", "none"],
+        "5": ["(no", "name)", "0:00:00.0", "0:00:06.0", "none"],
         "2": ["Ben", "0:00:02.4", "0:00:04.6", "0:00:02.0", "1.5", "kbps", found["2"][-1]],
     }
     assert 375 <= int(found["2"][-1]) < 380  # each record is filled up to a whole byte
-    assert text.rstrip().endswith("Di: sends music: what music makes is not recorded")
+    assert "\nDi: sends music: what music makes is not recorded" in text
+    assert "\npeer 5: sends music: what music makes is not recorded" in text
 
 
 def test_damage_and_a_missing_end_are_told(meeting: bytes, tmp_path: Path) -> None:
