@@ -255,6 +255,7 @@ class Connection:
         if isinstance(message, Ping):
             self.tell(Pong(ping_us=message.sent_us, received_us=now, sent_us=now))
         elif isinstance(message, SetRate):
+            self._hub.check_rate(live, peer, message)
             live.broadcast(live.room.set_rate(peer, message), but=peer.id)
             live.prune()
         elif isinstance(message, Mute):

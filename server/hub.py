@@ -17,7 +17,7 @@ from codec.bitstream import unpack
 from codec.coded_link import LiveLm
 from codec.config import ModelConfig
 from codec.errors import CloseCode, EngineFull, ProtocolError
-from codec.messages import PROTOCOL, Hello, Limits, ModelInfo, PeerLeft, Record, ServerMessage, Welcome
+from codec.messages import PROTOCOL, Hello, Limits, ModelInfo, PeerLeft, Record, ServerMessage, SetRate, Welcome
 from codec.packet import SEQUENCE_MODULUS, TIMESTAMP_MODULUS, Packet, PcmBlock
 from codec.pcm import to_s16
 from server.admission import within_share
@@ -218,6 +218,16 @@ class Hub:
         if encoders and not within_share(held, self.pool.encoders + self.pool.more_speakers(), share):
             raise ProtocolError(
                 f"{held} speakers from your address are its share of this server; send codes (--uplink codes)",
+                CloseCode.OVERLOADED,
+            )
+
+    def check_rate(self, live: LiveRoom, peer: Peer, message: SetRate) -> None:
+        """Raises ProtocolError if what a peer wants to hear at another rate would make others late."""
+        decoders = live.room.decoders_for_rate(peer, message)
+        if decoders and not self.pool.fits(0, decoders):
+            raise ProtocolError(
+                f"this server is busy: to decode at {message.max_kbps:g} kbps for you too would make others late; come "
+                "back at the rate you had, or take codes",
                 CloseCode.OVERLOADED,
             )
 

@@ -215,6 +215,17 @@ class Room:
             return heard
         return heard + sum(peer.send != "none" for peer in self.peers.values())
 
+    def decoders_for_rate(self, peer: Peer, message: SetRate) -> int:
+        """The same for a peer that is in and takes another rate: none if others have that too, or nobody its old one.
+        Raises ProtocolError."""
+        if peer.want != "pcm" or message.max_kbps is None:
+            return 0
+        others = [other for other in self.peers.values() if other is not peer]
+        rates = {other.listen_n_q for other in others if other.want == "pcm"}
+        if _listen_n_q(message.max_kbps, self._config) in rates or peer.listen_n_q not in rates:
+            return 0
+        return sum(other.send != "none" for other in others)
+
     def pcm_rates(self, speaker: Peer) -> set[int]:
         """The numbers of codebooks that a speaker must be decoded at for listeners that cannot; none for a speaker
         whose model is not the room's."""

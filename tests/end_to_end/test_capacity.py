@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from websockets.asyncio.client import connect
 
-from codec.messages import PROTOCOL, SUBPROTOCOL, Error, Hello, Welcome, parse_server
+from codec.messages import PROTOCOL, SUBPROTOCOL, Error, Hello, SetRate, Welcome, parse_server
 from codec.packet import PcmFormat, PcmUp, encode_pcm_up
 from codec.pcm import to_s16
 from server.loadtest.wire import TEXT, client_frame
@@ -45,6 +45,26 @@ async def test_who_would_make_others_late_is_refused_and_nobody_else() -> None:
         assert isinstance(await ask(server, "red", send="pcm"), Welcome)
         await speaker.leave()
         await listener.leave()
+
+
+async def test_a_listener_to_pcm_gets_no_rate_of_its_own_where_that_would_make_others_late() -> None:
+    with running_server(tiny_model()) as server:
+        speaker = await join(server, "blue", want="none")
+        pcm = {"send": "none", "want": "pcm", "model": None}
+        first, second = [await join(server, "blue", max_kbps=6.0, **pcm) for _ in range(2)]
+        third = await join(server, "blue", max_kbps=3.0, **pcm)
+        server.hub.pool.limit_us = 0.0
+        await third.say(SetRate(max_kbps=1.5))  # in place of its own
+        await third.say(SetRate(max_kbps=6.0))  # together with the others
+        await third.say(SetRate(max_kbps=3.0))
+        code, said = await third.closed()
+        assert code == 4013
+        assert "at 3 kbps" in said
+        await speaker.send_codes(np.ones((8, 3), int))
+        await until(lambda: first.heard[speaker.id].frames == second.heard[speaker.id].frames == 3)
+        assert sum(worker.streams["decoder"] for worker in server.hub.pool.workers) == 1
+        for peer in (speaker, first, second):
+            await peer.leave()
 
 
 async def test_one_address_has_its_share_of_all_speakers() -> None:
