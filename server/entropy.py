@@ -10,7 +10,7 @@ from typing import Any
 
 from codec.bitstream import packed_size
 from codec.coded_link import LinkDecoder, LinkEncoder, LiveLm
-from codec.errors import EngineFull
+from codec.errors import CloseCode, EngineFull, ProtocolError
 from codec.messages import Hello
 from codec.packet import CodedPacket, Packet, PcmBlock
 from server.admission import within_share
@@ -73,8 +73,11 @@ class Entropy:
         return sent
 
     async def decode(self, decoder: LinkDecoder, packet: CodedPacket) -> Packet:
-        """Waits as long as it takes: who sends the packet is read no further meanwhile."""
-        plain: Packet = await self._pool.do(partial(decoder.decode, packet))
+        """Waits as long as it takes: who sends the packet is read no further meanwhile. Raises ProtocolError."""
+        try:
+            plain: Packet = await self._pool.do(partial(decoder.decode, packet))
+        except EngineFull as error:
+            raise ProtocolError(str(error), CloseCode.OVERLOADED) from error
         self._count(packet)
         return plain
 

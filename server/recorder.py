@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -25,7 +26,8 @@ FLUSH_S = 0.7
 """Between two writes. What a killed server loses is this and what a write takes; a record costs 20 bytes, so that
 writing twice as often would add 0.1 MB an hour to each speaker."""
 AGAIN_US = 5_000_000
-"""From the beginning of a recording to the next of the same room: everyone is told of each."""
+"""From the beginning of a recording to the next of the same room: everyone is told of each. In so long no more begin,
+on the whole server, than may go on at once: a room that empties and fills again is a new one, and each is a file."""
 
 
 class Refused(Exception):  # noqa: N818 -- an answer, not a fault
@@ -43,6 +45,8 @@ class Recorder:
         self.writer: Writer | None = None
         self.active: set[RoomRecorder] = set()
         self.begun = 0
+        self._lately: deque[int] = deque(maxlen=settings.record_max_at_once)
+        """When the latest began."""
         self.given_up = 0
         self.frames_lost = 0
         self._flushing: asyncio.Task[None] | None = None
@@ -100,6 +104,9 @@ class Recorder:
         Raises Refused."""
         if len(self.active) >= self.settings.record_max_at_once:
             raise Refused("this server records as many rooms as it may")
+        now_us = self.clock_us()
+        if len(self._lately) == self._lately.maxlen and now_us - self._lately[0] < AGAIN_US:
+            raise Refused(f"too many recordings began just now; wait {AGAIN_US // 1_000_000} s")
         now = datetime.now(UTC)
         header = Header(
             room=room,
@@ -120,6 +127,7 @@ class Recorder:
 
         file = RecordingFile(f"{room}-{now:%Y%m%dT%H%M%SZ}", header, tell)
         self.begun += 1
+        self._lately.append(now_us)
         return file
 
     def stats(self) -> dict[str, Any]:

@@ -111,6 +111,11 @@ def _send_n_q(kbps: float, config: ModelConfig | WindowModel) -> int:
     return config.n_q_at_most(kbps)
 
 
+def _decoded(speaker: Peer) -> bool:
+    """Whether the server must decode what it says for those who want PCM: it has no weights but the room's."""
+    return speaker.send != "none" and speaker.model is None
+
+
 def _listen_n_q(kbps: float, config: ModelConfig) -> int:
     n_q = config.n_q_at_most(kbps)
     if not n_q:
@@ -210,10 +215,10 @@ class Room:
     def decoders_for(self, hello: Hello) -> int:
         """How many pairs of a speaker and a rate more must be decoded once such a client is in."""
         rates = {peer.listen_n_q for peer in self.peers.values() if peer.want == "pcm"}
-        heard = len(rates) if hello.send != "none" else 0
+        heard = len(rates) if hello.send != "none" and hello.send_model is None else 0
         if hello.want != "pcm" or _listen_n_q(hello.max_kbps, self._config) in rates:
             return heard
-        return heard + sum(peer.send != "none" for peer in self.peers.values())
+        return heard + sum(_decoded(peer) for peer in self.peers.values())
 
     def decoders_for_rate(self, peer: Peer, message: SetRate) -> int:
         """The same for a peer that is in and takes another rate: none if others have that too, or nobody its old one.
@@ -224,7 +229,7 @@ class Room:
         rates = {other.listen_n_q for other in others if other.want == "pcm"}
         if _listen_n_q(message.max_kbps, self._config) in rates or peer.listen_n_q not in rates:
             return 0
-        return sum(other.send != "none" for other in others)
+        return sum(map(_decoded, others))
 
     def pcm_rates(self, speaker: Peer) -> set[int]:
         """The numbers of codebooks that a speaker must be decoded at for listeners that cannot; none for a speaker

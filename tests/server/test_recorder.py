@@ -319,6 +319,26 @@ async def test_so_many_rooms_at_once(model: Model, tmp_path: Path) -> None:
         await ben.leave()
 
 
+async def test_rooms_that_empty_and_fill_again_make_few_files(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def record_and_leave() -> Recording:
+        ada = await join(server, "den")
+        await ada.say(Record(on=True))
+        await until(lambda: ada.of(Recording))
+        await ada.leave()
+        return ada.of(Recording)[0]
+
+    with running_server(model, record_to=tmp_path, record_on_request=True, record_max_at_once=2) as server:
+        answers = [await record_and_leave() for _ in range(4)]
+        assert [answer.on for answer in answers] == [True, True, False, False]
+        assert answers[3].reason == "too many recordings began just now; wait 5 s"
+        assert len(await recorded(tmp_path, 2)) == 2
+        monkeypatch.setattr(recorder, "AGAIN_US", 0)
+        assert (await record_and_leave()).on
+        assert len(await recorded(tmp_path, 3)) == 3
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [

@@ -153,3 +153,20 @@ def test_hello_is_checked_against_the_server(fields: dict[str, Any], code: Close
         with pytest.raises(ProtocolError) as refused:
             check_hello(hello, LITE_24KHZ, DIGEST)
         assert refused.value.code == code
+
+
+def test_decoders_are_asked_for_talk_and_not_for_music(room: Room) -> None:
+    def asked(**fields: Any) -> int:
+        return room.decoders_for(Hello(**{"protocol": 1, "model": DIGEST, "send": "codes", **fields}))
+
+    assert asked(want="pcm") == 0
+    join(room)
+    join(room, send_model=MUSIC, model=None, want="none")
+    listener = join(room, want="pcm", send="none", max_kbps=6.0)
+    assert asked(want="pcm", send="none", max_kbps=12.0) == 1
+    assert asked(want="pcm", send="none", max_kbps=6.0) == 0
+    assert asked() == 1
+    assert asked(send_model=MUSIC) == 0
+    join(room, want="pcm", send="none", max_kbps=6.0)
+    assert room.decoders_for_rate(listener, SetRate(max_kbps=12.0)) == 1
+    assert room.decoders_for_rate(listener, SetRate(max_kbps=6.0)) == 0
