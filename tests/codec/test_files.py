@@ -315,7 +315,7 @@ def test_what_cannot_be_read_or_written_is_said(tmp_path: Path, clip: Path, code
         decode_file(tiny_model, coded, tmp_path / "no" / "out.wav")
     with pytest.raises(AudioError, match=r"end its name in \.wav"):
         decode_file(tiny_model, coded, tmp_path / "out.txt")
-    with pytest.raises(UsageError, match="bandwidth"):
+    with pytest.raises(UsageError, match="no rate"):
         encode_file(tiny_model, clip, tmp_path / "codes", 5.0)
 
 

@@ -106,9 +106,9 @@ def test_a_rate_set_between_windows(small: Stereo, music: Pcm) -> None:
     assert encoder.kbps == 3.0
     heard = np.concatenate([decoder.push(windows), decoder.flush()], axis=1)
     np.testing.assert_array_equal(heard, small.ours.decode_windows(windows))
-    with pytest.raises(UsageError, match="no bandwidth"):
+    with pytest.raises(UsageError, match="no rate"):
         encoder.kbps = 1.5
-    with pytest.raises(UsageError, match="no bandwidth"):
+    with pytest.raises(UsageError, match="no rate"):
         small.ours.encoder(1.5)
 
 

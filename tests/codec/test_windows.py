@@ -84,7 +84,7 @@ def test_wrong_signals_and_windows(small: Stereo, music: Pcm) -> None:
     for pcm in (music[0], music[:1], music[None], np.zeros((3, 5))):
         with pytest.raises(UsageError, match=r"PCM must be \[2, samples\]"):
             model.encode_windows(pcm)
-    with pytest.raises(UsageError, match="no bandwidth"):
+    with pytest.raises(UsageError, match="no rate"):
         model.encode_windows(music[:, :9], 1.5)
     window = Window(np.zeros((2, 150), np.int16), 0.5)
     assert model.decode_windows([window, window]).shape == (2, STRIDE + WINDOW)

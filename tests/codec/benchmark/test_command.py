@@ -148,7 +148,7 @@ def test_all_of_the_memory_is_read(size: int) -> None:
         (Wishes(batches=(0,)), "1..1024"),
         (Wishes(precisions=("fp64",)), "fp64"),
         (Wishes(kernels=("mmx",)), "mmx"),
-        (Wishes(kbps=7.0), "bandwidth"),
+        (Wishes(kbps=7.0), "no rate"),
         (Wishes(png=Path("no/such/folder/a.png")), "no folder"),
     ],
 )

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
@@ -127,13 +128,17 @@ def test_workers_do_not_outlive_a_killed_trainer(data: TrainingData, tmp_path: P
         text=True,
         start_new_session=True,
     )
-    assert trainer.stdout is not None
-    pids = [int(pid) for pid in trainer.stdout.readline().split()]
-    assert [is_running(pid) for pid in pids] == [True, True]
-    (os.killpg if how == signal.SIGINT else os.kill)(trainer.pid, how)
-    printed, errors = trainer.communicate(timeout=30)
-    deadline = time.monotonic() + 30
-    while any(is_running(pid) for pid in pids) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert [is_running(pid) for pid in pids] == [False, False]
+    try:
+        assert trainer.stdout is not None
+        pids = [int(pid) for pid in trainer.stdout.readline().split()]
+        assert [is_running(pid) for pid in pids] == [True, True]
+        (os.killpg if how == signal.SIGINT else os.kill)(trainer.pid, how)
+        printed, errors = trainer.communicate(timeout=30)
+        deadline = time.monotonic() + 30
+        while any(is_running(pid) for pid in pids) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert [is_running(pid) for pid in pids] == [False, False]
+    finally:
+        with suppress(ProcessLookupError):  # what went wrong here must not take the processor from the next tests
+            os.killpg(trainer.pid, signal.SIGKILL)
     assert (printed, errors) == (("closed\n", "") if how == signal.SIGINT else ("", ""))
