@@ -319,11 +319,11 @@ async def test_so_many_rooms_at_once(model: Model, tmp_path: Path) -> None:
         await ben.leave()
 
 
-async def test_rooms_that_empty_and_fill_again_make_few_files(
+async def test_many_short_recordings_make_few_files(
     model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def record_and_leave() -> Recording:
-        ada = await join(server, "den")
+    async def record_and_leave(room: str) -> Recording:
+        ada = await join(server, room)
         await ada.say(Record(on=True))
         await until(lambda: ada.of(Recording))
         await ada.leave()
@@ -331,12 +331,12 @@ async def test_rooms_that_empty_and_fill_again_make_few_files(
 
     monkeypatch.setattr(recorder, "AGAIN_US", 3_600_000_000)
     with running_server(model, record_to=tmp_path, record_on_request=True, record_max_at_once=2) as server:
-        answers = [await record_and_leave() for _ in range(4)]
+        answers = [await record_and_leave(room) for room in ("den", "kitchen", "hall", "attic")]
         assert [answer.on for answer in answers] == [True, True, False, False]
         assert answers[3].reason == "too many recordings began just now; wait 3600 s"
         assert len(await recorded(tmp_path, 2)) == 2
         monkeypatch.setattr(recorder, "AGAIN_US", 0)
-        assert (await record_and_leave()).on
+        assert (await record_and_leave("den")).on
         assert len(await recorded(tmp_path, 3)) == 3
 
 
