@@ -266,6 +266,7 @@ async def quiet_socket(url: str, room: str, greeting: str = "", receive_buffer: 
 async def bystanders(server: RunningServer, room: str, seed: int = 0) -> AsyncIterator[tuple[TestPeer, TestPeer]]:
     """Two well-behaved peers who talk to each other all the while. At the end every frame must have arrived, each one
     once, in order and unharmed, or the test fails."""
+    await until(lambda: room not in server.hub.rooms)  # those of the test before may still be on their way out
     peers = await join(server, room), await join(server, room)
     random = np.random.default_rng(seed)
     said: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
