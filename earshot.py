@@ -113,7 +113,7 @@ def call(
     ] = None,
     decode_precision: Annotated[
         DecodePrecision,
-        typer.Option(help="auto: int8 where that is faster; it costs less than 0.001 PESQ (docs/engine.md)."),
+        typer.Option(help="auto: int8 where that is faster; it costs about 0.001 PESQ (docs/engine.md)."),
     ] = DecodePrecision.auto,
     seconds: Annotated[float | None, typer.Option(min=0, help="Leave after so long.")] = None,
     linger: Annotated[float, typer.Option(min=0, help="Seconds to go on listening after an input file's end.")] = 1.0,

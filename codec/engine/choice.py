@@ -92,7 +92,7 @@ def use_engine(
 
 
 def listening_precision() -> Precision:
-    """What listeners decode in: int8, which costs less than 0.001 PESQ (docs/engine.md), but fp32 where that is faster:
+    """What listeners decode in: int8, which costs about 0.001 PESQ (docs/engine.md), but fp32 where that is faster:
     with portable kernels and in torch."""
     if not native_is_built():
         return "fp32"
