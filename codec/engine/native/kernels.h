@@ -1,6 +1,7 @@
 // What a set of kernels can do, one set for each instruction set, and how they are chosen.
 #pragma once
 
+#include <algorithm>
 #include <limits>
 #include <string>
 #include <vector>

@@ -21,8 +21,22 @@ inline void prefetch(const float* p) {
 #endif
 }
 
+inline void prefetch_second(const float* p) {  // into the second cache: the first has no room for what is wanted later
+#if defined(__GNUC__)
+    __builtin_prefetch(p, 0, 2);
+#else
+    (void)p;
+#endif
+}
+
 struct Place {
     Size stream, row;
+};
+
+// What is fetched while something else is worked on: for every k a line from each of some places, so far apart.
+struct Ahead {
+    const float* from;
+    Size apart;
 };
 
 // e^x = scale * (1 + p). Where x is near zero so is p, and keeps all its digits. The polynomial is (e^r - 1 - r) / r^2 for
@@ -67,10 +81,10 @@ inline V multiply_add(V x, V w, V sum) {
 }
 
 // R rows times a panel of N vectors; k goes through all parts. The sums are added to `from`: sums of blocks round less than
-// one long sum would. A line of `ahead` is fetched for every k. Sums of bytes start from the first row of W and are worth
+// one long sum would. LINES lines of `ahead` are fetched for every k. Sums of bytes start from the first row of W and are worth
 // `scales` [panel] times those of the part.
-template <Format F, int R, int N>
-void tile(const Part* part, const Part* end, const Place* place, const float* w, const float* ahead, const float* scales,
+template <Format F, int R, int N, int LINES>
+void tile(const Part* part, const Part* end, const Place* place, const float* w, Ahead ahead, const float* scales,
           const float* const* from, float* const* to) {
     V sums[R][N];
     for (int i = 0; i < R; i++)
@@ -80,11 +94,11 @@ void tile(const Part* part, const Part* end, const Place* place, const float* w,
     for (; part != end; part++) {
         const float* x[R];
         for (int i = 0; i < R; i++) x[i] = part->data + place[i].stream * part->stream + place[i].row * part->row;
-        for (Size k = 0; k < part->k; k++, w += N * WIDTH, ahead += LANES) {
+        for (Size k = 0; k < part->k; k++, w += N * WIDTH, ahead.from += LANES) {
             if constexpr (R <= 2)  // weights that no cache holds stream by
                 for (Size j = 0; j < N * WIDTH; j += LANES) prefetch(w + STREAM + j);
             else
-                prefetch(ahead);
+                for (int line = 0; line < LINES; line++) prefetch_second(ahead.from + line * ahead.apart);
             V column[N];
             for (int j = 0; j < N; j++) column[j] = load(w + j * WIDTH);
             for (int i = 0; i < R; i++) {
@@ -101,7 +115,7 @@ void tile(const Part* part, const Part* end, const Place* place, const float* w,
         }
 }
 
-using Tile = void (*)(const Part*, const Part*, const Place*, const float*, const float*, const float*, const float* const*,
+using Tile = void (*)(const Part*, const Part*, const Place*, const float*, Ahead, const float*, const float* const*,
                       float* const*);
 
 // Fewer columns leave registers for more rows.
@@ -111,33 +125,37 @@ constexpr int rows_for(Size width) {
 }
 
 template <Format F, Size WIDE, int R = rows_for(WIDE)>
-Tile tile_for(int rows) {
+Tile tile_for(int rows, Size lines) {
     if constexpr (R == 1)
-        return tile<F, 1, WIDE / WIDTH>;
+        return tile<F, 1, WIDE / WIDTH, 0>;
+    else if (rows != R)
+        return tile_for<F, WIDE, R - 1>(rows, lines);
     else
-        return rows == R ? tile<F, R, WIDE / WIDTH> : tile_for<F, WIDE, R - 1>(rows);
+        return lines == 2 ? tile<F, R, WIDE / WIDTH, 2> : lines == 1 ? tile<F, R, WIDE / WIDTH, 1> : tile<F, R, WIDE / WIDTH, 0>;
 }
 
 template <Format F>
-Tile choose(Size width, int rows) {
+Tile choose(Size width, int rows, Size lines) {
     if constexpr (PANEL >= 4 * NARROW)
-        if (width == 4 * NARROW) return tile_for<F, 4 * NARROW>(rows);
+        if (width == 4 * NARROW) return tile_for<F, 4 * NARROW>(rows, lines);
     if constexpr (PANEL >= 2 * NARROW)
-        if (width == 2 * NARROW) return tile_for<F, 2 * NARROW>(rows);
-    return tile_for<F, NARROW>(rows);
+        if (width == 2 * NARROW) return tile_for<F, 2 * NARROW>(rows, lines);
+    return tile_for<F, NARROW>(rows, lines);
 }
 
 float* at(const Target& target, Place place) {
     return target.data + place.stream * target.stream + place.row * target.row;
 }
 
-// One panel of a product, over the parts [part, end): rows are cut into tiles as even as can be. While many rows use these
-// weights, those of `next` come into the cache.
+// One panel of a product, over the parts [part, end): rows are cut into tiles as even as can be. While the last of them use
+// these weights, those of `next` come into the cache: up to two lines for every k of a tile, for two if it has rows enough
+// to hide them. One tile alone cannot, and the processor does better by itself.
 template <Format F>
 void multiply_panel(const Product& product, const Part* part, const Part* end, const float* w, const float* next_w,
                     const float* bias, const float* scales, Size column, Size width, bool first, bool last) {
     const Size all = product.streams * product.rows, most = rows_for(width), tiles = (all + most - 1) / most;
-    const Size share = (next_w - w) / width * LANES, shares = tiles * LANES >= width ? width / LANES : 0;
+    const Size shares = width / LANES, lines = (shares + tiles - 1) / tiles, apart = (next_w - w) / shares;
+    Size fetched = lines > 2 || (lines == 2 && all < 5 * tiles) ? shares : 0;
     const bool to_elu = last && product.elu.data, to_plain = last && product.plain.data;
     alignas(64) float rest[MOST_ROWS * PANEL];
     Size done = 0;
@@ -154,7 +172,9 @@ void multiply_panel(const Product& product, const Part* part, const Part* end, c
             from[i] = first ? bias : partial;
             to[i] = !last ? partial : to_plain ? at(product.plain, place[i]) + column : rest + i * PANEL;
         }
-        choose<F>(width, rows)(part, end, place, w, t < shares ? next_w + t * share : w, scales, from, to);
+        const Size more = std::min(Size{2}, (shares - fetched) / (tiles - t));
+        choose<F>(width, rows, more)(part, end, place, w, {next_w + fetched * apart, apart}, scales, from, to);
+        fetched += more;
         if (to_elu)
             for (int i = 0; i < rows; i++) {
                 float* y = at(product.elu, place[i]) + column;
