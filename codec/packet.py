@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from enum import IntEnum
+from typing import NamedTuple
 
 from codec.bitstream import cut, packed_size, unpack
 from codec.errors import ProtocolError
@@ -59,8 +59,7 @@ _TRACE_FORMAT = struct.Struct("<I4H")
 _SCALE_FORMAT = struct.Struct("<f")
 
 
-@dataclass(frozen=True)
-class Trace:
+class Trace(NamedTuple):
     """When things happened to the first frame of a packet.
 
     `capture_us` is when its first sample was spoken, on the server's clock in microseconds modulo 2^32. The others
@@ -86,8 +85,7 @@ class Trace:
         return _TRACE_FORMAT.pack(self.capture_us, self.framed, self.encoded, self.received, self.relayed)
 
 
-@dataclass(frozen=True)
-class Packet:
+class Packet(NamedTuple):
     """`frames` frames of codes of one source. `payload` is what `bitstream.pack` makes of [n_q, frames]."""
 
     n_q: int
@@ -108,15 +106,14 @@ class Packet:
         """This packet at the rate of `n_q` codebooks; itself if it has no more."""
         if n_q >= self.n_q:
             return self
-        return replace(self, n_q=n_q, payload=cut(self.payload, self.frames, n_q))
+        return self._replace(n_q=n_q, payload=cut(self.payload, self.frames, n_q))
 
     def of(self, source: int, trace: Trace | None) -> Packet:
         """The same codes, said to be of this speaker, with this trace."""
         return Packet(self.n_q, self.frames, self.sequence, self.timestamp, self.payload, trace, source, self.scale)
 
 
-@dataclass(frozen=True)
-class CodedPacket:
+class CodedPacket(NamedTuple):
     """A packet of frames whose codes are entropy-coded; codec/coded_link.py makes and reads them. Who has no language
     model can do nothing with one."""
 
@@ -135,8 +132,7 @@ class CodedPacket:
     """Windows are not entropy-coded."""
 
 
-@dataclass(frozen=True)
-class PcmUp:
+class PcmUp(NamedTuple):
     """Microphone samples, any number of them. `sequence` counts messages."""
 
     format: PcmFormat
@@ -146,8 +142,7 @@ class PcmUp:
     trace: Trace | None = None
 
 
-@dataclass(frozen=True)
-class PcmBlock:
+class PcmBlock(NamedTuple):
     """Decoded 16-bit samples of one speaker for a listener that cannot decode. `sequence` counts frames."""
 
     source: int

@@ -8,7 +8,6 @@ import re
 import traceback
 from collections import Counter, deque
 from collections.abc import Coroutine
-from dataclasses import replace
 
 from fastapi import WebSocket
 from starlette.websockets import WebSocketDisconnect, WebSocketState
@@ -289,9 +288,10 @@ class Connection:
             if packet is not None:
                 live.relay(peer, packet)
             return
-        for frame in peer.uplink.pcm(message, peer.muted, clock_us()):
-            if self._encoder is not None:
-                peer.uplink.discard(self._encoder.push(Job(frame.pcm, peer.send_n_q, frame)))
+        now = clock_us()
+        for frame in peer.uplink.pcm(message, peer.muted, now):
+            if self._encoder is not None and self._encoder.push(Job(frame.pcm, now, peer.send_n_q, frame)):
+                peer.uplink.discard(1)
 
     def _encoded(self, result: Result) -> None:
         if result.value is None:
@@ -301,7 +301,7 @@ class Connection:
         frame: SpokenFrame = result.tag
         trace = frame.trace
         if trace is not None:
-            trace = replace(trace, encoded=trace.ticks_at(result.finished_us))
+            trace = trace._replace(encoded=trace.ticks_at(result.finished_us))
         live.relay(peer, Packet(len(result.value), 1, frame.sequence, frame.timestamp, result.packed, trace))
 
     def _in_room(self) -> tuple[LiveRoom, Peer]:
@@ -340,17 +340,13 @@ class Connection:
         link, peer = self._short_cut, self._peer
         if link is None or peer is None or self._sending or self._outbox:
             return False
-        while link.ready():
-            now = clock_us()
-            due = peer.queue.due_us(now)
-            if due is None:
-                return True
-            if due > now:
+        while (due := peer.queue.due_us(now := clock_us())) is not None:
+            if due > now or not link.ready():
                 return False
             for message in encode_down(peer.queue.take(now)):
                 peer.bytes_sent += len(message)
                 link.write(message)
-        return False
+        return True
 
     async def _send(self, message: ServerMessage | bytes) -> None:
         """Raises ProtocolError if the client does not take it in time."""

@@ -14,7 +14,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -34,20 +34,18 @@ TRIAL_STEPS = 3
 STOP_TIMEOUT_S = 5.0
 
 
-@dataclass(frozen=True)
-class Job:
+class Job(NamedTuple):
     """One frame to step: PCM [hop] and the number of codebooks to make of it, or codes [n_q] (and no number)."""
 
     data: Any
+    ready_us: int
+    """When it was there to step."""
     n_q: int = 0
     tag: Any = None
     """Comes back with the result."""
-    ready_us: int = field(default_factory=lambda: time.monotonic_ns() // 1000)
-    """When it was there to step."""
 
 
-@dataclass(frozen=True)
-class Result:
+class Result(NamedTuple):
     tag: Any
     value: Any
     """Codes [n_q] or PCM [hop]; None where the step failed, after which the session takes nothing more."""
@@ -57,8 +55,7 @@ class Result:
     ready_us: int = 0
 
 
-@dataclass(frozen=True)
-class Stepped:
+class Stepped(NamedTuple):
     """What a thread tells of one batch."""
 
     results: list[tuple[CodecSession, Result]]

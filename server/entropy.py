@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -123,13 +122,13 @@ class EntropyLink:
                 waiting = []
         sent += await self._entropy.code(self._encoder, waiting) if waiting else []
         now_us = clock_us()
-        return [part if part.trace is None else replace(part, trace=part.trace.relayed_at(now_us)) for part in sent]
+        return [part if part.trace is None else part._replace(trace=part.trace.relayed_at(now_us)) for part in sent]
 
     async def decode(self, packet: CodedPacket, admitted: CodedPacket | None) -> Packet | None:
         """The plain packet, with what `admitted` says of it, None if it was not admitted; the stream goes on anyway.
         Raises ProtocolError."""
         plain = await self._entropy.decode(self._decoder, packet)
-        return None if admitted is None else replace(plain, trace=admitted.trace)
+        return None if admitted is None else plain._replace(trace=admitted.trace)
 
     def close(self) -> None:
         if not self._closed:

@@ -7,7 +7,6 @@ import logging
 import time
 from collections import Counter
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +62,7 @@ class LiveRoom:
         self._wake(self.room.relay(speaker, packet, now))
         self.recorder.spoke(speaker, packet, now)
         for n_q in self.room.pcm_rates(speaker):
-            self._decode(speaker, n_q, packet.cut(n_q))
+            self._decode(speaker, n_q, packet.cut(n_q), now)
 
     def record(self, peer: Peer, message: Record) -> None:
         """Begins or ends a recording if this peer may; if not, it is told why."""
@@ -71,7 +70,7 @@ class LiveRoom:
         if answer is not None:
             self.connections[peer.id].tell(answer)
 
-    def _decode(self, speaker: Peer, n_q: int, packet: Packet) -> None:
+    def _decode(self, speaker: Peer, n_q: int, packet: Packet, now_us: int) -> None:
         key = (speaker.id, n_q)
         decoder = self._decoders.get(key)
         if decoder is None:
@@ -92,7 +91,7 @@ class LiveRoom:
                 b"",
                 None if index else packet.trace,
             )
-            self.frames_not_decoded += decoder.push(Job(np.ascontiguousarray(codes[:, index]), tag=block))
+            self.frames_not_decoded += decoder.push(Job(np.ascontiguousarray(codes[:, index]), now_us, tag=block))
 
     def _fail_pcm_listeners(self, speaker: Peer, n_q: int) -> None:
         """Better told than left in silence."""
@@ -107,7 +106,7 @@ class LiveRoom:
         if result.value is None:
             self._decoders.pop(key).close()
             return
-        block = replace(result.tag, data=to_s16(result.value))
+        block = result.tag._replace(data=to_s16(result.value))
         self._wake(self.room.relay_pcm(*key, block, clock_us()))
 
     def _wake(self, peers: list[Peer]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from codec.config import ModelConfig
 from codec.errors import CloseCode, ProtocolError
@@ -188,20 +188,22 @@ class Room:
     def relay(self, speaker: Peer, packet: Packet, now_us: int) -> list[Peer]:
         """Queues a speaker's codes for everyone else who takes them, cut to what each takes. Returns who that is."""
         versions: dict[tuple[int, bool], Packet] = {}
-        takes = {peer.id: peer.takes(speaker) for peer in self.peers.values() if peer is not speaker}
-        listeners = [self.peers[peer_id] for peer_id, n_q in takes.items() if n_q]
-        for peer in listeners:
-            key = (min(takes[peer.id], packet.n_q), peer.trace)
+        listeners: list[Peer] = []
+        for peer in self.peers.values():
+            if peer is speaker or not (n_q := peer.takes(speaker)):
+                continue
+            key = (min(n_q, packet.n_q), peer.trace)
             if key not in versions:
                 versions[key] = packet.cut(key[0]).of(speaker.id, packet.trace if peer.trace else None)
             peer.queue.put(versions[key], now_us)
+            listeners.append(peer)
         return listeners
 
     def relay_pcm(self, speaker_id: int, n_q: int, block: PcmBlock, now_us: int) -> list[Peer]:
         """Queues what was decoded of a speaker's first `n_q` codebooks for those who listen at that rate."""
         listeners = self.pcm_listeners(speaker_id, n_q)
         for peer in listeners:
-            peer.queue.put(block if peer.trace else replace(block, trace=None), now_us)
+            peer.queue.put(block if peer.trace else block._replace(trace=None), now_us)
         return listeners
 
     def pcm_listeners(self, speaker_id: int, n_q: int) -> list[Peer]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -33,14 +34,15 @@ class Ladder:
 
     def rung(self, age_us: int) -> int:
         """0: as it is; 1: joined; 2: cut to 4 codebooks; 3: cut to 2."""
+        if age_us < self.join_us:
+            return 0
         return sum(age_us >= limit for limit in (self.join_us, self.cut_to_4_us, self.cut_to_2_us))
 
 
 CODEBOOKS_AT_RUNG = {2: 4, 3: 2}
 
 
-@dataclass(frozen=True)
-class _Waiting:
+class _Waiting(NamedTuple):
     since_us: int
     media: Media
 
@@ -87,10 +89,10 @@ class SendQueue:
         if not self._waiting:
             return None
         oldest = min(line[0].since_us for line in self._waiting.values())
-        speaking = [source for source, heard in self._heard_us.items() if now_us - heard < ACTIVE_US]
-        if all(source in self._waiting for source in speaking):
-            return oldest
-        return oldest + self._frame_us
+        for source, heard in self._heard_us.items():
+            if source not in self._waiting and now_us - heard < ACTIVE_US:
+                return oldest + self._frame_us
+        return oldest
 
     def take(self, now_us: int) -> list[Media]:
         """What goes into one message now: at most one packet or block a speaker, its oldest, joined or cut as the
@@ -105,8 +107,9 @@ class SendQueue:
                 parts.append(line.popleft().media)
             if not line:
                 del self._waiting[source]
-            message.append(_relayed(self._cut(_joined(parts), rung), now_us))
-        self.frames_sent += sum(frames_of(media, self._hop) for media in message)
+            media = _relayed(self._cut(_joined(parts), rung), now_us)
+            self.frames_sent += frames_of(media, self._hop)
+            message.append(media)
         return message
 
     def _settle(self, now_us: int) -> int:
@@ -167,14 +170,14 @@ def _joined(parts: Sequence[Media]) -> Media:
     if len(parts) == 1:
         return first
     if isinstance(first, PcmBlock):
-        return replace(first, data=b"".join(part.data for part in parts if isinstance(part, PcmBlock)))
+        return first._replace(data=b"".join(part.data for part in parts if isinstance(part, PcmBlock)))
     packets = [part for part in parts if isinstance(part, Packet)]
     codes = np.concatenate([unpack(p.payload, p.n_q, p.frames) for p in packets], axis=1)
-    return replace(first, frames=codes.shape[1], payload=pack(codes))
+    return first._replace(frames=codes.shape[1], payload=pack(codes))
 
 
 def _relayed(media: Media, now_us: int) -> Media:
     if media.trace is None:
         return media
     trace = media.trace.relayed_at(now_us)
-    return media.of(media.source, trace) if isinstance(media, Packet) else replace(media, trace=trace)
+    return media.of(media.source, trace) if isinstance(media, Packet) else media._replace(trace=trace)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from codec.bitstream import join
 from codec.config import ModelConfig
@@ -86,7 +86,7 @@ class Tape:
         """Codes as they came."""
         kept = packet if self._max_n_q is None else packet.cut(self._max_n_q)
         if kept.trace is not None:
-            kept = replace(kept, trace=None)
+            kept = kept._replace(trace=None)
         self._batch.spoken.setdefault(speaker, []).append((kept, now_us - self._began_us))
         self._batch.size += len(kept.payload)
         self._batch.frames += kept.frames

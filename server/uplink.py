@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -34,8 +33,7 @@ FORGET_US = 12 * 3600 * 1_000_000
 _Codes = TypeVar("_Codes", Packet, CodedPacket)
 
 
-@dataclass(frozen=True)
-class SpokenFrame:
+class SpokenFrame(NamedTuple):
     """One frame of a speaker's PCM, [hop] samples, with what its packet will say."""
 
     pcm: Pcm
@@ -145,7 +143,7 @@ class Uplink:
             return None
         if packet.trace is None:
             return packet
-        return replace(packet, trace=replace(packet.trace, received=packet.trace.ticks_at(now_us)))
+        return packet._replace(trace=packet.trace._replace(received=packet.trace.ticks_at(now_us)))
 
     def pcm(self, message: PcmUp, muted: bool, now_us: int) -> list[SpokenFrame]:
         """The frames that a message completes. Raises ProtocolError.

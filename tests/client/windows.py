@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -114,7 +112,7 @@ def packet(number: int, code: int, source: int = 1, frames: int = FRAMES, **chan
         source=source,
         scale=1.0,
     )
-    return replace(made, **changes)  # type: ignore[arg-type]
+    return made._replace(**changes)  # type: ignore[arg-type]
 
 
 def trace_of(captured_us: int, framed_us: int, encoded_us: int, received_us: int, relayed_us: int) -> Trace:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -61,7 +59,7 @@ def test_drops_joins_cuts_and_rates_before_it_need_no_agreement(lm: CodesLm) -> 
 def test_what_is_not_coded_goes_as_it_is_and_leaves_the_stream_alone(lm: CodesLm) -> None:
     encoder, decoder = LinkEncoder(lm), LinkDecoder(lm)
     decoder.decode(coded(encoder, packet(0)))
-    for plain in (replace(packet(1), scale=0.5), packet(1, MAX_CODED_FRAMES + 1)):
+    for plain in (packet(1)._replace(scale=0.5), packet(1, MAX_CODED_FRAMES + 1)):
         assert encoder.encode(plain) is plain
     wide = Packet(32, 8, 0, 0, pack(np.zeros((32, 8), int)), source=3)
     assert encoder.encode(wide) is wide  # more than a length byte could say
@@ -104,16 +102,16 @@ def test_both_ends_give_up_the_same_speaker(lm: CodesLm) -> None:
 def test_what_no_encoder_makes_is_refused(lm: CodesLm) -> None:
     made = coded(LinkEncoder(lm), packet(0))
     with pytest.raises(ProtocolError, match="has not begun"):
-        LinkDecoder(lm).decode(replace(made, anew=False))
+        LinkDecoder(lm).decode(made._replace(anew=False))
     with pytest.raises(ProtocolError, match="has not begun"):
-        LinkDecoder(lm).decode(replace(made, anew=False, source=4))
+        LinkDecoder(lm).decode(made._replace(anew=False, source=4))
     with pytest.raises(ProtocolError, match="of 2 bytes is truncated"):
-        LinkDecoder(lm).decode(replace(made, n_q=16, payload=b"12"))
+        LinkDecoder(lm).decode(made._replace(n_q=16, payload=b"12"))
     decoder = LinkDecoder(lm)
     with pytest.raises(ProtocolError, match="bytes after its last code"):
-        decoder.decode(replace(made, payload=made.payload + b"\x17\x17\x17"))
+        decoder.decode(made._replace(payload=made.payload + b"\x17\x17\x17"))
     with pytest.raises(ProtocolError, match="has not begun"):
-        decoder.decode(replace(made, anew=False))
+        decoder.decode(made._replace(anew=False))
 
 
 def test_any_bytes_give_codes_or_one_error(lm: CodesLm) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -140,11 +139,11 @@ def test_the_largest_messages_fit() -> None:
     assert decode_up(encode_pcm_up(loud)) == loud
     assert len(encode_pcm_up(loud)) < MAX_MESSAGE_BYTES
     with pytest.raises(ProtocolError, match="at most 24000 samples"):
-        decode_up(encode_pcm_up(replace(loud, data=bytes(4 * MAX_PCM_SAMPLES + 4))))
+        decode_up(encode_pcm_up(loud._replace(data=bytes(4 * MAX_PCM_SAMPLES + 4))))
     block = PcmBlock(1, 0, 0, bytes(2 * MAX_PCM_SAMPLES))
     assert decode_down(encode_pcm_down([block])) == [block]
     with pytest.raises(ProtocolError, match="at most 24000 are allowed"):
-        decode_down(encode_pcm_down([replace(block, data=bytes(2 * MAX_PCM_SAMPLES + 2))]))
+        decode_down(encode_pcm_down([block._replace(data=bytes(2 * MAX_PCM_SAMPLES + 2))]))
     crowd = [Packet(8, 1, i, 320 * i, pack(np.full((8, 1), i % 1024)), Trace(i), i) for i in range(1, 256)]
     assert decode_down(encode_codes_down(crowd)) == crowd
 
@@ -154,16 +153,16 @@ def test_cutting_a_packet() -> None:
     whole = Packet(16, 3, 5, 960, pack(codes), Trace(7, 1, 2, 3, 4), 9)
     low = whole.cut(3)
     np.testing.assert_array_equal(unpack(low.payload, 3, 3), codes[:3])
-    assert replace(low, n_q=16, payload=whole.payload) == whole
+    assert low._replace(n_q=16, payload=whole.payload) == whole
     assert whole.cut(16) is whole.cut(99) is whole
-    assert replace(whole, scale=0.25).cut(3) == replace(low, scale=0.25)
+    assert whole._replace(scale=0.25).cut(3) == low._replace(scale=0.25)
 
 
 def test_the_largest_window_fits() -> None:
     codes = np.random.default_rng(2).integers(0, 1024, (32, MAX_WINDOW_FRAMES))
     window = Packet(*codes.shape, 0, 0, pack(codes), Trace(1), scale=0.5)
     assert decode_up(encode_codes_up(window)) == window
-    down = [replace(window, source=source) for source in (1, 2)]
+    down = [window._replace(source=source) for source in (1, 2)]
     assert decode_down(encode_codes_down(down)) == down
 
 

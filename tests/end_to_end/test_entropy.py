@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -169,7 +168,7 @@ async def test_without_place_and_without_a_model_there_are_plain_codes() -> None
 def bad(encode: Any, **changes: Any) -> CodedPacket:
     """The second packet of a stream, changed."""
     made: CodedPacket = encode(Packet(8, 1, 1, HOP, pack(CODES[:8, 1:2])))
-    return replace(made, **changes)
+    return made._replace(**changes)
 
 
 BAD: dict[str, tuple[dict[str, Any], int, str]] = {

@@ -12,10 +12,10 @@ import pytest
 from codec.errors import EngineFull
 from server.admission import WorkerLoad
 from server.chores import Chores
-from server.encoder_worker import Job, Result, Worker
+from server.encoder_worker import Result, Worker
 from server.worker_pool import WorkerPool
 from tests.peers import until
-from tests.server.test_encoder_worker import FakeEngine, frame, worker_of
+from tests.server.test_encoder_worker import FakeEngine, frame, job, worker_of
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ async def test_a_worker_does_them_between_its_steps(engine_and_worker: tuple[Fak
     results: list[Result] = []
     session = worker.open("encoder", results.append)
     engine.hold()
-    session.push(Job(frame(1), 1))
+    session.push(job(frame(1), 1))
     await asyncio.to_thread(engine.entered.wait)
     chore = asyncio.create_task(worker.do(lambda: "done"))
     given_up = asyncio.create_task(worker.do(lambda: "never"))
@@ -115,7 +115,7 @@ async def test_a_worker_that_ends_leaves_nobody_waiting(engine_and_worker: tuple
     engine, worker = engine_and_worker
     session = worker.open("encoder", lambda result: None)
     engine.hold()
-    session.push(Job(frame(1), 1))
+    session.push(job(frame(1), 1))
     await asyncio.to_thread(engine.entered.wait)
     running = asyncio.create_task(worker.do(lambda: time.sleep(0.05)))  # longer than any rest
     waiting = asyncio.create_task(worker.do(lambda: None))

@@ -15,6 +15,7 @@ from codec.errors import EngineFull
 from codec.model import Model
 from codec.pcm import Pcm
 from server.encoder_worker import Job, Result, Worker
+from server.hub import clock_us
 from server.worker_pool import WorkerPool
 from tests.peers import HOP, noise, until
 from tests.peers import tiny_model as make_model
@@ -86,10 +87,14 @@ def frame(value: float) -> Pcm:
     return np.full(HOP, value, np.float32)
 
 
+def job(data: Any, n_q: int = 0, tag: Any = None) -> Job:
+    return Job(data, clock_us(), n_q, tag)
+
+
 async def test_a_lone_frame_waits_for_nobody(engine_and_worker: tuple[FakeEngine, Worker]) -> None:
     engine, worker = engine_and_worker
     results: list[Result] = []
-    worker.open("encoder", results.append).push(Job(frame(3), 4, "tag"))
+    worker.open("encoder", results.append).push(job(frame(3), 4, "tag"))
     await until(lambda: results)
     assert (results[0].tag, list(results[0].value), engine.batches) == ("tag", [3, 3, 3, 3], [1])
 
@@ -101,11 +106,11 @@ async def test_whatever_is_ready_is_one_batch_with_one_frame_of_each_in_order(
     results: list[Result] = []
     sessions = [worker.open("encoder", results.append) for _ in range(4)]
     engine.hold()
-    sessions[0].push(Job(frame(0), 1, (0, -1)))
+    sessions[0].push(job(frame(0), 1, (0, -1)))
     await until(engine.entered.is_set)
     for number in range(3):
         for index, session in enumerate(sessions):
-            session.push(Job(frame(1), 1, (index, number)))
+            session.push(job(frame(1), 1, (index, number)))
     engine.gate.set()
     await until(lambda: len(results) == 13)
     assert engine.batches == [1, 4, 4, 4]
@@ -119,9 +124,9 @@ async def test_a_backlog_is_bounded_and_its_oldest_frames_go(engine_and_worker: 
     results: list[Result] = []
     session = worker.open("encoder", results.append)
     engine.hold()
-    session.push(Job(frame(0), 1, "first"))
+    session.push(job(frame(0), 1, "first"))
     await until(engine.entered.is_set)
-    dropped = [session.push(Job(frame(0), 1, number)) for number in range(8)]
+    dropped = [session.push(job(frame(0), 1, number)) for number in range(8)]
     engine.gate.set()
     await until(lambda: len(results) == 6)
     assert dropped == [0] * 5 + [1] * 3
@@ -136,11 +141,11 @@ async def test_a_fault_ends_the_session_that_caused_it_and_no_other(
     results: list[Result] = []
     good, bad = worker.open("encoder", results.append), worker.open("encoder", results.append)
     engine.hold()
-    good.push(Job(frame(0), 1, "good"))
+    good.push(job(frame(0), 1, "good"))
     await until(engine.entered.is_set)
-    good.push(Job(frame(5), 1, "good"))
-    bad.push(Job(frame(float("nan")), 1, "bad"))
-    good.push(Job(frame(5), 1, "good"))
+    good.push(job(frame(5), 1, "good"))
+    bad.push(job(frame(float("nan")), 1, "bad"))
+    good.push(job(frame(5), 1, "good"))
     engine.gate.set()
     await until(lambda: len(results) == 4)
     assert [int(result.value[0]) for result in results if result.tag == "good"] == [0, 5, 10]
@@ -155,12 +160,12 @@ async def test_a_session_that_is_closed_hears_nothing_more_and_its_slot_is_free(
     results: list[Result] = []
     session = worker.open("encoder", results.append)
     engine.hold()
-    session.push(Job(frame(0), 1))
+    session.push(job(frame(0), 1))
     await until(engine.entered.is_set)
-    session.push(Job(frame(0), 1))
+    session.push(job(frame(0), 1))
     session.close()
     session.close()
-    assert session.push(Job(frame(0), 1)) == 1
+    assert session.push(job(frame(0), 1)) == 1
     before = len(engine.closed)
     engine.gate.set()
     await until(lambda: len(engine.closed) > before)
@@ -206,11 +211,11 @@ async def test_streams_in_company_equal_streams_alone(model: Model) -> None:
 
         def pass_on(result: Result, index: int = index, decoder: Any = decoder) -> None:
             heard[index].append(result)
-            decoder.push(Job(result.value))
+            decoder.push(job(result.value))
 
         encoder = worker.open("encoder", pass_on)
         for part in pcm.reshape(-1, HOP):
-            encoder.push(Job(part, 8))
+            encoder.push(job(part, 8))
     await until(lambda: all(len(results) == 10 for results in decoded))
     await worker.stop()
     for pcm, codes, sound in zip(spoken, heard, decoded, strict=True):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -176,9 +174,9 @@ def test_windows_overlap_and_follow_each_other_in_real_time() -> None:
         sent = window(number)
         assert uplink.codes(sent, False, int((number + 1) * STRIDE_US * 0.999)) is sent
     assert uplink.codes(window(1000, 149), False, 1001 * STRIDE_US)  # the end of a signal is two short windows
-    last = replace(window(0, 1, timestamp=1001 * STRIDE), sequence=(1000 * 150 + 149) % 65_536)
+    last = window(0, 1, timestamp=1001 * STRIDE)._replace(sequence=(1000 * 150 + 149) % 65_536)
     assert uplink.codes(last, False, 1001 * STRIDE_US)
-    assert uplink.codes(replace(last, timestamp=0), False, 1001 * STRIDE_US) is None
+    assert uplink.codes(last._replace(timestamp=0), False, 1001 * STRIDE_US) is None
     assert (uplink.frames_received, uplink.frames_discarded) == (1000 * 150 + 149 + 2, 1)
 
 
