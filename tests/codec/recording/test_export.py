@@ -47,7 +47,7 @@ def meeting(tiny_model: Model, said: dict[str, np.ndarray]) -> bytes:
     ada = talk(1, said["ada"], 0)
     for index in range(150, len(ada)):
         at, speaker, packet = ada[index]
-        later = packet.__class__(**{**packet.__dict__, "timestamp": packet.timestamp + 2 * RATE})
+        later = packet._replace(timestamp=packet.timestamp + 2 * RATE)
         ada[index] = at + 2_000_000, speaker, later
     ben = talk(2, said["ben"][:, :300], 2_500_000, timestamp=1 << 31)
     left = 6_600_000, 2, Event(type="left", at=0, peer=2)
