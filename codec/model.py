@@ -67,7 +67,7 @@ class Model:
 
     @cached_property
     def digest(self) -> str:
-        """Names the weights; peers compare it before they exchange codes."""
+        """Names the codes; peers compare it before they exchange any."""
         return self.network.digest()
 
     @property

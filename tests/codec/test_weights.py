@@ -6,6 +6,7 @@ import hashlib
 import json
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from codec import weights
 from codec.config import ModelConfig
 from codec.errors import ModelError, WeightsError
 from codec.model import Model
+from codec.network import Encodec
 from codec.pcm import Pcm
 from codec.weights import save_native
 
@@ -350,3 +352,18 @@ def test_damaged_huggingface_folder(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(WeightsError, match=r"model\.safetensors is missing"):
         codec.load(str(tmp_path))
+
+
+def test_a_digest_names_what_makes_codes(tiny_model: Model) -> None:
+    """A decoder that has learned on keeps it, whatever makes other codes does not."""
+    network = tiny_model.network
+    state = {key: tensor.clone() for key, tensor in network.state_dict().items()}
+    kept = set()
+    for key in state:
+        changed = Encodec(network.config)
+        changed.load_state_dict({**state, key: state[key] + 0.5})
+        if changed.digest() == network.digest():
+            kept.add(key)
+    assert kept == {key for key in state if key.startswith("decoder.")}
+    assert len(kept) > 10
+    assert Encodec(replace(network.config, padding="reflect")).digest() != Encodec(network.config).digest()
