@@ -167,14 +167,19 @@ class _Reader:
         self.data, self.at = data, 0
 
     def take(self, size: int) -> bytes:
-        part = self.data[self.at : self.at + size]
-        if len(part) != size:
-            raise ProtocolError(f"message of {len(self.data)} bytes is truncated: {size} more expected at {self.at}")
-        self.at += size
-        return part
+        start = self._pass(size)
+        return self.data[start : self.at]
 
     def unpack(self, layout: struct.Struct) -> tuple[int, ...]:
-        return layout.unpack(self.take(layout.size))
+        return layout.unpack_from(self.data, self._pass(layout.size))
+
+    def _pass(self, size: int) -> int:
+        """Where the next `size` bytes start; they count as read."""
+        start = self.at
+        if start + size > len(self.data):
+            raise ProtocolError(f"message of {len(self.data)} bytes is truncated: {size} more expected at {start}")
+        self.at = start + size
+        return start
 
     def trace(self, flags: int, known: int = _TRACE) -> Trace | None:
         if flags & ~known:
@@ -222,8 +227,10 @@ def _flags(trace: Trace | None) -> int:
 
 
 def _packet_flags(packet: Packet | CodedPacket) -> int:
-    flags = _flags(packet.trace) | (0 if packet.scale is None else _WINDOW)
-    return flags | (_CODED | _ANEW * packet.anew if isinstance(packet, CodedPacket) else 0)
+    flags = _flags(packet.trace)
+    if isinstance(packet, CodedPacket):
+        return flags | _CODED | _ANEW * packet.anew
+    return flags if packet.scale is None else flags | _WINDOW
 
 
 def _trace_bytes(trace: Trace | None) -> bytes:
@@ -231,8 +238,9 @@ def _trace_bytes(trace: Trace | None) -> bytes:
 
 
 def _after_header(packet: Packet | CodedPacket) -> bytes:
-    scale = b"" if packet.scale is None else _SCALE_FORMAT.pack(packet.scale)
-    return _trace_bytes(packet.trace) + scale + packet.payload
+    if packet.scale is None:
+        return _trace_bytes(packet.trace) + packet.payload
+    return _trace_bytes(packet.trace) + _SCALE_FORMAT.pack(packet.scale) + packet.payload
 
 
 def encode_pcm_up(message: PcmUp) -> bytes:

@@ -9,6 +9,7 @@ from codec.errors import UsageError
 
 Pcm = NDArray[np.float32]
 
+_S16, _S16_STEP = np.dtype("<i2"), np.float32(1 / 32768)
 LARGEST_SAMPLE = 16.0
 """Samples beyond this (24 dB over full scale) cannot be sound; they are limited so that no layer overflows."""
 MOST_SCALE = 2 * LARGEST_SAMPLE
@@ -39,7 +40,7 @@ def from_s16(data: bytes | memoryview) -> Pcm:
     """Signed 16-bit little-endian samples. Raises UsageError if a sample is cut."""
     if len(data) % 2:
         raise UsageError(f"{len(data)} bytes are no whole number of 16-bit samples")
-    pcm: Pcm = np.multiply(np.frombuffer(data, "<i2"), np.float32(1 / 32768), dtype=np.float32)
+    pcm: Pcm = np.multiply(np.frombuffer(data, _S16), _S16_STEP, dtype=np.float32)
     return pcm
 
 

@@ -79,16 +79,26 @@ class SendQueue:
 
     def age_us(self, now_us: int) -> int:
         """Age of the oldest packet that waits; 0 if none does."""
-        return max((now_us - line[0].since_us for line in self._waiting.values()), default=0)
+        oldest = self._oldest_us()
+        return 0 if oldest is None else now_us - oldest
+
+    def _oldest_us(self) -> int | None:
+        """Since when the oldest packet waits, None if none does."""
+        oldest: int | None = None
+        for line in self._waiting.values():
+            since = line[0].since_us
+            if oldest is None or since < oldest:
+                oldest = since
+        return oldest
 
     def due_us(self, now_us: int) -> int | None:
         """When the next message should go; None while nothing waits.
 
         At once if everyone who speaks has something in it, else when the oldest packet has waited for one frame: so
         a lone speaker waits for nobody, and a crowd of any size costs its listener one message a frame."""
-        if not self._waiting:
+        oldest = self._oldest_us()
+        if oldest is None:
             return None
-        oldest = min(line[0].since_us for line in self._waiting.values())
         for source, heard in self._heard_us.items():
             if source not in self._waiting and now_us - heard < ACTIVE_US:
                 return oldest + self._frame_us
@@ -100,16 +110,17 @@ class SendQueue:
         self._drop_old(now_us)
         rung = self._settle(now_us)
         message: list[Media] = []
-        for source in list(self._waiting):
-            line = self._waiting[source]
-            parts = [line.popleft().media]
-            while rung and line and _follows(parts, line[0].media, self._hop):
-                parts.append(line.popleft().media)
+        for source, line in list(self._waiting.items()):
+            media = line.popleft().media
+            if rung:
+                parts = [media]
+                while line and _follows(parts, line[0].media, self._hop):
+                    parts.append(line.popleft().media)
+                media = self._cut(_joined(parts), rung)
             if not line:
                 del self._waiting[source]
-            media = _relayed(self._cut(_joined(parts), rung), now_us)
             self.frames_sent += frames_of(media, self._hop)
-            message.append(media)
+            message.append(_relayed(media, now_us))
         return message
 
     def _settle(self, now_us: int) -> int:
@@ -131,9 +142,9 @@ class SendQueue:
         return media.cut(keep)
 
     def _drop_old(self, now_us: int) -> None:
-        for source in list(self._waiting):
-            line = self._waiting[source]
-            while line and now_us - line[0].since_us > self._ladder.drop_us:
+        too_old = now_us - self._ladder.drop_us
+        for source, line in list(self._waiting.items()):
+            while line and line[0].since_us < too_old:
                 self._drop(line)
             if not line:
                 del self._waiting[source]

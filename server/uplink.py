@@ -204,6 +204,8 @@ class Uplink:
         """The trace of a frame that starts at `capture_us` and ends in `message`."""
         if capture_us is None or message is None:
             return None
+        if capture_us == message.capture_us:
+            return Trace(capture_us, message.framed, received=message.ticks_at(now_us))
         trace = Trace(capture_us % CLOCK_MODULUS)
         framed = trace.ticks_at(message.capture_us + message.framed * TRACE_TICK_US) if message.framed else 0
         return Trace(trace.capture_us, framed, received=trace.ticks_at(now_us))
