@@ -25,7 +25,8 @@ START_S = 120.0
 STOP_S = 15.0
 SETTLE_S = 1.0
 """After new speakers came in, before it counts."""
-GENERATORS = 2
+SPEAKERS_A_GENERATOR = 240
+"""That many take a process 0.5 of a core; a second one beside it would take a quarter more for the same."""
 ONE_ADDRESS = {
     "EARSHOT_MAX_CONNECTIONS_PER_ADDRESS": "1024",
     "EARSHOT_MAX_ADDRESS_SHARE": "1",
@@ -61,7 +62,7 @@ def _measure(plan: Plan, url: str, voices: Path, show: Show, found: Callable[[Fi
     call = {"url": url, "digest": model["digest"], "kbps": plan.kbps, "hop": frame["samples"]}
     call["sample_rate"] = frame["sample_rate"]
     gc.freeze()  # a collection that walks over all that is loaded takes a core from the server for 0.2 s
-    with _generators(call, voices) as generators:
+    with _generators(call, voices, -(-plan.last // SPEAKERS_A_GENERATOR)) as generators:
         speaking = 0
         for wanted in plan.steps():
             show(f"{wanted} speakers")
@@ -117,11 +118,11 @@ def _answer(generator: subprocess.Popen[str]) -> dict[str, Any]:
 
 
 @contextmanager
-def _generators(call: dict[str, Any], voices: Path) -> Iterator[list[subprocess.Popen[str]]]:
+def _generators(call: dict[str, Any], voices: Path, count: int) -> Iterator[list[subprocess.Popen[str]]]:
     command = [sys.executable, "-m", "server.loadtest.generator"]
     generators: list[subprocess.Popen[str]] = []
     try:
-        for seed in range(GENERATORS):
+        for seed in range(count):
             pipe = subprocess.PIPE
             generator = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=_environment())  # noqa: S603
             generators.append(generator)
