@@ -57,7 +57,7 @@ class Header(_Json):
     room: Plain
     model: Plain
     digest: Plain
-    """Of the weights that made the codes; only these can decode them."""
+    """Of the encoder and codebooks that made the codes; only a decoder trained with these can read them."""
     sample_rate: Positive
     hop_length: Positive
     n_codebooks: Annotated[int, Field(ge=1, le=MAX_CODEBOOKS)]

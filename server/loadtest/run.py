@@ -26,7 +26,7 @@ STOP_S = 15.0
 SETTLE_S = 1.0
 """After new speakers came in, before it counts."""
 SPEAKERS_A_GENERATOR = 240
-"""That many take a process 0.5 of a core; a second one beside it would take a quarter more for the same."""
+"""One process took 0.12 of a core for 60 speakers and 0.18 for 120, where two took 0.16 and 0.23."""
 ONE_ADDRESS = {
     "EARSHOT_MAX_CONNECTIONS_PER_ADDRESS": "1024",
     "EARSHOT_MAX_ADDRESS_SHARE": "1",
