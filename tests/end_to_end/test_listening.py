@@ -88,17 +88,18 @@ class Listening:
 
     def __init__(self, folder: Path, *options: str) -> None:
         command = [*COMMAND, "listen", str(folder), "--port", "0", *options]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        # unbuffered: `communicate` does not see what a buffer took beyond the first line
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0)
         assert self.process.stdout is not None
-        self.first = self.process.stdout.readline()
-        assert "http://127.0.0.1:" in self.first, self.first + self.process.stdout.read()
+        self.first = self.process.stdout.readline().decode()
+        assert "http://127.0.0.1:" in self.first, self.first + self.process.stdout.read().decode()
         self.url = next(word for word in self.first.split() if word.startswith("http://"))
 
     def end(self, how: signal.Signals = signal.SIGINT) -> str:
         self.process.send_signal(how)
         printed, _ = self.process.communicate(timeout=PATIENCE_S)
-        assert self.process.returncode == 0, printed
-        return self.first + printed
+        assert self.process.returncode == 0, printed.decode()
+        return self.first + printed.decode()
 
 
 @contextmanager
