@@ -1,10 +1,10 @@
 """Whether another stream fits: what steps take, how late results are, and what one more would do. No clock.
 
-A worker steps whatever frames are ready as one batch, so it settles where a step takes as long as the frames that
-come meanwhile need: with `base` us a step and `each` us a frame, S streams of a frame every T us make steps of
-base / (1 - S each / T). A frame waits at most for the step that runs, or for the rest after it (`rest_us`), and then
-for its own: that is the longest that a result takes. A new stream fits if that stays within the limit, and if what was
-measured lately does too.
+Workers take whatever frames are ready as one batch, one worker after the other. With `base` us a step and `each` us a
+frame, S streams of a frame every T us and W workers, steps settle where one starts every base / (W - S each / T) us, or
+when a turn is due, if that is later (`turn_us`). A frame waits for the next start at most, or where no worker is free
+for the step that runs, and then for its own step: that is the longest that a result takes. A new stream fits if that
+stays within the limit, and if what was measured lately does too.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ what each further frame of a batch costs."""
 SURPRISE = 3.0
 """A step counts as at most this many times what was expected: one that was interrupted says little, and many raise
 what is expected soon enough."""
-LONGEST_REST = 1 / 3
-"""In frames, from the start of a step to the start of the next."""
+LONGEST_TURN = 1 / 3
+"""In frames, of one worker: from the start of a step to the start of the next."""
+SMALL_BATCH = 8
 LEAST_EACH = 0.1
 """Of the mean time of a frame; less is chance in the fit."""
 
@@ -37,10 +38,17 @@ KEPT_WINDOWS = 3
 BUCKET_US = 100
 
 
-def rest_us(step_us: float, frame_us: float) -> float:
-    """How long a worker waits after a step, so that the next one has more frames, which cost less each: as long as the
-    step took, until a third of a frame has passed since it began. A lone speaker hardly notices."""
-    return max(min(step_us, LONGEST_REST * frame_us - step_us), 0.0)
+def turn_us(step_us: float, frame_us: float, workers: int) -> float:
+    """From the start of a step to the start of the next one, by whichever worker: twice what the last one took, a third
+    of a frame at most, shared by the workers. So the next has more frames, which cost less each, and a lone speaker
+    hardly notices."""
+    return min(2 * step_us, LONGEST_TURN * frame_us) / workers
+
+
+def largest_batch(streams: int, workers: int) -> int:
+    """Frames that one worker takes at once: of half of its share of all streams. Were it more, what has piled up while
+    the machine did something else would be with one worker, and those that came last would be late."""
+    return max(-(-streams // (2 * workers)), SMALL_BATCH)
 
 
 class StepTimes:
@@ -150,7 +158,7 @@ class Punctuality:
         return list(self._windows)[:-1]
 
     def load(self, now_us: int) -> float:
-        """The part of the time in which the worker stepped."""
+        """The time, in all, that steps took, by the time that went by."""
         whole = self._whole(now_us)
         return sum(window.busy_us for window in whole) / (WINDOW_US * len(whole)) if whole else 0.0
 
@@ -178,10 +186,11 @@ def _late(times: Counter[int], limit_us: float) -> bool:
 
 
 class WorkerLoad:
-    """One worker: what its steps take, and how punctual it is."""
+    """What steps take, and how punctual the workers are."""
 
-    def __init__(self, frame_us: float, now_us: int = 0) -> None:
+    def __init__(self, frame_us: float, now_us: int = 0, workers: int = 1) -> None:
         self.frame_us = frame_us
+        self._workers = workers
         self.steps: dict[Kind, StepTimes] = {"encoder": StepTimes(), "decoder": StepTimes()}
         self.punctuality = Punctuality(now_us)
 
@@ -192,10 +201,17 @@ class WorkerLoad:
             own_base, own_each = self.steps[kind].line()
             base += own_base if count else 0.0
             use += count * own_each / self.frame_us
-        if use >= 1:
+        if use >= self._workers:
             return math.inf
-        settled, resting = base / (1 - use), LONGEST_REST * self.frame_us
-        return max(2 * settled, min(2 * settled, resting) + base + use * resting)
+        settled, turn = base / (self._workers - use), LONGEST_TURN * self.frame_us / self._workers
+        if 2 * use < self._workers:
+            turn = min(2 * base / (self._workers - 2 * use), turn)
+        apart = max(settled, turn)
+        return max(apart + base + use * apart, 2 * self._workers * settled)
+
+    def busy(self, now_us: int) -> float:
+        """The part of their time, lately, that the workers stepped."""
+        return self.punctuality.load(now_us) / self._workers
 
     def slack_ms(self, now_us: int) -> dict[str, float | None]:
         """What was left of a frame's time when results were there: of most of them, and of the latest."""
@@ -223,21 +239,6 @@ class WorkerLoad:
             more = {**streams, "encoder": streams["encoder"] + middle}
             low, high = (middle, high) if self.longest_us(more) <= limit_us else (low, middle - 1)
         return low
-
-
-def fit_all(
-    workers: Sequence[tuple[WorkerLoad, Mapping[Kind, int]]], more: Mapping[Kind, int], limit_us: float, now_us: int
-) -> bool:
-    """Whether so many streams more, each on the worker with the fewest among those where it fits, all fit."""
-    planned = [(load, dict(streams)) for load, streams in workers]
-    for kind in (kind for kind, count in more.items() for _ in range(count)):
-        able = [
-            streams for load, streams in planned if load.fits({**streams, kind: streams[kind] + 1}, limit_us, now_us)
-        ]
-        if not able:
-            return False
-        min(able, key=lambda streams: sum(streams.values()))[kind] += 1
-    return True
 
 
 def within_share(held: int, capacity: int, share: float) -> bool:

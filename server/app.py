@@ -18,30 +18,20 @@ from codec.errors import UsageError
 from codec.model import Model
 from codec.packet import MAX_CODEBOOKS
 from server.connection import Connection
-from server.encoder_worker import Worker
 from server.hub import Hub
 from server.settings import Settings
-from server.worker_pool import WorkerPool, cores
+from server.worker_pool import WorkerPool, places
 
 
 def engine_factory(model: Model, settings: Settings) -> Callable[[], Engine]:
-    """Makes a worker's engine, on the worker's thread. Raises UsageError for an engine that cannot be had here."""
-    if settings.engine == "cuda" and settings.worker_count > 1:
+    """Makes the engine of all workers. Raises UsageError for one that cannot be had here."""
+    workers = settings.worker_count
+    if settings.engine == "cuda" and workers > 1:
         raise UsageError("the engine cuda steps all streams in one worker; leave --workers (EARSHOT_WORKERS) out")
     new_engine = choice.engine_factory(
         model, cast(choice.EngineName, settings.engine), cast(choice.Precision, settings.precision)
     )
-
-    def make() -> Engine:
-        import torch
-
-        # For the torch engine; both hold for the calling thread. Workers are as many as cores already, and numbers too
-        # small for the fast path of the processor, as fading silence makes them, would slow a step down manifold.
-        torch.set_num_threads(1)
-        torch.set_flush_denormal(True)
-        return new_engine(settings.encoders_per_worker, settings.decoders_per_worker)
-
-    return make
+    return lambda: new_engine(settings.encoders_per_worker * workers, settings.decoders_per_worker * workers)
 
 
 def check_fits_packets(config: ModelConfig) -> None:
@@ -60,7 +50,7 @@ def create_app(
     make_engine: Callable[[], Engine] | None = None,
     live_lm: LiveLm | None = None,
 ) -> FastAPI:
-    """An application that serves one model. `make_engine` replaces the engine of each worker; `live_lm` entropy-codes
+    """An application that serves one model. `make_engine` replaces the workers' engine; `live_lm` entropy-codes
     for clients that have it too.
 
     Raises UsageError for a model that cannot stream or whose codes packets cannot hold, and for an engine that is not
@@ -68,22 +58,20 @@ def create_app(
     check_fits_packets(model.config)
     settings = settings or Settings()
     make = make_engine or engine_factory(model, settings)
-    frame_us, own = 1e6 / model.config.frame_rate, cores()
-    workers = [
-        Worker(
-            make,
-            model.hop_length,
-            settings.encoders_per_worker,
-            settings.decoders_per_worker,
-            settings.encoder_backlog_frames,
-            settings.max_batch,
-            own[index % len(own)] if settings.pin_workers and own else None,
-            settings.worker_nice,
-            frame_us,
-        )
-        for index in range(settings.worker_count)
-    ]
-    hub = Hub(model.config, model.digest, settings, WorkerPool(workers, settings.late_after * frame_us), live_lm)
+    frame_us, workers = 1e6 / model.config.frame_rate, settings.worker_count
+    pool = WorkerPool(
+        make,
+        model.hop_length,
+        settings.encoders_per_worker * workers,
+        settings.decoders_per_worker * workers,
+        settings.encoder_backlog_frames,
+        settings.max_batch,
+        settings.late_after * frame_us,
+        frame_us,
+        settings.worker_nice,
+        places(workers, settings.pin_workers),
+    )
+    hub = Hub(model.config, model.digest, settings, pool, live_lm)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -48,11 +48,12 @@ class Chores:
 
     def do_one(self) -> bool:
         """Does the oldest; False if none waits."""
-        self._arrived.clear()
-        if not self._waiting:
-            return False
-        work, future = self._waiting.popleft()
-        self._arrived.set()
+        with self._lock:
+            self._arrived.clear()
+            if not self._waiting:
+                return False
+            work, future = self._waiting.popleft()
+            self._arrived.set()
         if not future.set_running_or_notify_cancel():
             return True  # nobody waits for it any more
         began = time.thread_time_ns()

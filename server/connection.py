@@ -29,7 +29,7 @@ from codec.messages import (
 )
 from codec.packet import CodedPacket, Packet, PcmUp, decode_up, encode_down
 from server.asgi_extensions import CLOSE_REASON_BYTES, LAST_WORDS, SHORT_CUT, ShortCut
-from server.encoder_worker import CodecSession, Job, Result
+from server.codec_session import CodecSession, Job, Result
 from server.entropy import EntropyLink
 from server.hub import Hub, LiveRoom, clock_us
 from server.ratelimit import TokenBucket

@@ -94,7 +94,7 @@ class Entropy:
             "coded_bytes": self.coded_bytes,
             "saved_share": round(1 - self.coded_bytes / self.plain_bytes, 4) if self.plain_bytes else 0.0,
             "frames_plain": self.frames_plain,
-            "cpu_s": round(sum(worker.chores.cpu_us for worker in self._pool.workers) / 1e6, 3),
+            "cpu_s": round(self._pool.chores.cpu_us / 1e6, 3),
         }
 
 

@@ -20,7 +20,7 @@ from codec.messages import PROTOCOL, Hello, Limits, ModelInfo, PeerLeft, Record,
 from codec.packet import SEQUENCE_MODULUS, TIMESTAMP_MODULUS, Packet, PcmBlock
 from codec.pcm import to_s16
 from server.admission import within_share
-from server.encoder_worker import CodecSession, Job, Result
+from server.codec_session import CodecSession, Job, Result
 from server.entropy import Entropy
 from server.recorder import Recorder, RoomRecorder
 from server.room import Peer, Room

@@ -67,8 +67,10 @@ class Settings(BaseSettings):
     pin_workers: bool = False
     """Each encoder thread stays on a core of its own. With two cores that keeps threads from making room for the event
     loop and was slower (docs/capacity.md)."""
-    worker_nice: Annotated[int, Field(ge=0, le=19)] = 5
-    """Niceness of encoder threads, on Linux: the event loop need not wait for the end of their time slice."""
+    worker_nice: Annotated[int, Field(ge=0, le=20)] = 5
+    """Niceness of encoder threads, on Linux: the event loop need not wait for the end of their time slice. With 20 they
+    run only while nothing else in their control group wants to, and give way at once: for a server that has its
+    container, or its machine, to itself (docs/capacity.md)."""
     late_after: Annotated[float, Field(gt=0)] = 0.8
     """In frames: a new speaker is refused if results would take longer with it."""
     max_address_share: Annotated[float, Field(gt=0, le=1)] = 0.5

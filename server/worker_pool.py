@@ -1,84 +1,266 @@
-"""All codec workers of a server: who takes a new stream, and whether another one fits."""
+"""The codec workers of a server as the event loop sees them: streams come and go, frames go in, results come back.
+
+The workers share one engine and one queue of frames. What steps take and how late results are is counted here, on the
+event loop (server/admission.py): it decides who comes in."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import os
+import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
+import numpy as np
+
+from codec.engine.base import Engine
 from codec.errors import EngineFull
-from server.admission import Kind, fit_all
-from server.encoder_worker import CodecSession, Deliver, Worker
+from server.admission import Kind, WorkerLoad
+from server.codec_session import CodecSession, Deliver, Job
+from server.encoder_worker import KINDS, Stepped, Worker
+from server.frame_queue import FrameQueue
+
+log = logging.getLogger(__name__)
+
+WARM_UP_STEPS = 3
+TRIAL_BATCHES = (1, 16)
+"""An idle engine is timed with so many frames a step, so that what one more costs is known before anyone speaks."""
+TRIAL_STEPS = 3
+STOP_TIMEOUT_S = 5.0
 
 
 class WorkerPool:
-    """New streams go to the worker with the fewest, among those where one more fits.
+    """All methods are for the event loop's thread, but those that say that they run on a worker's."""
 
-    `limit_us` is the longest that results may take once another speaker has come in."""
-
-    def __init__(self, workers: Sequence[Worker], limit_us: float) -> None:
-        self.workers = workers
+    def __init__(
+        self,
+        make_engine: Callable[[], Engine],
+        hop: int,
+        encoders: int,
+        decoders: int,
+        backlog: int,
+        max_batch: int,
+        limit_us: float,
+        frame_us: float = 1e6 * 320 / 24_000,
+        nice: int = 0,
+        cores: Sequence[int | None] = (None,),
+    ) -> None:
+        """A worker for each of `cores`; None stands for one that stays nowhere. `encoders` and `decoders` bound the
+        memory of streams. `limit_us` is the longest that results may take once another speaker has come in.
+        `make_engine` runs on the first worker's thread."""
+        self._make_engine = make_engine
+        self._hop = hop
+        self._room: dict[Kind, int] = {"encoder": encoders, "decoder": decoders}
         self.limit_us = limit_us
+        self.streams: dict[Kind, int] = {"encoder": 0, "decoder": 0}
+        self.load = WorkerLoad(frame_us, time.monotonic_ns() // 1000, len(cores))
+        self._queue = FrameQueue(backlog, max_batch, len(cores), frame_us)
+        self.chores = self._queue.chores
+        self.workers = [Worker(self._queue, self._hand_over, core, nice) for core in cores]
+        self._working = 0
+        self._making = threading.Lock()
+        self._engine: Engine | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.steps = 0
+        self.frames = 0
+        self.frames_dropped = 0
+        self.faults = 0
+        self.batches: Counter[int] = Counter()
+        self.step_us_mean = 0.0
+        self.step_us_max = 0
 
     async def start(self) -> None:
-        await asyncio.gather(*(worker.start() for worker in self.workers))
+        """Returns once all workers are warm. Raises what making the engine raised."""
+        self._loop = asyncio.get_running_loop()
+        self._working = len(self.workers)
+        starts = [asyncio.wrap_future(worker.start(self._warm_engine, self._one_ended)) for worker in self.workers]
+        for failure in await asyncio.gather(*starts, return_exceptions=True):
+            if failure is not None:
+                raise failure
 
     async def stop(self) -> None:
-        await asyncio.gather(*(worker.stop() for worker in self.workers))
+        """Lets the steps that run finish; what waits is dropped."""
+        self._queue.stop()
+        for worker in self.workers:
+            if worker.alive:
+                await asyncio.to_thread(worker.join, STOP_TIMEOUT_S)
 
     @property
     def alive(self) -> bool:
+        """False once a worker has ended, be it by a fault; while others are left, they do what it would have done."""
         return all(worker.alive for worker in self.workers)
+
+    def has_room(self, kind: Kind) -> bool:
+        return self._room[kind] > 0 and any(worker.alive for worker in self.workers)
+
+    def open(self, kind: Kind, deliver: Deliver) -> CodecSession:
+        """A new stream, whether it fits or not. Raises EngineFull if there is no memory for it, or no worker."""
+        if not self.has_room(kind):
+            raise EngineFull(f"all {kind}s of this server are taken")
+        self._room[kind] -= 1
+        self._count(kind, 1)
+        return CodecSession(self, kind, deliver)
+
+    def push(self, session: CodecSession, job: Job) -> int:
+        dropped = self._queue.push(session, job)
+        if not session.closed:
+            self.frames_dropped += dropped
+        return dropped
+
+    def close(self, session: CodecSession) -> None:
+        if self._queue.close(session):
+            self._room[session.kind] += 1
+            self._count(session.kind, -1)
+
+    def _count(self, kind: Kind, change: int) -> None:
+        self.streams[kind] += change
+        self._queue.streams += change
 
     def fits(self, encoders: int, decoders: int) -> bool:
         """Whether so many streams more would all get their results in time, those that are there too."""
-        loads = [(worker.load, worker.streams) for worker in self.workers if worker.alive]
-        return fit_all(loads, {"encoder": encoders, "decoder": decoders}, self.limit_us, _now_us())
+        more: dict[Kind, int] = {
+            "encoder": self.streams["encoder"] + encoders,
+            "decoder": self.streams["decoder"] + decoders,
+        }
+        return self.load.fits(more, self.limit_us, _now_us())
 
     @property
     def encoders(self) -> int:
-        return sum(worker.streams["encoder"] for worker in self.workers)
+        return self.streams["encoder"]
 
     def more_speakers(self) -> int:
         """How many encoders more are expected to fit."""
-        return sum(worker.more_speakers(self.limit_us, _now_us()) for worker in self.workers)
-
-    def open(self, kind: Kind, deliver: Deliver) -> CodecSession:
-        """A stream, whether it fits or not. Raises EngineFull if no worker has memory for it."""
-        able = [worker for worker in self.workers if worker.has_room(kind)]
-        if not able:
-            raise EngineFull(f"all {kind}s of this server are taken")
-        now_us = _now_us()
-
-        def order(worker: Worker) -> tuple[bool, int]:
-            more = {**worker.streams, kind: worker.streams[kind] + 1}
-            return not worker.load.fits(more, self.limit_us, now_us), worker.sessions
-
-        return min(able, key=order).open(kind, deliver)
+        if not self.has_room("encoder"):
+            return 0
+        return self.load.room(self.streams, self.limit_us, _now_us(), self._room["encoder"])
 
     def busy(self) -> float:
         """The part of the workers' time, over the last seconds, that steps and chores took; 1 if no worker is left."""
-        loads = [worker.load.punctuality.load(_now_us()) for worker in self.workers if worker.alive]
-        return sum(loads) / len(loads) if loads else 1.0
+        return self.load.busy(_now_us()) if any(worker.alive for worker in self.workers) else 1.0
 
     async def do(self, work: Callable[[], Any], limit_us: float = math.inf) -> Any:
-        """What `work` returns or raises, done by the worker for which the least waits. Raises EngineFull if it would
-        wait longer than that even so, or if no worker is left."""
-        able = [worker for worker in self.workers if worker.alive]
-        if not able or (best := min(able, key=lambda worker: worker.chores.wait_us)).chores.wait_us > limit_us:
+        """What `work` returns or raises, done by a worker between two steps. Raises EngineFull if it would wait longer
+        than that, or if no worker is left."""
+        if self.chores.wait_us > limit_us:
             raise EngineFull("the workers of this server have no time")
-        return await best.do(work)
+        future = self.chores.put(work)
+        self._queue.wake()
+        try:
+            value, busy_us = await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            raise EngineFull("a codec worker has ended") from None
+        self.load.punctuality.add((), busy_us, _now_us())
+        return value
 
-    def stats(self) -> list[dict[str, Any]]:
-        return [worker.stats(self.limit_us, _now_us()) for worker in self.workers]
+    def stats(self) -> dict[str, Any]:
+        now_us = _now_us()
+        return {
+            "threads": len(self.workers),
+            "sessions": self._queue.streams,
+            "load": round(self.load.busy(now_us), 3),
+            "slack_ms": self.load.slack_ms(now_us),
+            "step_ms": self.load.step_ms(),
+            "free_encoders": self._room["encoder"],
+            "free_decoders": self._room["decoder"],
+            "steps": self.steps,
+            "frames": self.frames,
+            "frames_waiting": self._queue.waiting(),
+            "chores": self.chores.count,
+            "frames_dropped": self.frames_dropped,
+            "faults": self.faults,
+            "batch_sizes": {str(size): count for size, count in sorted(self.batches.items())},
+            "step_ms_mean": round(self.step_us_mean / 1000, 3),
+            "step_ms_max": round(self.step_us_max / 1000, 3),
+        }
+
+    def _take(self, stepped: Stepped) -> None:
+        """Counts a batch, and passes its results on."""
+        now_us = _now_us()
+        busy_us, frames = sum(us for _, _, us in stepped.steps), len(stepped.results)
+        self.steps += 1
+        self.frames += frames
+        self.faults += stepped.faults
+        self.batches[frames] += 1
+        self.step_us_max = max(self.step_us_max, busy_us)
+        self.step_us_mean += (busy_us - self.step_us_mean) / min(self.steps, 100)
+        for kind, count, us in stepped.steps:
+            self.load.steps[kind].add(count, us)
+        self.load.punctuality.add([now_us - result.ready_us for _, result in stepped.results], busy_us, now_us)
+        for session, result in stepped.results:
+            if not session.closed:
+                try:
+                    session.deliver(result)
+                except Exception:
+                    log.exception("a result could not be delivered")
+
+    # What follows runs on the workers' threads.
+
+    def _hand_over(self, stepped: Stepped) -> None:
+        if self._loop is not None:
+            with suppress(RuntimeError):  # it was closed just now: nobody is left to hear of it
+                self._loop.call_soon_threadsafe(self._take, stepped)
+
+    def _warm_engine(self) -> Engine:
+        """The engine that all workers share, stepped a few times by the one that asks."""
+        with self._making:
+            if self._engine is not None:
+                _warm_up(self._engine, self._hop)
+                return self._engine
+            engine = self._make_engine()
+            _warm_up(engine, self._hop)
+            self._try_out(engine)
+            self._engine = engine
+        return engine
+
+    def _one_ended(self) -> None:
+        with self._making:
+            self._working -= 1
+            if not self._working:
+                self.chores.end()
+
+    def _try_out(self, engine: Engine) -> None:
+        """Times steps of few and of many frames."""
+        batches = sorted({min(batch, *self._room.values()) for batch in TRIAL_BATCHES})
+        for batch in batches:
+            encoders = [engine.open_encoder() for _ in range(batch)]
+            decoders = [engine.open_decoder() for _ in range(batch)]
+            pcm = np.random.default_rng(0).standard_normal((batch, self._hop)).astype(np.float32) * 0.1
+            times: dict[Kind, list[int]] = {kind: [] for kind in KINDS}
+            for _ in range(TRIAL_STEPS):
+                started = time.monotonic_ns()
+                codes = engine.encode(encoders, pcm, [1] * batch)
+                encoded = time.monotonic_ns()
+                engine.decode(decoders, codes)
+                times["encoder"].append(encoded - started)
+                times["decoder"].append(time.monotonic_ns() - encoded)
+            for kind in KINDS:
+                self.load.steps[kind].expect(batch, min(times[kind]) / 1000)
+            for slot in encoders + decoders:
+                engine.close(slot)
 
 
-def cores() -> list[int] | None:
-    """The cores that this process may use; None where threads cannot be told to stay on one."""
-    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_setaffinity") else None
+def _warm_up(engine: Engine, hop: int) -> None:
+    """The first steps of a process and of a thread allocate and compile; better before anyone speaks."""
+    encoder, decoder = engine.open_encoder(), engine.open_decoder()
+    for _ in range(WARM_UP_STEPS):
+        codes = engine.encode([encoder], np.zeros((1, hop), np.float32), [1])
+        engine.decode([decoder], codes)
+    engine.close(encoder)
+    engine.close(decoder)
+
+
+def places(workers: int, pinned: bool) -> list[int | None]:
+    """A core for each worker to stay on, or None where it is not to, or cannot be told to."""
+    own = sorted(os.sched_getaffinity(0)) if pinned and hasattr(os, "sched_getaffinity") else []
+    return [own[index % len(own)] if own else None for index in range(workers)]
 
 
 def _now_us() -> int:

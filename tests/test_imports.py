@@ -50,6 +50,8 @@ SHELLS = {
     "server.app": "the web application",
     "server.connection": "one WebSocket",
     "server.encoder_worker": "threads of codec work",
+    "server.codec_session": "belongs to threads of codec work",
+    "server.frame_queue": "threads wait in it",
     "server.worker_pool": "asks the clock and the system's cores",
     "server.loadtest": "empty",
     "server.loadtest.cli": "its command",

@@ -1,7 +1,8 @@
 """What every engine can do: hold the state of many live streams in numbered slots and step any of them together.
 
-Streams start on zeros. An engine belongs to one thread. A frame stepped in company gives the same codes as one
-stepped alone, up to ties in rounding. A call that raises has changed nothing.
+Streams start on zeros. Several threads may step at once, each other slots (one thread only with the engine `cuda`);
+all other calls are for one thread at a time, and for slots that nobody steps just then. A frame stepped in company
+gives the same codes as one stepped alone, up to ties in rounding. A call that raises has changed nothing.
 """
 
 from __future__ import annotations

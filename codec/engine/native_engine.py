@@ -6,7 +6,8 @@ compiler, importing this module raises ImportError.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Literal
 from weakref import WeakKeyDictionary
@@ -73,7 +74,7 @@ class NativeEngine:
     ) -> None:
         self.model = model
         self.network = network or pack(model)
-        self._workspace = _native.Workspace()
+        self._spaces: list[_native.Workspace] = []
         self._slots: Slots[_native.State] = Slots(encoders, decoders)
 
     def open_encoder(self) -> int:
@@ -108,7 +109,8 @@ class NativeEngine:
         check_frames(self.model.config, len(states), frames, n_q)
         if not states:
             return []
-        codes = self.network.encode(self._workspace, states, np.asarray(frames, np.float32), n_q)
+        with self._space() as space:
+            codes = self.network.encode(space, states, np.asarray(frames, np.float32), n_q)
         return [own[:count] for own, count in zip(codes, n_q, strict=True)]
 
     def decode(self, slots: Sequence[int], codes: Sequence[FrameCodes]) -> Pcm:
@@ -120,7 +122,18 @@ class NativeEngine:
         together = np.zeros((len(states), max(n_q)), np.int16)
         for row, own in zip(together, codes, strict=True):
             row[: len(own)] = own
-        return self.network.decode(self._workspace, states, together, n_q)
+        with self._space() as space:
+            return self.network.decode(space, states, together, n_q)
+
+    @contextmanager
+    def _space(self) -> Iterator[_native.Workspace]:
+        """Memory for one step: as many exist as steps ran at once."""
+        try:
+            space = self._spaces.pop()
+        except IndexError:
+            space = _native.Workspace()
+        yield space
+        self._spaces.append(space)
 
 
 def restore(model: Model, kind: Kind, state: _native.State, data: bytes) -> None:

@@ -107,11 +107,8 @@ def row_of(
     refused: str,
 ) -> Row:
     """A row from what listeners counted, what generators reported and what `/stats` said before and after."""
-    workers = after["workers"]
-    steps, frames = (
-        sum(worker[key] for worker in workers) - sum(worker[key] for worker in before["workers"])
-        for key in ("steps", "frames")
-    )
+    workers, earlier = after["workers"], before["workers"]
+    steps, frames = (workers[key] - earlier[key] for key in ("steps", "frames"))
     elapsed = after["uptime_s"] - before["uptime_s"]
     closed = [reason for report in reports for reason in report["closed"]]
     return Row(
@@ -126,14 +123,8 @@ def row_of(
         generator_cpu=sum(report["cpu"] for report in reports),
         late_p99=percentile_ms(tally.late, 0.99),
         batch_mean=frames / steps if steps else None,
-        slack_p50=_least(workers, "p50"),
-        slack_p99=_least(workers, "p99"),
+        slack_p50=workers["slack_ms"]["p50"],
+        slack_p99=workers["slack_ms"]["p99"],
         refused=refused,
         closed=f"{len(closed)}, first with {closed[0]}" if closed else "",
     )
-
-
-def _least(workers: Sequence[Mapping[str, Any]], key: str) -> float | None:
-    """The slack of the worker that has the least."""
-    known = [slack for worker in workers if (slack := worker.get("slack_ms", {}).get(key)) is not None]
-    return min(known, default=None)

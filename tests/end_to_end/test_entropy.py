@@ -124,10 +124,9 @@ async def test_a_link_that_was_held_up_goes_on_after_joining_cutting_and_droppin
     with running_server(tiny_model(), LM, **ladder) as server:
         speaker, listener = await join(server, "slow", want="none"), await enter(server, "slow", send="none")
         heard, gate = listener.heard[speaker.id], threading.Event()
-        (worker,) = server.hub.pool.workers
         async for index in real_time(80, FRAME_S):
             if index == 10:
-                server.call_soon(lambda: worker.chores.put(gate.wait))
+                server.call_soon(lambda: server.hub.pool.chores.put(gate.wait))
             if index == 45:
                 gate.set()
             await speaker.send_codes(CODES[:8, index : index + 1])

@@ -1,4 +1,4 @@
-"""Who comes in: a worker in fake time, whose steps take what a test says."""
+"""Who comes in: workers in fake time, whose steps take what a test says."""
 
 from __future__ import annotations
 
@@ -7,15 +7,24 @@ import random
 
 import pytest
 
-from server.admission import WINDOW_US, Kind, Punctuality, StepTimes, WorkerLoad, fit_all, rest_us, within_share
+from server.admission import (
+    WINDOW_US,
+    Kind,
+    Punctuality,
+    StepTimes,
+    WorkerLoad,
+    largest_batch,
+    turn_us,
+    within_share,
+)
 
 FRAME_US = 1e6 * 320 / 24_000
 LIMIT_US = 0.8 * FRAME_US
 BASE_US, EACH_US = 400.0, 230.0
 
 
-def load_of(base_us: float = BASE_US, each_us: float = EACH_US) -> WorkerLoad:
-    load = WorkerLoad(FRAME_US)
+def load_of(base_us: float = BASE_US, each_us: float = EACH_US, workers: int = 1) -> WorkerLoad:
+    load = WorkerLoad(FRAME_US, workers=workers)
     for steps in load.steps.values():
         for frames in (1, 16):
             steps.expect(frames, base_us + each_us * frames)
@@ -26,14 +35,16 @@ def streams(encoders: int, decoders: int = 0) -> dict[Kind, int]:
     return {"encoder": encoders, "decoder": decoders}
 
 
-class FakeWorker:
-    """Streams with phases of their own, and one who steps what is ready, as server/encoder_worker.py does."""
+class FakeWorkers:
+    """Streams with phases of their own, and workers that step what is ready in turns, as server/frame_queue.py says."""
 
-    def __init__(self, load: WorkerLoad, base_us: float = BASE_US, each_us: float = EACH_US, seed: int = 0) -> None:
-        self.load, self.base_us, self.each_us = load, base_us, each_us
+    def __init__(self, workers: int = 1, seed: int = 0) -> None:
+        self.load = load_of(workers=workers)
+        self.base_us, self.each_us = BASE_US, EACH_US
         self.random = random.Random(seed)
         self.now_us = 0.0
         self.due: list[float] = []
+        self.free_us = [0.0] * workers
         self.longest_us = 0.0
 
     def join(self) -> None:
@@ -43,21 +54,23 @@ class FakeWorker:
         """Afterwards `longest_us` is the longest that a frame took."""
         end, self.longest_us = self.now_us + seconds * 1e6, 0.0
         while self.now_us < end:
-            if not self.due or self.due[0] > self.now_us:
-                self.now_us = min(self.due[0] if self.due else end, end)
-                continue
+            start = max(self.now_us, self.due[0] if self.due else end, self.free_us[0])
+            if start >= end:
+                self.now_us = end
+                return
             ready = []
-            while self.due and self.due[0] <= self.now_us:
+            most = largest_batch(len(self.due), len(self.free_us))
+            while self.due and self.due[0] <= start and len(ready) < most:
                 ready.append(heapq.heappop(self.due))
+            took = self.base_us + self.each_us * len(ready)
             for came in ready:
                 heapq.heappush(self.due, came + FRAME_US)
-            took = self.base_us + self.each_us * len(ready)
-            self.now_us += took
+            heapq.heapreplace(self.free_us, start + took)
             self.load.steps["encoder"].add(len(ready), took)
-            taken = [int(self.now_us - came) for came in ready]
-            self.load.punctuality.add(taken, int(took), int(self.now_us))
+            taken = [int(start + took - came) for came in ready]
+            self.load.punctuality.add(taken, int(took), int(start))
             self.longest_us = max(self.longest_us, *taken)
-            self.now_us += rest_us(took, FRAME_US)
+            self.now_us = start + turn_us(took, FRAME_US, len(self.free_us))
 
     def fits(self) -> bool:
         return self.load.fits(streams(len(self.due) + 1), LIMIT_US, int(self.now_us))
@@ -85,19 +98,20 @@ def test_one_step_that_is_far_too_long_changes_little() -> None:
     assert steps.of(1) < 1.2 * 630
 
 
-def test_speakers_are_refused_before_any_frame_is_late() -> None:
-    worker = FakeWorker(load_of())
-    while worker.fits():
-        worker.join()
-        worker.run(0.1)
-        assert len(worker.due) < 200
-    assert 30 < len(worker.due) < FRAME_US / EACH_US
-    worker.run(10)
-    assert worker.longest_us < FRAME_US
+@pytest.mark.parametrize("workers", [1, 2, 16])
+def test_speakers_are_refused_before_any_frame_is_late(workers: int) -> None:
+    pool = FakeWorkers(workers)
+    while pool.fits():
+        pool.join()
+        pool.run(0.1)
+        assert len(pool.due) < 100 * workers
+    assert 30 * workers < len(pool.due) < workers * FRAME_US / EACH_US
+    pool.run(10)
+    assert pool.longest_us < FRAME_US
 
 
 def test_an_engine_that_became_slower_takes_fewer_and_takes_more_again_when_it_has_recovered() -> None:
-    worker = FakeWorker(load_of())
+    worker = FakeWorkers()
     for _ in range(15):
         worker.join()
     worker.run(3)
@@ -112,7 +126,7 @@ def test_an_engine_that_became_slower_takes_fewer_and_takes_more_again_when_it_h
 
 
 def test_it_recovers_when_speakers_leave() -> None:
-    worker = FakeWorker(load_of())
+    worker = FakeWorkers()
     while worker.fits():
         worker.join()
     assert not worker.fits()
@@ -123,7 +137,7 @@ def test_it_recovers_when_speakers_leave() -> None:
 
 @pytest.mark.parametrize("speaking", [0, 1])
 def test_one_slow_first_step_refuses_nobody(speaking: int) -> None:
-    worker = FakeWorker(load_of())
+    worker = FakeWorkers()
     for _ in range(speaking):
         worker.join()
     worker.run(2)
@@ -135,10 +149,13 @@ def test_one_slow_first_step_refuses_nobody(speaking: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("step_us", "rested_us"), [(200, 200), (2000, 2000), (3000, FRAME_US / 3 - 3000), (5000, 0), (50_000, 0)]
+    ("step_us", "workers", "apart_us"),
+    [(0, 1, 0), (200, 1, 400), (2000, 1, 4000), (3000, 1, FRAME_US / 3), (2000, 2, 2000), (9000, 4, FRAME_US / 12)],
 )
-def test_a_rest_is_as_long_as_the_step_and_ends_with_a_third_of_a_frame(step_us: float, rested_us: float) -> None:
-    assert rest_us(step_us, FRAME_US) == pytest.approx(rested_us)
+def test_turns_are_twice_a_step_apart_and_a_third_of_a_frame_at_most(
+    step_us: float, workers: int, apart_us: float
+) -> None:
+    assert turn_us(step_us, FRAME_US, workers) == pytest.approx(apart_us)
 
 
 def test_nothing_is_known_of_a_worker_that_never_stepped_and_it_takes_the_first() -> None:
@@ -163,14 +180,9 @@ def test_decoders_count_too() -> None:
     assert load.room(streams(0, most), LIMIT_US, 0, 200) == 0
 
 
-def test_a_crowd_is_spread_and_refused_as_a_whole() -> None:
-    loads = [load_of(), load_of()]
-    most = loads[0].room(streams(0), LIMIT_US, 0, 200)
-    idle = [(load, streams(0)) for load in loads]
-    assert fit_all(idle, {"encoder": 2 * most}, LIMIT_US, 0)
-    assert not fit_all(idle, {"encoder": 2 * most + 1}, LIMIT_US, 0)
-    assert fit_all([(loads[0], streams(most)), (loads[1], streams(0))], {"encoder": 1, "decoder": 3}, LIMIT_US, 0)
-    assert not fit_all([], {"encoder": 1}, LIMIT_US, 0)
+def test_more_workers_carry_more() -> None:
+    most = [load_of(workers=workers).room(streams(0), LIMIT_US, 0, 2000) for workers in (1, 2, 8)]
+    assert most[0] < most[1] / 1.9 < most[2] / 7.5
 
 
 def test_windows_say_how_much_time_was_used_and_left() -> None:
@@ -178,6 +190,9 @@ def test_windows_say_how_much_time_was_used_and_left() -> None:
     for frame in range(300):
         punctuality.add([2000] * 98 + [9000] * 2, 4000, frame * 10_000)
     assert punctuality.load(3 * WINDOW_US) == pytest.approx(0.4, abs=0.01)
+    load = WorkerLoad(FRAME_US, workers=4)
+    load.punctuality = punctuality
+    assert load.busy(3 * WINDOW_US) == pytest.approx(0.1, abs=0.01)
     assert punctuality.percentile_us(0.5, 3 * WINDOW_US) == 2000
     assert punctuality.percentile_us(0.99, 3 * WINDOW_US) == 9000
     assert punctuality.percentile_us(0.5, 100 * WINDOW_US) is None

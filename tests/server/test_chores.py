@@ -12,20 +12,20 @@ import pytest
 from codec.errors import EngineFull
 from server.admission import WorkerLoad
 from server.chores import Chores
-from server.encoder_worker import Result, Worker
+from server.codec_session import Result
 from server.worker_pool import WorkerPool
 from tests.peers import until
-from tests.server.test_encoder_worker import FakeEngine, frame, job, worker_of
+from tests.server.test_worker_pool import FakeEngine, frame, job, pool_of
 
 
 @pytest.fixture
-async def engine_and_worker() -> AsyncIterator[tuple[FakeEngine, Worker]]:
+async def engine_and_pool() -> AsyncIterator[tuple[FakeEngine, WorkerPool]]:
     engine = FakeEngine()
-    worker = worker_of(lambda: engine)
-    await worker.start()
-    yield engine, worker
+    pool = pool_of(lambda: engine)
+    await pool.start()
+    yield engine, pool
     engine.gate.set()
-    await worker.stop()
+    await pool.stop()
 
 
 def test_they_are_done_in_order_and_errors_come_back() -> None:
@@ -65,18 +65,18 @@ def test_none_is_left_waiting_at_the_end() -> None:
     assert chores.put(lambda: None).cancelled()
 
 
-async def test_a_worker_does_them_between_its_steps(engine_and_worker: tuple[FakeEngine, Worker]) -> None:
-    engine, worker = engine_and_worker
-    threads = {await worker.do(threading.get_ident) for _ in range(3)}
+async def test_a_worker_does_them_between_its_steps(engine_and_pool: tuple[FakeEngine, WorkerPool]) -> None:
+    engine, pool = engine_and_pool
+    threads = {await pool.do(threading.get_ident) for _ in range(3)}
     assert len(threads) == 1
     assert threads != {threading.get_ident()}
     results: list[Result] = []
-    session = worker.open("encoder", results.append)
+    session = pool.open("encoder", results.append)
     engine.hold()
     session.push(job(frame(1), 1))
     await asyncio.to_thread(engine.entered.wait)
-    chore = asyncio.create_task(worker.do(lambda: "done"))
-    given_up = asyncio.create_task(worker.do(lambda: "never"))
+    chore = asyncio.create_task(pool.do(lambda: "done"))
+    given_up = asyncio.create_task(pool.do(lambda: "never"))
     await asyncio.sleep(0.05)
     assert not chore.done()  # a step runs
     given_up.cancel()
@@ -87,12 +87,12 @@ async def test_a_worker_does_them_between_its_steps(engine_and_worker: tuple[Fak
         await given_up
 
 
-async def test_what_would_wait_too_long_is_refused(engine_and_worker: tuple[FakeEngine, Worker]) -> None:
-    _, worker = engine_and_worker
-    pool, gate = WorkerPool([worker], 10_000.0), threading.Event()
-    worker.chores.mean_us = 1000.0
+async def test_what_would_wait_too_long_is_refused(engine_and_pool: tuple[FakeEngine, WorkerPool]) -> None:
+    _, pool = engine_and_pool
+    gate = threading.Event()
+    pool.chores.mean_us = 1000.0
     held = [asyncio.create_task(pool.do(gate.wait)) for _ in range(10)]
-    await until(lambda: len(worker.chores) == 9)
+    await until(lambda: len(pool.chores) == 9)
     with pytest.raises(EngineFull, match="no time"):
         await pool.do(lambda: None, 5000.0)
     gate.set()
@@ -100,26 +100,26 @@ async def test_what_would_wait_too_long_is_refused(engine_and_worker: tuple[Fake
     assert await pool.do(lambda: "fits", 5000.0) == "fits"
 
 
-async def test_how_busy_the_workers_were(engine_and_worker: tuple[FakeEngine, Worker]) -> None:
-    _, worker = engine_and_worker
-    pool = WorkerPool([worker], 10_000.0)
+async def test_how_busy_the_workers_were(engine_and_pool: tuple[FakeEngine, WorkerPool]) -> None:
+    _, pool = engine_and_pool
     began_us = time.monotonic_ns() // 1000 - 2_500_000
-    worker.load = WorkerLoad(13_333, began_us)
+    pool.load = WorkerLoad(13_333, began_us)
     for second, busy_us in enumerate((900_000, 500_000)):
-        worker.load.punctuality.add((), busy_us, began_us + second * 1_000_000)
+        pool.load.punctuality.add((), busy_us, began_us + second * 1_000_000)
     assert pool.busy() == pytest.approx(0.7)
-    assert WorkerPool([], 1.0).busy() == 1
+    await pool.stop()
+    assert pool.busy() == 1
 
 
-async def test_a_worker_that_ends_leaves_nobody_waiting(engine_and_worker: tuple[FakeEngine, Worker]) -> None:
-    engine, worker = engine_and_worker
-    session = worker.open("encoder", lambda result: None)
+async def test_a_worker_that_ends_leaves_nobody_waiting(engine_and_pool: tuple[FakeEngine, WorkerPool]) -> None:
+    engine, pool = engine_and_pool
+    session = pool.open("encoder", lambda result: None)
     engine.hold()
     session.push(job(frame(1), 1))
     await asyncio.to_thread(engine.entered.wait)
-    running = asyncio.create_task(worker.do(lambda: time.sleep(0.05)))  # longer than any rest
-    waiting = asyncio.create_task(worker.do(lambda: None))
-    stopping = asyncio.create_task(worker.stop())
+    running = asyncio.create_task(pool.do(lambda: time.sleep(0.05)))  # longer than any rest
+    waiting = asyncio.create_task(pool.do(lambda: None))
+    stopping = asyncio.create_task(pool.stop())
     await asyncio.sleep(0.05)
     engine.gate.set()
     await stopping
@@ -127,4 +127,4 @@ async def test_a_worker_that_ends_leaves_nobody_waiting(engine_and_worker: tuple
     with pytest.raises(EngineFull, match="has ended"):
         await waiting
     with pytest.raises(EngineFull):
-        await WorkerPool([worker], 1.0).do(lambda: None)
+        await pool.do(lambda: None)

@@ -24,13 +24,13 @@ void require(bool condition, const char* message) {
     if (!condition) throw std::invalid_argument(message);
 }
 
-// Scratch of one engine. Two threads that step the same engine would share it: the second is refused.
+// Scratch of one thread. A second that would use it at the same time is refused.
 class Workspace {
   public:
     class Use {
       public:
         explicit Use(Workspace& workspace) : workspace_(workspace) {
-            require(!workspace.busy_.exchange(true), "an engine belongs to one thread: it is in the middle of a step");
+            require(!workspace.busy_.exchange(true), "a workspace belongs to one thread: it is in the middle of a step");
         }
         ~Use() { workspace_.busy_ = false; }
         Use(const Use&) = delete;

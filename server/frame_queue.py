@@ -1,0 +1,125 @@
+"""Frames that wait for a codec worker, and which worker takes which.
+
+All workers take from here, one at a time: whose turn it is takes whatever is ready, a frame of each stream at most, and
+no stream is with two workers at once. Between two turns some time must pass (`admission.turn_us`), so that batches are
+large, whichever worker it is that steps them: what a frame costs falls with their size, above all where the weights do
+not fit into the caches of a core (docs/capacity.md).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from codec.engine.base import Engine
+from server.admission import largest_batch, turn_us
+from server.chores import Chores
+from server.codec_session import Batch, CodecSession, Job
+
+
+class FrameQueue:
+    """`push`, `close`, `wake` and `stop` are for the event loop; `take` and `done` for the workers' threads."""
+
+    def __init__(self, backlog: int, max_batch: int, workers: int, frame_us: float) -> None:
+        """`backlog` bounds the frames that wait of one stream."""
+        self._backlog = backlog
+        self._max_batch = max_batch
+        self._workers = workers
+        self._frame_us = frame_us
+        self._changed = threading.Condition()
+        self._turn = threading.Lock()
+        self._next_turn = 0.0
+        self._step_us = 0.0
+        self._ready: dict[CodecSession, None] = {}
+        self._closing: list[CodecSession] = []
+        self._stopping = False
+        self.streams = 0
+        self.chores = Chores()
+
+    def push(self, session: CodecSession, job: Job) -> int:
+        """Returns how many of the session's oldest frames were dropped for this one."""
+        with self._changed:
+            if session.closed:
+                return 1
+            dropped = len(session.pending) >= self._backlog
+            if dropped:
+                session.pending.popleft()
+            session.pending.append(job)
+            if not session.stepping:
+                self._ready[session] = None
+                self._changed.notify()
+        return int(dropped)
+
+    def close(self, session: CodecSession) -> bool:
+        """Drops what waits of it and has its slot closed; False if that was done before."""
+        with self._changed:
+            if session.closed:
+                return False
+            session.closed = True
+            session.pending.clear()
+            self._ready.pop(session, None)
+            if not session.stepping:
+                self._closing.append(session)
+                self._changed.notify()
+        return True
+
+    def wake(self) -> None:
+        """There is a chore."""
+        with self._changed:
+            self._changed.notify()
+
+    def stop(self) -> None:
+        """Whoever takes is told that nothing comes any more."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+
+    def waiting(self) -> int:
+        """Frames, those of streams that are stepped just now left out."""
+        with self._changed:
+            return sum(len(session.pending) for session in self._ready)
+
+    def take(self, engine: Engine) -> Batch | None:
+        """Waits for a turn and for work, and does chores meanwhile. Empty if there are only chores; None at the end.
+        Slots are opened and closed here, by the one whose turn it is. `done` must follow a batch."""
+        with self._turn:
+            self.chores.rest(max(self._next_turn - time.monotonic(), 0.0))
+            while True:
+                with self._changed:
+                    while not (self._ready or self._closing or self._stopping or self.chores):
+                        self._changed.wait()
+                    if self._stopping:
+                        return None
+                    closing, self._closing = self._closing, []
+                    batch = self._batch()
+                for session in closing:
+                    if session.slot is not None:
+                        engine.close(session.slot)
+                for session, _ in batch:
+                    if session.slot is None:
+                        session.slot = engine.open_encoder() if session.kind == "encoder" else engine.open_decoder()
+                if batch or self.chores:
+                    self._next_turn = time.monotonic() + turn_us(self._step_us, self._frame_us, self._workers) / 1e6
+                    return batch
+
+    def _batch(self) -> Batch:
+        """Of those that waited longest."""
+        most = min(self._max_batch, largest_batch(self.streams, self._workers))
+        batch = []
+        for session in list(self._ready)[:most]:
+            del self._ready[session]
+            session.stepping = True
+            batch.append((session, session.pending.popleft()))
+        return batch
+
+    def done(self, batch: Batch, step_us: float) -> None:
+        """The streams of a batch may be taken again; to be called once its results are on their way."""
+        with self._changed:
+            self._step_us = step_us
+            for session, _ in batch:
+                session.stepping = False
+                if session.closed:
+                    self._closing.append(session)
+                elif session.pending:
+                    self._ready[session] = None
+            self._changed.notify()
