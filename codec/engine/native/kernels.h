@@ -19,6 +19,7 @@ constexpr Size per_word(Format format) { return format == Format::fp32 ? 1 : for
 // Both sides are padded to LANES, and so is every part of x.
 struct Matrix {
     Format format = Format::fp32;
+    bool tall = false;  // in panels of `tall_panel`, for products with one row for each stream
     Size k = 0, n = 0;  // words, columns; with int8 a word more for each part: what its sums start from
     Floats weights, bias;
     Floats scales;  // [parts, n]: what an int8 weight of 1 stands for
@@ -46,6 +47,7 @@ struct Product {
     Size streams, rows;
     Target plain, elu;
     float* partial;  // [streams * rows, panel]: sums of long products wait here between blocks of k
+    float* turned = nullptr;  // [streams, matrix->k]: memory for a tall matrix
 };
 
 // A codebook of `size` entries.
@@ -62,6 +64,7 @@ constexpr Size BLOCK = 512;  // words of k: with it a panel of weights (128 KiB)
 struct Kernels {
     const char* name;
     Size panel;  // widest panel of a Matrix; narrower ones, at its end, are powers of two times LANES
+    Size tall_panel;
     bool bf16;  // whether the processor multiplies bf16: then that is faster than fp32, and `nearest` reads it, too
     bool (*supported)();
     void (*multiply)(const Product&);

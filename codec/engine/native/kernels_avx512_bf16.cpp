@@ -60,7 +60,7 @@ bool supported() {
 
 }  // namespace
 
-const Kernels AVX512_BF16{"avx512_bf16", PANEL, true, supported, multiply, lstm, add_elu, dot, nearest_of_few, round, quantise};
+const Kernels AVX512_BF16{"avx512_bf16", PANEL, TALL_PANEL, true, supported, multiply, lstm, add_elu, dot, nearest_of_few, round, quantise};
 
 }  // namespace earshot
 

@@ -10,7 +10,9 @@
 // The sum of a row never depends on the rows beside it: a stream gives the same bits alone and in company.
 
 constexpr Size NARROW = WIDTH > LANES ? WIDTH : LANES;
-constexpr Size STREAM = 4096;  // floats: how far ahead of its use a weight is fetched that only one or two rows use
+constexpr Size STREAM = 4096;  // floats: how far ahead of its use a weight is fetched that comes from beyond the caches
+constexpr Size TALL_PANEL = PANEL / 2 > NARROW ? PANEL / 2 : NARROW;
+constexpr int TALL_ROWS = static_cast<int>(ROWS * PANEL / TALL_PANEL);
 constexpr int MOST_ROWS = 8;  // more rows have more addresses than there are registers for them
 
 inline void prefetch(const float* p) {
@@ -184,8 +186,103 @@ void multiply_panel(const Product& product, const Part* part, const Part* end, c
     }
 }
 
+// R rows, which lie word by word as [k, R], times a panel of N vectors whose weights stream by: each is used for a moment, and
+// with so many rows in registers seldom twice. `worth` [R]: what sums of bytes are worth.
+template <Format F, int R, int N>
+void tall_tile(const float* x, Size k, const float* w, const float* scales, const float* worth, const float* const* from,
+               float* const* to) {
+    V sums[R][N];
+    for (int i = 0; i < R; i++)
+        for (int j = 0; j < N; j++) sums[i][j] = F == Format::int8 ? load(w + j * WIDTH) : set1(0.0f);
+    if constexpr (F == Format::int8) w += N * WIDTH;
+    for (; k > 0; k--, w += N * WIDTH, x += R) {
+        for (Size j = 0; j < N * WIDTH; j += LANES) prefetch(w + STREAM + j);
+        V column[N];
+        for (int j = 0; j < N; j++) column[j] = load(w + j * WIDTH);
+        for (int i = 0; i < R; i++) {
+            const V value = set1(x[i]);
+            for (int j = 0; j < N; j++) sums[i][j] = multiply_add<F>(value, column[j], sums[i][j]);
+        }
+    }
+    for (int i = 0; i < R; i++)
+        for (int j = 0; j < N; j++) {
+            V sum = sums[i][j];
+            if constexpr (F == Format::int8) sum = whole(sum) * set1(worth[i]) * load(scales + j * WIDTH);
+            store(to[i] + j * WIDTH, load(from[i] + j * WIDTH) + sum);
+        }
+}
+
+using TallTile = void (*)(const float*, Size, const float*, const float*, const float*, const float* const*, float* const*);
+
+template <Format F, Size WIDE, int R = TALL_ROWS>
+TallTile tall_tile_for(int rows) {
+    if constexpr (R == 1)
+        return tall_tile<F, 1, WIDE / WIDTH>;
+    else
+        return rows == R ? tall_tile<F, R, WIDE / WIDTH> : tall_tile_for<F, WIDE, R - 1>(rows);
+}
+
+// The rows of a tile word by word.
+void turn(const Part* part, const Part* end, Size first, Size rows, float* to) {
+    for (; part != end; to += rows * part->k, part++)
+        for (Size i = 0; i < rows; i++) {
+            const float* x = part->data + (first + i) * part->stream;
+            for (Size k = 0; k < part->k; k++) to[k * rows + i] = x[k];
+        }
+}
+
+// One row for each stream: the weights, used once for each, are what takes time.
+template <Format F>
+void multiply_tall(const Product& product) {
+    const Matrix& matrix = *product.matrix;
+    const Part* const end = product.parts + product.n_parts;
+    const Size streams = product.streams, tiles = (streams + TALL_ROWS - 1) / TALL_ROWS;
+    for (Size t = 0; t < tiles; t++) {
+        const Size row = t * streams / tiles;
+        turn(product.parts, end, row, (t + 1) * streams / tiles - row, product.turned + row * matrix.k);
+    }
+    for (Size column = 0, width; column < matrix.n; column += width) {
+        width = panel_width(TALL_PANEL, matrix.n, column);
+        const float* w = matrix.weights.data() + column * matrix.k;
+        const float* const bias = matrix.bias.data() + column;
+        Size done = 0;
+        for (const Part *part = product.parts, *upto; part != end; part = upto) {
+            Size k = part->k;
+            upto = part + 1;
+            if constexpr (F != Format::int8)
+                for (; upto != end && k + upto->k <= BLOCK; upto++) k += upto->k;
+            const float* const scales =
+                F == Format::int8 ? matrix.scales.data() + (part - product.parts) * matrix.n + column : nullptr;
+            for (Size t = 0; t < tiles; t++) {
+                const Size row = t * streams / tiles, rows = (t + 1) * streams / tiles - row;
+                const float* from[TALL_ROWS];
+                float* to[TALL_ROWS];
+                alignas(64) float rest[TALL_ROWS * TALL_PANEL];
+                for (Size i = 0; i < rows; i++) {
+                    float* const partial = product.partial + (row + i) * PANEL;
+                    from[i] = part == product.parts ? bias : partial;
+                    to[i] = upto != end ? partial
+                            : product.plain.data ? at(product.plain, {row + i, 0}) + column : rest + i * TALL_PANEL;
+                }
+                const auto tile = width == TALL_PANEL ? tall_tile_for<F, TALL_PANEL>(static_cast<int>(rows))
+                                                      : tall_tile_for<F, NARROW>(static_cast<int>(rows));
+                const float* const x = product.turned + row * matrix.k + done * rows;
+                tile(x, k, w, scales, F == Format::int8 ? part->scales + row : nullptr, from, to);
+                if (upto == end && product.elu.data)
+                    for (Size i = 0; i < rows; i++) {
+                        float* y = at(product.elu, {row + i, 0}) + column;
+                        for (Size j = 0; j < width; j += WIDTH) store(y + j, elu(load(to[i] + j)));
+                    }
+            }
+            done += k;
+            w += (k + (F == Format::int8)) * width;
+        }
+    }
+}
+
 template <Format F>
 void multiply_in(const Product& product) {
+    if (product.matrix->tall) return multiply_tall<F>(product);
     const Matrix& matrix = *product.matrix;
     const Part* const end = product.parts + product.n_parts;
     for (Size column = 0, width; column < matrix.n; column += width) {

@@ -14,13 +14,13 @@ std::string text(const std::vector<Size>& shape) {
 
 // weight(k, n), which is asked for all k and n; columns that are added as padding are zero. `cuts`: as for `pack`.
 template <class Weight>
-Matrix matrix_of(Plan& plan, Format format, const std::vector<Size>& cuts, Size n, Weight weight) {
+Matrix matrix_of(Plan& plan, Use use, const std::vector<Size>& cuts, Size n, Weight weight) {
     Size k = 0;
     for (Size cut : cuts) k += cut;
     Floats all(k * padded(n));
     for (Size row = 0; row < k; row++)
         for (Size column = 0; column < n; column++) all.data()[row * padded(n) + column] = weight(row, column);
-    Matrix matrix = pack(plan.kernels, format, all, cuts, padded(n));
+    Matrix matrix = pack(plan.kernels, plan.format(use), all, cuts, padded(n), use == Use::once);
     plan.weights += matrix.weights.size();
     return matrix;
 }
@@ -53,8 +53,8 @@ const float* Tensors::get(const std::string& name, const std::vector<Size>& shap
 }
 
 Convolution::Convolution(Plan& plan, const std::string& name, Size in, Size out, Size kernel, Size stride, Size dilation,
-                         Use use, bool pcm)
-    : in_(pcm ? in : padded(in)),
+                         Use use)
+    : in_(use == Use::pcm ? in : padded(in)),
       kernel_(kernel),
       stride_(stride),
       dilation_(dilation),
@@ -64,7 +64,7 @@ Convolution::Convolution(Plan& plan, const std::string& name, Size in, Size out,
     const float* bias = plan.tensors.get(name + ".bias", {out});
     std::vector<Size> cuts{kernel * in_};
     if (dilation != 1) cuts.assign(static_cast<std::size_t>(kernel), in_);
-    matrix_ = matrix_of(plan, pcm ? Format::fp32 : plan.format(use), cuts, out, [&](Size k, Size n) {
+    matrix_ = matrix_of(plan, use, cuts, out, [&](Size k, Size n) {
         const Size tap = k / in_, channel = k % in_;
         return channel < in ? weight[(n * in + channel) * kernel + tap] : 0.0f;
     });
@@ -91,7 +91,7 @@ ResidualUnit::ResidualUnit(Plan& plan, const std::string& name, Size channels, S
     const float* shortcut = plan.tensors.get(name + ".shortcut.weight", {channels, channels, 1});
     const float* widen_bias = plan.tensors.get(name + ".widen.bias", {channels});
     const float* shortcut_bias = plan.tensors.get(name + ".shortcut.bias", {channels});
-    widen_ = matrix_of(plan, plan.format(Use::often), {narrow_.out(), padded(channels)}, channels, [&](Size k, Size n) {
+    widen_ = matrix_of(plan, Use::often, {narrow_.out(), padded(channels)}, channels, [&](Size k, Size n) {
         if (k < narrow_.out()) return k < hidden ? widen[n * hidden + k] : 0.0f;
         k -= narrow_.out();
         return k < channels ? shortcut[n * channels + k] : 0.0f;
@@ -135,7 +135,7 @@ Upsampling::Upsampling(Plan& plan, const std::string& name, Size in, Size out, S
     const float* weight = plan.tensors.get(name + ".weight", {in, out, 2 * stride});
     const float* bias = plan.tensors.get(name + ".bias", {out});
     // Rows of x are [the input before, this input]; columns are the outputs that lie between this input and the next.
-    matrix_ = matrix_of(plan, plan.format(use), {2 * in_}, stride * out_, [&](Size k, Size n) {
+    matrix_ = matrix_of(plan, use, {2 * in_}, stride * out_, [&](Size k, Size n) {
         const Size tap = n / out_ + (k < in_ ? stride : 0), from = k % in_, to = n % out_;
         return from < in && to < out ? weight[(from * out + to) * 2 * stride + tap] : 0.0f;
     });
@@ -158,7 +158,7 @@ ResidualLstm::ResidualLstm(Plan& plan, const std::string& name, Size width, Size
         const float* recurrent = plan.tensors.get(name + ".lstm.weight_hh" + end, {4 * width, width});
         const float* input_bias = plan.tensors.get(name + ".lstm.bias_ih" + end, {4 * width});
         const float* recurrent_bias = plan.tensors.get(name + ".lstm.bias_hh" + end, {4 * width});
-        Matrix matrix = matrix_of(plan, plan.format(Use::once), {width_, width_}, 4 * width_, [&](Size k, Size n) {
+        Matrix matrix = matrix_of(plan, Use::once, {width_, width_}, 4 * width_, [&](Size k, Size n) {
             const Size gate = n / width_, to = n % width_, from = k % width_;
             const float* weight = k < width_ ? input : recurrent;
             return from < width && to < width ? weight[(gate * width + to) * width + from] : 0.0f;

@@ -28,8 +28,8 @@ class Tensors {
 };
 
 // How often a layer's weights are used in a frame: for many samples of a stream, or for one. What is used once waits for its
-// weights more than it computes.
-enum class Use { often, once };
+// weights more than it computes. What works on samples of PCM, which lie without padding, stays in fp32.
+enum class Use { pcm, often, once };
 
 // What a network is built with: where its weights come from, its kernels, and the state it has asked for so far.
 struct Plan {
@@ -41,6 +41,7 @@ struct Plan {
 
     // Bytes only where a row is quantised once for many columns; the other layers in what is fastest.
     Format format(Use use) const {
+        if (use == Use::pcm) return Format::fp32;
         if (precision != Format::int8 || use == Use::once) return precision;
         return kernels.bf16 ? Format::bf16 : Format::fp32;
     }
@@ -82,11 +83,11 @@ struct Inlet {
     }
 };
 
-// A causal convolution, also with strides and dilation. One of PCM, whose samples lie without padding, is in fp32.
+// A causal convolution, also with strides and dilation.
 class Convolution {
   public:
     Convolution(Plan& plan, const std::string& name, Size in, Size out, Size kernel, Size stride, Size dilation,
-                Use use = Use::often, bool pcm = false);
+                Use use = Use::often);
 
     Size in() const { return in_; }
     Size out() const { return matrix_.n; }

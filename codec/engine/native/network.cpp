@@ -63,7 +63,7 @@ Target of_stream(Target target, Size s) {
 
 Encoder::Encoder(Plan& plan, const Shape& shape)
     : hop_(shape.hop()),
-      first_(plan, "encoder.layers.0", 1, shape.n_filters, shape.kernel_size, 1, 1, Use::often, true),
+      first_(plan, "encoder.layers.0", 1, shape.n_filters, shape.kernel_size, 1, 1, Use::pcm),
       stages_([&] {
           std::vector<Stage> stages;
           Size index = 1, channels = shape.n_filters;

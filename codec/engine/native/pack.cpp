@@ -92,17 +92,17 @@ Part quantise_part(const Kernels& kernels, Scratch& scratch, const float* data, 
 
 }  // namespace
 
-Matrix pack(const Kernels& kernels, Format format, const Floats& weights, const std::vector<Size>& cuts, Size n) {
+Matrix pack(const Kernels& kernels, Format format, const Floats& weights, const std::vector<Size>& cuts, Size n, bool tall) {
     std::vector<Size> parts;
     for (Size cut : cuts)
         for (Size part : parts_of(format, cut)) parts.push_back(part);
     const auto count = static_cast<Size>(parts.size());
     Size k = 0;
     for (Size part : parts) k += part / per_word(format) + (format == Format::int8);
-    Matrix matrix{format, k, n, Floats(k * n), Floats(n), Floats(format == Format::int8 ? count * n : 0)};
+    Matrix matrix{format, tall, k, n, Floats(k * n), Floats(n), Floats(format == Format::int8 ? count * n : 0)};
     Packer packer(weights, n, matrix);
     for (Size column = 0, width; column < n; column += width) {
-        width = panel_width(kernels.panel, n, column);
+        width = panel_width(tall ? kernels.tall_panel : kernels.panel, n, column);
         Size row = 0;
         for (Size part = 0; part < count; row += parts[static_cast<std::size_t>(part++)]) {
             const Size own = parts[static_cast<std::size_t>(part)];
@@ -136,7 +136,8 @@ void multiply(const Kernels& kernels, Scratch& scratch, const Matrix& matrix, co
         }
     }
     float* partial = parts.size() > 1 ? scratch.take(streams * count * kernels.panel) : nullptr;
-    kernels.multiply({&matrix, parts.data(), static_cast<Size>(parts.size()), streams, count, plain, elu, partial});
+    float* turned = matrix.tall ? scratch.take(streams * matrix.k) : nullptr;
+    kernels.multiply({&matrix, parts.data(), static_cast<Size>(parts.size()), streams, count, plain, elu, partial, turned});
     scratch.back_to(mark);
 }
 

@@ -7,8 +7,9 @@
 
 namespace earshot {
 
-// Weights [k, n] and where k is cut: what lies together in a row of x.
-Matrix pack(const Kernels& kernels, Format format, const Floats& weights, const std::vector<Size>& cuts, Size n);
+// Weights [k, n] and where k is cut: what lies together in a row of x. `tall`: for products with one row for each stream.
+Matrix pack(const Kernels& kernels, Format format, const Floats& weights, const std::vector<Size>& cuts, Size n,
+            bool tall = false);
 
 // Row r of stream s is the k floats at data + s * stream + first + r * row. All `stream` floats of every stream are there.
 struct Rows {
