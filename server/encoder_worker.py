@@ -18,12 +18,11 @@ from codec.engine.base import Engine
 from server.admission import Kind
 from server.codec_session import Batch, CodecSession, Result
 from server.frame_queue import FrameQueue
+from server.settings import IDLE_NICE
 
 log = logging.getLogger(__name__)
 
 KINDS: tuple[Kind, ...] = ("encoder", "decoder")
-IDLE_NICE = 20
-"""More than any niceness: the thread runs only while no other of its control group wants to (SCHED_IDLE)."""
 
 
 class Stepped(NamedTuple):

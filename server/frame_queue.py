@@ -80,10 +80,12 @@ class FrameQueue:
             return sum(len(session.pending) for session in self._ready)
 
     def take(self, engine: Engine) -> Batch | None:
-        """Waits for a turn and for work, and does chores meanwhile. Empty if there are only chores; None at the end.
-        Slots are opened and closed here, by the one whose turn it is. `done` must follow a batch."""
+        """Waits for a turn, unless a whole batch is there, and for work, and does chores meanwhile. Empty if there are
+        only chores; None at the end. Slots are opened and closed here, by the one whose turn it is. `done` must follow
+        a batch."""
         with self._turn:
-            self.chores.rest(max(self._next_turn - time.monotonic(), 0.0))
+            full = len(self._ready) >= self._most()
+            self.chores.rest(0.0 if full else max(self._next_turn - time.monotonic(), 0.0))
             while True:
                 with self._changed:
                     while not (self._ready or self._closing or self._stopping or self.chores):
@@ -104,13 +106,15 @@ class FrameQueue:
 
     def _batch(self) -> Batch:
         """Of those that waited longest."""
-        most = min(self._max_batch, largest_batch(self.streams, self._workers))
         batch = []
-        for session in list(self._ready)[:most]:
+        for session in list(self._ready)[: self._most()]:
             del self._ready[session]
             session.stepping = True
             batch.append((session, session.pending.popleft()))
         return batch
+
+    def _most(self) -> int:
+        return min(self._max_batch, largest_batch(self.streams, self._workers))
 
     def done(self, batch: Batch, step_us: float) -> None:
         """The streams of a batch may be taken again; to be called once its results are on their way."""

@@ -17,6 +17,10 @@ Milliseconds = Annotated[float, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0)]
 
 
+IDLE_NICE = 20
+"""One more than any niceness."""
+
+
 class Settings(BaseSettings):
     """Limits and deadlines. The close code that a client gets for passing one is in docs/protocol.md."""
 
@@ -67,10 +71,10 @@ class Settings(BaseSettings):
     pin_workers: bool = False
     """Each encoder thread stays on a core of its own. With two cores that keeps threads from making room for the event
     loop and was slower (docs/capacity.md)."""
-    worker_nice: Annotated[int, Field(ge=0, le=20)] = 5
+    worker_nice: Annotated[int, Field(ge=0, le=IDLE_NICE)] = 5
     """Niceness of encoder threads, on Linux: the event loop need not wait for the end of their time slice. With 20 they
-    run only while nothing else in their control group wants to, and give way at once: for a server that has its
-    container, or its machine, to itself (docs/capacity.md)."""
+    run only while nothing else in their control group wants to, and give way at once (SCHED_IDLE): for one that has
+    its container, or its machine, to itself (docs/capacity.md)."""
     late_after: Annotated[float, Field(gt=0)] = 0.8
     """In frames: a new speaker is refused if results would take longer with it."""
     max_address_share: Annotated[float, Field(gt=0, le=1)] = 0.5

@@ -34,7 +34,8 @@ def server_command(voices: Callable[[], Path]) -> Callable[..., None]:
         frame), are lost, or the server refuses another speaker (4013). Added is the
         time from a frame's last sample sent to its packet handed to the listener's
         socket. The clients share this machine with the server: where the column
-        "late" is high, it was they who were slow.
+        "late" is high, it was they who were slow. The server runs as where it has a
+        machine to itself (EARSHOT_WORKER_NICE=20, unless that is set).
 
         \b
         earshot bench server --png server.png

@@ -20,6 +20,7 @@ from urllib.parse import urlparse
 from codec.errors import EarshotError, UsageError
 from server.loadtest.plan import Findings, Plan, row_of
 from server.loadtest.tally import Tally
+from server.settings import IDLE_NICE
 
 START_S = 120.0
 STOP_S = 15.0
@@ -32,6 +33,8 @@ ONE_ADDRESS = {
     "EARSHOT_MAX_ADDRESS_SHARE": "1",
 }
 """All load comes from this machine."""
+TO_ITSELF = {"EARSHOT_WORKER_NICE": str(IDLE_NICE)}
+"""As where a server has its machine to itself; what the environment says goes before."""
 
 Show = Callable[[str], None]
 
@@ -140,7 +143,7 @@ def _server(model: str, folder: Path) -> Iterator[str]:
     """The URL of a server that is a process of its own, as long as this lasts."""
     ready = folder / "ready.json"
     command = [sys.executable, "-m", "earshot", "serve", "--port", "0", "--model", model, "--ready-file", str(ready)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=_environment() | ONE_ADDRESS)  # noqa: S603
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=TO_ITSELF | _environment() | ONE_ADDRESS)  # noqa: S603
     try:
         deadline = time.monotonic() + START_S
         while not ready.exists():

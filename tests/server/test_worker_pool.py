@@ -17,8 +17,8 @@ from codec.errors import EngineFull
 from codec.model import Model
 from codec.pcm import Pcm
 from server.codec_session import Job, Result
-from server.encoder_worker import IDLE_NICE
 from server.hub import clock_us
+from server.settings import IDLE_NICE
 from server.worker_pool import WorkerPool
 from tests.peers import HOP, noise, until
 from tests.peers import tiny_model as make_model

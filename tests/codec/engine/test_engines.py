@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
 import numpy as np
@@ -33,6 +34,33 @@ def test_any_subset_in_any_order_equals_sessions_of_their_own(tiny_model: Model,
         for row, i in enumerate(who):
             np.testing.assert_array_equal(codes[row], lone_encoders[i].push(pcm[row])[:, 0])
             np.testing.assert_allclose(heard[row], lone_decoders[i].push(codes[row][:, None]), atol=1e-5)
+
+
+def test_threads_step_other_slots_of_one_engine_at_once(tiny_model: Model, make_engine: MakeEngine) -> None:
+    frames = np.random.default_rng(4).standard_normal((60, 4, HOP)).astype(np.float32) * 0.1
+    engine = make_engine(tiny_model, encoders=4, decoders=4)
+    if engine.__class__.__name__ == "CudaEngine":
+        pytest.skip("belongs to one thread")
+    slots = [(engine.open_encoder(), engine.open_decoder()) for _ in range(4)]
+    said: list[list[np.ndarray]] = [[], [], [], []]
+    heard: list[list[np.ndarray]] = [[], [], [], []]
+
+    def step(index: int) -> None:
+        for frame in frames:
+            codes = engine.encode([slots[index][0]], frame[index : index + 1], [8])
+            said[index].append(codes[0])
+            heard[index].append(engine.decode([slots[index][1]], codes)[0])
+
+    threads = [threading.Thread(target=step, args=(index,)) for index in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for index in range(4):
+        expected = EncoderSession(tiny_model.network, 6.0).push(frames[:, index].reshape(-1))
+        np.testing.assert_array_equal(np.stack(said[index], axis=1), expected)
+        sound = DecoderSession(tiny_model.network).push(expected)
+        np.testing.assert_allclose(np.concatenate(heard[index]), sound, atol=1e-5)
 
 
 def test_reset_copy_and_reuse_of_slots(tiny_model: Model, make_engine: MakeEngine) -> None:
