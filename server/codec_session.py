@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 
 class Job(NamedTuple):
-    """One frame to step: PCM [hop] and the number of codebooks to make of it, or codes [n_q] (and no number)."""
+    """One frame to step: PCM [hop], or the same as bytes of signed 16-bit samples, and the number of codebooks to make
+    of it; or codes [n_q] (and no number)."""
 
     data: Any
     ready_us: int

@@ -202,7 +202,7 @@ class Connection:
         event = await self._websocket.receive()
         if event["type"] == "websocket.disconnect":
             raise WebSocketDisconnect(event.get("code") or 1005, event.get("reason"))
-        self._count()
+        self._count(clock_us())
         text, data = event.get("text"), event.get("bytes") or b""
         message: str | bytes = data if text is None else text
         if len(message) > self._hub.settings.max_message_bytes:
@@ -212,8 +212,8 @@ class Connection:
             )
         return message
 
-    def _count(self) -> None:
-        if not self._messages.take(1, clock_us()):
+    def _count(self, now_us: int) -> None:
+        if not self._messages.take(1, now_us):
             limit = self._hub.settings.messages_per_second
             raise ProtocolError(f"more than {limit:g} messages a second", CloseCode.TOO_MANY_MESSAGES)
 
@@ -222,8 +222,9 @@ class Connection:
         if self._ended.done():
             return
         try:
-            self._count()
-            self._media(decode_up(data))
+            now = clock_us()
+            self._count(now)
+            self._media(decode_up(data), now)
         except ProtocolError as error:
             self.fail(error)
         except Exception:
@@ -236,7 +237,7 @@ class Connection:
             if isinstance(message, str):
                 self._control(message)
             elif self._link is None:
-                self._media(decode_up(message))
+                self._media(decode_up(message), clock_us())
             else:
                 await self._coded_media(message, self._link)
             # Messages that are already here come without a pause; everyone else's turn is between them.
@@ -269,7 +270,7 @@ class Connection:
         """Media of one who may send entropy-coded packets. What comes after one waits until it is decoded."""
         message = decode_up(data)
         if not isinstance(message, CodedPacket):
-            self._media(message)
+            self._media(message, clock_us())
             return
         live, peer = self._in_room()
         _check_kind("codes", peer)
@@ -278,19 +279,18 @@ class Connection:
         if packet is not None:
             live.relay(peer, packet)
 
-    def _media(self, message: PcmUp | Packet | CodedPacket) -> None:
+    def _media(self, message: PcmUp | Packet | CodedPacket, now_us: int) -> None:
         live, peer = self._in_room()
         if isinstance(message, CodedPacket):
             raise ProtocolError("an entropy-coded packet came, and welcome names no language model")
         _check_kind("pcm" if isinstance(message, PcmUp) else "codes", peer)
         if isinstance(message, Packet):
-            packet = peer.uplink.codes(message, peer.muted, clock_us())
+            packet = peer.uplink.codes(message, peer.muted, now_us)
             if packet is not None:
                 live.relay(peer, packet)
             return
-        now = clock_us()
-        for frame in peer.uplink.pcm(message, peer.muted, now):
-            if self._encoder is not None and self._encoder.push(Job(frame.pcm, now, peer.send_n_q, frame)):
+        for frame in peer.uplink.pcm(message, peer.muted, now_us):
+            if self._encoder is not None and self._encoder.push(Job(frame.pcm, now_us, peer.send_n_q, frame)):
                 peer.uplink.discard(1)
 
     def _encoded(self, result: Result) -> None:
@@ -301,7 +301,7 @@ class Connection:
         frame: SpokenFrame = result.tag
         trace = frame.trace
         if trace is not None:
-            trace = trace._replace(encoded=trace.ticks_at(result.finished_us))
+            trace = trace.encoded_at(result.finished_us)
         live.relay(peer, Packet(len(result.value), 1, frame.sequence, frame.timestamp, result.packed, trace))
 
     def _in_room(self) -> tuple[LiveRoom, Peer]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from codec.bitstream import pack_frames
 from codec.engine.base import Engine
+from codec.pcm import Pcm, from_s16
 from server.admission import Kind
 from server.codec_session import Batch, CodecSession, Result
 from server.frame_queue import FrameQueue
@@ -142,8 +143,16 @@ def _step_alone(engine: Engine, one: tuple[CodecSession, Any]) -> Any:
         return None
 
 
+def _together(frames: list[Pcm | bytes]) -> Pcm:
+    """-> [len(frames), hop]"""
+    whole = [frame for frame in frames if isinstance(frame, bytes)]
+    if len(whole) == len(frames):
+        return from_s16(b"".join(whole)).reshape(len(frames), -1)
+    return np.stack([from_s16(frame) if isinstance(frame, bytes) else frame for frame in frames])
+
+
 def _step(engine: Engine, batch: Batch) -> list[Any]:
     slots = [session.slot for session, _ in batch if session.slot is not None]
     if batch[0][0].kind == "encoder":
-        return list(engine.encode(slots, np.stack([job.data for _, job in batch]), [job.n_q for _, job in batch]))
+        return list(engine.encode(slots, _together([job.data for _, job in batch]), [job.n_q for _, job in batch]))
     return list(engine.decode(slots, [job.data for _, job in batch]))

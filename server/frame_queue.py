@@ -26,7 +26,8 @@ class FrameQueue:
         self._max_batch = max_batch
         self._workers = workers
         self._frame_us = frame_us
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._turn = threading.Lock()
         self._next_turn = 0.0
         self._step_us = 0.0
@@ -38,7 +39,7 @@ class FrameQueue:
 
     def push(self, session: CodecSession, job: Job) -> int:
         """Returns how many of the session's oldest frames were dropped for this one."""
-        with self._changed:
+        with self._lock:
             if session.closed:
                 return 1
             dropped = len(session.pending) >= self._backlog

@@ -13,10 +13,12 @@ class TokenBucket:
 
     def take(self, amount: float, now_us: int) -> bool:
         """Takes `amount` tokens; False, and nothing taken, if there are not that many."""
-        elapsed = max(now_us - self._filled_us, 0)
-        self._tokens = min(self.burst, self._tokens + elapsed * self.rate / 1e6)
-        self._filled_us += elapsed
-        if amount > self._tokens:
-            return False
-        self._tokens -= amount
-        return True
+        elapsed, tokens = now_us - self._filled_us, self._tokens
+        if elapsed > 0:
+            tokens += elapsed * self.rate / 1e6
+            if tokens > self.burst:
+                tokens = self.burst
+            self._filled_us = now_us
+        enough = amount <= tokens
+        self._tokens = tokens - amount if enough else tokens
+        return enough

@@ -71,7 +71,8 @@ class SendQueue:
             self._heard_us[media.source] = now_us
         if len(line) > MAX_WAITING:
             self._drop(line)
-        self._drop_old(now_us)
+        if len(line) > 1 or len(self._waiting) > 1:  # what came just now is not old
+            self._drop_old(now_us)
 
     def forget(self, source: int) -> None:
         """A speaker left: what waits of it still goes out, but it is not waited for."""
@@ -107,8 +108,11 @@ class SendQueue:
     def take(self, now_us: int) -> list[Media]:
         """What goes into one message now: at most one packet or block a speaker, its oldest, joined or cut as the
         age of what waits asks for. Traces get the time as `relayed`."""
-        self._drop_old(now_us)
-        rung = self._settle(now_us)
+        age = self.age_us(now_us)
+        if age > self._ladder.drop_us:
+            self._drop_old(now_us)
+            age = self.age_us(now_us)
+        rung = self._settle(age, now_us)
         message: list[Media] = []
         for source, line in list(self._waiting.items()):
             media = line.popleft().media
@@ -123,9 +127,8 @@ class SendQueue:
             message.append(_relayed(media, now_us))
         return message
 
-    def _settle(self, now_us: int) -> int:
+    def _settle(self, age: int, now_us: int) -> int:
         """Down the ladder at once, up one rung after each stretch of calm."""
-        age = self.age_us(now_us)
         self.largest_age_us = max(self.largest_age_us, age)
         rung = self._ladder.rung(age)
         if rung >= self._rung:

@@ -34,9 +34,10 @@ _Codes = TypeVar("_Codes", Packet, CodedPacket)
 
 
 class SpokenFrame(NamedTuple):
-    """One frame of a speaker's PCM, [hop] samples, with what its packet will say."""
+    """One frame of a speaker's PCM, with what its packet will say."""
 
-    pcm: Pcm
+    pcm: Pcm | bytes
+    """[hop] samples; as it came, signed 16-bit, where a message was just this frame."""
     sequence: int
     timestamp: int
     trace: Trace | None
@@ -143,33 +144,43 @@ class Uplink:
             return None
         if packet.trace is None:
             return packet
-        return packet._replace(trace=packet.trace._replace(received=packet.trace.ticks_at(now_us)))
+        return packet._replace(trace=packet.trace.received_at(now_us))
 
     def pcm(self, message: PcmUp, muted: bool, now_us: int) -> list[SpokenFrame]:
         """The frames that a message completes. Raises ProtocolError.
 
         Where a speaker paused within a frame, silence fills it up."""
-        data = message.data
+        data, trace = message.data, message.trace
         whole = message.format is PcmFormat.S16
-        raw = from_s16(data) if whole else np.frombuffer(data, "<f4").astype(np.float32)
-        self._take(raw.size, now_us)
-        fits = self._line.admit(message.sequence, message.timestamp, 1, raw.size, 0, now_us)
+        samples = len(data) // message.format.sample_bytes
+        self._take(samples, now_us)
+        fits = self._line.admit(message.sequence, message.timestamp, 1, samples, 0, now_us)
         if not fits or muted:
-            self._samples_discarded += raw.size
+            self._samples_discarded += samples
             if muted:
                 self._framer.take_rest()
             return []
-        pcm, replaced = (raw, 0) if whole else sanitize(raw)  # whole numbers are all possible samples
-        self.samples_replaced += replaced
         frames: list[SpokenFrame] = []
         gap, rest = self._line.gap, self._framer.rest.size
         if gap and rest:
             filling = min(gap, self._hop - rest)
-            frames += self._cut(np.zeros(filling, np.float32), self._rest_timestamp + rest, message.trace, now_us)
+            frames += self._cut(np.zeros(filling, np.float32), self._rest_timestamp + rest, trace, now_us)
         if self._line.skipped:
             # The speaker had these and lost them; a pause would have left the sequence whole.
             self._sequence += min(gap // self._hop, SEQUENCE_MODULUS // 4)
-        return frames + self._cut(pcm, message.timestamp, message.trace, now_us)
+        if whole and samples == self._hop and not self._framer.rest.size:
+            frames.append(self._next(data, message.timestamp, None if trace is None else trace.received_at(now_us)))
+            return frames
+        if whole:  # all numbers are possible samples
+            return frames + self._cut(from_s16(data), message.timestamp, trace, now_us)
+        pcm, replaced = sanitize(np.frombuffer(data, "<f4").astype(np.float32))
+        self.samples_replaced += replaced
+        return frames + self._cut(pcm, message.timestamp, trace, now_us)
+
+    def _next(self, pcm: Pcm | bytes, timestamp: int, trace: Trace | None) -> SpokenFrame:
+        number = self._sequence % SEQUENCE_MODULUS
+        self._sequence += 1
+        return SpokenFrame(pcm, number, timestamp, trace)
 
     def _cut(self, pcm: Pcm, timestamp: int, trace: Trace | None, now_us: int) -> list[SpokenFrame]:
         held = self._framer.rest.size
@@ -182,15 +193,8 @@ class Uplink:
         for index, samples in enumerate(cut):
             if index and trace is not None:
                 capture_us = trace.capture_us + self._microseconds(index * self._hop - held)
-            frames.append(
-                SpokenFrame(
-                    samples,
-                    self._sequence % SEQUENCE_MODULUS,
-                    (start + index * self._hop) % TIMESTAMP_MODULUS,
-                    self._traced(capture_us, trace, now_us),
-                )
-            )
-            self._sequence += 1
+            at = (start + index * self._hop) % TIMESTAMP_MODULUS
+            frames.append(self._next(samples, at, self._traced(capture_us, trace, now_us)))
         if len(cut):
             self._rest_timestamp = start + len(cut) * self._hop
             used = len(cut) * self._hop - held

@@ -111,6 +111,16 @@ def test_sixteen_bit_samples(uplink: Uplink) -> None:
     np.testing.assert_array_equal(frames[0].pcm[:3], [-1.0, 0.0, 0.5])
 
 
+def test_a_message_that_is_just_a_frame_of_sixteen_bit_samples_goes_on_as_it_came(uplink: Uplink) -> None:
+    data, trace = np.arange(HOP, dtype="<i2").tobytes(), Trace(1_000_000, framed=133)
+    (frame,) = uplink.pcm(PcmUp(PcmFormat.S16, 0, 7, data, trace), False, 1_020_000)
+    assert frame == (data, 0, 7, Trace(1_000_000, framed=133, received=200))
+    assert not uplink.pcm(PcmUp(PcmFormat.S16, 1, 7 + HOP, data[:200]), False, 1_030_000)
+    cut = uplink.pcm(PcmUp(PcmFormat.S16, 2, 7 + HOP + 100, data), False, 1_040_000)
+    assert [(one.sequence, one.timestamp) for one in cut] == [(1, 7 + HOP)]
+    np.testing.assert_array_equal(cut[0].pcm, np.r_[np.arange(100), np.arange(HOP - 100)] / np.float32(32768))
+
+
 def test_traces_say_when_each_frame_was_captured_completed_and_received(uplink: Uplink) -> None:
     first, second = Trace(1_000_000, framed=250), Trace(1_025_000, framed=100)
     frames = uplink.pcm(pcm(np.zeros(600), 0, 0, first), False, 1_040_000)

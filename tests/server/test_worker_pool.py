@@ -128,6 +128,26 @@ async def test_whatever_is_ready_is_one_batch_with_one_frame_of_each_in_order(
         assert [int(result.value[0]) for result in results if result.tag[0] == index][-3:] == [1, 2, 3]
 
 
+@pytest.mark.parametrize("floats", [0, 1])
+async def test_frames_may_be_sixteen_bit_as_they_came_beside_floats_or_alone(
+    engine_and_pool: tuple[FakeEngine, WorkerPool], floats: int
+) -> None:
+    engine, pool = engine_and_pool
+    results: list[Result] = []
+    frames: list[Pcm | bytes] = [np.full(HOP, value, "<i2").tobytes() for value in (8192, 16384)]
+    frames += [frame(0.75)] * floats
+    sessions = [pool.open("encoder", results.append) for _ in frames]
+    engine.hold()
+    sessions[0].push(job(frame(0), 1))
+    await until(engine.entered.is_set)
+    for session, data in zip(sessions, frames, strict=True):
+        session.push(job(data, 1))
+    engine.gate.set()
+    await until(lambda: len(results) == 1 + len(frames))
+    assert engine.batches == [1, len(frames)]
+    assert [engine.sums[session.slot or 0] for session in sessions] == [0.25, 0.5, 0.75][: len(frames)]
+
+
 async def test_a_backlog_is_bounded_and_its_oldest_frames_go(engine_and_pool: tuple[FakeEngine, WorkerPool]) -> None:
     engine, pool = engine_and_pool
     results: list[Result] = []
