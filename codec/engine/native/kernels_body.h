@@ -216,7 +216,12 @@ void tall_tile(const float* x, Size k, const float* w, const float* scales, cons
         for (int j = 0; j < N; j++) sums[i][j] = F == Format::int8 ? load(w + j * WIDTH) : set1(0.0f);
     if constexpr (F == Format::int8) w += N * WIDTH;
     for (; k > 0; k--, w += N * WIDTH, x += R) {
-        for (Size j = 0; j < N * WIDTH; j += LANES) prefetch(w + STREAM + j);
+        for (Size j = 0; j < N * WIDTH; j += LANES) {
+            if constexpr (R <= 2)  // soon enough that it is still in the first cache
+                prefetch(w + STREAM + j);
+            else
+                prefetch_second(w + STREAM + j);
+        }
         V column[N];
         for (int j = 0; j < N; j++) column[j] = load(w + j * WIDTH);
         for (int i = 0; i < R; i++) {
