@@ -33,11 +33,10 @@ struct Part {
     const float* scales = nullptr;
 };
 
-// Where rows go: row r of stream s to data + s * stream + r * row. No data: nowhere. `halves`: as bf16, two in a word.
+// Where rows go: row r of stream s to data + s * stream + r * row. No data: nowhere.
 struct Target {
     float* data = nullptr;
     Size stream = 0, row = 0;
-    bool halves = false;
 };
 
 // y = bias + (the parts side by side) W for `rows` rows of each of `streams` streams, written plain, through ELU, or both.

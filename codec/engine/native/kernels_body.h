@@ -145,32 +145,8 @@ Tile choose(Size width, int rows, Size lines) {
     return tile_for<F, NARROW>(rows, lines);
 }
 
-inline void store_halves(float* words, V v) {
-    const V twice = round_pairs(v, v);
-    std::memcpy(words, &twice, sizeof twice / 2);
-}
-
-float* at(const Target& target, Place place, Size column) {
-    return target.data + place.stream * target.stream + place.row * target.row + (target.halves ? column / 2 : column);
-}
-
-// Where the tiles write the sums of a row: to their target if that takes them as they are, else to `rest`.
-float* sums_of(const Product& product, Place place, Size column, float* rest) {
-    return product.plain.data && !product.plain.halves ? at(product.plain, place, column) : rest;
-}
-
-// What is left to do with them.
-void finish(const Product& product, Place place, Size column, const float* sums, Size width) {
-    if (product.plain.data && product.plain.halves) {
-        float* const plain = at(product.plain, place, column);
-        for (Size j = 0; j < width; j += WIDTH) store_halves(plain + j / 2, load(sums + j));
-    }
-    if (!product.elu.data) return;
-    float* const y = at(product.elu, place, column);
-    if (product.elu.halves)
-        for (Size j = 0; j < width; j += WIDTH) store_halves(y + j / 2, elu(load(sums + j)));
-    else
-        for (Size j = 0; j < width; j += WIDTH) store(y + j, elu(load(sums + j)));
+float* at(const Target& target, Place place) {
+    return target.data + place.stream * target.stream + place.row * target.row;
 }
 
 // One panel of a product, over the parts [part, end): rows are cut into tiles as even as can be. While the last of them use
@@ -182,6 +158,7 @@ void multiply_panel(const Product& product, const Part* part, const Part* end, c
     const Size all = product.streams * product.rows, most = rows_for(width), tiles = (all + most - 1) / most;
     const Size shares = width / LANES, lines = (shares + tiles - 1) / tiles, apart = (next_w - w) / shares;
     Size fetched = lines > 2 || (lines == 2 && all < 5 * tiles) ? shares : 0;
+    const bool to_elu = last && product.elu.data, to_plain = last && product.plain.data;
     alignas(64) float rest[MOST_ROWS * PANEL];
     Size done = 0;
     Place next{0, 0};
@@ -195,13 +172,16 @@ void multiply_panel(const Product& product, const Part* part, const Part* end, c
             if (++next.row == product.rows) next = {next.stream + 1, 0};
             float* const partial = product.partial + (done + i) * PANEL;
             from[i] = first ? bias : partial;
-            to[i] = last ? sums_of(product, place[i], column, rest + i * PANEL) : partial;
+            to[i] = !last ? partial : to_plain ? at(product.plain, place[i]) + column : rest + i * PANEL;
         }
         const Size more = std::min(Size{2}, (shares - fetched) / (tiles - t));
         choose<F>(width, rows, more)(part, end, place, w, {next_w + fetched * apart, apart}, scales, from, to);
         fetched += more;
-        if (last)
-            for (int i = 0; i < rows; i++) finish(product, place[i], column, to[i], width);
+        if (to_elu)
+            for (int i = 0; i < rows; i++) {
+                float* y = at(product.elu, place[i]) + column;
+                for (Size j = 0; j < width; j += WIDTH) store(y + j, elu(load(to[i] + j)));
+            }
         done += rows;
     }
 }
@@ -286,14 +266,18 @@ void multiply_tall(const Product& product) {
                 for (Size i = 0; i < rows; i++) {
                     float* const partial = product.partial + (row + i) * PANEL;
                     from[i] = part == product.parts ? bias : partial;
-                    to[i] = upto == end ? sums_of(product, {row + i, 0}, column, rest + i * TALL_PANEL) : partial;
+                    to[i] = upto != end ? partial
+                            : product.plain.data ? at(product.plain, {row + i, 0}) + column : rest + i * TALL_PANEL;
                 }
                 const auto tile = width == TALL_PANEL ? tall_tile_for<F, TALL_PANEL>(static_cast<int>(rows))
                                                       : tall_tile_for<F, NARROW>(static_cast<int>(rows));
                 const float* const x = product.turned + row * matrix.k + done * rows;
                 tile(x, k, w, scales, F == Format::int8 ? part->scales + row : nullptr, from, to);
-                if (upto == end)
-                    for (Size i = 0; i < rows; i++) finish(product, {row + i, 0}, column, to[i], width);
+                if (upto == end && product.elu.data)
+                    for (Size i = 0; i < rows; i++) {
+                        float* y = at(product.elu, {row + i, 0}) + column;
+                        for (Size j = 0; j < width; j += WIDTH) store(y + j, elu(load(to[i] + j)));
+                    }
             }
             done += k;
             w += (k + (F == Format::int8)) * width;

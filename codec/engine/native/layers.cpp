@@ -6,8 +6,6 @@ namespace earshot {
 
 namespace {
 
-std::size_t bytes(Size floats) { return static_cast<std::size_t>(floats) * sizeof(float); }
-
 std::string text(const std::vector<Size>& shape) {
     std::string sizes;
     for (Size size : shape) sizes += (sizes.empty() ? "" : ", ") + std::to_string(size);
@@ -31,29 +29,20 @@ void multiply(const Step& step, const Matrix& matrix, const std::vector<Rows>& r
     multiply(step.kernels, step.scratch, matrix, rows, step.streams, count, plain, elu);
 }
 
+std::size_t bytes(Size floats) { return static_cast<std::size_t>(floats) * sizeof(float); }
 
-// A window of `context` samples that were kept and room for `time` more.
-Window open_window(const Step& step, Size state, Samples samples, Size context, Size time) {
-    const Size kept = context * samples.row, stream = kept + time * samples.row;
-    const Window window{step.scratch.take(step.streams * stream), stream, kept, samples};
-    for (Size s = 0; s < step.streams; s++) std::memcpy(window.data + s * stream, step.states[s] + state, bytes(kept));
+Window open_window(const Step& step, Size state, Size kept, Size fresh) {
+    const Window window{step.scratch.take(step.streams * (kept + fresh)), kept + fresh, kept};
+    for (Size s = 0; s < step.streams; s++) std::memcpy(window.data + s * window.stream, step.states[s] + state, bytes(kept));
     return window;
 }
 
-void keep_end(const Step& step, Size state, const Window& window) {
+void keep_end(const Step& step, Size state, const Window& window, Size fresh) {
     for (Size s = 0; s < step.streams; s++)
-        std::memcpy(step.states[s] + state, window.data + (s + 1) * window.stream - window.kept, bytes(window.kept));
+        std::memcpy(step.states[s] + state, window.data + s * window.stream + fresh, bytes(window.kept));
 }
 
 }  // namespace
-
-void put(const Kernels& kernels, const float* x, Size n, const Target& target, Size stream) {
-    float* const to = target.data + stream * target.stream;
-    if (target.halves)
-        kernels.round(x, n, to);
-    else
-        std::memcpy(to, x, bytes(n));
-}
 
 const float* Tensors::get(const std::string& name, const std::vector<Size>& shape) const {
     const auto found = tensors_.find(name);
@@ -70,8 +59,7 @@ Convolution::Convolution(Plan& plan, const std::string& name, Size in, Size out,
       stride_(stride),
       dilation_(dilation),
       context_((kernel - 1) * dilation + 1 - stride),
-      samples_(in_, plan.format(use)),
-      state_(plan.keep(context_ * samples_.row)) {
+      state_(plan.keep(context_ * in_)) {
     const float* weight = plan.tensors.get(name + ".weight", {out, in, kernel});
     const float* bias = plan.tensors.get(name + ".bias", {out});
     std::vector<Size> cuts{kernel * in_};
@@ -83,18 +71,17 @@ Convolution::Convolution(Plan& plan, const std::string& name, Size in, Size out,
     std::memcpy(matrix_.bias.data(), bias, bytes(out));
 }
 
-Window Convolution::open(const Step& step, Size time) const { return open_window(step, state_, samples_, context_, time); }
+Window Convolution::open(const Step& step, Size time) const { return open_window(step, state_, context_ * in_, time * in_); }
 
 void Convolution::run(const Step& step, const Window& window, Size time, Target plain, Target elu) const {
-    const auto [row, halves] = samples_;
     std::vector<Rows> rows;
     if (dilation_ == 1)
-        rows.push_back({window.data, window.stream, 0, stride_ * row, kernel_ * row, halves});
+        rows.push_back({window.data, window.stream, 0, stride_ * in_, kernel_ * in_});
     else
         for (Size tap = 0; tap < kernel_; tap++)
-            rows.push_back({window.data, window.stream, tap * dilation_ * row, stride_ * row, row, halves});
+            rows.push_back({window.data, window.stream, tap * dilation_ * in_, stride_ * in_, in_});
     multiply(step, matrix_, rows, time / stride_, plain, elu);
-    keep_end(step, state_, window);
+    keep_end(step, state_, window, time * in_);
 }
 
 ResidualUnit::ResidualUnit(Plan& plan, const std::string& name, Size channels, Size kernel, Size dilation, Size compress)
@@ -113,20 +100,21 @@ ResidualUnit::ResidualUnit(Plan& plan, const std::string& name, Size channels, S
 }
 
 Inlet ResidualUnit::open(const Step& step, Size time) const {
-    const auto [row, halves] = narrow_.samples();  // of the shortcut, too
-    return {{step.scratch.take(step.streams * time * row), time * row, row, halves}, narrow_.open(step, time)};
+    const Size width = narrow_.in();
+    return {{step.scratch.take(step.streams * time * width), time * width, width}, narrow_.open(step, time)};
 }
 
 void ResidualUnit::run(const Step& step, const Inlet& inlet, Size time, Target plain, Target elu) const {
-    const auto [hidden, halves] = Samples(narrow_.out(), widen_.format);
+    const Size hidden = narrow_.out(), width = narrow_.in();
     float* narrow = step.scratch.take(step.streams * time * hidden);
-    narrow_.run(step, inlet.elu, time, {}, {narrow, time * hidden, hidden, halves});
-    const Rows inner{narrow, time * hidden, 0, hidden, hidden, halves};
-    const Rows shortcut{inlet.plain.data, inlet.plain.stream, 0, inlet.plain.row, inlet.plain.row, halves};
+    narrow_.run(step, inlet.elu, time, {}, {narrow, time * hidden, hidden});
+    const Rows inner{narrow, time * hidden, 0, hidden, hidden};
+    const Rows shortcut{inlet.plain.data, inlet.plain.stream, 0, width, width};
     multiply(step, widen_, {inner, shortcut}, time, plain, elu);
 }
 
-ResidualUnits::ResidualUnits(Plan& plan, const std::string& name, Size index, Size channels, const Shape& shape) {
+ResidualUnits::ResidualUnits(Plan& plan, const std::string& name, Size index, Size channels, const Shape& shape)
+    : width_(padded(channels)) {
     Size dilation = 1;
     for (Size unit = 0; unit < shape.n_residual_layers; unit++, dilation *= shape.dilation_base)
         units_.emplace_back(plan, name + std::to_string(index + unit), channels, shape.residual_kernel_size, dilation,
@@ -136,18 +124,14 @@ ResidualUnits::ResidualUnits(Plan& plan, const std::string& name, Size index, Si
 void ResidualUnits::run(const Step& step, Inlet inlet, Size time, Target last) const {
     for (std::size_t unit = 0; unit + 1 < units_.size(); unit++) {
         const Inlet next = units_[unit + 1].open(step, time);
-        units_[unit].run(step, inlet, time, next.plain, next.elu.fresh());
+        units_[unit].run(step, inlet, time, next.plain, next.elu.fresh(width_));
         inlet = next;
     }
     units_.back().run(step, inlet, time, {}, last);
 }
 
 Upsampling::Upsampling(Plan& plan, const std::string& name, Size in, Size out, Size stride, Use use)
-    : in_(padded(in)),
-      stride_(stride),
-      out_(padded(out)),
-      samples_(in_, plan.format(use)),
-      state_(plan.keep(samples_.row)) {
+    : in_(padded(in)), stride_(stride), out_(padded(out)), state_(plan.keep(in_)) {
     const float* weight = plan.tensors.get(name + ".weight", {in, out, 2 * stride});
     const float* bias = plan.tensors.get(name + ".bias", {out});
     // Rows of x are [the input before, this input]; columns are the outputs that lie between this input and the next.
@@ -158,14 +142,13 @@ Upsampling::Upsampling(Plan& plan, const std::string& name, Size in, Size out, S
     for (Size t = 0; t < stride; t++) std::memcpy(matrix_.bias.data() + t * out_, bias, bytes(out));
 }
 
-Window Upsampling::open(const Step& step, Size time) const { return open_window(step, state_, samples_, 1, time); }
+Window Upsampling::open(const Step& step, Size time) const { return open_window(step, state_, in_, time * in_); }
 
 void Upsampling::run(const Step& step, const Window& window, Size time, Target plain, Target elu) const {
     plain.row *= stride_;  // a row of the product is `stride` outputs, one after the other
     elu.row *= stride_;
-    const auto [row, halves] = samples_;
-    multiply(step, matrix_, {{window.data, window.stream, 0, row, 2 * row, halves}}, time, plain, elu);
-    keep_end(step, state_, window);
+    multiply(step, matrix_, {{window.data, window.stream, 0, in_, 2 * in_}}, time, plain, elu);
+    keep_end(step, state_, window, time * in_);
 }
 
 ResidualLstm::ResidualLstm(Plan& plan, const std::string& name, Size width, Size layers) : width_(padded(width)) {
@@ -204,10 +187,8 @@ void ResidualLstm::run(const Step& step, const float* x, Target elu) const {
         }
         input = y;
     }
-    for (Size s = 0; s < step.streams; s++) {
-        step.kernels.add_elu(x + s * width_, y + s * width_, y + s * width_, width_);
-        put(step.kernels, y + s * width_, width_, elu, s);
-    }
+    for (Size s = 0; s < step.streams; s++)
+        step.kernels.add_elu(x + s * width_, y + s * width_, elu.data + s * elu.stream, width_);
 }
 
 LastConvolution::LastConvolution(Plan& plan, const std::string& name, Size in, Size kernel)
@@ -219,14 +200,12 @@ LastConvolution::LastConvolution(Plan& plan, const std::string& name, Size in, S
         for (Size channel = 0; channel < in; channel++) weights_.data()[tap * in_ + channel] = weight[channel * kernel + tap];
 }
 
-Window LastConvolution::open(const Step& step, Size time) const {
-    return open_window(step, state_, {in_, Format::fp32}, context_, time);
-}
+Window LastConvolution::open(const Step& step, Size time) const { return open_window(step, state_, context_ * in_, time * in_); }
 
 void LastConvolution::run(const Step& step, const Window& window, Size time, float* pcm) const {
     for (Size s = 0; s < step.streams; s++)
         step.kernels.dot(window.data + s * window.stream, in_, weights_.data(), weights_.size(), bias_, pcm + s * time, time);
-    keep_end(step, state_, window);
+    keep_end(step, state_, window, time * in_);
 }
 
 }  // namespace earshot

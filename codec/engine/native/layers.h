@@ -64,22 +64,12 @@ struct Step {
     Step part(Size from, Size count) const { return {kernels, scratch, states + from, count}; }
 };
 
-// How a layer wants its samples: `row` words each, floats or two bf16 in a word.
-struct Samples {
-    Size row = 0;
-    bool halves = false;
-    Samples() = default;
-    Samples(Size channels, Format format)
-        : row(format == Format::bf16 ? channels / 2 : channels), halves(format == Format::bf16) {}
-};
-
 // The input of a convolution for one frame: for each stream the samples that were kept, then room for the new ones.
 struct Window {
     float* data;
-    Size stream, kept;  // words from stream to stream, and of what was kept
-    Samples samples;
-    Target fresh() const { return {data + kept, stream, samples.row, samples.halves}; }
-    Window from(Size first) const { return {data + first * stream, stream, kept, samples}; }
+    Size stream, kept;  // floats from stream to stream, and of what was kept
+    Target fresh(Size width) const { return {data + kept, stream, width}; }
+    Window from(Size first) const { return {data + first * stream, stream, kept}; }
 };
 
 // Where the next layer wants its input: plain, and as a window on ELU(x). Either may be absent.
@@ -93,16 +83,13 @@ struct Inlet {
     }
 };
 
-// One row of n floats, for which no product is needed, to `target`.
-void put(const Kernels& kernels, const float* x, Size n, const Target& target, Size stream);
-
 // A causal convolution, also with strides and dilation.
 class Convolution {
   public:
     Convolution(Plan& plan, const std::string& name, Size in, Size out, Size kernel, Size stride, Size dilation,
                 Use use = Use::often);
 
-    Samples samples() const { return samples_; }
+    Size in() const { return in_; }
     Size out() const { return matrix_.n; }
 
     // A window with what the streams kept, and room for `time` samples.
@@ -111,9 +98,7 @@ class Convolution {
     void run(const Step& step, const Window& window, Size time, Target plain, Target elu) const;
 
   private:
-    Size in_, kernel_, stride_, dilation_, context_;
-    Samples samples_;
-    Size state_;
+    Size in_, kernel_, stride_, dilation_, context_, state_;
     Matrix matrix_;
 };
 
@@ -136,10 +121,12 @@ class ResidualUnits {
   public:
     ResidualUnits(Plan& plan, const std::string& name, Size index, Size channels, const Shape& shape);
 
+    Size width() const { return width_; }
     Inlet open(const Step& step, Size time) const { return units_.front().open(step, time); }
     void run(const Step& step, Inlet inlet, Size time, Target last) const;
 
   private:
+    Size width_;
     std::vector<ResidualUnit> units_;
 };
 
@@ -153,9 +140,7 @@ class Upsampling {
     void run(const Step& step, const Window& window, Size time, Target plain, Target elu) const;
 
   private:
-    Size in_, stride_, out_;
-    Samples samples_;
-    Size state_;
+    Size in_, stride_, out_, state_;
     Matrix matrix_;
 };
 

@@ -52,6 +52,11 @@ const Shape& checked(const Shape& shape) {
     return shape;
 }
 
+Target of_stream(Target target, Size s) {
+    target.data += s * target.stream;
+    return target;
+}
+
 }  // namespace
 
 // ---- encoder: convolution, stages of residual units and a strided convolution, LSTM, convolution
@@ -81,7 +86,7 @@ Encoder::Encoder(Plan& plan, const Shape& shape)
 void Encoder::run_stage(const Step& step, std::size_t index, const Inlet& inlet, Size time, Target plain, Target elu) const {
     const Stage& stage = stages_[index];
     const Window window = stage.down.open(step, time);
-    stage.units.run(step, inlet, time, window.fresh());
+    stage.units.run(step, inlet, time, window.fresh(stage.down.in()));
     stage.down.run(step, window, time, plain, elu);
 }
 
@@ -101,16 +106,16 @@ void Encoder::run(const Step& step, const float* pcm, float* latents) const {
         const Scratch::Mark mark = step.scratch.mark();
         const Step one = step.part(s, 1);
         const Window window = first_.open(one, hop_);
-        put(step.kernels, pcm + s * hop_, hop_, window.fresh(), 0);
+        std::memcpy(window.fresh(1).data, pcm + s * hop_, static_cast<std::size_t>(hop_) * sizeof(float));
         Size samples = hop_;
         Inlet inlet = narrow ? stages_[0].units.open(one, samples) : wide.from(s);
-        first_.run(one, window, samples, inlet.plain, inlet.elu.fresh());
+        first_.run(one, window, samples, inlet.plain, inlet.elu.fresh(first_.out()));
         for (std::size_t index = 0; index < narrow; index++) {
             const Stage& stage = stages_[index];
             const bool to_wide = index + 1 == narrow;
             const Inlet next = to_wide ? wide.from(s) : stages_[index + 1].units.open(one, samples / stage.stride);
             const bool has_elu = !(to_wide && all_narrow);
-            run_stage(one, index, inlet, samples, next.plain, has_elu ? next.elu.fresh() : Target{});
+            run_stage(one, index, inlet, samples, next.plain, has_elu ? next.elu.fresh(stage.down.out()) : Target{});
             samples /= stage.stride;
             inlet = next;
         }
@@ -122,13 +127,13 @@ void Encoder::run(const Step& step, const float* pcm, float* latents) const {
             run_stage(step, index, wide, time, {top, width, width}, {});
         } else {
             const Inlet next = stages_[index + 1].units.open(step, time / stage.stride);
-            run_stage(step, index, wide, time, next.plain, next.elu.fresh());
+            run_stage(step, index, wide, time, next.plain, next.elu.fresh(stage.down.out()));
             wide = next;
         }
         time /= stage.stride;
     }
     const Window window = last_.open(step, 1);
-    lstm_.run(step, top, window.fresh());
+    lstm_.run(step, top, window.fresh(width));
     last_.run(step, window, 1, {latents, last_.out(), last_.out()}, {});
 }
 
@@ -213,19 +218,17 @@ Decoder::Decoder(Plan& plan, const Shape& shape)
 
 void Decoder::run_stage(const Step& step, std::size_t index, const Window& window, Size time, Target elu) const {
     const Stage& stage = stages_[index];
+    const Size width = elu.row;
     const Inlet inlet = stage.units.open(step, time * stage.stride);
-    stage.up.run(step, window, time, inlet.plain, inlet.elu.fresh());
+    stage.up.run(step, window, time, inlet.plain, inlet.elu.fresh(width));
     stage.units.run(step, inlet, time * stage.stride, elu);
 }
 
 void Decoder::run(const Step& step, const Quantizer& quantizer, const std::int16_t* codes, Size row, const Size* n_q,
                   float* pcm) const {
     const Window latents = first_.open(step, 1);
-    float* latent = step.scratch.take(latent_);
-    for (Size s = 0; s < step.streams; s++) {
-        quantizer.decode(codes + s * row, n_q[s], latent);
-        put(step.kernels, latent, latent_, latents.fresh(), s);
-    }
+    for (Size s = 0; s < step.streams; s++)
+        quantizer.decode(codes + s * row, n_q[s], of_stream(latents.fresh(latent_), s).data);
     float* top = step.scratch.take(step.streams * width_);
     first_.run(step, latents, 1, {top, width_, width_}, {});
 
@@ -237,10 +240,10 @@ void Decoder::run(const Step& step, const Quantizer& quantizer, const std::int16
         return index < stages_.size() ? stages_[index].up.open(some, samples) : last_.open(some, samples);
     };
     Window window = open(step, 0, time);
-    lstm_.run(step, top, window.fresh());
+    lstm_.run(step, top, window.fresh(width_));
     for (std::size_t index = 0; index < wide; index++) {
         const Window next = open(step, index + 1, time * stages_[index].stride);
-        run_stage(step, index, window, time, next.fresh());
+        run_stage(step, index, window, time, next.fresh(stages_[index].units.width()));
         time *= stages_[index].stride;
         window = next;
     }
@@ -251,7 +254,7 @@ void Decoder::run(const Step& step, const Quantizer& quantizer, const std::int16
         Size samples = time;
         for (std::size_t index = wide; index < stages_.size(); index++) {
             const Window next = open(one, index + 1, samples * stages_[index].stride);
-            run_stage(one, index, own, samples, next.fresh());
+            run_stage(one, index, own, samples, next.fresh(stages_[index].units.width()));
             samples *= stages_[index].stride;
             own = next;
         }

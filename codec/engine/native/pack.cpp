@@ -119,17 +119,19 @@ Matrix pack(const Kernels& kernels, Format format, const Floats& weights, const 
 void multiply(const Kernels& kernels, Scratch& scratch, const Matrix& matrix, const std::vector<Rows>& rows, Size streams,
               Size count, Target plain, Target elu) {
     const Scratch::Mark mark = scratch.mark();
+    const Size words = per_word(matrix.format);
     std::vector<Part> parts;
+    const float *memory = nullptr, *own = nullptr;
     for (const Rows& row : rows) {
-        const Format format = row.halves ? Format::fp32 : matrix.format;  // what words of x are to be made into
-        const Size words = per_word(format);
-        const float* const data = format == Format::bf16 ? round_all(kernels, scratch, row, streams) : row.data;
+        if (matrix.format == Format::bf16 && row.data != memory) own = round_all(kernels, scratch, row, streams);
+        if (matrix.format == Format::fp32) own = row.data;
+        memory = row.data;
         Size first = row.first;
-        for (Size k : parts_of(format, row.k)) {
-            if (format == Format::int8)
-                parts.push_back(quantise_part(kernels, scratch, data + first, row.stream, k, streams));
+        for (Size k : parts_of(matrix.format, row.k)) {
+            if (matrix.format == Format::int8)
+                parts.push_back(quantise_part(kernels, scratch, memory + first, row.stream, k, streams));
             else
-                parts.push_back({data + first / words, row.stream / words, row.row / words, k / words});
+                parts.push_back({own + first / words, row.stream / words, row.row / words, k / words});
             first += k;
         }
     }

@@ -11,12 +11,10 @@ namespace earshot {
 Matrix pack(const Kernels& kernels, Format format, const Floats& weights, const std::vector<Size>& cuts, Size n,
             bool tall = false);
 
-// Row r of stream s is the k words at data + s * stream + first + r * row. All `stream` words of every stream are there.
-// They are floats, or, with `halves`, in bf16 already; then the matrix is, too.
+// Row r of stream s is the k floats at data + s * stream + first + r * row. All `stream` floats of every stream are there.
 struct Rows {
     const float* data;
     Size stream, first, row, k;
-    bool halves = false;
 };
 
 // y = bias + (the rows side by side) W for `count` rows of each of `streams` streams.
