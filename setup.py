@@ -38,6 +38,7 @@ class BuildNative(build_ext):
             objects += self.compiler.compile(
                 [name], output_dir=self.build_temp, include_dirs=[str(NATIVE)], extra_postargs=flags
             )
+        ext.depends += ext.sources
         ext.sources = [source for source in ext.sources if Path(source).name not in own]
         ext.extra_objects, ext.extra_compile_args = objects, general
         super().build_extension(ext)

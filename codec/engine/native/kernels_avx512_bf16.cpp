@@ -14,7 +14,10 @@ namespace {
 #include "vectors_avx512.h"
 
 inline V dot_halves(V x, V w, V sum) { return _mm512_dpbf16_ps(sum, (__m512bh)x, (__m512bh)w); }
-inline V dot_bytes(V x, V w, V sum) { return _mm512_castsi512_ps(_mm512_dpbusd_epi32(bits(sum), bits(x), bits(w))); }
+inline V dot_bytes(V x, V w, V sum) {
+    asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(x), "v"(w));  // with the intrinsic gcc 12 copies sums from register to register
+    return sum;
+}
 inline V round_pairs(V a, V b) { return (V)_mm512_cvtne2ps_pbh(b, a); }
 
 #include "kernels_body.h"
