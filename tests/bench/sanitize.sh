@@ -40,7 +40,9 @@ suffix=$("$python" -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUF
 "$cxx" -std=c++17 -fPIC -shared -fvisibility=hidden $general $both $("$python" -m pybind11 --includes) \
     "$root/codec/engine/native/integer_lm.cpp" -o "$work/codec/engine/native/_integer_lm$suffix"
 cd "$work"
-[ $# -gt 0 ] || set -- tests/codec/engine tests/codec/test_integer_lm.py tests/codec/test_entropy.py
+# AddressSanitizer keeps for a while what was freed: who measures that nothing is left would measure that.
+[ $# -gt 0 ] || set -- tests/codec/engine tests/codec/test_integer_lm.py tests/codec/test_entropy.py \
+    --deselect tests/codec/engine/test_native_engine.py::test_a_thousand_streams_leave_nothing_behind
 # Python itself is not built with them: their library comes first, and what the interpreter never frees is no leak of ours.
 LD_PRELOAD="$("$cxx" -print-file-name=libasan.so) $("$cxx" -print-file-name=libstdc++.so)" ASAN_OPTIONS=detect_leaks=0 \
     PYTHONPATH="$work" "$python" -m pytest -p no:cacheprovider --timeout=1800 "$@"
