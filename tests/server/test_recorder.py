@@ -281,7 +281,7 @@ async def test_windows_of_another_model_are_not_recorded_and_it_says_so(model: M
         (file,) = await recorded(tmp_path)
     found = describe(file)
     assert (found.speakers[player.id].frames, found.speakers[ada.id].frames) == (0, 10)
-    assert found.speakers[player.id].joined_s == 0
+    assert found.speakers[player.id].joined_s == pytest.approx(0, abs=0.05)  # it begins with the first who comes
     assert any("DJ: " in said and "what music makes is not recorded" in said for said in found.remarks())
 
 
