@@ -179,13 +179,13 @@ class _Reader:
     def kind(self) -> int:
         """The first byte, which is part of the header that follows."""
         if not self.data:
-            raise ProtocolError("message of 0 bytes is truncated: 1 more expected at 0")
+            raise self._truncated(1, 0)
         return self.data[0]
 
     def take(self, size: int) -> bytes:
         start, self.at = self.at, self.at + size
         if self.at > len(self.data):
-            raise self._truncated(size)
+            raise self._truncated(size, start)
         return self.data[start : self.at]
 
     def rest(self) -> bytes:
@@ -195,11 +195,10 @@ class _Reader:
     def unpack(self, layout: struct.Struct) -> tuple[int, ...]:
         start, self.at = self.at, self.at + layout.size
         if self.at > len(self.data):
-            raise self._truncated(layout.size)
+            raise self._truncated(layout.size, start)
         return layout.unpack_from(self.data, start)
 
-    def _truncated(self, size: int) -> ProtocolError:
-        at = self.at - size
+    def _truncated(self, size: int, at: int) -> ProtocolError:
         return ProtocolError(f"message of {len(self.data)} bytes is truncated: {size} more expected at {at}")
 
     def trace(self, flags: int, known: int = _TRACE) -> Trace | None:

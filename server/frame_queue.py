@@ -53,7 +53,7 @@ class FrameQueue:
 
     def close(self, session: CodecSession) -> bool:
         """Drops what waits of it and has its slot closed; False if that was done before."""
-        with self._changed:
+        with self._lock:
             if session.closed:
                 return False
             session.closed = True
@@ -66,18 +66,18 @@ class FrameQueue:
 
     def wake(self) -> None:
         """There is a chore."""
-        with self._changed:
+        with self._lock:
             self._changed.notify()
 
     def stop(self) -> None:
         """Whoever takes is told that nothing comes any more."""
-        with self._changed:
+        with self._lock:
             self._stopping = True
             self._changed.notify_all()
 
     def waiting(self) -> int:
         """Frames, those of streams that are stepped just now left out."""
-        with self._changed:
+        with self._lock:
             return sum(len(session.pending) for session in self._ready)
 
     def take(self, engine: Engine) -> Batch | None:
@@ -88,7 +88,7 @@ class FrameQueue:
             full = len(self._ready) >= self._most()
             self.chores.rest(0.0 if full else max(self._next_turn - time.monotonic(), 0.0))
             while True:
-                with self._changed:
+                with self._lock:
                     while not (self._ready or self._closing or self._stopping or self.chores):
                         self._changed.wait()
                     if self._stopping:
@@ -119,7 +119,7 @@ class FrameQueue:
 
     def done(self, batch: Batch, step_us: float) -> None:
         """The streams of a batch may be taken again; to be called once its results are on their way."""
-        with self._changed:
+        with self._lock:
             self._step_us = step_us
             for session, _ in batch:
                 session.stepping = False

@@ -15,17 +15,11 @@ constexpr Size TALL_PANEL = PANEL / 2 > NARROW ? PANEL / 2 : NARROW;
 constexpr int TALL_ROWS = static_cast<int>(ROWS * PANEL / TALL_PANEL);
 constexpr int MOST_ROWS = 8;  // more rows have more addresses than there are registers for them
 
+// Into the first cache, or the second, where the first has no room for what is wanted later.
+template <int CACHE>
 inline void prefetch(const float* p) {
 #if defined(__GNUC__)
-    __builtin_prefetch(p);
-#else
-    (void)p;
-#endif
-}
-
-inline void prefetch_second(const float* p) {  // into the second cache: the first has no room for what is wanted later
-#if defined(__GNUC__)
-    __builtin_prefetch(p, 0, 2);
+    __builtin_prefetch(p, 0, CACHE == 1 ? 3 : 2);
 #else
     (void)p;
 #endif
@@ -98,9 +92,9 @@ void tile(const Part* part, const Part* end, const Place* place, const float* w,
         for (int i = 0; i < R; i++) x[i] = part->data + place[i].stream * part->stream + place[i].row * part->row;
         for (Size k = 0; k < part->k; k++, w += N * WIDTH, ahead.from += LANES) {
             if constexpr (R <= 2)  // weights that no cache holds stream by
-                for (Size j = 0; j < N * WIDTH; j += LANES) prefetch(w + STREAM + j);
+                for (Size j = 0; j < N * WIDTH; j += LANES) prefetch<1>(w + STREAM + j);
             else
-                for (int line = 0; line < LINES; line++) prefetch_second(ahead.from + line * ahead.apart);
+                for (int line = 0; line < LINES; line++) prefetch<2>(ahead.from + line * ahead.apart);
             V column[N];
             for (int j = 0; j < N; j++) column[j] = load(w + j * WIDTH);
             for (int i = 0; i < R; i++) {
@@ -196,12 +190,7 @@ void tall_tile(const float* x, Size k, const float* w, const float* scales, cons
         for (int j = 0; j < N; j++) sums[i][j] = F == Format::int8 ? load(w + j * WIDTH) : set1(0.0f);
     if constexpr (F == Format::int8) w += N * WIDTH;
     for (; k > 0; k--, w += N * WIDTH, x += R) {
-        for (Size j = 0; j < N * WIDTH; j += LANES) {
-            if constexpr (R <= 2)  // soon enough that it is still in the first cache
-                prefetch(w + STREAM + j);
-            else
-                prefetch_second(w + STREAM + j);
-        }
+        for (Size j = 0; j < N * WIDTH; j += LANES) prefetch<R <= 2 ? 1 : 2>(w + STREAM + j);  // few rows use it soon
         V column[N];
         for (int j = 0; j < N; j++) column[j] = load(w + j * WIDTH);
         for (int i = 0; i < R; i++) {
