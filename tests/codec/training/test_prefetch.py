@@ -98,8 +98,8 @@ if __name__ == "__main__":
     data = TrainingData(DataSettings(sources=(sys.argv[1],)), 24_000, 1, 1200, progress=False)
     with data.batches(2, 0, workers=2) as batches:
         next(batches), next(batches)
-        print(*[process.pid for process in batches._processes], flush=True)
         try:
+            print(*[process.pid for process in batches._processes], flush=True)
             for _ in batches:
                 pass
         except KeyboardInterrupt:
