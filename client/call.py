@@ -318,8 +318,8 @@ class Call:
     def _begin_sound(self) -> None:
         """On a thread, once in a call."""
         self.sink.start(self._pull)
+        self.began_us = monotonic_us()  # the source speaks before its `start` returns, on a busy machine long before
         self.source.start(self.talker.on_block)
-        self.began_us = monotonic_us()
 
     def _pull(self, n: int, now_us: int, heard_us: int) -> Pcm:
         """On the sink's thread."""

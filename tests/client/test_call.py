@@ -1,4 +1,5 @@
-"""What a call does before the clocks are compared, against a WebSocket server that never answers a ping."""
+"""What a call does before the clocks are compared, against a WebSocket server that never answers a ping; and when a
+call begins."""
 
 from __future__ import annotations
 
@@ -6,17 +7,19 @@ import asyncio
 from pathlib import Path
 
 import numpy as np
+import soundfile
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.typing import Subprotocol
 
-from client.audio import NoSource
-from client.audio_files import FileSink
+from client.audio import NoSink, NoSource, OnBlock
+from client.audio_files import FileSink, FileSource
 from client.call import Call, CallSettings
 from codec.bitstream import pack
 from codec.messages import Hello, Limits, ModelInfo, Welcome, parse_client
 from codec.model import Model
 from codec.packet import CodedPacket, Packet, encode_codes_down
 from tests.integer_lm import live_lm
+from tests.peers import running_server
 
 LIMITS = Limits(max_message_bytes=65_536, messages_per_second=200, audio_burst_ms=1000)
 SENT = 5
@@ -89,3 +92,21 @@ def test_what_was_encoded_for_a_lost_connection_stays_out_of_the_next(tmp_path: 
     assert call.outbox.dropped == 2
     call.outbox.clear()
     assert call.outbox.dropped == 2  # nothing waited
+
+
+class SlowToStart(FileSource):
+    """Has spoken to the end before its `start` returns."""
+
+    def start(self, on_block: OnBlock) -> None:
+        super().start(on_block)
+        assert self.ended.wait(30)
+
+
+async def test_a_call_begins_before_its_source_speaks(tmp_path: Path, tiny_model: Model) -> None:
+    soundfile.write(tmp_path / "short.wav", np.zeros(12_000, np.float32), 24_000)
+    with running_server(tiny_model) as server:
+        settings = CallSettings("den", server.url, linger_s=0.2)
+        call = Call(settings, tiny_model, SlowToStart(tmp_path / "short.wav"), NoSink())
+        async with asyncio.timeout(60):
+            await call.run()
+    assert call.seconds >= 0.7
