@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from client import audio_files
 from client.audio import SAMPLE_RATE, Cushion, NoSink, NoSource, monotonic_us, open_sink, open_source, samples_us
 from client.audio_devices import DeviceClock, list_devices
 from client.audio_files import SINK_BLOCK, SOURCE_BLOCK, FileSink, FileSource, read_blocks
@@ -65,7 +66,10 @@ def test_empty_file_is_refused(tmp_path: Path) -> None:
         next(read_blocks(tmp_path / "empty.wav", SOURCE_BLOCK))
 
 
-def test_file_source_gives_every_sample_no_sooner_than_it_is_spoken(tmp_path: Path) -> None:
+def test_file_source_gives_every_sample_no_sooner_than_it_is_spoken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audio_files, "LATEST_US", 60_000_000)
     soundfile.write(tmp_path / "a.wav", tone(0.4), SAMPLE_RATE, "FLOAT")
     came: list[tuple[Pcm, int, int]] = []
     source = FileSource(tmp_path / "a.wav")
