@@ -126,7 +126,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        url = stack.enter_context(EarshotServer(folder, arguments.model)).url
+        url = stack.enter_context(EarshotServer(folder, arguments.model, env={})).url
         calls = {
             who: stack.enter_context(
                 EarshotCall(

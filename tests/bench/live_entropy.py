@@ -80,7 +80,7 @@ def calls(kbps: float, cores: int, seconds: float) -> None:
     for entropy in ("none", "lm"):
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            with EarshotServer(folder, "default") as server:
+            with EarshotServer(folder, "default", env={}) as server:
                 common = ("den", "--server", server.url, "--kbps", f"{kbps:g}", "--uplink", "codes", "--loop")
                 both = [
                     EarshotCall(

@@ -9,13 +9,17 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
+
+from tests.peers import PATIENT
 
 COMMAND = [sys.executable, "-m", "earshot"]
 PATIENCE_S = 90.0
 """For things that take seconds on a quiet machine; tests run on busy ones."""
+PATIENT_ENV = {f"EARSHOT_{name.upper()}": str(value) for name, value in PATIENT.items()}
+"""For a server in a process of its own, or for one that a command starts."""
 
 
 def run_earshot(*arguments: str | Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -27,17 +31,21 @@ def run_earshot(*arguments: str | Path, env: dict[str, str] | None = None) -> su
 
 
 class EarshotServer:
-    """`earshot serve` on a loopback port, with further arguments; leaving the context stops it."""
+    """`earshot serve` on a loopback port, with further arguments, more patient than by default unless `env` says
+    otherwise; leaving the context stops it."""
 
-    def __init__(self, folder: Path, model: str | Path, port: int = 0, *more: str | Path) -> None:
+    def __init__(
+        self, folder: Path, model: str | Path, port: int = 0, *more: str | Path, env: Mapping[str, str] = PATIENT_ENV
+    ) -> None:
         self._ready = folder / f"server-{time.monotonic_ns()}.json"
         self._arguments = ["serve", "--port", str(port), "--model", str(model), "--ready-file", str(self._ready)]
         self._arguments += map(str, more)
+        self._env = os.environ | dict(env)
         self.url = ""
         self.port = port
 
     def __enter__(self) -> Self:
-        self._process = subprocess.Popen([*COMMAND, *self._arguments], stdout=subprocess.DEVNULL)
+        self._process = subprocess.Popen([*COMMAND, *self._arguments], stdout=subprocess.DEVNULL, env=self._env)
         deadline = time.monotonic() + PATIENCE_S
         while not self._ready.exists():
             assert self._process.poll() is None, "the server ended before it was ready"
