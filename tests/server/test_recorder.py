@@ -21,7 +21,7 @@ from codec.packet import Packet, encode_codes_up
 from codec.recording.format import Event, Header
 from codec.recording.survey import describe, read_items
 from server import recorder
-from server.recorder import FLUSH_S, Recorder
+from server.recorder import Recorder
 from server.settings import Settings
 from tests.peers import FRAME_S, HOP, TestPeer, bystanders, join, noise, real_time, running_server, until
 from tests.peers import tiny_model as make_model
@@ -44,7 +44,10 @@ def files_in(folder: Path) -> list[Path]:
 async def recorded(folder: Path, count: int = 1) -> list[Path]:
     """The files of recordings, once there are so many and all have ended."""
 
-    await until(lambda: len(files := files_in(folder)) == count and all(describe(file).ended for file in files))
+    def ended(file: Path) -> bool:
+        return file.stat().st_size > 0 and describe(file).ended is not None  # one just made is empty
+
+    await until(lambda: len(files := files_in(folder)) == count and all(ended(file) for file in files))
     return files_in(folder)
 
 
@@ -124,12 +127,17 @@ async def test_frames_are_where_they_came_in_time(model: Model, tmp_path: Path) 
         ada, ben, ear = await join(server, "den"), await join(server, "den"), await join(server, "den", send="none")
         loop = asyncio.get_running_loop()
         came: dict[int, float] = {}
+        pause = 0.0
 
         async def watch() -> None:
+            nonlocal pause
+            before = loop.time()
             while len(came) < 2:
+                now = loop.time()
+                pause, before = max(pause, now - before), now
                 for peer in (ada, ben):
                     if ear.heard[peer.id].packets:
-                        came.setdefault(peer.id, loop.time())
+                        came.setdefault(peer.id, now)
                 await asyncio.sleep(0.001)
 
         watching = asyncio.create_task(watch())
@@ -143,7 +151,7 @@ async def test_frames_are_where_they_came_in_time(model: Model, tmp_path: Path) 
     found = describe(file)
     first = {peer.id: found.speakers[peer.id].first_s or 0 for peer in (ada, ben)}
     apart = (first[ben.id] - first[ada.id]) - (came[ben.id] - came[ada.id])
-    assert abs(apart) < 0.2  # of a busy machine; that places are exact is tested in made-up time
+    assert abs(apart) < 0.2 + pause  # of a busy machine; that places are exact is tested in made-up time
 
 
 async def test_nobody_is_recorded_unless_somebody_said_so(model: Model, tmp_path: Path) -> None:
@@ -163,6 +171,7 @@ async def test_nobody_is_recorded_unless_somebody_said_so(model: Model, tmp_path
 async def test_whoever_asks_begins_it_and_all_are_told(
     model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(recorder, "AGAIN_US", 3_600_000_000)
     with running_server(model, record_to=tmp_path, record_on_request=True, record_rooms="always") as server:
         ada, ben = await join(server, "den", name="Ada"), await join(server, "den", name="Ben")
         before = random_codes(20, 1)
@@ -186,7 +195,7 @@ async def test_whoever_asks_begins_it_and_all_are_told(
         assert_same(file, ada, {(20 + index) * HOP: during[:, index] for index in range(20)})
         await late.say(Record(on=True))
         await until(lambda: len(late.of(Recording)) == 2)
-        assert late.of(Recording)[1].reason == "a recording began just now; wait 5 s"
+        assert late.of(Recording)[1].reason == "a recording began just now; wait 3600 s"
         monkeypatch.setattr(recorder, "AGAIN_US", 0)
         await late.say(Record(on=True))
         await until(lambda: len(late.of(Recording)) == 3)
@@ -250,7 +259,7 @@ async def test_a_full_disk_ends_the_recording_and_not_the_call(model: Model, tmp
     with running_server(model, record_to=tmp_path, record_rooms="*") as server:
         server.hub.recorder.writer._write_bytes = write
         async with bystanders(server, "den") as (ada, ben):
-            await asyncio.sleep(2 * FLUSH_S)
+            await until(lambda: server.hub.recorder.writer.bytes_written > 2000)  # both are in it
             full.set()
             await until(lambda: ada.of(Recording) and ben.of(Recording))
             told = Recording(on=False, reason="it could not be written: No space left on device")
@@ -289,7 +298,8 @@ async def test_a_shutdown_ends_recordings_whole(model: Model, tmp_path: Path) ->
     with running_server(model, record_to=tmp_path, record_rooms="*") as server:
         ada = await join(server, "den")
         await ada.talk(random_codes(10, 1))
-        await asyncio.sleep(0.1)
+        uplink = server.hub.rooms["den"].room.peers[ada.id].uplink
+        await until(lambda: uplink.frames_received == 10)
     (file,) = files_in(tmp_path)
     found = describe(file)
     assert found.ended is not None
