@@ -96,9 +96,13 @@ async def test_stats_say_how_busy_the_workers_are() -> None:
 
         talking = asyncio.create_task(talk())
         await until(lambda: listener.heard[speaker.id].frames > 75)
+        stats = await asyncio.to_thread(server.get, "/stats")
+        async with asyncio.timeout(PATIENCE_S):
+            while not stats["workers"]["load"]:  # of whole seconds of the server's clock
+                await asyncio.sleep(0.1)
+                stats = await asyncio.to_thread(server.get, "/stats")
         stop.set()
         await talking
-        stats = await asyncio.to_thread(server.get, "/stats")
         assert stats["cpu_s"] > 0
         assert stats["more_speakers"] > 0
         workers = stats["workers"]
