@@ -72,8 +72,9 @@ async def test_a_listener_hears_the_talker_and_the_music(server: RunningServer, 
     talker = await join(server, "hall", max_kbps=3.0, also=[model.digest])
     player = await join(server, "hall", send_model=spoken, send_kbps=24.0)
     assert player.welcome.windows
-    await until(lambda: len(pcm.of(PeerJoined)) == 2)
-    for peer in (listener, lacks, pcm, talker):
+    others = listener, lacks, pcm, talker
+    await until(lambda: all(any(told.peer.id == player.id for told in peer.of(PeerJoined)) for peer in others))
+    for peer in others:
         assert peer.of(PeerJoined)[-1].peer.model == spoken  # all are told whose codes these are
 
     await asyncio.gather(talker.talk(talk), play(player, model, music, 24.0))
