@@ -19,6 +19,7 @@ from codec.recording.format import Spoken
 from codec.recording.placing import Placer
 from codec.recording.survey import describe, read_items
 from codec.weights import save_native
+from server.loadtest.run import stats
 from tests.end_to_end.earshot_process import EarshotCall, EarshotServer, run_earshot
 from tests.peers import FRAME_S, HOP, RunningServer, TestPeer, join, noise, real_time, running_server, until
 from tests.peers import tiny_model as make_model
@@ -27,7 +28,7 @@ from tests.recordings import codes_of
 RATE = 24_000
 TALK_S = 4.0
 LAST_S = 1.0
-"""What a killed server may lose."""
+"""What a killed server may lose, on a machine that holds nobody up."""
 
 
 @dataclass
@@ -82,10 +83,16 @@ async def test_a_killed_server_loses_at_most_the_last_second(model: Model, model
         codes = np.random.default_rng(1).integers(0, 1024, (8, 1000))
         pcm = noise(1000, 2)
 
+        held = 0.0
+
         async def watch() -> None:
+            nonlocal held
+            before = loop.time()
             while True:
+                now = loop.time()
+                held, before = max(held, now - before), now
                 for clock in clocks.values():
-                    clock.look(loop.time())
+                    clock.look(now)
                 await asyncio.sleep(0.002)
 
         async def speak() -> None:
@@ -95,11 +102,13 @@ async def test_a_killed_server_loses_at_most_the_last_second(model: Model, model
 
         work = [asyncio.create_task(each) for each in (watch(), ada.talk(codes), speak())]
         await asyncio.sleep(TALK_S)
-        server.kill()
+        recordings = (await asyncio.to_thread(stats, server.url))["recordings"]
         killed = loop.time()
+        server.kill()
         for task in work:
             task.cancel()
         await asyncio.gather(*work, return_exceptions=True)
+    last_s = LAST_S + held + recordings["slowest_write_ms"] / 1000
     (file,) = files_in(folder)
     found = describe(file)
     assert found.ended is None
@@ -107,7 +116,7 @@ async def test_a_killed_server_loses_at_most_the_last_second(model: Model, model
     for speaker, clock in clocks.items():
         saved = codes_of((item for item, _ in read_items(file)), speaker)
         assert len(clock.frames) > 100
-        early = [timestamp for timestamp, (came, _) in clock.frames.items() if came < killed - LAST_S]
+        early = [timestamp for timestamp, (came, _) in clock.frames.items() if came < killed - last_s]
         assert set(early) <= set(saved)
         for timestamp in set(saved) & set(clock.frames):
             np.testing.assert_array_equal(saved[timestamp], clock.frames[timestamp][1])
@@ -127,7 +136,7 @@ async def test_a_killed_server_loses_at_most_the_last_second(model: Model, model
     mix, rate = soundfile.read(tmp_path / "mix.flac", dtype="float32")
     assert rate == RATE
     assert {track.size for track in tracks.values()} == {mix.size}
-    assert mix.size > (TALK_S - LAST_S - 0.5) * RATE
+    assert mix.size > (TALK_S - last_s - 0.5) * RATE
     silent = round(placed[ben.id]) - HOP
     assert not tracks["002-Ben.flac"][:silent].any()
     assert np.abs(tracks["002-Ben.flac"][silent : silent + RATE]).max() > 0
