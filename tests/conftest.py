@@ -15,6 +15,7 @@ import pytest
 import soundfile
 import soxr
 import torch
+from hypothesis import HealthCheck, settings
 from torch import nn
 
 from codec.benchmark.peers import encodec_package
@@ -26,6 +27,10 @@ from codec.training.initial import initialise
 
 VOICES = Path(__file__).parents[1] / "client" / "voices"
 SAMPLE_RATE, BANDWIDTHS = 24_000, [1.5, 3.0, 6.0, 12.0, 24.0]
+
+# A machine that is busy elsewhere makes any example slow; what hangs meets pytest's own limit.
+settings.register_profile("earshot", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("earshot")
 
 
 @pytest.fixture(scope="session", autouse=True)
