@@ -6,7 +6,7 @@ import hashlib
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import StringIO
 from pathlib import Path
@@ -29,7 +29,7 @@ from tests.stereo import make_music, official_stereo
 
 DATA = np.random.default_rng(0).bytes(300_000)
 RELEASE = Release("weights.th", len(DATA), hashlib.sha256(DATA).hexdigest())
-QUICK = Patience(attempts=3, connect_s=2.0, silence_s=0.3, pause_s=0.5)
+PATIENT = Patience(attempts=3, connect_s=10.0, silence_s=20.0, pause_s=0.5)
 
 
 @dataclass
@@ -98,9 +98,11 @@ Fetch = Callable[..., Path]
 def get(mirror: Mirror, tmp_path: Path) -> Fetch:
     """Calls `fetch` without waiting between attempts; `get.waits` has the pauses, `get.said` the console."""
 
-    def call(url: str | None = None, release: Release = RELEASE, path: Path | None = None) -> Path:
+    def call(
+        url: str | None = None, release: Release = RELEASE, path: Path | None = None, patience: Patience = PATIENT
+    ) -> Path:
         target = path or tmp_path / "cache" / release.file
-        return fetch(release, target, url or mirror.url, QUICK, call.waits.append, Console(file=call.said))  # type: ignore[attr-defined]
+        return fetch(release, target, url or mirror.url, patience, call.waits.append, Console(file=call.said))  # type: ignore[attr-defined]
 
     call.waits, call.said = [], StringIO()  # type: ignore[attr-defined]
     return call
@@ -176,7 +178,7 @@ def test_busy_server_is_asked_again(get: Any, mirror: Mirror) -> None:
 def test_silent_server(get: Any, mirror: Mirror) -> None:
     mirror.silent, mirror.break_after = True, [1000, 1000, 1000]
     with pytest.raises(DownloadError, match="does not answer, or went silent"):
-        get()
+        get(patience=replace(PATIENT, silence_s=2.0))
     assert mirror.asked == [None, "bytes=1000-", "bytes=2000-"]
 
 
