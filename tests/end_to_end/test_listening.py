@@ -26,12 +26,12 @@ CHROMIUM = "/usr/bin/chromium"
 SWITCHES = ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
 RATE, SECONDS = 16_000, 2
 UNRATED = "\u2013"
-TONES = {"reference": (500, 5000), "zebra": (500, 1000), "yak": (500, 2000), "anchor": (500,)}
+TONES = {"reference": (500, 5000), "zebra": (500, 1000), "yellowbird": (500, 2000), "anchor": (500,)}
 """Of each sound, in Hz: what is heard is known by its spectrum, the anchor by what the low pass took."""
 SCORES = {
-    "cliff": {"zebra": 80, "yak": 40},
-    "meadow": {"zebra": 70, "yak": 50},
-    "river": {"zebra": 60, "yak": 60},
+    "cliff": {"zebra": 80, "yellowbird": 40},
+    "meadow": {"zebra": 70, "yellowbird": 50},
+    "river": {"zebra": 60, "yellowbird": 60},
 }
 """What Ada gives, beside 100 for the reference and 20 for the anchor."""
 WATCH = """
@@ -69,7 +69,7 @@ def sound(name: str, clip: int) -> NDArray[np.float64]:
 def folder(tmp_path: Path) -> Path:
     for number, clip in enumerate(SCORES):
         (tmp_path / clip).mkdir()
-        for name in ("reference", "zebra", "yak"):
+        for name in ("reference", "zebra", "yellowbird"):
             soundfile.write(tmp_path / clip / f"{name}.wav", sound(name, number), RATE)
     return tmp_path
 
@@ -172,7 +172,7 @@ class Rater:
         self.seen += [url + body.decode(errors="replace") for url, body in self.bodies]
         told = "".join(self.seen)
         assert len(told) > 10_000
-        assert [name for name in ("zebra", "yak", "anchor", *SCORES) if name in told] == []
+        assert [name for name in ("zebra", "yellowbird", "anchor", *SCORES) if name in told] == []
         self.context.close()
 
 
@@ -283,7 +283,7 @@ def rate_by_touch(ben: Rater) -> dict[str, dict[str, int]]:
             expect(page.locator("#next")).to_have_attribute("aria-disabled", "true")
             box = slider.bounding_box()
             assert box is not None
-            share = {"reference": 0.3, "anchor": 0.95, "zebra": 0.5, "yak": 0.5}[name]
+            share = {"reference": 0.3, "anchor": 0.95, "zebra": 0.5, "yellowbird": 0.5}[name]
             slider.tap(position={"x": share * box["width"], "y": box["height"] / 2})
         given[clip] = {name: int(score) for name, score in zip(names, ben.shown(), strict=True)}
         page.locator("#next").tap()
@@ -329,7 +329,7 @@ def test_two_raters_and_what_is_made_of_their_scores(folder: Path, browser: Brow
     assert table == [
         ["hidden reference", "100.0", "± 0.0", "3"],
         ["zebra", "70.0", "± 24.8", "3"],
-        ["yak", "50.0", "± 24.8", "3"],
+        ["yellowbird", "50.0", "± 24.8", "3"],
         ["anchor, 3.5 kHz", "20.0", "± 0.0", "3"],
     ]
     assert imread(folder / "scores.png").shape[1] > 1000
@@ -341,7 +341,7 @@ def test_two_raters_and_what_is_made_of_their_scores(folder: Path, browser: Brow
 
 
 def test_a_test_of_some_clips_and_systems_that_is_stopped_goes_on(folder: Path) -> None:
-    options = ("--systems", "yak", "--trials", "2")
+    options = ("--systems", "yellowbird", "--trials", "2")
     with listening(folder, *options) as running, httpx.Client(base_url=running.url, trust_env=False) as http:
         key = http.post("api/raters", json={"name": "Ada"}).json()["key"]
         http.headers["Authorization"] = f"Bearer {key}"
@@ -352,7 +352,7 @@ def test_a_test_of_some_clips_and_systems_that_is_stopped_goes_on(folder: Path) 
         other = run_earshot("listen", folder, *options)
         assert (other.returncode, "another `earshot listen`" in other.stderr) == (1, True)
         printed = running.end(signal.SIGTERM)
-        assert "clips: 2; systems: yak" in printed
+        assert "clips: 2; systems: yellowbird" in printed
         assert "thrown out: Ada (anchor over 80 in 1 of 1)" in printed
     with listening(folder, *options) as running:
         again = httpx.get(f"{running.url}api/trial", headers={"Authorization": f"Bearer {key}"}, trust_env=False)
