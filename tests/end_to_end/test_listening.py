@@ -23,6 +23,8 @@ from playwright.sync_api import Browser, Page, Response, expect, sync_playwright
 
 from tests.end_to_end.earshot_process import COMMAND, PATIENCE_S, run_earshot
 
+expect.set_options(timeout=30_000)
+
 CHROMIUM = "/usr/bin/chromium"
 SWITCHES = ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
 RATE, SECONDS = 16_000, 2
@@ -302,6 +304,7 @@ def rows_of(file: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(lines))
 
 
+@pytest.mark.timeout(400)
 def test_two_raters_and_what_is_made_of_their_scores(folder: Path, browser: Browser) -> None:
     with listening(folder) as running:
         ada = Rater(browser, running.url)
@@ -346,9 +349,13 @@ def test_two_raters_and_what_is_made_of_their_scores(folder: Path, browser: Brow
     assert (folder / "scores.png").exists()
 
 
+@pytest.mark.timeout(400)
 def test_a_test_of_some_clips_and_systems_that_is_stopped_goes_on(folder: Path) -> None:
     options = ("--systems", "yellowbird", "--trials", "2")
-    with listening(folder, *options) as running, httpx.Client(base_url=running.url, trust_env=False) as http:
+    with (
+        listening(folder, *options) as running,
+        httpx.Client(base_url=running.url, trust_env=False, timeout=PATIENCE_S) as http,
+    ):
         key = http.post("api/raters", json={"name": "Ada"}).json()["key"]
         http.headers["Authorization"] = f"Bearer {key}"
         trial = http.get("api/trial").json()["trial"]
@@ -361,7 +368,8 @@ def test_a_test_of_some_clips_and_systems_that_is_stopped_goes_on(folder: Path) 
         assert "clips: 2; systems: yellowbird" in printed
         assert "thrown out: Ada (anchor over 80 in 1 of 1)" in printed
     with listening(folder, *options) as running:
-        again = httpx.get(f"{running.url}api/trial", headers={"Authorization": f"Bearer {key}"}, trust_env=False)
+        headers = {"Authorization": f"Bearer {key}"}
+        again = httpx.get(f"{running.url}api/trial", headers=headers, trust_env=False, timeout=PATIENCE_S)
         assert again.json()["trial"]["number"] == 2
     different = run_earshot("listen", folder)
     assert different.returncode == 1
