@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -413,6 +414,7 @@ def test_damaged_and_foreign_checkpoints(trainer: Make, tmp_path: Path) -> None:
             run.resume()
 
 
+@pytest.mark.timeout(300)
 def test_two_processes_make_one_model(voices: Path, tmp_path: Path) -> None:
     """As torchrun starts them: different examples, gradients and codebook statistics reduced, the same weights."""
     text = f"""
@@ -451,7 +453,7 @@ def test_two_processes_make_one_model(voices: Path, tmp_path: Path) -> None:
     )
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo"}
     command = [sys.executable, str(tmp_path / "rank.py"), str(tmp_path)]
     processes = [
         subprocess.Popen(
@@ -463,7 +465,14 @@ def test_two_processes_make_one_model(voices: Path, tmp_path: Path) -> None:
         )
         for rank in range(2)
     ]
-    said = [process.communicate(timeout=100)[0] for process in processes]
+    try:
+        with suppress(subprocess.TimeoutExpired):
+            for process in processes:
+                process.wait(120)
+    finally:  # one that has lost the other may wait for it for half an hour
+        for process in processes:
+            process.kill()
+        said = [process.communicate()[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], said
     one, two = (torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in range(2))
     assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
