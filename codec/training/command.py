@@ -20,6 +20,8 @@ from codec.training.trainer import Trainer
 from codec.weights import load_model
 
 SMOKE_MINUTES = 2.0
+SMOKE_STEPS = 200
+"""A machine that does not make so many in that time takes longer."""
 SMOKE_CHANGES = (
     "schedule.unquantized=60",
     "schedule.turn=60",
@@ -94,7 +96,8 @@ def _begin(
 
 
 def smoke(console: Console, recipe: str, clips: Path, changes: Sequence[str] = (), device: str = "auto") -> None:
-    """Trains for two minutes from `clips` in a folder that is thrown away, with every part of the recipe in its turn.
+    """Trains for two minutes, and for SMOKE_STEPS at least, from `clips` in a folder that is thrown away, with every
+    part of the recipe in its turn.
 
     Raises TrainingError unless the spectral loss of what is heard through the codebooks has fallen."""
     with tempfile.TemporaryDirectory() as folder:
@@ -104,13 +107,14 @@ def smoke(console: Console, recipe: str, clips: Path, changes: Sequence[str] = (
         try:
             run = _begin(console, settings, Path(folder), None, chosen, ranks)
             before = spectral_loss(run.trainer)
-            run.go(console, SMOKE_MINUTES)
+            run.go(console, SMOKE_MINUTES, SMOKE_STEPS)
             after = spectral_loss(run.trainer)
         finally:
             ranks.stop()
         steps = run.trainer.step
     if not run.trainer.quantizes:
-        raise TrainingError(f"{steps} steps were too few to tell: this machine needs smaller ones, as --set batch=2")
+        first = settings.schedule.unquantized + 1
+        raise TrainingError(f"{steps} steps were too few to tell: codebooks come with step {first} of this recipe")
     console.print(f"spectral loss {before:.2f} before, {after:.2f} after {steps} steps")
     if not after < before:
         raise TrainingError(f"the spectral loss did not fall in {steps} steps: {before:.3f} before, {after:.3f} after")

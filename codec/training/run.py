@@ -87,9 +87,9 @@ class Run:
         except (KeyError, RuntimeError, ValueError, TypeError) as error:
             raise WeightsError(f"{self.checkpoint} is incomplete ({error}); delete it to start again") from error
 
-    def go(self, console: Console, minutes: float | None = None) -> None:
-        """Trains to the last step, or for so many minutes. Ctrl-C and SIGTERM end the step, save and leave; a second
-        one leaves at once.
+    def go(self, console: Console, minutes: float | None = None, at_least: int = 0) -> None:
+        """Trains to the last step, or for so many minutes and up to step `at_least`. Ctrl-C and SIGTERM end the step,
+        save and leave; a second one leaves at once.
 
         Raises TrainingError if nothing has been learned for MOST_REFUSED steps, and what the data raise."""
         trainer, settings = self.trainer, self.trainer.settings
@@ -134,7 +134,7 @@ class Run:
                 # The clocks of several processes differ, the first one's counts; any one may be told to stop.
                 save, stop = self._any(
                     first and now - saved > 60 * settings.checkpoint_minutes,
-                    interrupt.asked is not None or (first and _over(now - began, minutes)),
+                    interrupt.asked is not None or (first and trainer.step >= at_least and _over(now - began, minutes)),
                 )
                 if stop:
                     break

@@ -54,7 +54,9 @@ def test_a_model_of_another_rate_is_no_beginning(tmp_path: Path) -> None:
         train(Console(), "lite", [str(VOICES)], tmp_path / "run", changes=CHANGES, init=init, device="cpu")
 
 
-def test_a_try_out_that_is_too_slow_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_try_out_makes_its_steps_though_its_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And says so where they do not come to the codebooks."""
     monkeypatch.setattr(command, "SMOKE_MINUTES", 0.0)
-    with pytest.raises(TrainingError, match="1 steps were too few to tell"):
+    monkeypatch.setattr(command, "SMOKE_STEPS", 3)
+    with pytest.raises(TrainingError, match="3 steps were too few to tell: codebooks come with step 61"):
         smoke(Console(file=io.StringIO()), "lite", VOICES, CHANGES, device="cpu")
