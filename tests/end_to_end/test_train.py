@@ -14,11 +14,11 @@ from tests.end_to_end.earshot_process import COMMAND, run_earshot
 CLIPS = Path(__file__).parents[2] / "client" / "voices"
 
 
-@pytest.mark.timeout(500)
+@pytest.mark.timeout(1300)  # a busy machine takes longer than two minutes for the least number of steps
 def test_the_default_recipe_learns_in_two_minutes(tmp_path: Path) -> None:
     """Warm-up, codebooks, spectrum and discriminator in their turn, from the clips that come with Earshot."""
     done = subprocess.run(
-        [*COMMAND, "train", "lite", "--smoke"], cwd=tmp_path, capture_output=True, text=True, timeout=450, check=False
+        [*COMMAND, "train", "lite", "--smoke"], cwd=tmp_path, capture_output=True, text=True, timeout=1200, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     found = re.search(r"spectral loss ([\d.]+) before, ([\d.]+) after (\d+) steps", done.stdout)
@@ -27,6 +27,7 @@ def test_the_default_recipe_learns_in_two_minutes(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [], "nothing is left behind"
 
 
+@pytest.mark.timeout(300)
 def test_a_run_is_gone_on_with_and_its_model_is_used(tmp_path: Path) -> None:
     quick = [
         "--set",
@@ -51,6 +52,7 @@ def test_a_run_is_gone_on_with_and_its_model_is_used(tmp_path: Path) -> None:
     assert f"earshot evaluate CLIPS --model {tmp_path / 'run'}" in second.stdout
 
 
+@pytest.mark.timeout(300)
 def test_a_language_model_is_trained_and_used_as_it_says(tmp_path: Path) -> None:
     lm = ("train-lm", "default", CLIPS / "ada.flac", "--passes", "1", "--kbps", "1.5", "--batch", "1")
     trained = run_earshot(*lm, "--steps", "2", "--precision", "fp32", "--out", tmp_path / "lm")
