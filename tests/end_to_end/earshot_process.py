@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,6 +21,17 @@ PATIENCE_S = 90.0
 """For things that take seconds on a quiet machine; tests run on busy ones."""
 PATIENT_ENV = {f"EARSHOT_{name.upper()}": str(value) for name, value in PATIENT.items()}
 """For a server in a process of its own, or for one that a command starts."""
+ATTEMPTS = 3
+"""Sound is real time: a machine that is busy with other tests may starve one run."""
+
+
+def attempt(once: Callable[[], None]) -> None:
+    """Runs it anew where one of its assertions fails; the last of ATTEMPTS runs decides."""
+    for _ in range(ATTEMPTS - 1):
+        with suppress(AssertionError):
+            once()
+            return
+    once()
 
 
 def run_earshot(*arguments: str | Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:

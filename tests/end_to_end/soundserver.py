@@ -11,6 +11,8 @@ import shutil
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -69,11 +71,17 @@ class SoundServer:
         """Plays a file into the microphone; the process ends with it."""
         return self._start("paplay", f"--device=wire_{side}", str(file))
 
-    def record(self, side: str, file: Path) -> subprocess.Popen[bytes]:
-        """Records the loudspeaker as WAV until terminated."""
+    @contextmanager
+    def record(self, side: str, file: Path) -> Iterator[None]:
+        """Records the loudspeaker as WAV as long as this lasts."""
         rate, channels = SIDES[side]
         form = ["--file-format=wav", f"--rate={rate}", f"--channels={channels}", "--format=s16le"]
-        return self._start("parec", f"--device=spk_{side}.monitor", *form, str(file))
+        recorder = self._start("parec", f"--device=spk_{side}.monitor", *form, str(file))
+        try:
+            yield
+        finally:
+            recorder.terminate()
+            recorder.wait(30)
 
     def _start(self, *command: str) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(command, env=self._env(), stderr=self._log)

@@ -13,10 +13,7 @@ import pytest
 import soundfile
 
 from client.latency import STAGES
-from tests.end_to_end.earshot_process import PATIENT_ENV, run_earshot
-
-ATTEMPTS = 3
-"""Sound is real time: a machine that is busy with other tests may starve one run."""
+from tests.end_to_end.earshot_process import ATTEMPTS, PATIENT_ENV, run_earshot
 
 
 @pytest.mark.timeout(300)
