@@ -49,13 +49,14 @@ async def test_a_request_that_does_not_end_is_cut(server: RunningServer, beginni
     writer.close()
 
 
-async def test_so_is_the_second_request_of_a_connection(server: RunningServer) -> None:
-    reader, writer = await connection(server)
-    writer.write(REQUEST + b"\r\n")
-    assert await reader.readuntil(b'{"status":"ok"}')
-    writer.write(REQUEST)
-    assert await is_cut(reader)
-    writer.close()
+async def test_so_is_the_second_request_of_a_connection() -> None:
+    with running_server(tiny_model(), hello_timeout_s=4.0) as server:  # the first must not be cut on a busy machine
+        reader, writer = await connection(server)
+        writer.write(REQUEST + b"\r\n")
+        assert await reader.readuntil(b'{"status":"ok"}')
+        writer.write(REQUEST)
+        assert await is_cut(reader)
+        writer.close()
 
 
 async def test_a_head_without_end_is_cut_before_it_fills_the_memory() -> None:
@@ -87,15 +88,14 @@ async def test_one_that_answers_no_ping_is_cut() -> None:
 async def test_a_crowd_comes_in_one_by_one() -> None:
     with running_server(tiny_model(), accept_interval_ms=200.0) as server:
         loop = asyncio.get_running_loop()
+        began = loop.time()
         crowd = [await connection(server) for _ in range(4)]
         for _, writer in crowd:
             writer.write(REQUEST + b"\r\n")
-        answered = []
         for reader, writer in crowd:
             assert await reader.readuntil(b'{"status":"ok"}')
-            answered.append(loop.time())
             writer.close()
-        assert answered[-1] - answered[0] > 2 * 0.2
+        assert loop.time() - began > 3 * 0.2 - 0.05
 
 
 async def test_connections_that_are_sent_away_leave_no_circles() -> None:
