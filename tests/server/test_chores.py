@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from codec.errors import EngineFull
+from server import worker_pool
 from server.admission import WorkerLoad
 from server.chores import Chores
 from server.codec_session import Result
@@ -100,9 +101,12 @@ async def test_what_would_wait_too_long_is_refused(engine_and_pool: tuple[FakeEn
     assert await pool.do(lambda: "fits", 5000.0) == "fits"
 
 
-async def test_how_busy_the_workers_were(engine_and_pool: tuple[FakeEngine, WorkerPool]) -> None:
+async def test_how_busy_the_workers_were(
+    engine_and_pool: tuple[FakeEngine, WorkerPool], monkeypatch: pytest.MonkeyPatch
+) -> None:
     _, pool = engine_and_pool
-    began_us = time.monotonic_ns() // 1000 - 2_500_000
+    began_us = 1_000_000
+    monkeypatch.setattr(worker_pool, "_now_us", lambda: began_us + 2_500_000)
     pool.load = WorkerLoad(13_333, began_us)
     for second, busy_us in enumerate((900_000, 500_000)):
         pool.load.punctuality.add((), busy_us, began_us + second * 1_000_000)
