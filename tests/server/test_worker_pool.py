@@ -260,12 +260,11 @@ async def test_a_worker_that_ends_leaves_its_streams_to_the_others(monkeypatch: 
     pool = pool_of(lambda: engine, backlog=100, workers=2)
     await pool.start()
     sessions = [pool.open("encoder", results.append) for _ in range(4)]
-    hand_over, broken = pool.workers[0]._hand_over, threading.Event()
+    hand_over, broken = pool.workers[0]._hand_over, threading.Lock()
 
     def fail_once(stepped: Any) -> None:
         hand_over(stepped)
-        if not broken.is_set():
-            broken.set()
+        if broken.acquire(blocking=False):
             raise SystemError("a fault that nobody foresaw")
 
     for worker in pool.workers:
