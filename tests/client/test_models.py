@@ -102,14 +102,14 @@ def arrive(models: CallModels, model: Model, song: Pcm) -> tuple[Pcm, dict[str, 
     assert mixer is not None
     assert receiver.music is not None
     receiver.music.meet(5, WindowModel.of(model.config, model.digest), False)
-    begin = time.monotonic_ns() // 1000  # decoding is timed by the real clock, so that what waits for it is too
+    arrival = time.monotonic_ns() // 1000  # decoding is timed by the real clock, so that what waits for it is too
     for number, window in enumerate(model.encode_windows(song, 12.0)):
         packet = Packet(*window.codes.shape, 150 * number, STRIDE * number, pack(window.codes), None, 5, window.scale)
-        receiver.put(encode_codes_down([packet]), begin)
+        receiver.put(encode_codes_down([packet]), arrival)
+    wait_for_decoder(models)
+    begin = time.monotonic_ns() // 1000
     heard = []
     for block in range(2 * song.shape[1] // 480):
-        if block == 0:
-            wait_for_decoder(models)
         now = begin + us(block * 480)
         heard.append(mixer.pull(480, now, now))
     shown = receiver.stats()[5]
