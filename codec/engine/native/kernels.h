@@ -40,12 +40,13 @@ struct Target {
 };
 
 // y = bias + (the parts side by side) W for `rows` rows of each of `streams` streams, written plain, through ELU, or both.
+// Where `start` has data, that takes the place of the bias (not for a tall matrix).
 struct Product {
     const Matrix* matrix;
     const Part* parts;
     Size n_parts;
     Size streams, rows;
-    Target plain, elu;
+    Target plain, elu, start;
     float* partial;  // [streams * rows, panel]: sums of long products wait here between blocks of k
     float* turned = nullptr;  // [streams, matrix->k]: memory for a tall matrix
 };
@@ -59,7 +60,7 @@ struct Codebook {
     float longest = 0;   // the largest norm
 };
 
-constexpr Size BLOCK = 512;  // words of k: with it a panel of weights (128 KiB) stays in the second cache for all rows
+constexpr Size BLOCK = 640;  // words of k: with it a panel of weights (160 KiB) stays in the second cache for all rows
 
 struct Kernels {
     const char* name;
@@ -72,6 +73,9 @@ struct Kernels {
     void (*lstm)(const float* gates, float* c, float* h, Size n);
     // y = ELU(a + b), n floats.
     void (*add_elu)(const float* a, const float* b, float* y, Size n);
+    // Blocks of `block` floats lie in a row. For each pair of them, p: y[2 p] = x[2 p] - x[2 p + 1] and
+    // y[2 p + 1] = x[2 p + 2] - x[2 p + 1].
+    void (*changes)(const float* x, Size block, Size pairs, float* y);
     // y[r] = bias + dot(w, x + r * row), k floats.
     void (*dot)(const float* x, Size row, const float* w, Size k, float bias, float* y, Size rows);
     // For each of `rows` rows of x [width] the first index of the entry that is closest. `space` holds, for

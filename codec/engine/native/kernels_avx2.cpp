@@ -59,7 +59,8 @@ bool supported() { return __builtin_cpu_supports("avx2") && __builtin_cpu_suppor
 
 }  // namespace
 
-const Kernels AVX2{"avx2", PANEL, TALL_PANEL, false, supported, multiply, lstm, add_elu, dot, nearest, round, quantise};
+const Kernels AVX2{"avx2", PANEL, TALL_PANEL, false, supported, multiply, lstm, add_elu, changes,
+                   dot, nearest, round, quantise};
 
 }  // namespace earshot
 

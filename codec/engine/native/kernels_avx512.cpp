@@ -38,7 +38,8 @@ bool supported() {
 
 }  // namespace
 
-const Kernels AVX512{"avx512", PANEL, TALL_PANEL, false, supported, multiply, lstm, add_elu, dot, nearest, round, quantise};
+const Kernels AVX512{"avx512", PANEL, TALL_PANEL, false, supported, multiply, lstm, add_elu, changes,
+                     dot, nearest, round, quantise};
 
 }  // namespace earshot
 

@@ -29,7 +29,7 @@ void nearest_of_few(const Codebook& book, const float* x, Size rows, float* spac
     float *dots = space, *words = dots + rows * n;
     round(x, rows * width, words);
     const Part part{words, width / 2, 0, width / 2};
-    multiply({&book.columns, &part, 1, rows, 1, {dots, n, 0}, {}, nullptr});
+    multiply({&book.columns, &part, 1, rows, 1, {dots, n, 0}, {}, {}, nullptr});
     const float* const norms = book.norms.data();
     for (Size r = 0; r < rows; r++, x += width, dots += n) {
         V squares = set1(0.0f), least = set1(std::numeric_limits<float>::infinity());
@@ -63,7 +63,8 @@ bool supported() {
 
 }  // namespace
 
-const Kernels AVX512_BF16{"avx512_bf16", PANEL, TALL_PANEL, true, supported, multiply, lstm, add_elu, dot, nearest_of_few, round, quantise};
+const Kernels AVX512_BF16{"avx512_bf16", PANEL, TALL_PANEL, true, supported, multiply, lstm, add_elu, changes,
+                          dot, nearest_of_few, round, quantise};
 
 }  // namespace earshot
 

@@ -165,7 +165,7 @@ void multiply_panel(const Product& product, const Part* part, const Part* end, c
             place[i] = next;
             if (++next.row == product.rows) next = {next.stream + 1, 0};
             float* const partial = product.partial + (done + i) * PANEL;
-            from[i] = first ? bias : partial;
+            from[i] = !first ? partial : product.start.data ? at(product.start, place[i]) + column : bias;
             to[i] = !last ? partial : to_plain ? at(product.plain, place[i]) + column : rest + i * PANEL;
         }
         const Size more = std::min(Size{2}, (shares - fetched) / (tiles - t));
@@ -337,6 +337,15 @@ void add_elu(const float* a, const float* b, float* y, Size n) {
     for (Size i = 0; i < n; i += WIDTH) store(y + i, elu(load(a + i) + load(b + i)));
 }
 
+void changes(const float* x, Size block, Size pairs, float* y) {
+    for (; pairs > 0; pairs--, x += 2 * block, y += 2 * block)
+        for (Size i = 0; i < block; i += WIDTH) {
+            const V middle = load(x + block + i);
+            store(y + i, load(x + i) - middle);
+            store(y + block + i, load(x + 2 * block + i) - middle);
+        }
+}
+
 void dot(const float* x, Size row, const float* w, Size k, float bias, float* y, Size rows) {
     constexpr int TOGETHER = 4;
     Size r = 0;
@@ -373,7 +382,7 @@ void dot(const float* x, Size row, const float* w, Size k, float bias, float* y,
     const Part part{x, entries.k, 0, entries.k};
     for (Size column = 0, width; column < entries.n; column += width) {
         width = panel_width(PANEL, entries.n, column);
-        Product product{&entries, &part, 1, rows, 1, {dots, PANEL, 0}, {}, nullptr};
+        Product product{&entries, &part, 1, rows, 1, {dots, PANEL, 0}, {}, {}, nullptr};
         const float* w = entries.weights.data() + column * entries.k;
         multiply_panel<Format::fp32>(product, &part, &part + 1, w, w + entries.k * width, entries.bias.data() + column, nullptr,
                                      0, width, true, true);

@@ -116,6 +116,7 @@ bool supported() { return true; }
 
 }  // namespace
 
-const Kernels PORTABLE{"portable", PANEL, TALL_PANEL, false, supported, multiply, lstm, add_elu, dot, nearest, round, quantise};
+const Kernels PORTABLE{"portable", PANEL, TALL_PANEL, false, supported, multiply, lstm, add_elu, changes,
+                       dot, nearest, round, quantise};
 
 }  // namespace earshot

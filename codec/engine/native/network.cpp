@@ -63,16 +63,17 @@ Target of_stream(Target target, Size s) {
 
 Encoder::Encoder(Plan& plan, const Shape& shape)
     : hop_(shape.hop()),
-      first_(plan, "encoder.layers.0", 1, shape.n_filters, shape.kernel_size, 1, 1, Use::pcm),
+      first_(Convolution::causal(plan, "encoder.layers.0", 1, shape.n_filters, shape.kernel_size, 1, hop_, Use::pcm)),
       stages_([&] {
           std::vector<Stage> stages;
-          Size index = 1, channels = shape.n_filters;
+          Size index = 1, channels = shape.n_filters, time = hop_;
           for (auto ratio = shape.ratios.rbegin(); ratio != shape.ratios.rend(); ++ratio) {
               const Size before = plan.weights;
-              ResidualUnits units(plan, "encoder.layers.", index, channels, shape);
+              ResidualUnits units(plan, "encoder.layers.", index, channels, time, shape);
               index += shape.n_residual_layers + 1;  // and an activation
-              Convolution down(plan, "encoder.layers." + std::to_string(index++), channels, 2 * channels, 2 * *ratio, *ratio, 1,
-                               ratio + 1 == shape.ratios.rend() ? Use::once : Use::often);
+              time /= *ratio;
+              const std::string name = "encoder.layers." + std::to_string(index++);
+              Convolution down = Convolution::strided(plan, name, channels, 2 * channels, *ratio, time);
               stages.push_back({std::move(units), std::move(down), *ratio, plan.weights - before});
               channels *= 2;
           }
@@ -80,14 +81,14 @@ Encoder::Encoder(Plan& plan, const Shape& shape)
       }()),
       lstm_(plan, "encoder.layers." + std::to_string(1 + stages_.size() * (shape.n_residual_layers + 2)), shape.width(),
             shape.lstm_layers),
-      last_(plan, "encoder.layers." + std::to_string(3 + stages_.size() * (shape.n_residual_layers + 2)), shape.width(),
-            shape.dimension, shape.last_kernel_size, 1, 1, Use::once) {}
+      last_(Convolution::causal(plan, "encoder.layers." + std::to_string(3 + stages_.size() * (shape.n_residual_layers + 2)),
+                                shape.width(), shape.dimension, shape.last_kernel_size, 1, 1, Use::once)) {}
 
 void Encoder::run_stage(const Step& step, std::size_t index, const Inlet& inlet, Size time, Target plain, Target elu) const {
     const Stage& stage = stages_[index];
-    const Window window = stage.down.open(step, time);
+    const Window window = stage.down.open(step);
     stage.units.run(step, inlet, time, window.fresh(stage.down.in()));
-    stage.down.run(step, window, time, plain, elu);
+    stage.down.run(step, window, plain, elu);
 }
 
 void Encoder::run(const Step& step, const float* pcm, float* latents) const {
@@ -105,11 +106,11 @@ void Encoder::run(const Step& step, const float* pcm, float* latents) const {
     for (Size s = 0; s < step.streams; s++) {
         const Scratch::Mark mark = step.scratch.mark();
         const Step one = step.part(s, 1);
-        const Window window = first_.open(one, hop_);
+        const Window window = first_.open(one);
         std::memcpy(window.fresh(1).data, pcm + s * hop_, static_cast<std::size_t>(hop_) * sizeof(float));
         Size samples = hop_;
         Inlet inlet = narrow ? stages_[0].units.open(one, samples) : wide.from(s);
-        first_.run(one, window, samples, inlet.plain, inlet.elu.fresh(first_.out()));
+        first_.run(one, window, inlet.plain, inlet.elu.fresh(first_.out()));
         for (std::size_t index = 0; index < narrow; index++) {
             const Stage& stage = stages_[index];
             const bool to_wide = index + 1 == narrow;
@@ -132,9 +133,9 @@ void Encoder::run(const Step& step, const float* pcm, float* latents) const {
         }
         time /= stage.stride;
     }
-    const Window window = last_.open(step, 1);
+    const Window window = last_.open(step);
     lstm_.run(step, top, window.fresh(width));
-    last_.run(step, window, 1, {latents, last_.out(), last_.out()}, {});
+    last_.run(step, window, {latents, last_.out(), last_.out()}, {});
 }
 
 // ---- quantizer
@@ -144,7 +145,11 @@ Quantizer::Quantizer(Plan& plan, const Shape& shape) : width_(padded(shape.dimen
     const float* all = plan.tensors.get("quantizer.codebooks", {shape.n_codebooks, size, dimension});
     const float* norms = plan.tensors.get("quantizer.norms", {shape.n_codebooks, size});
     for (Size q = 0; q < shape.n_codebooks; q++, all += size * dimension, norms += size) {
-        Codebook book{size, width_, Floats(size * width_), {}, Floats(padded(size))};
+        Codebook book;
+        book.size = size;
+        book.width = width_;
+        book.entries = Floats(size * width_);
+        book.norms = Floats(padded(size));
         Floats columns(width_ * padded(size));
         for (Size n = 0; n < size; n++) {
             std::copy_n(all + n * dimension, dimension, book.entries.data() + n * width_);
@@ -197,17 +202,18 @@ Decoder::Decoder(Plan& plan, const Shape& shape)
     : hop_(shape.hop()),
       latent_(padded(shape.dimension)),
       width_(padded(shape.width())),
-      first_(plan, "decoder.layers.0", shape.dimension, shape.width(), shape.kernel_size, 1, 1, Use::once),
+      first_(Convolution::causal(plan, "decoder.layers.0", shape.dimension, shape.width(), shape.kernel_size, 1, 1, Use::once)),
       lstm_(plan, "decoder.layers.1", shape.width(), shape.lstm_layers),
       stages_([&] {
           std::vector<Stage> stages;
-          Size index = 3, channels = shape.width();
+          Size index = 3, channels = shape.width(), time = 1;
           for (Size ratio : shape.ratios) {
               const Size before = plan.weights;
-              Upsampling up(plan, "decoder.layers." + std::to_string(index++), channels, channels / 2, ratio,
-                          stages.empty() ? Use::once : Use::often);
+              const std::string name = "decoder.layers." + std::to_string(index++);
+              Convolution up = Convolution::transposed(plan, name, channels, channels / 2, ratio, time);
+              time *= ratio;
               channels /= 2;
-              ResidualUnits units(plan, "decoder.layers.", index, channels, shape);
+              ResidualUnits units(plan, "decoder.layers.", index, channels, time, shape);
               stages.push_back({std::move(up), std::move(units), ratio, plan.weights - before});
               index += shape.n_residual_layers + 1;
           }
@@ -220,24 +226,24 @@ void Decoder::run_stage(const Step& step, std::size_t index, const Window& windo
     const Stage& stage = stages_[index];
     const Size width = elu.row;
     const Inlet inlet = stage.units.open(step, time * stage.stride);
-    stage.up.run(step, window, time, inlet.plain, inlet.elu.fresh(width));
+    stage.up.run(step, window, inlet.plain, inlet.elu.fresh(width));
     stage.units.run(step, inlet, time * stage.stride, elu);
 }
 
 void Decoder::run(const Step& step, const Quantizer& quantizer, const std::int16_t* codes, Size row, const Size* n_q,
                   float* pcm) const {
-    const Window latents = first_.open(step, 1);
+    const Window latents = first_.open(step);
     for (Size s = 0; s < step.streams; s++)
         quantizer.decode(codes + s * row, n_q[s], of_stream(latents.fresh(latent_), s).data);
     float* top = step.scratch.take(step.streams * width_);
-    first_.run(step, latents, 1, {top, width_, width_}, {});
+    first_.run(step, latents, {top, width_, width_}, {});
 
     std::size_t wide = stages_.size();  // stages that run over all streams
     while (wide && stages_[wide - 1].weights <= FEW_WEIGHTS) wide--;
 
     Size time = 1;
     const auto open = [&](const Step& some, std::size_t index, Size samples) {
-        return index < stages_.size() ? stages_[index].up.open(some, samples) : last_.open(some, samples);
+        return index < stages_.size() ? stages_[index].up.open(some) : last_.open(some, samples);
     };
     Window window = open(step, 0, time);
     lstm_.run(step, top, window.fresh(width_));

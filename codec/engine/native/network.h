@@ -51,7 +51,7 @@ class Decoder {
 
   private:
     struct Stage {
-        Upsampling up;
+        Convolution up;
         ResidualUnits units;
         Size stride, weights;
     };

@@ -117,7 +117,7 @@ Matrix pack(const Kernels& kernels, Format format, const Floats& weights, const 
 }
 
 void multiply(const Kernels& kernels, Scratch& scratch, const Matrix& matrix, const std::vector<Rows>& rows, Size streams,
-              Size count, Target plain, Target elu) {
+              Size count, Target plain, Target elu, Target start) {
     const Scratch::Mark mark = scratch.mark();
     const Size words = per_word(matrix.format);
     std::vector<Part> parts;
@@ -137,7 +137,7 @@ void multiply(const Kernels& kernels, Scratch& scratch, const Matrix& matrix, co
     }
     float* partial = parts.size() > 1 ? scratch.take(streams * count * kernels.panel) : nullptr;
     float* turned = matrix.tall ? scratch.take(streams * matrix.k) : nullptr;
-    kernels.multiply({&matrix, parts.data(), static_cast<Size>(parts.size()), streams, count, plain, elu, partial, turned});
+    kernels.multiply({&matrix, parts.data(), static_cast<Size>(parts.size()), streams, count, plain, elu, start, partial, turned});
     scratch.back_to(mark);
 }
 

@@ -17,8 +17,8 @@ struct Rows {
     Size stream, first, row, k;
 };
 
-// y = bias + (the rows side by side) W for `count` rows of each of `streams` streams.
+// y = bias + (the rows side by side) W for `count` rows of each of `streams` streams, as in Product.
 void multiply(const Kernels& kernels, Scratch& scratch, const Matrix& matrix, const std::vector<Rows>& rows, Size streams,
-              Size count, Target plain, Target elu);
+              Size count, Target plain, Target elu, Target start);
 
 }  // namespace earshot
