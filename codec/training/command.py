@@ -20,7 +20,7 @@ from codec.training.trainer import Trainer
 from codec.weights import load_model
 
 SMOKE_MINUTES = 2.0
-SMOKE_STEPS = 200
+SMOKE_STEPS = 160
 """A machine that does not make so many in that time takes longer."""
 SMOKE_CHANGES = (
     "schedule.unquantized=60",
