@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +34,20 @@ class BuildNative(build_ext):
         general = ["-O3", "-std=c++17", "-fvisibility=hidden", "-g0", *WARNINGS]
         if not unix:
             general = ["/O2", "/std:c++17", "/EHsc"]
-        own, objects = kernel_flags(), []
-        for name in [source for source in ext.sources if Path(source).name in own]:
-            flags = general + (own[Path(name).name] if unix and x86 else [])
-            objects += self.compiler.compile(
-                [name], output_dir=self.build_temp, include_dirs=[str(NATIVE)], extra_postargs=flags
+        own = kernel_flags() if unix and x86 else {}
+
+        def compiled(source: str) -> list[str]:
+            flags = general + own.get(Path(source).name, [])
+            folders = [str(NATIVE), *ext.include_dirs]
+            objects: list[str] = self.compiler.compile(
+                [source], output_dir=self.build_temp, include_dirs=folders, extra_postargs=flags
             )
+            return objects
+
+        with ThreadPoolExecutor(os.cpu_count() if unix else 1) as pool:
+            ext.extra_objects = [name for names in pool.map(compiled, ext.sources) for name in names]
         ext.depends += ext.sources
-        ext.sources = [source for source in ext.sources if Path(source).name not in own]
-        ext.extra_objects, ext.extra_compile_args = objects, general
+        ext.sources = []
         super().build_extension(ext)
 
     def run(self) -> None:
