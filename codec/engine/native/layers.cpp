@@ -2,12 +2,6 @@
 
 namespace earshot {
 
-namespace {
-
-std::size_t bytes(Size floats) { return static_cast<std::size_t>(floats) * sizeof(float); }
-
-}  // namespace
-
 ResidualUnit::ResidualUnit(Plan& plan, const std::string& name, Size channels, Size kernel, Size dilation, Size compress,
                            Size time)
     : narrow_(Convolution::causal(plan, name + ".narrow", channels, channels / compress, kernel, dilation, time)) {

@@ -22,6 +22,8 @@ constexpr Size LANES = 16;
 
 inline Size padded(Size n) { return (n + LANES - 1) / LANES * LANES; }
 
+inline std::size_t bytes(Size floats) { return static_cast<std::size_t>(floats) * sizeof(float); }
+
 // Zeroed floats on a cache line.
 class Floats {
   public:
@@ -36,7 +38,7 @@ class Floats {
     float* data() { return data_.get(); }
     const float* data() const { return data_.get(); }
     Size size() const { return size_; }
-    std::size_t bytes() const { return static_cast<std::size_t>(size_) * sizeof(float); }
+    std::size_t bytes() const { return earshot::bytes(size_); }
     void clear() {
         if (size_ > 0) std::memset(data_.get(), 0, bytes());
     }

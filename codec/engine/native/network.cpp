@@ -107,7 +107,7 @@ void Encoder::run(const Step& step, const float* pcm, float* latents) const {
         const Scratch::Mark mark = step.scratch.mark();
         const Step one = step.part(s, 1);
         const Window window = first_.open(one);
-        std::memcpy(window.fresh(1).data, pcm + s * hop_, static_cast<std::size_t>(hop_) * sizeof(float));
+        std::memcpy(window.fresh(1).data, pcm + s * hop_, bytes(hop_));
         Size samples = hop_;
         Inlet inlet = narrow ? stages_[0].units.open(one, samples) : wide.from(s);
         first_.run(one, window, inlet.plain, inlet.elu.fresh(first_.out()));

@@ -12,8 +12,6 @@ std::string text(const std::vector<Size>& shape) {
     return "[" + sizes + "]";
 }
 
-std::size_t bytes(Size floats) { return static_cast<std::size_t>(floats) * sizeof(float); }
-
 }  // namespace
 
 const float* Tensors::get(const std::string& name, const std::vector<Size>& shape) const {
