@@ -1,0 +1,1 @@
+"""Where sound comes from and goes to: devices, files, and the thread that encodes."""

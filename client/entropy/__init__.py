@@ -1,0 +1,1 @@
+"""Entropy coding of live packets, on a thread of its own."""

@@ -1,0 +1,1 @@
+"""Music: windows of a second from a stereo model."""

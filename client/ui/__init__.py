@@ -1,0 +1,1 @@
+"""What a call shows, and the keys that it takes."""

@@ -1,0 +1,1 @@
+"""The engine in torch: steps as matrix products."""

@@ -1,0 +1,1 @@
+"""Language models of codes, and the arithmetic coder that uses them."""

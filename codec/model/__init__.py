@@ -1,0 +1,1 @@
+"""EnCodec in torch: layers with explicit state, the quantizer, and sessions."""

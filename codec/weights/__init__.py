@@ -1,0 +1,1 @@
+"""Finds, fetches, checks and loads weights."""

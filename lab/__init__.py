@@ -1,0 +1,1 @@
+"""What makes, measures and judges Earshot; nothing that runs a call imports it."""

@@ -1,0 +1,1 @@
+"""Makes sounds to train with and to judge by."""

@@ -1,0 +1,1 @@
+"""What travels between client and server: packets, control messages, close codes."""

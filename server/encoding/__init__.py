@@ -1,0 +1,1 @@
+"""Threads that encode and decode many streams in steps."""

@@ -1,0 +1,1 @@
+"""Entropy coding of live links on the encoding threads."""

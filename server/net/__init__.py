@@ -1,0 +1,1 @@
+"""Sockets of the server: HTTP, WebSocket, the process."""

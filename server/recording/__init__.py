@@ -1,0 +1,1 @@
+"""Writes recordings of rooms to disk."""
