@@ -37,7 +37,7 @@ cross: ## The native engine compiled for 64-bit ARM, run under qemu, beside this
 
 clean: ## Removes .venv, caches and the demo's output
 	rm -rf $(VENV) out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
-	find codec server client tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find earshot codec protocol recording server client lab tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 NATIVE := setup.py $(wildcard codec/engine/native/*.cpp codec/engine/native/*.h codec/engine/native/*.txt)
 

@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pybind11
-from setuptools import Extension, setup
+from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
 
+ROOTS = ("codec", "protocol", "recording", "server", "client", "lab")
+"""Folders that are installed as packages below `earshot`, so that no other project meets a package named `server`."""
 NATIVE = Path("codec/engine/native")
 WARNINGS = ["-Wall", "-Wextra"]
 WITHOUT = (
     "Earshot is installed without its native engine; torch serves, which is several times slower. To get it: install a "
     "C++ compiler (Debian and Ubuntu: apt-get install g++), then install Earshot again.\n"
-)  # pip shows it with --verbose only; codec.engine.choice says it when a model is loaded
+)  # pip shows it with --verbose only; earshot.codec.engine.choice says it when a model is loaded
 
 
 def kernel_flags() -> dict[str, list[str]]:
@@ -62,7 +64,7 @@ LANGUAGE_MODEL = NATIVE / "integer_lm.cpp"
 
 def extension(name: str, sources: list[Path]) -> Extension:
     return Extension(
-        f"codec.engine.native.{name}",
+        f"earshot.codec.engine.native.{name}",
         sources=sorted(map(str, sources)),
         depends=[*sorted(map(str, NATIVE.glob("*.h"))), str(NATIVE / "flags.txt")],
         include_dirs=[pybind11.get_include()],
@@ -72,4 +74,12 @@ def extension(name: str, sources: list[Path]) -> Extension:
 
 
 engine = extension("_native", [path for path in NATIVE.glob("*.cpp") if path != LANGUAGE_MODEL])
-setup(ext_modules=[engine, extension("_integer_lm", [LANGUAGE_MODEL])], cmdclass={"build_ext": BuildNative})
+setup(
+    packages=[
+        *find_packages(include=["earshot", "earshot.*"]),
+        *(f"earshot.{name}" for root in ROOTS for name in find_packages(include=[root, f"{root}.*"])),
+    ],
+    package_dir={f"earshot.{root}": root for root in ROOTS},
+    ext_modules=[engine, extension("_integer_lm", [LANGUAGE_MODEL])],
+    cmdclass={"build_ext": BuildNative},
+)

@@ -11,20 +11,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from websockets.asyncio.client import ClientConnection
-from websockets.exceptions import ConnectionClosed
-
-from client.audio import NoSink, NoSource, Sink, Source, monotonic_us
-from client.clock import ServerClock
-from client.connection import Connection
-from client.entropy import EntropyLink
-from client.link import Lost, Outbox, join, open_connection, room_url
-from client.models import CallModels, Codec, format_of
-from client.sender import Uplink
-from client.talker import MAX_BLOCKS, Talker
-from codec.coded_link import LiveLm
-from codec.errors import CallError, ProtocolError, UsageError
-from codec.messages import (
+from earshot.client.audio.endpoints import NoSink, NoSource, Sink, Source, monotonic_us
+from earshot.client.audio.talker import MAX_BLOCKS, Talker
+from earshot.client.core.clock import ServerClock
+from earshot.client.core.sender import Uplink
+from earshot.client.entropy.coder import EntropyLink
+from earshot.client.music.models import CallModels, Codec, format_of
+from earshot.client.net.connection import Connection
+from earshot.client.net.link import Lost, Outbox, join, open_connection, room_url
+from earshot.codec.errors import CallError, ProtocolError, UsageError
+from earshot.codec.pcm import Pcm
+from earshot.protocol.entropy_link import LiveLm
+from earshot.protocol.messages import (
     PROTOCOL,
     Error,
     Hello,
@@ -42,7 +40,8 @@ from codec.messages import (
     Welcome,
     parse_server,
 )
-from codec.pcm import Pcm
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed
 
 FIRST_PINGS, FIRST_PING_EVERY_S = 8, 0.02
 """So that the clock is known, by the best of several round trips, before anything is spoken."""
@@ -75,7 +74,7 @@ class CallSettings:
 
 
 class Call:
-    """One call. `run` returns when it is over; the figures stay readable afterwards (client/figures.py).
+    """One call. `run` returns when it is over; the figures stay readable afterwards (client/ui/figures.py).
 
     `leave`, `toggle_mute` and `step_rate` are called on the event loop.
     """

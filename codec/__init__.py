@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from codec.errors import EarshotError
+from earshot.codec.errors import EarshotError
 
 if TYPE_CHECKING:
-    from codec.engine.choice import EngineName, Precision
-    from codec.model import Model
+    from earshot.codec.engine.choice import EngineName, Precision
+    from earshot.codec.model.model import Model
 
 __all__ = ["EarshotError", "load"]
 
@@ -31,7 +31,7 @@ def load(
     Raises UsageError for an engine or a precision that is not to be had; ModelError, WeightsError or DownloadError,
     each saying what to do.
     """
-    from codec.engine.choice import use_engine
-    from codec.weights import load_model
+    from earshot.codec.engine.choice import use_engine
+    from earshot.codec.weights.load import load_model
 
     return use_engine(load_model(name), engine, precision, decode_precision)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from earshot.codec.errors import ProtocolError, UsageError
 from numpy.typing import NDArray
-
-from codec.errors import ProtocolError, UsageError
 
 Codes = NDArray[np.int16]
 

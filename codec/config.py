@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
-from codec.errors import ModelError, UsageError
+from earshot.codec.errors import ModelError, UsageError
 
 Padding = Literal["zeros", "reflect"]
 Norm = Literal["weight", "time_group"]

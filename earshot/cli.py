@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 import typer
 from rich.console import Console
 
-from codec.benchmark.cli import bench
-from codec.errors import EarshotError, UsageError
-from codec.evaluation.cli import evaluate
-from codec.files_cli import decode, encode, info
-from codec.recording.cli import export
-from codec.training.cli import train_command
-from codec.training.lm_cli import train_lm
-from server.listening.cli import listen
-from server.loadtest.cli import server_command
+from earshot.codec.errors import EarshotError, UsageError
+from earshot.commands.bench import bench
+from earshot.commands.bench_server import server_command
+from earshot.commands.evaluate import evaluate
+from earshot.commands.export import export
+from earshot.commands.files import decode, encode, info
+from earshot.commands.listen import listen
+from earshot.commands.train import train_command
+from earshot.commands.train_lm import train_lm
 
 if TYPE_CHECKING:
-    from codec.engine.choice import Precision
+    from earshot.codec.engine.choice import Precision
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -34,9 +34,9 @@ console = Console()
 
 def _voices() -> Path:
     """Earshot's own clips."""
-    import client
+    from earshot import lab
 
-    return Path(client.__path__[0]) / "voices"
+    return Path(lab.__path__[0]) / "voices"
 
 
 class Entropy(StrEnum):
@@ -147,13 +147,13 @@ def call(
 
     import torch
 
-    import codec
-    from client.audio import open_sink, open_source
-    from client.call import Call, CallSettings
-    from client.display import run_in_terminal
-    from client.figures import call_report
-    from client.models import format_of, in_windows
-    from codec.engine.choice import listening_precision, live_lm
+    from earshot import codec
+    from earshot.client.audio.endpoints import open_sink, open_source
+    from earshot.client.call import Call, CallSettings
+    from earshot.client.music.models import format_of, in_windows
+    from earshot.client.ui.display import run_in_terminal
+    from earshot.client.ui.figures import call_report
+    from earshot.codec.engine.choice import listening_precision, live_lm
 
     torch.set_num_threads(1)  # one frame is too little work to share
     sys.setswitchinterval(0.001)  # the thread that plays must not wait 5 ms for another
@@ -186,8 +186,8 @@ def devices() -> None:
     """List the microphones and loudspeakers of this machine, for `earshot call --input` and `--output`."""
     from rich.table import Table
 
-    from client.audio_devices import list_devices
-    from codec.errors import AudioError
+    from earshot.client.audio.devices import list_devices
+    from earshot.codec.errors import AudioError
 
     found = list_devices()
     if not found:
@@ -257,10 +257,10 @@ def serve(
     """
     from pydantic import ValidationError
 
-    import codec
-    from codec.engine.choice import live_lm_if_any
-    from server.serve import serve as run_server
-    from server.settings import Settings
+    from earshot import codec
+    from earshot.codec.engine.choice import live_lm_if_any
+    from earshot.server.net.serve import serve as run_server
+    from earshot.server.settings import Settings
 
     try:
         given: dict[str, Any] = {
@@ -297,9 +297,9 @@ def demo(
     """
     import sys
 
-    from client.conversation import DEMO, Plan
-    from client.demo import demo as run_demo
-    from client.demo_live import live as run_live
+    from earshot.lab.demo.conversation import DEMO, Plan
+    from earshot.lab.demo.live import live as run_live
+    from earshot.lab.demo.show import demo as run_demo
 
     if live:
         good = run_live(console, out, kbps, model, seconds or 20.0)
@@ -337,8 +337,8 @@ def latency(
     from dataclasses import replace
     from uuid import uuid4
 
-    from client.conversation import DEMO, Plan
-    from client.demo import measure_latency
+    from earshot.lab.demo.conversation import DEMO, Plan
+    from earshot.lab.demo.show import measure_latency
 
     first, second = DEMO
     if uplink is not LatencyUplink.both:

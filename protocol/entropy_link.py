@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from codec.bitstream import pack, packed_size, unpack
-from codec.entropy import CodesLm, EntropyDecoder, EntropyEncoder
-from codec.errors import ProtocolError
-from codec.packet import MAX_CODED_BYTES, MAX_CODED_FRAMES, CodedPacket, Packet
+from earshot.codec.bitstream import pack, packed_size, unpack
+from earshot.codec.errors import ProtocolError
+from earshot.codec.lm.entropy import CodesLm, EntropyDecoder, EntropyEncoder
+from earshot.protocol.packet import MAX_CODED_BYTES, MAX_CODED_FRAMES, CodedPacket, Packet
 
 MAX_STREAMS = 8
 """Speakers of a link that are coded at once; each takes some 0.12 MB at both ends."""

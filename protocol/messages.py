@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
+from earshot.codec.config import ModelConfig
+from earshot.codec.errors import CloseCode, ProtocolError, UsageError
+from earshot.protocol.packet import MAX_CODEBOOKS, MAX_WINDOW_FRAMES
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
-
-from codec.config import ModelConfig
-from codec.errors import CloseCode, ProtocolError, UsageError
-from codec.packet import MAX_CODEBOOKS, MAX_WINDOW_FRAMES
 
 PROTOCOL = 1
 SUBPROTOCOL = "earshot.v1"

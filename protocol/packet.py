@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
-from codec.bitstream import cut, packed_size, unpack
-from codec.errors import ProtocolError
-from codec.pcm import MOST_SCALE
+from earshot.codec.bitstream import cut, packed_size, unpack
+from earshot.codec.errors import ProtocolError
+from earshot.codec.pcm import MOST_SCALE
 
 MAX_FRAMES = 32
 """Frames in one packet at most (0.43 s)."""
@@ -124,7 +124,7 @@ class Packet(NamedTuple):
 
 
 class CodedPacket(NamedTuple):
-    """A packet of frames whose codes are entropy-coded; codec/coded_link.py makes and reads them. Who has no language
+    """A packet of frames whose codes are entropy-coded; protocol/entropy_link.py makes and reads them. Who has no language
     model can do nothing with one."""
 
     n_q: int

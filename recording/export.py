@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import soundfile
-
-from codec.errors import AudioError, ModelError, UsageError
-from codec.pcm import Pcm, soft_limit
-from codec.recording.format import TICK_US, Spoken
-from codec.recording.placing import EARLY_S, LOOK_S, Edges, Placer
-from codec.recording.survey import Description, Speaker, clock, describe, read_items
+from earshot.codec.errors import AudioError, ModelError, UsageError
+from earshot.codec.pcm import Pcm, soft_limit
+from earshot.recording.format import TICK_US, Spoken
+from earshot.recording.placing import EARLY_S, LOOK_S, Edges, Placer
+from earshot.recording.survey import Description, Speaker, clock, describe, read_items
 
 if TYPE_CHECKING:
-    from codec.model import Model
+    from earshot.codec.model.model import Model
 
 FORMATS = ("wav", "flac")
 WAV_BYTES = (1 << 32) - 4096

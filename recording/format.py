@@ -10,12 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+from earshot.codec.bitstream import Codes, packed_size, unpack
+from earshot.codec.errors import AudioError, ProtocolError, UsageError
+from earshot.protocol.messages import Name
+from earshot.protocol.packet import MAX_CODEBOOKS
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-from codec.bitstream import Codes, packed_size, unpack
-from codec.errors import AudioError, ProtocolError, UsageError
-from codec.messages import Name
-from codec.packet import MAX_CODEBOOKS
 
 MAGIC = b"ESHTREC\n"
 VERSION = 1

@@ -12,10 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-
-from codec.packet import TIMESTAMP_MODULUS, wrap_difference
-from codec.pcm import Pcm
-from codec.recording.format import TICK_US, Spoken
+from earshot.codec.pcm import Pcm
+from earshot.protocol.packet import TIMESTAMP_MODULUS, wrap_difference
+from earshot.recording.format import TICK_US, Spoken
 
 LOOK_S = 10.0
 MOST_WAITING = 4096

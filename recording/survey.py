@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from codec.errors import AudioError
-from codec.recording.format import MAGIC, TICK_US, Damage, Event, Header, Item, Reader, Spoken
+from earshot.codec.errors import AudioError
+from earshot.recording.format import MAGIC, TICK_US, Damage, Event, Header, Item, Reader, Spoken
 
 PIECE = 1 << 16
 MAX_DAMAGES = 20

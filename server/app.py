@@ -6,21 +6,20 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
+from earshot.codec.bitstream import BITS
+from earshot.codec.config import ModelConfig
+from earshot.codec.engine import choice
+from earshot.codec.engine.base import Engine
+from earshot.codec.errors import UsageError
+from earshot.codec.model.model import Model
+from earshot.protocol.entropy_link import LiveLm
+from earshot.protocol.packet import MAX_CODEBOOKS
+from earshot.server.encoding.pool import WorkerPool, places
+from earshot.server.hub import Hub
+from earshot.server.net.connection import Connection
+from earshot.server.settings import Settings
 from fastapi import FastAPI, WebSocket
 from fastapi.responses import JSONResponse
-
-from codec.bitstream import BITS
-from codec.coded_link import LiveLm
-from codec.config import ModelConfig
-from codec.engine import choice
-from codec.engine.base import Engine
-from codec.errors import UsageError
-from codec.model import Model
-from codec.packet import MAX_CODEBOOKS
-from server.connection import Connection
-from server.hub import Hub
-from server.settings import Settings
-from server.worker_pool import WorkerPool, places
 
 
 def engine_factory(model: Model, settings: Settings) -> Callable[[], Engine]:

@@ -11,25 +11,34 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-
-from codec.bitstream import unpack
-from codec.coded_link import LiveLm
-from codec.config import ModelConfig
-from codec.errors import CloseCode, EngineFull, ProtocolError
-from codec.messages import PROTOCOL, Hello, Limits, ModelInfo, PeerLeft, Record, ServerMessage, SetRate, Welcome
-from codec.packet import SEQUENCE_MODULUS, TIMESTAMP_MODULUS, Packet, PcmBlock
-from codec.pcm import to_s16
-from server.admission import within_share
-from server.codec_session import CodecSession, Job, Result
-from server.entropy import Entropy
-from server.recorder import Recorder, RoomRecorder
-from server.room import Peer, Room
-from server.sendqueue import Ladder
-from server.settings import Settings
-from server.worker_pool import WorkerPool
+from earshot.codec.bitstream import unpack
+from earshot.codec.config import ModelConfig
+from earshot.codec.errors import CloseCode, EngineFull, ProtocolError
+from earshot.codec.pcm import to_s16
+from earshot.protocol.entropy_link import LiveLm
+from earshot.protocol.messages import (
+    PROTOCOL,
+    Hello,
+    Limits,
+    ModelInfo,
+    PeerLeft,
+    Record,
+    ServerMessage,
+    SetRate,
+    Welcome,
+)
+from earshot.protocol.packet import SEQUENCE_MODULUS, TIMESTAMP_MODULUS, Packet, PcmBlock
+from earshot.server.core.admission import within_share
+from earshot.server.core.room import Peer, Room
+from earshot.server.core.send_queue import Ladder
+from earshot.server.encoding.pool import WorkerPool
+from earshot.server.encoding.session import CodecSession, Job, Result
+from earshot.server.entropy.links import Entropy
+from earshot.server.recording.recorder import Recorder, RoomRecorder
+from earshot.server.settings import Settings
 
 if TYPE_CHECKING:
-    from server.connection import Connection
+    from earshot.server.net.connection import Connection
 
 log = logging.getLogger(__name__)
 

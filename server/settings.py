@@ -6,10 +6,9 @@ import os
 from pathlib import Path
 from typing import Annotated
 
+from earshot.protocol.packet import MAX_FRAMES
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
-
-from codec.packet import MAX_FRAMES
 
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
@@ -64,7 +63,7 @@ class Settings(BaseSettings):
     max_waiting_control: Count = 512
 
     engine: str = "auto"
-    """What the codec steps in, with its precision: names of codec.engine.choice, which refuses others."""
+    """What the codec steps in, with its precision: names of earshot.codec.engine.choice, which refuses others."""
     precision: str = "fp32"
     workers: Annotated[int, Field(ge=0)] = 0
     """Encoder threads; 0 makes one for each core, or one for a GPU."""

@@ -15,17 +15,16 @@ import pytest
 import soundfile
 import soxr
 import torch
+from earshot.codec.config import ModelConfig
+from earshot.codec.model.model import Model
+from earshot.codec.model.network import Encodec
+from earshot.codec.pcm import Pcm
+from earshot.lab.benchmark.peers import encodec_package
+from earshot.lab.training.initial import initialise
 from hypothesis import HealthCheck, settings
 from torch import nn
 
-from codec.benchmark.peers import encodec_package
-from codec.config import ModelConfig
-from codec.model import Model
-from codec.network import Encodec
-from codec.pcm import Pcm
-from codec.training.initial import initialise
-
-VOICES = Path(__file__).parents[1] / "client" / "voices"
+VOICES = Path(__file__).parents[1] / "lab" / "voices"
 SAMPLE_RATE, BANDWIDTHS = 24_000, [1.5, 3.0, 6.0, 12.0, 24.0]
 
 # A machine that is busy elsewhere makes any example slow; what hangs meets pytest's own limit.

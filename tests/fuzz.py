@@ -20,23 +20,23 @@ from typing import Any
 import numpy as np
 import soundfile
 import torch
+from earshot.codec.bitstream import pack, unpack
+from earshot.codec.config import ENCODEC_48KHZ, ModelConfig
+from earshot.codec.ecdc.coding import coding_to_write
+from earshot.codec.ecdc.files import decode_file, encode_file
+from earshot.codec.ecdc.format import FRONT
+from earshot.codec.errors import EarshotError, ProtocolError
+from earshot.codec.lm.entropy import EntropyDecoder, EntropyEncoder
+from earshot.codec.lm.integer_lm import IntegerLm, LmShape
+from earshot.codec.lm.transformer import LanguageModel, context_frames
+from earshot.codec.lm.weights import save_integer_lm
+from earshot.codec.model.model import Model
+from earshot.codec.model.network import Encodec
+from earshot.lab.training.initial import initialise
+from earshot.protocol.entropy_link import LinkDecoder, LinkEncoder
+from earshot.protocol.packet import CodedPacket, Packet, decode_down, decode_up, encode_codes_down, encode_codes_up
 
-from codec.bitstream import pack, unpack
-from codec.coded_link import LinkDecoder, LinkEncoder
-from codec.config import ENCODEC_48KHZ, ModelConfig
-from codec.ecdc import FRONT
-from codec.entropy import EntropyDecoder, EntropyEncoder
-from codec.errors import EarshotError, ProtocolError
-from codec.file_coding import coding_to_write
-from codec.files import decode_file, encode_file
-from codec.integer_lm import IntegerLm, LmShape
-from codec.lm import LanguageModel, context_frames
-from codec.lm_weights import save_integer_lm
-from codec.model import Model
-from codec.network import Encodec
-from codec.packet import CodedPacket, Packet, decode_down, decode_up, encode_codes_down, encode_codes_up
-from codec.training.initial import initialise
-from tests.codec.test_lm import saved
+from tests.codec.lm.test_transformer import saved
 from tests.integer_lm import random_weights
 
 Rng = np.random.Generator

@@ -6,10 +6,9 @@ import math
 from typing import Any
 
 import numpy as np
+from earshot.codec.lm.integer_lm import LmShape, LmWeights
+from earshot.protocol.entropy_link import LiveLm
 from numpy.typing import NDArray
-
-from codec.coded_link import LiveLm
-from codec.integer_lm import LmShape, LmWeights
 
 SHAPE = LmShape((2, 4, 8), ((1, 2, 8), (1, 3), (2,)), 1024, 24, 33, 40)
 """Odd sizes, so that no loop ends at a whole register."""
@@ -32,6 +31,6 @@ def random_weights(shape: LmShape = SHAPE, seed: int = 0) -> LmWeights:
 
 def live_lm() -> LiveLm:
     """In C++, with a name of its own."""
-    from codec.engine.native_lm import NativeLm
+    from earshot.codec.engine.native.lm import NativeLm
 
     return LiveLm(NativeLm(random_weights()), "0123456789abcdef")

@@ -17,17 +17,25 @@ from typing import Any
 import numpy as np
 import torch
 import websockets
+from earshot.codec.bitstream import pack, unpack
+from earshot.codec.config import ModelConfig
+from earshot.codec.model.model import Model
+from earshot.codec.model.network import Encodec
+from earshot.protocol.entropy_link import LinkDecoder, LinkEncoder, LiveLm
+from earshot.protocol.messages import PROTOCOL, SUBPROTOCOL, Error, Hello, Stats, Welcome, parse_server
+from earshot.protocol.packet import (
+    CodedPacket,
+    Packet,
+    PcmBlock,
+    PcmFormat,
+    PcmUp,
+    decode_down,
+    encode_codes_up,
+    encode_pcm_up,
+)
+from earshot.server.net.serve import bind, make_server
+from earshot.server.settings import Settings
 from websockets.asyncio.client import ClientConnection, connect
-
-from codec.bitstream import pack, unpack
-from codec.coded_link import LinkDecoder, LinkEncoder, LiveLm
-from codec.config import ModelConfig
-from codec.messages import PROTOCOL, SUBPROTOCOL, Error, Hello, Stats, Welcome, parse_server
-from codec.model import Model
-from codec.network import Encodec
-from codec.packet import CodedPacket, Packet, PcmBlock, PcmFormat, PcmUp, decode_down, encode_codes_up, encode_pcm_up
-from server.serve import bind, make_server
-from server.settings import Settings
 
 HOP = 320
 FRAME_S = HOP / 24_000

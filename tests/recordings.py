@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from codec.bitstream import pack
-from codec.config import ModelConfig
-from codec.model import Model
-from codec.packet import SEQUENCE_MODULUS, TIMESTAMP_MODULUS, Packet
-from codec.recording.format import Event, Header, Item, Reader, Spoken, encode_event, encode_header
-from server.recorder import FLUSH_S
-from server.tape import Tape
+from earshot.codec.bitstream import pack
+from earshot.codec.config import ModelConfig
+from earshot.codec.model.model import Model
+from earshot.protocol.packet import SEQUENCE_MODULUS, TIMESTAMP_MODULUS, Packet
+from earshot.recording.format import Event, Header, Item, Reader, Spoken, encode_event, encode_header
+from earshot.server.core.recording_buffer import Tape
+from earshot.server.recording.recorder import FLUSH_S
 
 SALT = 0x5EED
 HOP = 320

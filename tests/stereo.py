@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import soxr
 import torch
+from earshot.codec.config import ENCODEC_48KHZ
+from earshot.codec.model.model import Model
+from earshot.codec.model.network import Encodec
+from earshot.codec.model.windows import Window
+from earshot.codec.pcm import Pcm
 
-import codec
-from codec.config import ENCODEC_48KHZ
-from codec.model import Model
-from codec.network import Encodec
-from codec.pcm import Pcm
-from codec.windows import Window
+from earshot import codec
 
 RATES = [3.0, 6.0, 12.0, 24.0]
 WINDOW, STRIDE = 48_000, 47_520

@@ -29,7 +29,7 @@ def test_a_wheel_has_every_file_of_the_packages_and_no_sources_of_the_engine(tmp
     expected = {name for name in tracked(*PACKAGES, "earshot.py") if not name.endswith(NOT_INSTALLED)}
     assert sorted(expected - found) == [], "name them in [tool.setuptools.package-data] of pyproject.toml"
     assert sorted(found - expected) == [], "not tracked by git, or sources: see MANIFEST.in and exclude-package-data"
-    data = {"client/voices/ada.flac", "codec/pretrained/default.safetensors", "codec/training/presets/lite.toml"}
+    data = {"lab/voices/ada.flac", "codec/pretrained/default.safetensors", "lab/training/presets/lite.toml"}
     assert data <= found
 
 

@@ -17,10 +17,9 @@ from typing import Any
 
 import numpy as np
 import soxr
-
-from client.audio import TALK, Cushion, Format, OnBlock, Pull, Sink, Source, monotonic_us, samples_us
-from codec.errors import AudioError
-from codec.pcm import Pcm
+from earshot.client.audio.endpoints import TALK, Cushion, Format, OnBlock, Pull, Sink, Source, monotonic_us, samples_us
+from earshot.codec.errors import AudioError
+from earshot.codec.pcm import Pcm
 
 BLOCKS_PER_SECOND = 75
 """A callback a frame."""

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from codec.errors import AudioError
-from codec.pcm import Pcm
+from earshot.codec.errors import AudioError
+from earshot.codec.pcm import Pcm
 
 SAMPLE_RATE = 24_000
 
@@ -154,14 +154,14 @@ def open_source(name: str | None, loop: bool = False, form: Format = TALK) -> So
     """A file (by its suffix, or because there is one), "none", or a sound device by number or part of its name; None is
     the default device. Raises AudioError."""
     if name is not None and _is_file(name):
-        from client.audio_files import FileSource
+        from earshot.client.audio.files import FileSource
 
         return FileSource(Path(name), loop, form)
     if loop:
         raise AudioError("only a file can be played in a loop")
     if name == NoSource.name:
         return NoSource()
-    from client.audio_devices import DeviceSource
+    from earshot.client.audio.devices import DeviceSource
 
     return DeviceSource(name, form)
 
@@ -169,11 +169,11 @@ def open_source(name: str | None, loop: bool = False, form: Format = TALK) -> So
 def open_sink(name: str | None, form: Format = TALK) -> Sink:
     """As `open_source`; a file is created or overwritten."""
     if name is not None and _is_file(name):
-        from client.audio_files import FileSink
+        from earshot.client.audio.files import FileSink
 
         return FileSink(Path(name), form)
     if name == NoSink.name:
         return NoSink()
-    from client.audio_devices import DeviceSink
+    from earshot.client.audio.devices import DeviceSink
 
     return DeviceSink(name, form)

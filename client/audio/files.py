@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import soxr
-
-from client.audio import TALK, Cushion, Format, OnBlock, Pull, Sink, Source, monotonic_us, samples_us
-from codec.errors import AudioError
-from codec.pcm import Pcm
+from earshot.client.audio.endpoints import TALK, Cushion, Format, OnBlock, Pull, Sink, Source, monotonic_us, samples_us
+from earshot.codec.errors import AudioError
+from earshot.codec.pcm import Pcm
 
 SOURCE_BLOCK = 320
 """One frame (13.3 ms at 24 kHz), as a sound card set to it would deliver."""

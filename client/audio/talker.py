@@ -7,11 +7,10 @@ import threading
 from collections.abc import Callable
 
 import numpy as np
-
-from client.audio import SAMPLE_RATE, monotonic_us, samples_us
-from client.sender import Sender
-from client.window_sender import WindowSender
-from codec.pcm import Pcm
+from earshot.client.audio.endpoints import SAMPLE_RATE, monotonic_us, samples_us
+from earshot.client.core.sender import Sender
+from earshot.client.music.window_sender import WindowSender
+from earshot.codec.pcm import Pcm
 
 MAX_BLOCKS = 38
 """Blocks of the source that wait for the encoder (0.5 s of 13.3 ms blocks); then the oldest goes."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import deque
 from typing import NamedTuple
 
-from codec.errors import UsageError
-from codec.messages import Ping, Pong
-from codec.packet import CLOCK_MODULUS, wrap_difference
+from earshot.codec.errors import UsageError
+from earshot.protocol.messages import Ping, Pong
+from earshot.protocol.packet import CLOCK_MODULUS, wrap_difference
 
 MAX_PENDING = 64
 """Pings without an answer that are remembered."""

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from earshot.client.core.latency import Path
+from earshot.protocol.packet import SEQUENCE_MODULUS, TIMESTAMP_MODULUS, wrap_difference
 from numpy.typing import NDArray
-
-from client.latency import Path
-from codec.packet import SEQUENCE_MODULUS, TIMESTAMP_MODULUS, wrap_difference
 
 START_TARGET_US = 40_000
 MIN_TARGET_US = 25_000

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from earshot.client.core.clock import ServerClock
+from earshot.protocol.packet import TRACE_TICK_US, Trace
 from numpy.typing import NDArray
-
-from client.clock import ServerClock
-from codec.packet import TRACE_TICK_US, Trace
 
 STAGES = ("framing", "uplink", "encode", "server", "network", "jitter", "decode", "output")
 """In table order. For a PCM uplink encoding comes after `uplink`, for a codes uplink before it."""

@@ -14,12 +14,11 @@ from itertools import groupby
 from typing import Protocol
 
 import numpy as np
+from earshot.client.core.jitter import Frame, JitterBuffer
+from earshot.client.core.tempo import Plan, Tempo
+from earshot.client.core.timescale import LONGEST_LAG_S, SHORTEST_LAG_S, TEMPLATE_S, find_lag, lengthen, shorten
+from earshot.codec.pcm import Pcm
 from numpy.typing import NDArray
-
-from client.jitter import Frame, JitterBuffer
-from client.tempo import Plan, Tempo
-from client.timescale import LONGEST_LAG_S, SHORTEST_LAG_S, TEMPLATE_S, find_lag, lengthen, shorten
-from codec.pcm import Pcm
 
 FADE_S = 0.005
 QUIET_RMS = 10 ** (-50 / 20)

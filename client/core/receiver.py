@@ -8,17 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from earshot.client.core.clock import ServerClock
+from earshot.client.core.latency import LatencyLog, Path
+from earshot.client.core.playout import Block, Decoder, Playout
+from earshot.client.core.traffic import Traffic
+from earshot.client.music.speakers import Music, MusicSpeaker
+from earshot.codec.bitstream import BITS, unpack
+from earshot.codec.errors import CloseCode, ProtocolError
+from earshot.codec.pcm import Pcm, from_s16, soft_limit
+from earshot.protocol.packet import MAX_CODEBOOKS, CodedPacket, Packet, PcmBlock, decode_down
 from numpy.typing import NDArray
-
-from client.clock import ServerClock
-from client.latency import LatencyLog, Path
-from client.music import Music, MusicSpeaker
-from client.playout import Block, Decoder, Playout
-from client.traffic import Traffic
-from codec.bitstream import BITS, unpack
-from codec.errors import CloseCode, ProtocolError
-from codec.packet import MAX_CODEBOOKS, CodedPacket, Packet, PcmBlock, decode_down
-from codec.pcm import Pcm, from_s16, soft_limit
 
 MAX_WAITING = 512
 """Packets that were put and not yet pulled; more means that play-out stands still."""

@@ -6,13 +6,12 @@ from collections.abc import Callable
 from typing import Literal, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
-
-from client.clock import ServerClock
-from client.traffic import Traffic
-from codec.bitstream import BITS, pack
-from codec.errors import UsageError
-from codec.packet import (
+from earshot.client.core.clock import ServerClock
+from earshot.client.core.traffic import Traffic
+from earshot.codec.bitstream import BITS, pack
+from earshot.codec.errors import UsageError
+from earshot.codec.pcm import Framer, Pcm, sanitize, to_s16
+from earshot.protocol.packet import (
     CLOCK_MODULUS,
     MAX_FRAMES,
     SEQUENCE_MODULUS,
@@ -24,7 +23,7 @@ from codec.packet import (
     encode_codes_up,
     encode_pcm_up,
 )
-from codec.pcm import Framer, Pcm, sanitize, to_s16
+from numpy.typing import NDArray
 
 Uplink = Literal["codes", "pcm"]
 

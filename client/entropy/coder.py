@@ -9,12 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from client.audio import monotonic_us
-from client.link import Lost
-from codec.bitstream import packed_size
-from codec.coded_link import LinkDecoder, LinkEncoder, LiveLm
-from codec.errors import ProtocolError
-from codec.packet import CodedPacket, Packet, PcmBlock, decode_down, decode_up, encode_codes_up
+from earshot.client.audio.endpoints import monotonic_us
+from earshot.client.net.link import Lost
+from earshot.codec.bitstream import packed_size
+from earshot.codec.errors import ProtocolError
+from earshot.protocol.entropy_link import LinkDecoder, LinkEncoder, LiveLm
+from earshot.protocol.packet import CodedPacket, Packet, PcmBlock, decode_down, decode_up, encode_codes_up
 
 RECENT_US = 1_000_000
 

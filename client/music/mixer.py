@@ -6,10 +6,9 @@ import math
 
 import numpy as np
 import soxr
-
-from client.music import Music
-from client.receiver import Receiver
-from codec.pcm import Pcm, soft_limit
+from earshot.client.core.receiver import Receiver
+from earshot.client.music.speakers import Music
+from earshot.codec.pcm import Pcm, soft_limit
 
 
 class Mixer:

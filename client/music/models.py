@@ -10,18 +10,17 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Literal, Protocol
 
 import numpy as np
-
-from client.audio import TALK, Format, monotonic_us
-from client.clock import ServerClock
-from client.mixer import Mixer
-from client.music import Decodable, Music, WindowDecoder
-from client.playout import Decoder
-from client.receiver import Receiver
-from client.sender import Encoder, Sender, Uplink
-from client.window_sender import WindowEncoder, WindowSender
-from codec.config import ModelConfig
-from codec.errors import UsageError
-from codec.messages import WindowModel
+from earshot.client.audio.endpoints import TALK, Format, monotonic_us
+from earshot.client.core.clock import ServerClock
+from earshot.client.core.playout import Decoder
+from earshot.client.core.receiver import Receiver
+from earshot.client.core.sender import Encoder, Sender, Uplink
+from earshot.client.music.mixer import Mixer
+from earshot.client.music.speakers import Decodable, Music, WindowDecoder
+from earshot.client.music.window_sender import WindowEncoder, WindowSender
+from earshot.codec.config import ModelConfig
+from earshot.codec.errors import UsageError
+from earshot.protocol.messages import WindowModel
 
 
 class Codec(Protocol):

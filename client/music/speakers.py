@@ -13,17 +13,16 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
-
-from client.clock import ServerClock
-from client.latency import LatencyLog, Path
-from client.traffic import Traffic
-from client.window_playout import Chunk, WindowPlayout
-from codec.bitstream import BITS, unpack
-from codec.errors import CloseCode, ProtocolError, UsageError
-from codec.messages import WindowModel
-from codec.packet import SEQUENCE_MODULUS, TIMESTAMP_MODULUS, Packet, wrap_difference
-from codec.pcm import Pcm
-from codec.window import Window
+from earshot.client.core.clock import ServerClock
+from earshot.client.core.latency import LatencyLog, Path
+from earshot.client.core.traffic import Traffic
+from earshot.client.music.window_playout import Chunk, WindowPlayout
+from earshot.codec.bitstream import BITS, unpack
+from earshot.codec.errors import CloseCode, ProtocolError, UsageError
+from earshot.codec.model.window import Window
+from earshot.codec.pcm import Pcm
+from earshot.protocol.messages import WindowModel
+from earshot.protocol.packet import SEQUENCE_MODULUS, TIMESTAMP_MODULUS, Packet, wrap_difference
 
 MAX_SPEAKERS = 64
 MAX_UNDECODED = 16

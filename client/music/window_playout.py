@@ -12,9 +12,8 @@ from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
-
-from client.latency import Path
-from codec.pcm import Pcm
+from earshot.client.core.latency import Path
+from earshot.codec.pcm import Pcm
 
 START_TARGET_US, TARGET_STEP_US, MAX_TARGET_US = 150_000, 100_000, 1_000_000
 """How late a window may be; a step more after each underrun."""

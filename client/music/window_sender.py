@@ -6,15 +6,14 @@ from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
-
-from client.clock import ServerClock
-from client.sender import CAPTURE_SMOOTHING, GAP_US
-from client.traffic import Traffic
-from codec.bitstream import BITS, pack
-from codec.messages import WindowModel
-from codec.packet import CLOCK_MODULUS, SEQUENCE_MODULUS, TIMESTAMP_MODULUS, Packet, Trace, encode_codes_up
-from codec.pcm import Pcm
-from codec.window import Window
+from earshot.client.core.clock import ServerClock
+from earshot.client.core.sender import CAPTURE_SMOOTHING, GAP_US
+from earshot.client.core.traffic import Traffic
+from earshot.codec.bitstream import BITS, pack
+from earshot.codec.model.window import Window
+from earshot.codec.pcm import Pcm
+from earshot.protocol.messages import WindowModel
+from earshot.protocol.packet import CLOCK_MODULUS, SEQUENCE_MODULUS, TIMESTAMP_MODULUS, Packet, Trace, encode_codes_up
 
 
 class WindowEncoder(Protocol):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
-from client.entropy import EntropyLink
-from client.mixer import Mixer
-from client.receiver import Receiver
-from client.sender import Sender
-from client.window_sender import WindowSender
-from codec.messages import PeerInfo
+from earshot.client.core.receiver import Receiver
+from earshot.client.core.sender import Sender
+from earshot.client.entropy.coder import EntropyLink
+from earshot.client.music.mixer import Mixer
+from earshot.client.music.window_sender import WindowSender
+from earshot.protocol.messages import PeerInfo
 
 MAX_NAMES = 256
 

@@ -10,13 +10,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+from earshot.client.call import Call
+from earshot.client.ui.figures import view_state
+from earshot.client.ui.keyboard import keys
+from earshot.client.ui.view import ViewState, plain_line, render
 from rich.console import Console
 from rich.live import Live
-
-from client.call import Call
-from client.figures import view_state
-from client.keyboard import keys
-from client.view import ViewState, plain_line, render
 
 EVERY_S = 0.1
 PLAIN_EVERY_S = 5.0

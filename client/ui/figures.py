@@ -6,14 +6,13 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from earshot.client.audio.endpoints import monotonic_us
+from earshot.client.call import Call
+from earshot.client.core.latency import STAGES
+from earshot.client.core.traffic import Traffic
+from earshot.client.net.connection import Connection
+from earshot.client.ui.view import QUIETEST_DB, EntropyState, SpeakerState, ViewState, decibels
 from numpy.typing import NDArray
-
-from client.audio import monotonic_us
-from client.call import Call
-from client.connection import Connection
-from client.latency import STAGES
-from client.traffic import Traffic
-from client.view import QUIETEST_DB, EntropyState, SpeakerState, ViewState, decibels
 
 RECENT = 75
 """Packets whose median is the latency shown: the last second of one speaker."""

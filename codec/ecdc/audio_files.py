@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import soxr
-
-from codec.errors import AudioError, UsageError
-from codec.pcm import Pcm
+from earshot.codec.errors import AudioError, UsageError
+from earshot.codec.pcm import Pcm
 
 
 def audio_files(pattern: str) -> list[Path]:

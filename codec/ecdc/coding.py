@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from codec.ecdc import (
+from earshot.codec.ecdc.format import (
     BlockReader,
     BlockWriter,
     Header,
@@ -18,10 +18,10 @@ from codec.ecdc import (
     Reader,
     Writer,
 )
-from codec.errors import ModelError
+from earshot.codec.errors import ModelError
 
 if TYPE_CHECKING:
-    from codec.model import Model
+    from earshot.codec.model.model import Model
 
 OWN = "earshot:"
 """In front of the model name of files that the encodec package must not take for its own."""
@@ -86,15 +86,15 @@ def coding_to_read(model: Model, header: Header, name: object, path: Path | None
 
 def _public_name(model: Model) -> str:
     """What the encodec package calls official weights, however their file or folder is called here."""
-    from codec.lm_weights import official_config
+    from earshot.codec.lm.weights import official_config
 
     official = official_config(model.config)
     return official.name if official else model.name
 
 
 def _official(model: Model, path: Path | None) -> Coding:
-    from codec.lm import LmPredictor
-    from codec.lm_weights import load_official_lm
+    from earshot.codec.lm.transformer import LmPredictor
+    from earshot.codec.lm.weights import load_official_lm
 
     lm = load_official_lm(model.config, path)
     return Coding(
@@ -106,8 +106,8 @@ def _official(model: Model, path: Path | None) -> Coding:
 
 
 def _integer(model: Model, path: Path | None) -> Coding:
-    from codec.engine.choice import integer_lm
-    from codec.lm_weights import BUNDLED, digest, load_integer_lm
+    from earshot.codec.engine.choice import integer_lm
+    from earshot.codec.lm.weights import BUNDLED, digest, load_integer_lm
 
     weights = load_integer_lm(model.digest, path or BUNDLED)
     lm = integer_lm(weights)

@@ -14,19 +14,18 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 import soundfile
 import soxr
-
-from codec.arithmetic import Damaged
-from codec.bitstream import BITS, Codes
-from codec.ecdc import SCALE, Header, Reader, Writer, exactly, read_header
-from codec.errors import AudioError, ProtocolError, UsageError
-from codec.file_coding import PLAIN, Coding, coding_to_read
-from codec.pcm import MOST_SCALE, Pcm
-from codec.window_streams import WindowDecoder, WindowEncoder
-from codec.windows import Window
+from earshot.codec.bitstream import BITS, Codes
+from earshot.codec.ecdc.coding import PLAIN, Coding, coding_to_read
+from earshot.codec.ecdc.format import SCALE, Header, Reader, Writer, exactly, read_header
+from earshot.codec.errors import AudioError, ProtocolError, UsageError
+from earshot.codec.lm.arithmetic import Damaged
+from earshot.codec.model.window_streams import WindowDecoder, WindowEncoder
+from earshot.codec.model.windows import Window
+from earshot.codec.pcm import MOST_SCALE, Pcm
 
 if TYPE_CHECKING:
-    from codec.config import ModelConfig
-    from codec.model import Model
+    from earshot.codec.config import ModelConfig
+    from earshot.codec.model.model import Model
 
 _READ = 65_536
 

@@ -15,12 +15,11 @@ from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
 import numpy as np
+from earshot.codec.bitstream import BITS, Codes
+from earshot.codec.errors import AudioError
+from earshot.codec.lm.arithmetic import ArithmeticDecoder, ArithmeticEncoder, Cdf, Damaged
+from earshot.codec.lm.entropy import CodesLm, EntropyDecoder, EntropyEncoder, spans
 from numpy.typing import NDArray
-
-from codec.arithmetic import ArithmeticDecoder, ArithmeticEncoder, Cdf, Damaged
-from codec.bitstream import BITS, Codes
-from codec.entropy import CodesLm, EntropyDecoder, EntropyEncoder, spans
-from codec.errors import AudioError
 
 MAGIC, VERSION = b"ECDC", 0
 FRONT = struct.Struct("!4sBI")
@@ -203,7 +202,7 @@ class LmReader:
 
 
 class BlockWriter:
-    """With the integer language model: each block has the sections of a packet (codec/entropy.py), each behind its
+    """With the integer language model: each block has the sections of a packet (codec/lm/entropy.py), each behind its
     length, and a CRC-32 of all of that."""
 
     def __init__(self, lm: CodesLm) -> None:

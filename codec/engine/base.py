@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
+from earshot.codec.pcm import Pcm
 from numpy.typing import NDArray
-
-from codec.pcm import Pcm
 
 FrameCodes = NDArray[np.int16]
 """The codes of one frame, [n_q]."""

@@ -10,19 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast, get_args
 
 import numpy as np
-
-from codec.coded_link import LiveLm
-from codec.engine.base import Engine
-from codec.engine.torch_sessions import TorchSessions
-from codec.engine.torch_step import CPU, lay_out
-from codec.entropy import CodesLm, EntropyEncoder
-from codec.errors import ModelError, UsageError
-from codec.integer_lm import IntegerLm, LmWeights
-from codec.lm_weights import BUNDLED, digest, load_integer_lm
-from codec.model import Model
+from earshot.codec.engine.base import Engine
+from earshot.codec.engine.torch.sessions import TorchSessions
+from earshot.codec.engine.torch.step import CPU, lay_out
+from earshot.codec.errors import ModelError, UsageError
+from earshot.codec.lm.entropy import CodesLm, EntropyEncoder
+from earshot.codec.lm.integer_lm import IntegerLm, LmWeights
+from earshot.codec.lm.weights import BUNDLED, digest, load_integer_lm
+from earshot.codec.model.model import Model
+from earshot.protocol.entropy_link import LiveLm
 
 if TYPE_CHECKING:
-    from codec.engine.native_engine import NativePrecision
+    from earshot.codec.engine.native.engine import NativePrecision
 
 log = logging.getLogger(__name__)
 
@@ -49,16 +48,16 @@ def engine_factory(
     model.config.check_streams()
     native = _native_precision(name, precision)
     if name == "cuda":
-        from codec.engine.cuda_engine import CudaEngine, gpu
+        from earshot.codec.engine.cuda.engine import CudaEngine, gpu
 
         lay_out(model.network, gpu(precision))
         return lambda encoders, decoders: CudaEngine(model, encoders, decoders, precision)
     if native:
-        from codec.engine.native_engine import NativeEngine, pack
+        from earshot.codec.engine.native.engine import NativeEngine, pack
 
         network = pack(model, _kernels(), native)
         return lambda encoders, decoders: NativeEngine(model, encoders, decoders, network)
-    from codec.engine.torch_engine import TorchEngine
+    from earshot.codec.engine.torch.engine import TorchEngine
 
     lay_out(model.network)
     return lambda encoders, decoders: TorchEngine(model, encoders, decoders)
@@ -75,7 +74,7 @@ def use_engine(
         raise UsageError(f"the engine {name} decodes in {precision} too, if it encodes in that")
     place = CPU
     if name == "cuda":
-        from codec.engine.cuda_engine import gpu
+        from earshot.codec.engine.cuda.engine import gpu
 
         place = gpu(precision)
     try:
@@ -83,7 +82,7 @@ def use_engine(
     except UsageError:
         return model
     if native and decoding:
-        from codec.engine.native_sessions import NativeSessions
+        from earshot.codec.engine.native.sessions import NativeSessions
 
         model.sessions = NativeSessions(model.network, _kernels(), native, decoding)
     else:
@@ -96,7 +95,7 @@ def listening_precision() -> Precision:
     with portable kernels and in torch."""
     if not native_is_built():
         return "fp32"
-    from codec.engine.native_engine import find_kernels
+    from earshot.codec.engine.native.engine import find_kernels
 
     return "fp32" if find_kernels(_kernels()) == "portable" else "int8"
 
@@ -104,7 +103,7 @@ def listening_precision() -> Precision:
 def integer_lm(weights: LmWeights) -> CodesLm:
     """An integer language model in C++ where it is built, else in numpy: the same numbers."""
     try:
-        from codec.engine.native_lm import NativeLm
+        from earshot.codec.engine.native.lm import NativeLm
     except ImportError:
         return IntegerLm(weights)
     return NativeLm(weights, _kernels().removesuffix("_bf16"))  # which it has no use for
@@ -155,7 +154,7 @@ def _kernels() -> str:
 def native_is_built() -> bool:
     """Says how to get the native engine, once, where it is not."""
     try:
-        from codec.engine import native_engine  # noqa: F401
+        from earshot.codec.engine.native import engine  # noqa: F401
     except ImportError as error:
         log.warning("torch codes, which is several times slower than the native engine (%s); %s", error, HOW_TO_GET_IT)
         return False

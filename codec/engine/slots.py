@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from typing import Generic, Literal, TypeVar
 
 import numpy as np
-
-from codec.config import ModelConfig
-from codec.engine.base import FrameCodes
-from codec.errors import EngineFull, UsageError
-from codec.pcm import Pcm
+from earshot.codec.config import ModelConfig
+from earshot.codec.engine.base import FrameCodes
+from earshot.codec.errors import EngineFull, UsageError
+from earshot.codec.pcm import Pcm
 
 Kind = Literal["encoder", "decoder"]
 State = TypeVar("State")

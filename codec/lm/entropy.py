@@ -17,11 +17,10 @@ from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
-
-from codec.arithmetic import ArithmeticDecoder, ArithmeticEncoder, Damaged
-from codec.bitstream import BITS, Codes, pack, unpack
-from codec.errors import ProtocolError, UsageError
-from codec.integer_lm import LmShape, LmStreams
+from earshot.codec.bitstream import BITS, Codes, pack, unpack
+from earshot.codec.errors import ProtocolError, UsageError
+from earshot.codec.lm.arithmetic import ArithmeticDecoder, ArithmeticEncoder, Damaged
+from earshot.codec.lm.integer_lm import LmShape, LmStreams
 
 
 class CodesLm(Protocol):

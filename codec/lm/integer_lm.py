@@ -19,10 +19,9 @@ from math import isqrt
 from typing import Any, Protocol
 
 import numpy as np
+from earshot.codec.errors import ModelError, UsageError
+from earshot.codec.lm.arithmetic import LEAST, TOTAL, Cdf
 from numpy.typing import NDArray
-
-from codec.arithmetic import LEAST, TOTAL, Cdf
-from codec.errors import ModelError, UsageError
 
 FRACTION, SHIFT = 10, 24
 MOST = 32767

@@ -3,7 +3,7 @@ probable each code of each codebook is.
 
 All codebooks of a frame are predicted together from the frames before it. Every operation and its order are those of
 the `encodec` package, so that both compute the same bits on one machine. On another they may not: see
-codec/integer_lm.py for a model that does.
+codec/lm/integer_lm.py for a model that does.
 """
 
 from __future__ import annotations
@@ -14,11 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
+from earshot.codec.errors import UsageError
+from earshot.codec.lm.arithmetic import Cdf, quantized_cdf
 from numpy.typing import NDArray
 from torch import Tensor, nn
-
-from codec.arithmetic import Cdf, quantized_cdf
-from codec.errors import UsageError
 
 DIM, LAYERS, HEADS, HIDDEN, CONTEXT_SECONDS = 200, 5, 8, 800, 3.5
 MAX_PERIOD = 10_000.0
@@ -108,7 +107,7 @@ def _place(frame: int, dim: int) -> Tensor:
 
 
 class LmPredictor:
-    """A stream of one model for `.ecdc` files (codec.ecdc.Predictor)."""
+    """A stream of one model for `.ecdc` files (earshot.codec.ecdc.format.Predictor)."""
 
     def __init__(self, lm: LanguageModel, n_q: int) -> None:
         self._lm, self._n_q = lm, n_q

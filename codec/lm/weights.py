@@ -14,15 +14,14 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 import torch
+from earshot.codec.config import ENCODEC_24KHZ, ENCODEC_48KHZ, ModelConfig
+from earshot.codec.errors import ModelError, WeightsError
+from earshot.codec.lm.integer_lm import LmShape, LmWeights
+from earshot.codec.lm.transformer import LanguageModel, context_frames
+from earshot.codec.weights.load import PRETRAINED, check_bundled, check_tensors, read_state_dict
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
-
-from codec.config import ENCODEC_24KHZ, ENCODEC_48KHZ, ModelConfig
-from codec.errors import ModelError, WeightsError
-from codec.integer_lm import LmShape, LmWeights
-from codec.lm import LanguageModel, context_frames
-from codec.weights import PRETRAINED, check_bundled, check_tensors, read_state_dict
 
 METADATA_KEY = "earshot_lm"
 BUNDLED = PRETRAINED / "default.lm.safetensors"
@@ -47,7 +46,7 @@ def load_official_lm(config: ModelConfig, path: Path | None = None, base_url: st
     """The official language model for a codec of this shape: the file named, or the public one, fetched once into the
     cache. Raises ModelError if there is none, WeightsError or DownloadError as `codec.load` does."""
     if path is None:
-        from codec import download
+        from earshot.codec.weights import download
 
         official = official_config(config)
         if official is None:

@@ -7,14 +7,13 @@ from functools import cached_property
 
 import numpy as np
 import torch
+from earshot.codec.config import ModelConfig, Padding
+from earshot.codec.model.network import Encodec
+from earshot.codec.model.streaming import Codes, DecoderSession, EncoderSession, check_codes
+from earshot.codec.model.window_streams import WindowDecoder, WindowEncoder
+from earshot.codec.model.windows import Window, decode_windows, encode_windows
+from earshot.codec.pcm import Pcm, as_pcm, sanitize
 from numpy.typing import ArrayLike, NDArray
-
-from codec.config import ModelConfig, Padding
-from codec.network import Encodec
-from codec.pcm import Pcm, as_pcm, sanitize
-from codec.streaming import Codes, DecoderSession, EncoderSession, check_codes
-from codec.window_streams import WindowDecoder, WindowEncoder
-from codec.windows import Window, decode_windows, encode_windows
 
 
 class Sessions:

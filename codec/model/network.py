@@ -6,11 +6,10 @@ import hashlib
 import json
 
 import torch
+from earshot.codec.config import ModelConfig
+from earshot.codec.model.quantizer import ResidualVectorQuantizer
+from earshot.codec.model.seanet import build_decoder, build_encoder
 from torch import Tensor, nn
-
-from codec.config import ModelConfig
-from codec.quantizer import ResidualVectorQuantizer
-from codec.seanet import build_decoder, build_encoder
 
 
 class Encodec(nn.Module):

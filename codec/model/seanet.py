@@ -16,10 +16,9 @@ from typing import cast
 
 import torch
 import torch.nn.functional as F
+from earshot.codec.config import ModelConfig, Norm, Padding
+from earshot.codec.errors import UsageError
 from torch import Tensor, nn
-
-from codec.config import ModelConfig, Norm, Padding
-from codec.errors import UsageError
 
 Cache = Tensor | None
 """What a layer keeps between steps, batch first. None before the first step."""

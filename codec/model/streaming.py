@@ -15,15 +15,14 @@ from typing import Self
 import numpy as np
 import safetensors.torch
 import torch
+from earshot.codec.config import ModelConfig, Padding
+from earshot.codec.errors import UsageError
+from earshot.codec.model.network import Encodec
+from earshot.codec.model.seanet import SEANet
+from earshot.codec.pcm import Pcm, as_pcm, sanitize
 from numpy.typing import ArrayLike, NDArray
 from safetensors import SafetensorError
 from torch import Tensor
-
-from codec.config import ModelConfig, Padding
-from codec.errors import UsageError
-from codec.network import Encodec
-from codec.pcm import Pcm, as_pcm, sanitize
-from codec.seanet import SEANet
 
 log = logging.getLogger(__name__)
 

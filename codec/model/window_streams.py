@@ -15,14 +15,13 @@ from typing import Self
 import numpy as np
 import safetensors.torch
 import torch
+from earshot.codec.errors import UsageError
+from earshot.codec.model.network import Encodec
+from earshot.codec.model.windows import Window, as_channels, check_window, decode_window, encode_window, triangle
+from earshot.codec.pcm import Pcm, sanitize
 from numpy.typing import ArrayLike
 from safetensors import SafetensorError
 from torch import Tensor
-
-from codec.errors import UsageError
-from codec.network import Encodec
-from codec.pcm import Pcm, sanitize
-from codec.windows import Window, as_channels, check_window, decode_window, encode_window, triangle
 
 log = logging.getLogger(__name__)
 

@@ -10,15 +10,14 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
+from earshot.codec.config import ModelConfig
+from earshot.codec.errors import UsageError
+from earshot.codec.model.network import Encodec
+from earshot.codec.model.streaming import check_codes
+from earshot.codec.model.window import Window as Window
+from earshot.codec.pcm import MOST_SCALE, Pcm, sanitize
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
-
-from codec.config import ModelConfig
-from codec.errors import UsageError
-from codec.network import Encodec
-from codec.pcm import MOST_SCALE, Pcm, sanitize
-from codec.streaming import check_codes
-from codec.window import Window as Window
 
 _SILENCE = 1e-8
 """Added to the volume, so that silence can be divided by it."""

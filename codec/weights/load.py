@@ -13,16 +13,15 @@ from pathlib import Path
 
 import safetensors.torch
 import torch
+from earshot.codec.config import ENCODEC_24KHZ, ENCODEC_48KHZ, ModelConfig
+from earshot.codec.errors import ModelError, WeightsError
+from earshot.codec.model.model import Model
+from earshot.codec.model.network import Encodec
+from earshot.codec.weights import foreign
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from codec import foreign
-from codec.config import ENCODEC_24KHZ, ENCODEC_48KHZ, ModelConfig
-from codec.errors import ModelError, WeightsError
-from codec.model import Model
-from codec.network import Encodec
-
-PRETRAINED = Path(__file__).parent / "pretrained"
+PRETRAINED = Path(__file__).parents[1] / "pretrained"
 """`default.safetensors`, and `SHA256SUMS` as the program sha256sum writes it."""
 METADATA_KEY = "earshot"
 
@@ -44,7 +43,7 @@ def load_model(name: str, base_url: str | None = None) -> Model:
     if name == "default":
         return _load_default()
     if name in (ENCODEC_24KHZ.name, ENCODEC_48KHZ.name):
-        from codec import download
+        from earshot.codec.weights import download
 
         return _load_official(download.cached(download.CODECS[name], base_url))
     path = Path(name).expanduser()

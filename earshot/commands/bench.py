@@ -59,10 +59,10 @@ def engines(
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from codec.benchmark.command import Wishes, run
-    from codec.benchmark.inputs import FULL
-    from codec.benchmark.table import result_table
-    from codec.errors import UsageError
+    from earshot.codec.errors import UsageError
+    from earshot.lab.benchmark.command import Wishes, run
+    from earshot.lab.benchmark.inputs import FULL
+    from earshot.lab.benchmark.table import result_table
 
     try:
         wished = [int(batch) for batch in batches.split(",") if batch.strip()]

@@ -45,15 +45,15 @@ def server_command(voices: Callable[[], Path]) -> Callable[..., None]:
 
         from rich.console import Console
 
-        from server.loadtest.plan import Plan
-        from server.loadtest.report import show_run
+        from earshot.lab.loadtest.plan import Plan
+        from earshot.lab.loadtest.report import show_run
 
         console = Console()
         findings = show_run(console, Plan(first, last, step, seconds, kbps), model, voices(), host_url)
         if json_ is not None:
             json_.write_text(json.dumps(findings.to_json(), indent=1) + "\n")
         if png is not None:
-            from server.loadtest.picture import draw
+            from earshot.lab.loadtest.picture import draw
 
             draw(findings, png)
 

@@ -55,8 +55,8 @@ def evaluate(
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from codec.evaluation.command import Wishes, run, stress_all
-    from codec.evaluation.tables import score_table, stress_summary, stress_table
+    from earshot.lab.evaluation.command import Wishes, run, stress_all
+    from earshot.lab.evaluation.tables import score_table, stress_summary, stress_table
 
     wishes = Wishes(
         models=tuple(model or ["default"]),

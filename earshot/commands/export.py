@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
-from codec.errors import UsageError
+from earshot.codec.errors import UsageError
 
 
 def export(
@@ -39,8 +39,8 @@ def export(
     """
     from rich.progress import Progress
 
-    import codec
-    from codec.recording.export import export_recording
+    from earshot import codec
+    from earshot.recording.export import export_recording
 
     if mix is None and per_speaker is None:
         raise UsageError("say what to make: --mix OUT.flac, --per-speaker FOLDER, or both")

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from codec.errors import EarshotError, UsageError
+from earshot.codec.errors import EarshotError, UsageError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from codec.ecdc import Header
-    from codec.model import Model
+    from earshot.codec.ecdc.format import Header
+    from earshot.codec.model.model import Model
 
 console = Console()
 
@@ -48,9 +48,9 @@ def encode(
     model's language model computes in whole numbers: what is written on one
     machine can be read on every other. Formats: docs/files.md.
     """
-    from codec.audio_files import audio_files
-    from codec.file_coding import coding_to_write
-    from codec.files import encode_file
+    from earshot.codec.ecdc.audio_files import audio_files
+    from earshot.codec.ecdc.coding import coding_to_write
+    from earshot.codec.ecdc.files import encode_file
 
     loaded = _load(model)
     coding = coding_to_write(loaded, lm, lm_model)
@@ -75,7 +75,7 @@ def decode(
     Files that are cut or damaged are decoded up to there; exit status 1 then.
     Folders become .wav files.
     """
-    from codec.files import decode_file
+    from earshot.codec.ecdc.files import decode_file
 
     loaded = _load(model)
 
@@ -104,8 +104,8 @@ def info(
     Recordings are read from end to end. Nothing is decoded, so no model is
     needed.
     """
-    from codec.recording.survey import describe, is_recording
-    from codec.recording.table import description_table
+    from earshot.recording.survey import describe, is_recording
+    from earshot.recording.table import description_table
 
     recordings = {file for file in files if file.suffix == ".eshr" or is_recording(file)}
     if coded := [file for file in files if file not in recordings]:
@@ -119,8 +119,8 @@ def _coded_table(files: list[Path]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    from codec.files import read_info
-    from codec.lm_weights import known_config
+    from earshot.codec.ecdc.files import read_info
+    from earshot.codec.lm.weights import known_config
 
     table = Table()
     for heading in ("file", "model", "codebooks", "length", "codec rate", "on disk", "coding"):
@@ -150,7 +150,7 @@ class _DamagedError(EarshotError):
 
 
 def _load(name: str) -> Model:
-    import codec
+    from earshot import codec
 
     return codec.load(name)
 

@@ -41,8 +41,8 @@ def listen(
     """
     from rich.console import Console
 
-    from server.listening.serve import listen as run_test
-    from server.listening.serve import show_results
+    from earshot.lab.listening.serve import listen as run_test
+    from earshot.lab.listening.serve import show_results
 
     console = Console()
     if results:

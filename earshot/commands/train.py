@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from codec.errors import UsageError
+from earshot.codec.errors import UsageError
 
 
 def train_command(console: Console, voices: Callable[[], Path]) -> Callable[..., None]:
@@ -62,8 +62,8 @@ def train_command(console: Console, voices: Callable[[], Path]) -> Callable[...,
         """
         import torch
 
-        from codec.training.command import smoke as try_out
-        from codec.training.command import train as run_training
+        from earshot.lab.training.command import smoke as try_out
+        from earshot.lab.training.command import train as run_training
 
         if threads:
             torch.set_num_threads(threads)

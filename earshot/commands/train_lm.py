@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from codec.errors import UsageError
+from earshot.codec.errors import UsageError
 
 
 def train_lm(
@@ -48,11 +48,11 @@ def train_lm(
     import torch
     from rich.console import Console
 
-    import codec
-    from codec.training.lm_run import LmRun
-    from codec.training.lm_trainer import LmSettings
-    from codec.training.ranks import Ranks
-    from codec.training.sources import Source
+    from earshot import codec
+    from earshot.lab.training.lm_run import LmRun
+    from earshot.lab.training.lm_trainer import LmSettings
+    from earshot.lab.training.ranks import Ranks
+    from earshot.lab.training.sources import Source
 
     if precision not in ("bf16", "fp32"):
         raise UsageError(f"there is no precision {precision!r}; choose bf16 or fp32")

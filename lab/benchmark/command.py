@@ -9,18 +9,17 @@ from pathlib import Path
 from statistics import median
 
 import torch
-
-from codec.benchmark.contenders import Contender, Task, kernel_sets, own_contenders
-from codec.benchmark.floor import BYTES, Direction, Machine, work_of
-from codec.benchmark.inputs import benchmark_model, inputs_of
-from codec.benchmark.machine import Probe, processor, versions
-from codec.benchmark.peers import PEERS, what_is_missing
-from codec.benchmark.pictures import streams_by_batch
-from codec.benchmark.results import Results, Row
-from codec.benchmark.runner import QUICK, Effort, equal_codes, rows_of, run_rounds
-from codec.engine.choice import HOW_TO_GET_IT, native_is_built
-from codec.errors import UsageError
-from codec.model import Model
+from earshot.codec.engine.choice import HOW_TO_GET_IT, native_is_built
+from earshot.codec.errors import UsageError
+from earshot.codec.model.model import Model
+from earshot.lab.benchmark.contenders import Contender, Task, kernel_sets, own_contenders
+from earshot.lab.benchmark.floor import BYTES, Direction, Machine, work_of
+from earshot.lab.benchmark.inputs import benchmark_model, inputs_of
+from earshot.lab.benchmark.machine import Probe, processor, versions
+from earshot.lab.benchmark.peers import PEERS, what_is_missing
+from earshot.lab.benchmark.pictures import streams_by_batch
+from earshot.lab.benchmark.results import Results, Row
+from earshot.lab.benchmark.runner import QUICK, Effort, equal_codes, rows_of, run_rounds
 
 BATCHES, QUICK_BATCHES = (1, 2, 4, 8, 16, 32, 64), (1, 32)
 MOST_BATCH, LEAST_FRAMES = 1024, 16

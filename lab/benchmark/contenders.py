@@ -8,16 +8,15 @@ from typing import cast, get_args
 
 import numpy as np
 import torch
+from earshot.codec.engine.base import Engine
+from earshot.codec.engine.choice import PRECISIONS, EngineName, engine_factory, native_is_built
+from earshot.codec.errors import UsageError
+from earshot.codec.model.model import Model
+from earshot.codec.pcm import Pcm
+from earshot.lab.benchmark.floor import Direction
+from earshot.lab.benchmark.inputs import Inputs, again_and_again
+from earshot.lab.benchmark.results import Key
 from numpy.typing import NDArray
-
-from codec.benchmark.floor import Direction
-from codec.benchmark.inputs import Inputs, again_and_again
-from codec.benchmark.results import Key
-from codec.engine.base import Engine
-from codec.engine.choice import PRECISIONS, EngineName, engine_factory, native_is_built
-from codec.errors import UsageError
-from codec.model import Model
-from codec.pcm import Pcm
 
 NAIVE = "torch, naive"
 
@@ -115,7 +114,7 @@ def kernel_sets(wished: Sequence[str]) -> list[str]:
     for others; empty without the native engine."""
     if not native_is_built():
         return []
-    from codec.engine.native_engine import kernel_names
+    from earshot.codec.engine.native.engine import kernel_names
 
     known, found = kernel_names(), []
     for name in wished:
@@ -142,7 +141,7 @@ def _make(model: Model, name: EngineName, precision: str, kernels: str | None) -
     if precision not in PRECISIONS.get(name, ()):
         return None
     if kernels is not None:
-        from codec.engine.native_engine import NativeEngine, NativePrecision, pack
+        from earshot.codec.engine.native.engine import NativeEngine, NativePrecision, pack
 
         network = pack(model, kernels, cast(NativePrecision, precision))
         return lambda encoders, decoders: NativeEngine(model, encoders, decoders, network)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from codec.config import ModelConfig
+from earshot.codec.config import ModelConfig
 
 Direction = Literal["encode", "decode"]
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2, "int8": 1}

@@ -11,13 +11,12 @@ from typing import Any, cast
 
 import numpy as np
 import onnx
+from earshot.codec.model.model import Model
+from earshot.codec.model.seanet import Activation, CausalConv1d, CausalConvTranspose1d, ResidualLSTM, ResidualUnit
+from earshot.lab.benchmark.floor import Direction
+from earshot.lab.benchmark.runtimes import Form
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
-
-from codec.benchmark.floor import Direction
-from codec.benchmark.runtimes import Form
-from codec.model import Model
-from codec.seanet import Activation, CausalConv1d, CausalConvTranspose1d, ResidualLSTM, ResidualUnit
 
 OPSET, IR_VERSION = 17, 8
 FAR = 2**62

@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from earshot.codec.config import ENCODEC_24KHZ, ModelConfig
+from earshot.codec.model.model import Model
+from earshot.codec.model.network import Encodec
+from earshot.codec.pcm import Pcm
+from earshot.codec.weights.load import load_model
+from earshot.lab.training.initial import initialise
 from numpy.typing import NDArray
-
-from codec.config import ENCODEC_24KHZ, ModelConfig
-from codec.model import Model
-from codec.network import Encodec
-from codec.pcm import Pcm
-from codec.training.initial import initialise
-from codec.weights import load_model
 
 FULL = "full"
 PITCHES_HZ = (95.0, 260.0)

@@ -11,10 +11,9 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
+from earshot.codec.engine.choice import native_is_built
+from earshot.lab.benchmark.floor import BYTES, Machine, Work
 from numpy.typing import NDArray
-
-from codec.benchmark.floor import BYTES, Machine, Work
-from codec.engine.choice import native_is_built
 
 LOOP_ROUNDS = 400_000
 """About a millisecond."""
@@ -47,7 +46,7 @@ class Probe:
     def turn(self) -> None:
         if not native_is_built():
             return
-        from codec.engine.native._native import multiply_adds, read_once
+        from earshot.codec.engine.native._native import multiply_adds, read_once
 
         for precision, weights in self._weights.items():
             if macs := _rate(partial(multiply_adds, precision, LOOP_ROUNDS)):

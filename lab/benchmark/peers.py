@@ -14,11 +14,10 @@ from types import ModuleType
 from typing import Any
 
 import torch
-
-from codec.benchmark.contenders import Contender, Task
-from codec.benchmark.runtimes import ONNXRUNTIME, OPENVINO, onnxruntime, openvino
-from codec.config import ModelConfig
-from codec.evaluation import opus
+from earshot.codec.config import ModelConfig
+from earshot.lab.benchmark.contenders import Contender, Task
+from earshot.lab.benchmark.runtimes import ONNXRUNTIME, OPENVINO, onnxruntime, openvino
+from earshot.lab.evaluation import opus
 
 ENCODEC, TRANSFORMERS, OPUS = "encodec", "transformers", "opus"
 EXTRA = "pip install 'earshot[bench]'"

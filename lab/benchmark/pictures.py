@@ -6,15 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from earshot.lab.benchmark.contenders import NAIVE
+from earshot.lab.benchmark.floor import Direction
+from earshot.lab.benchmark.peers import ENCODEC
+from earshot.lab.benchmark.results import Results, Row
+from earshot.lab.benchmark.runtimes import ONNXRUNTIME, OPENVINO
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
-
-from codec.benchmark.contenders import NAIVE
-from codec.benchmark.floor import Direction
-from codec.benchmark.peers import ENCODEC
-from codec.benchmark.results import Results, Row
-from codec.benchmark.runtimes import ONNXRUNTIME, OPENVINO
 
 INK, FAINT, GREY = "#222222", "#dddddd", "#777777"
 COLOURS = {

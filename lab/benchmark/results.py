@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from codec.benchmark.floor import Direction
+from earshot.lab.benchmark.floor import Direction
 
 FORMAT = 1
 

@@ -8,13 +8,12 @@ from dataclasses import dataclass, replace
 from statistics import median
 
 import numpy as np
-
-from codec.benchmark.contenders import Contender
-from codec.benchmark.floor import Machine, Work
-from codec.benchmark.inputs import Inputs
-from codec.benchmark.machine import Caches, Probe
-from codec.benchmark.peers import ENCODEC, OPUS
-from codec.benchmark.results import Key, Row
+from earshot.lab.benchmark.contenders import Contender
+from earshot.lab.benchmark.floor import Machine, Work
+from earshot.lab.benchmark.inputs import Inputs
+from earshot.lab.benchmark.machine import Caches, Probe
+from earshot.lab.benchmark.peers import ENCODEC, OPUS
+from earshot.lab.benchmark.results import Key, Row
 
 WARM_STEPS = 3
 

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import numpy as np
+from earshot.lab.benchmark.contenders import Contender, Task
+from earshot.lab.benchmark.inputs import again_and_again
 from numpy.typing import NDArray
-
-from codec.benchmark.contenders import Contender, Task
-from codec.benchmark.inputs import again_and_again
 
 ONNXRUNTIME, OPENVINO = "onnxruntime", "openvino"
 Form = Literal["matmul", "conv"]
@@ -21,7 +20,7 @@ Step = Callable[[NDArray[Any]], NDArray[Any]]
 
 
 def graph_of(task: Task, form: Form) -> bytes:
-    from codec.benchmark.graph import step_graph
+    from earshot.lab.benchmark.graph import step_graph
 
     return bytes(step_graph(task.model, task.direction, task.batch, task.n_q, form).SerializeToString())
 

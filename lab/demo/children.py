@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import IO, Any, Self
 
-from codec.errors import EarshotError
+from earshot.codec.errors import EarshotError
 
 TERMINATE_S = 5.0
 """From asking a child to end until it is killed."""

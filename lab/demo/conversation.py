@@ -13,15 +13,14 @@ from typing import Any, Literal
 
 import numpy as np
 import soundfile
+from earshot.client.audio.files import read_blocks
+from earshot.client.core.latency import STAGES
+from earshot.codec.errors import EarshotError, UsageError
+from earshot.codec.pcm import Pcm
+from earshot.lab.demo.children import Child, ChildError
+from earshot.lab.demo.measure import Comparison, compare, placed
 
-from client.audio_files import read_blocks
-from client.children import Child, ChildError
-from client.latency import STAGES
-from client.measure import Comparison, compare, placed
-from codec.errors import EarshotError, UsageError
-from codec.pcm import Pcm
-
-VOICES = Path(__file__).parent / "voices"
+VOICES = Path(__file__).parents[1] / "voices"
 SAMPLE_RATE = 24_000
 LEAD_S = 2.0
 """Silence before the talk, in which the second client connects; processes that start together differ by less."""
@@ -33,7 +32,7 @@ GRACE_S = 30.0
 WATCH_S = 0.1
 LEAST_COVERAGE, LEAST_SIMILARITY = 0.95, 0.4
 """Everything was heard if hardly a second of speech is missing and the whole resembles what was spoken: noise and
-other speech stay under 0.3 (client/measure.py)."""
+other speech stay under 0.3 (lab/demo/measure.py)."""
 AGREEMENT_MS = 5.0
 
 
@@ -65,7 +64,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Direction:
-    """What one said and the other heard. `call` is the listener's report of the speaker (client/figures.py), `sent`
+    """What one said and the other heard. `call` is the listener's report of the speaker (client/ui/figures.py), `sent`
     the speaker's report of itself."""
 
     speaker: Part
@@ -119,7 +118,7 @@ class Conversation:
 
 
 Show = Callable[[Sequence[dict[str, Any]], float], None]
-"""(the status of both clients as client/view.py's ViewState, share of the talk that is over)"""
+"""(the status of both clients as client/ui/view.py's ViewState, share of the talk that is over)"""
 
 
 def converse(plan: Plan, show: Show = lambda states, share: None) -> Conversation:

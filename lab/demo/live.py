@@ -9,13 +9,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from earshot.client.audio.devices import list_devices
+from earshot.codec.errors import AudioError
+from earshot.lab.demo.children import Child
+from earshot.lab.demo.conversation import START_S, Part, start_server
+from earshot.lab.demo.show import POINTS, ending_cleanly, shown
 from rich.console import Console
-
-from client.audio_devices import list_devices
-from client.children import Child
-from client.conversation import START_S, Part, start_server
-from client.demo import POINTS, ending_cleanly, shown
-from codec.errors import AudioError
 
 WATCH_S = 0.1
 EXTRA_S = 1.0

@@ -13,10 +13,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from earshot.codec.pcm import Pcm, as_pcm, sanitize
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-
-from codec.pcm import Pcm, as_pcm, sanitize
 
 Array = NDArray[np.float64]
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from codec.audio_files import audio_files
-from codec.errors import AudioError
+from earshot.codec.ecdc.audio_files import audio_files
+from earshot.codec.errors import AudioError
 
 MANIFEST = "MANIFEST.tsv"
 TRANSCRIPT_COLUMNS = ("transcript", "text", "sentence")

@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from codec.audio_files import audio_files
-from codec.errors import UsageError
-from codec.evaluation import opus
-from codec.evaluation.clips import find_clips, unique_names
-from codec.evaluation.measures import MEASURES, WER, WORD_CHANGES, what_is_missing
-from codec.evaluation.pictures import rate_quality
-from codec.evaluation.results import Evaluation, ModelInfo
-from codec.evaluation.runner import AUDIO, Progress, evaluate
-from codec.evaluation.stress import Stressed, stress
-from codec.evaluation.systems import Streamed, System
-from codec.model import Model
-from codec.weights import load_model
+from earshot.codec.ecdc.audio_files import audio_files
+from earshot.codec.errors import UsageError
+from earshot.codec.model.model import Model
+from earshot.codec.weights.load import load_model
+from earshot.lab.evaluation import opus
+from earshot.lab.evaluation.clips import find_clips, unique_names
+from earshot.lab.evaluation.measures import MEASURES, WER, WORD_CHANGES, what_is_missing
+from earshot.lab.evaluation.pictures import rate_quality
+from earshot.lab.evaluation.results import Evaluation, ModelInfo
+from earshot.lab.evaluation.runner import AUDIO, Progress, evaluate
+from earshot.lab.evaluation.stress import Stressed, stress
+from earshot.lab.evaluation.systems import Streamed, System
 
 SCORES, PICTURE = "scores.json", "rate-quality.png"
 
@@ -80,7 +80,7 @@ def run(patterns: Sequence[str], wishes: Wishes, command: str = "", progress: Pr
 
 
 def stress_all(patterns: Sequence[str], wishes: Wishes, progress: Progress | None = None) -> list[Stressed]:
-    """Every model at every rate on the sounds of codec/evaluation/stress.py and the music of `patterns`."""
+    """Every model at every rate on the sounds of lab/evaluation/stress.py and the music of `patterns`."""
     music = [file for pattern in patterns for file in audio_files(pattern)]
     loaded = [load_model(given) for given in wishes.models]
     plan = [(model, kbps) for model in loaded for kbps in wishes.kbps or model.bandwidths]

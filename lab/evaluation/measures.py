@@ -11,10 +11,9 @@ from typing import Any
 
 import numpy as np
 import soxr
+from earshot.codec.pcm import Pcm
 from numpy.typing import NDArray
 from scipy.signal import stft
-
-from codec.pcm import Pcm
 
 Value = float | None
 """None where a measure says nothing, for one of silence."""
@@ -38,7 +37,7 @@ class Measure:
     """"higher", "lower" or "zero"."""
     meaning: str
     compute: Compute | None = None
-    """None for word errors, which are counted over clips (codec/evaluation/words.py)."""
+    """None for word errors, which are counted over clips (lab/evaluation/words.py)."""
     package: str | None = None
     """The module that must be installed, by the name it is imported by."""
     extra: str = "evaluate"

@@ -8,10 +8,9 @@ from fractions import Fraction
 
 import numpy as np
 import soxr
-
-from codec.errors import AudioError
-from codec.evaluation.systems import best_shift, shifted
-from codec.pcm import Pcm
+from earshot.codec.errors import AudioError
+from earshot.codec.pcm import Pcm
+from earshot.lab.evaluation.systems import best_shift, shifted
 
 PACKAGE = "av"
 RATES_HZ = (8_000, 12_000, 16_000, 24_000, 48_000)

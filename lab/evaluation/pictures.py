@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from earshot.lab.evaluation.measures import Measure
+from earshot.lab.evaluation.results import ORIGINAL, Evaluation
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
-
-from codec.evaluation.measures import Measure
-from codec.evaluation.results import ORIGINAL, Evaluation
 
 INK, FAINT = "#222222", "#dddddd"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")

@@ -6,9 +6,8 @@ from functools import cache
 
 import numpy as np
 import soxr
-
-from codec.evaluation.words import words_of
-from codec.pcm import Pcm, to_s16
+from earshot.codec.pcm import Pcm, to_s16
+from earshot.lab.evaluation.words import words_of
 
 PACKAGE = "pocketsphinx"
 SAMPLE_RATE = 16_000

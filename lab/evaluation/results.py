@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from earshot.lab.evaluation.measures import WER, WORD_CHANGES, Measure, Value
 from scipy.special import stdtrit
-
-from codec.evaluation.measures import WER, WORD_CHANGES, Measure, Value
 
 FORMAT = 1
 ORIGINAL = "original"

@@ -16,16 +16,15 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import torch
-
-from codec.audio_files import read_audio
-from codec.errors import AudioError, EarshotError
-from codec.evaluation.clips import Clip
-from codec.evaluation.measures import BY_KEY, WER, WORD_CHANGES, Measure, Value
-from codec.evaluation.recogniser import recogniser
-from codec.evaluation.results import ORIGINAL, Evaluation, Judged, ModelInfo, Score, SystemInfo
-from codec.evaluation.systems import System, system_name
-from codec.evaluation.words import is_known, word_errors, words_of
-from codec.pcm import Pcm
+from earshot.codec.ecdc.audio_files import read_audio
+from earshot.codec.errors import AudioError, EarshotError
+from earshot.codec.pcm import Pcm
+from earshot.lab.evaluation.clips import Clip
+from earshot.lab.evaluation.measures import BY_KEY, WER, WORD_CHANGES, Measure, Value
+from earshot.lab.evaluation.recogniser import recogniser
+from earshot.lab.evaluation.results import ORIGINAL, Evaluation, Judged, ModelInfo, Score, SystemInfo
+from earshot.lab.evaluation.systems import System, system_name
+from earshot.lab.evaluation.words import is_known, word_errors, words_of
 
 MAX_SECONDS = 60
 """Of a longer clip the beginning is judged."""

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-
-from codec.audio_files import read_audio
-from codec.evaluation import signals
-from codec.evaluation.measures import decibels, rms
-from codec.evaluation.systems import through_stream
-from codec.model import Model
-from codec.pcm import Pcm
+from earshot.codec.ecdc.audio_files import read_audio
+from earshot.codec.model.model import Model
+from earshot.codec.pcm import Pcm
+from earshot.lab.evaluation import signals
+from earshot.lab.evaluation.measures import decibels, rms
+from earshot.lab.evaluation.systems import through_stream
 
 SECONDS = 4.0
 MUSIC_SECONDS = 20.0

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+from earshot.codec.errors import AudioError
+from earshot.codec.model.model import Model
+from earshot.codec.pcm import Pcm
 from scipy.signal import correlate
-
-from codec.errors import AudioError
-from codec.model import Model
-from codec.pcm import Pcm
 
 BLOCK_FRAMES = 64
 

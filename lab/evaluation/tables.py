@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from earshot.lab.evaluation.measures import Measure
+from earshot.lab.evaluation.results import Evaluation, Mean
+from earshot.lab.evaluation.stress import QUIET_DBFS, Stressed
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
-
-from codec.evaluation.measures import Measure
-from codec.evaluation.results import Evaluation, Mean
-from codec.evaluation.stress import QUIET_DBFS, Stressed
 
 ARROWS = {"higher": "↑", "lower": "↓", "zero": "→ 0"}
 

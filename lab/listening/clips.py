@@ -8,11 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+from earshot.codec.errors import AudioError, UsageError
+from earshot.lab.listening.anchor import low_pass
+from earshot.lab.listening.plan import ANCHOR, REFERENCE
 from numpy.typing import NDArray
-
-from codec.errors import AudioError, UsageError
-from server.listening.anchor import low_pass
-from server.listening.plan import ANCHOR, REFERENCE
 
 MAX_SECONDS = 60.0
 """As much as `earshot evaluate` leaves of a clip. BS.1534-3 asks for about 10: browsers hold a whole page decoded."""

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from codec.errors import UsageError
+from earshot.codec.errors import UsageError
 
 REFERENCE, ANCHOR = "reference", "anchor"
 MAX_CONDITIONS = 10

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
-from codec.errors import UsageError
-from server.listening.plan import REFERENCE
-from server.listening.scores import HIGHEST, LOWEST, Rating
+from earshot.codec.errors import UsageError
+from earshot.lab.listening.plan import REFERENCE
+from earshot.lab.listening.scores import HIGHEST, LOWEST, Rating
 
 SCORE_COLUMNS = ("rater", "trial", "system", "score", "seconds", "time")
 RATER_COLUMNS = ("rater", "key")

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from earshot.lab.listening.plan import ANCHOR, REFERENCE
+from earshot.lab.listening.scores import HIGHEST, LOWEST, Result
 from matplotlib.figure import Figure
 from rich.table import Table
-
-from server.listening.plan import ANCHOR, REFERENCE
-from server.listening.scores import HIGHEST, LOWEST, Result
 
 GRADES = ("Bad", "Poor", "Fair", "Good", "Excellent")
 """Fifths of the scale."""

@@ -7,9 +7,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from earshot.lab.listening.plan import ANCHOR, REFERENCE
 from scipy.special import stdtrit
-
-from server.listening.plan import ANCHOR, REFERENCE
 
 LOWEST, HIGHEST = 0, 100
 REFERENCE_BELOW, ANCHOR_ABOVE = 90, 80

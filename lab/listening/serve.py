@@ -9,18 +9,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import uvicorn
+from earshot.codec.errors import UsageError
+from earshot.lab.listening.app import create_app
+from earshot.lab.listening.clips import find_clips
+from earshot.lab.listening.plan import Plan, choose
+from earshot.lab.listening.record import RATER_COLUMNS, ScoreFile, Table, read_ratings
+from earshot.lab.listening.report import draw, table
+from earshot.lab.listening.scores import result
+from earshot.lab.listening.session import Session
+from earshot.lab.listening.transport import RaterHttp
 from fastapi import FastAPI
 from rich.console import Console
-
-from codec.errors import UsageError
-from server.listening.app import create_app
-from server.listening.clips import find_clips
-from server.listening.plan import Plan, choose
-from server.listening.record import RATER_COLUMNS, ScoreFile, Table, read_ratings
-from server.listening.report import draw, table
-from server.listening.scores import result
-from server.listening.session import Session
-from server.listening.transport import RaterHttp
 
 SCORES, RATERS, PICTURE = "scores.csv", ".raters.csv", "scores.png"
 MAX_RATERS = 500

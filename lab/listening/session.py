@@ -10,11 +10,10 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Annotated, TypeVar
 
+from earshot.codec.errors import EarshotError, UsageError
+from earshot.lab.listening.plan import MAX_CONDITIONS, REFERENCE, Plan
+from earshot.lab.listening.scores import HIGHEST, LOWEST, Rating
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-from codec.errors import EarshotError, UsageError
-from server.listening.plan import MAX_CONDITIONS, REFERENCE, Plan
-from server.listening.scores import HIGHEST, LOWEST, Rating
 
 MAX_NAME = 40
 TOKEN_DIGITS = 32
@@ -33,7 +32,7 @@ class Fault(Enum):
     NOT_THIS_TRIAL = auto()
 
 
-class Refused(EarshotError):  # noqa: N818 -- an answer, as codec.errors.EngineFull is a condition
+class Refused(EarshotError):  # noqa: N818 -- an answer, as earshot.codec.errors.EngineFull is a condition
     """A request that a rater's browser should not have made. The message is for the rater."""
 
     def __init__(self, fault: Fault, message: str) -> None:

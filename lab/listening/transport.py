@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from server.settings import Settings
-from server.transport import PatientHttp
+from earshot.server.net.transport import PatientHttp
+from earshot.server.settings import Settings
 
 MAX_CONNECTIONS = 256
 MAX_CONNECTIONS_PER_ADDRESS = 64

@@ -1,4 +1,4 @@
-"""A process of speakers who are each other's listeners, in rooms of two: `python -m server.loadtest.generator`.
+"""A process of speakers who are each other's listeners, in rooms of two: `python -m earshot.lab.loadtest.generator`.
 
 It takes a line of JSON for each command and answers with one: `open` brings rooms in, `reset` begins to count, `report`
 says what was counted. No event loop: every client has its turn once a frame, reads what came since the last one, and
@@ -20,17 +20,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from earshot.codec.ecdc.audio_files import audio_files, read_audio
+from earshot.codec.errors import CallError, EarshotError
+from earshot.codec.pcm import to_s16
+from earshot.lab.loadtest.tally import TICKS_PER_MS, Ear, Tally
+from earshot.lab.loadtest.wire import BINARY, CLOSE, PING, PONG, TEXT, Inbox, Utterance, arrivals, client_frame
+from earshot.protocol.messages import PROTOCOL, SUBPROTOCOL, Error, Hello, Welcome, parse_server
 from websockets.client import ClientProtocol
 from websockets.exceptions import WebSocketException
 from websockets.http11 import Response
 from websockets.uri import parse_uri
-
-from codec.audio_files import audio_files, read_audio
-from codec.errors import CallError, EarshotError
-from codec.messages import PROTOCOL, SUBPROTOCOL, Error, Hello, Welcome, parse_server
-from codec.pcm import to_s16
-from server.loadtest.tally import TICKS_PER_MS, Ear, Tally
-from server.loadtest.wire import BINARY, CLOSE, PING, PONG, TEXT, Inbox, Utterance, arrivals, client_frame
 
 TOO_LATE_NS = 500_000_000
 """Who is that late goes on from now: to catch up would be to speak faster than real time."""

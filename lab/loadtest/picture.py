@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from earshot.lab.loadtest.plan import Findings
 from matplotlib.figure import Figure
-
-from server.loadtest.plan import Findings
 
 INK, FAINT, RED = "#222222", "#dddddd", "#b00020"
 TYPICAL, WORST = "#56B4E9", "#0072B2"

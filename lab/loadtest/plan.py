@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from server.loadtest.tally import Tally, percentile_ms
+from earshot.lab.loadtest.tally import Tally, percentile_ms
 
 STARVED_MS = 3.0
 """A generator that sends later than this, at p99, did not get the processor it needs."""

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
-from codec.errors import EarshotError, UsageError
-from server.loadtest.plan import Findings, Plan, row_of
-from server.loadtest.tally import Tally
-from server.settings import IDLE_NICE
+from earshot.codec.errors import EarshotError, UsageError
+from earshot.lab.loadtest.plan import Findings, Plan, row_of
+from earshot.lab.loadtest.tally import Tally
+from earshot.server.settings import IDLE_NICE
 
 START_S = 120.0
 STOP_S = 15.0
@@ -122,7 +122,7 @@ def _answer(generator: subprocess.Popen[str]) -> dict[str, Any]:
 
 @contextmanager
 def _generators(call: dict[str, Any], voices: Path, count: int) -> Iterator[list[subprocess.Popen[str]]]:
-    command = [sys.executable, "-m", "server.loadtest.generator"]
+    command = [sys.executable, "-m", "earshot.lab.loadtest.generator"]
     generators: list[subprocess.Popen[str]] = []
     try:
         for seed in range(count):
@@ -177,10 +177,9 @@ def _model_file(model: str, folder: Path) -> str:
     if model != "full":
         return model
     import torch
-
-    from codec.config import ENCODEC_24KHZ
-    from codec.network import Encodec
-    from codec.weights import save_native
+    from earshot.codec.config import ENCODEC_24KHZ
+    from earshot.codec.model.network import Encodec
+    from earshot.codec.weights.load import save_native
 
     torch.manual_seed(0)
     network = Encodec(ENCODEC_24KHZ)

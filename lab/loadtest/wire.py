@@ -9,8 +9,8 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from codec.errors import ProtocolError
-from codec.packet import CLOCK_MODULUS, SEQUENCE_MODULUS, TIMESTAMP_MODULUS, MessageType, PcmFormat
+from earshot.codec.errors import ProtocolError
+from earshot.protocol.packet import CLOCK_MODULUS, SEQUENCE_MODULUS, TIMESTAMP_MODULUS, MessageType, PcmFormat
 
 FRAME_TICKS = 133
 """A frame in ticks of the trace (0.1 ms): so long after its first sample its last one is there."""

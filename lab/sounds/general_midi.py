@@ -1,7 +1,7 @@
 """Music made from nothing: random pieces that FluidSynth plays with the instruments of a General MIDI sound font.
 
 apt install fluidsynth fluid-soundfont-gm        # FluidR3_GM, MIT licence
-python -m tests.bench.general_midi FOLDER [--pieces 150] [--seed 2] [--font FILE]
+python -m earshot.lab.sounds.general_midi FOLDER [--pieces 150] [--seed 2] [--font FILE]
 """
 
 from __future__ import annotations

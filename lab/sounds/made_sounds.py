@@ -1,4 +1,4 @@
-"""Sounds that are no speech, made from nothing: what tests/bench/decoder_level.py teaches levels with.
+"""Sounds that are no speech, made from nothing: what lab/training/decoder_level.py teaches levels with.
 
 Noise of any colour, whistles, notes, strokes and waves with edges, at levels of -40 dBFS to full scale, some clipped.
 """
@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from earshot.codec.pcm import Pcm
+from earshot.lab.evaluation.signals import at_level, clipped
 from numpy.random import Generator
-
-from codec.evaluation.signals import at_level, clipped
-from codec.pcm import Pcm
 
 RATE = 24_000
 HIGHEST_HZ = 11_500.0

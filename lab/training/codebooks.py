@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from earshot.codec.model.quantizer import ResidualVectorQuantizer, nearest
+from earshot.lab.training.ranks import Ranks
 from torch import Tensor, nn
-
-from codec.quantizer import ResidualVectorQuantizer, nearest
-from codec.training.ranks import Ranks
 
 
 class CodebookLearner(nn.Module):

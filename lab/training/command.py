@@ -8,16 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from earshot.codec.errors import TrainingError
+from earshot.codec.model.network import Encodec
+from earshot.codec.weights.load import load_model
+from earshot.lab.training.data import TrainingData
+from earshot.lab.training.ranks import Ranks
+from earshot.lab.training.run import Run
+from earshot.lab.training.settings import TrainSettings, read_recipe
+from earshot.lab.training.trainer import Trainer
 from rich.console import Console
-
-from codec.errors import TrainingError
-from codec.network import Encodec
-from codec.training.data import TrainingData
-from codec.training.ranks import Ranks
-from codec.training.run import Run
-from codec.training.settings import TrainSettings, read_recipe
-from codec.training.trainer import Trainer
-from codec.weights import load_model
 
 SMOKE_MINUTES = 2.0
 SMOKE_STEPS = 160

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
+from earshot.codec.errors import UsageError
+from earshot.codec.pcm import Pcm
+from earshot.lab.training.library import Library
+from earshot.lab.training.microphone import hush, low_pass, overload
+from earshot.lab.training.prefetch import Batches
+from earshot.lab.training.recipe import DataSettings, Pick, Plan, Recipe
+from earshot.lab.training.reverberation import measured_rooms, reverberate, synthesised_rooms
+from earshot.lab.training.sources import UNREADABLE, Source
 from rich.console import Console
-
-from codec.errors import UsageError
-from codec.pcm import Pcm
-from codec.training.library import Library
-from codec.training.microphone import hush, low_pass, overload
-from codec.training.prefetch import Batches
-from codec.training.recipe import DataSettings, Pick, Plan, Recipe
-from codec.training.reverberation import measured_rooms, reverberate, synthesised_rooms
-from codec.training.sources import UNREADABLE, Source
 
 __all__ = ["DataSettings", "Source", "TrainingData"]
 

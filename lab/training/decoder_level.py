@@ -2,8 +2,8 @@
 
 Encoder and codebooks stand still, so codes stay what they are.
 
-    python -m tests.bench.general_midi MUSIC
-    python -m tests.bench.decoder_level --speech SPEECH... --other MUSIC... --exclude GLOB... --out FILE \\
+    python -m earshot.lab.sounds.general_midi MUSIC
+    python -m earshot.lab.training.decoder_level --speech SPEECH... --other MUSIC... --exclude GLOB... --out FILE \\
         [--init default] [--before default] [--minutes 45] [--threads 1]
 
 Speech is held to its original and to what the decoder `--before` made of the same codes; other sounds to their original
@@ -20,20 +20,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from earshot.codec.model.network import Encodec
+from earshot.codec.model.seanet import Conv1d, ConvTranspose1d
+from earshot.codec.pcm import Pcm
+from earshot.codec.weights.load import load_model, save_native
+from earshot.lab.evaluation.signals import at_level, clipped
+from earshot.lab.sounds.made_sounds import made_sound
+from earshot.lab.training.balancer import Balancer
+from earshot.lab.training.data import TrainingData
+from earshot.lab.training.initial import copy_weights, fold_weight_norm
+from earshot.lab.training.losses import MelLoss
+from earshot.lab.training.settings import read_recipe
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
-
-from codec.evaluation.signals import at_level, clipped
-from codec.network import Encodec
-from codec.pcm import Pcm
-from codec.seanet import Conv1d, ConvTranspose1d
-from codec.training.balancer import Balancer
-from codec.training.data import TrainingData
-from codec.training.initial import copy_weights, fold_weight_norm
-from codec.training.losses import MelLoss
-from codec.training.settings import read_recipe
-from codec.weights import load_model, save_native
-from tests.bench.made_sounds import made_sound
 
 CROP = 48 * 320
 SPEECH, OTHER = 9, 6

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from earshot.codec.errors import UsageError
+from earshot.codec.model.model import Model
+from earshot.codec.pcm import Pcm
+from earshot.lab.training.sources import UNREADABLE, Source, read_channels, resample
 from numpy.typing import NDArray
-
-from codec.errors import UsageError
-from codec.model import Model
-from codec.pcm import Pcm
-from codec.training.sources import UNREADABLE, Source, read_channels, resample
 
 SPEED, GAIN_DB = (0.85, 1.18), (-14.0, 2.0)
 """How much slower or faster (and lower or higher: other voices) and how loud a file is played in all passes but the

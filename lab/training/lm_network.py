@@ -1,4 +1,4 @@
-"""The network behind the integer language model (codec/integer_lm.py), in floating point, as it is trained.
+"""The network behind the integer language model (codec/lm/integer_lm.py), in floating point, as it is trained.
 
 The codebooks are taken in groups, one for each rate of the codec. A tower of causal convolutions for each group looks
 at the codes of its own group and of coarser ones, up to the frame before and, of the coarser groups, this frame too;
@@ -12,9 +12,8 @@ from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
+from earshot.codec.lm.integer_lm import LmShape
 from torch import Tensor, nn
-
-from codec.integer_lm import LmShape
 
 
 class Block(nn.Module):

@@ -12,18 +12,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from earshot.codec.errors import TrainingError, UsageError, WeightsError
+from earshot.codec.lm.weights import save_integer_lm
+from earshot.codec.model.model import Model
+from earshot.lab.training.interrupt import Interrupt
+from earshot.lab.training.lm_data import Codes, Crops, excluded, one_pass
+from earshot.lab.training.lm_export import to_integers
+from earshot.lab.training.lm_trainer import LmSettings, LmTrainer, bits_of
+from earshot.lab.training.pictures import draw_losses
+from earshot.lab.training.sources import Source
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-from codec.errors import TrainingError, UsageError, WeightsError
-from codec.lm_weights import save_integer_lm
-from codec.model import Model
-from codec.training.interrupt import Interrupt
-from codec.training.lm_data import Codes, Crops, excluded, one_pass
-from codec.training.lm_export import to_integers
-from codec.training.lm_trainer import LmSettings, LmTrainer, bits_of
-from codec.training.pictures import draw_losses
-from codec.training.sources import Source
 
 REPORT_STEPS, CHECKPOINT_MINUTES, SMOOTHING = 100, 2.0, 0.02
 """SMOOTHING is what a step weighs in the bits that are shown."""

@@ -9,12 +9,11 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from earshot.codec.lm.integer_lm import LmShape
+from earshot.codec.model.model import Model
+from earshot.lab.training.lm_data import Codes
+from earshot.lab.training.lm_network import LmNetwork
 from numpy.typing import NDArray
-
-from codec.integer_lm import LmShape
-from codec.model import Model
-from codec.training.lm_data import Codes
-from codec.training.lm_network import LmNetwork
 
 CPU = torch.device("cpu")
 

@@ -18,9 +18,8 @@ from types import TracebackType
 from typing import Protocol, Self
 
 import numpy as np
-
-from codec.errors import EarshotError, UsageError
-from codec.pcm import Pcm
+from earshot.codec.errors import EarshotError, UsageError
+from earshot.codec.pcm import Pcm
 
 SLOTS = 2
 """Batches a worker is ahead."""

@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
+from earshot.codec.errors import UsageError
+from earshot.lab.training.sources import Kind, Source
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
-
-from codec.errors import UsageError
-from codec.training.sources import Kind, Source
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
+from earshot.codec.ecdc.audio_files import read_audio
+from earshot.codec.errors import AudioError, UsageError
+from earshot.codec.pcm import Pcm
+from earshot.lab.training.sources import UNREADABLE, Source
 from numpy.typing import NDArray
 from scipy import signal
-
-from codec.audio_files import read_audio
-from codec.errors import AudioError, UsageError
-from codec.pcm import Pcm
-from codec.training.sources import UNREADABLE, Source
 
 SPEED_OF_SOUND = 343.0
 LONGEST_S = 2.0

@@ -13,16 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from earshot.codec.config import ModelConfig
+from earshot.codec.errors import TrainingError, UsageError, WeightsError
+from earshot.codec.weights.load import save_native
+from earshot.lab.training.interrupt import Interrupt
+from earshot.lab.training.pictures import draw_losses
+from earshot.lab.training.samples import Samples
+from earshot.lab.training.trainer import Trainer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-from codec.config import ModelConfig
-from codec.errors import TrainingError, UsageError, WeightsError
-from codec.training.interrupt import Interrupt
-from codec.training.pictures import draw_losses
-from codec.training.samples import Samples
-from codec.training.trainer import Trainer
-from codec.weights import save_native
 
 REPORT_STEPS = 100
 SMOOTHING = 0.02

@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import torch
-
-from codec.network import Encodec
-from codec.pcm import Pcm
-from codec.training.data import TrainingData
-from codec.windows import volume
+from earshot.codec.model.network import Encodec
+from earshot.codec.model.windows import volume
+from earshot.codec.pcm import Pcm
+from earshot.lab.training.data import TrainingData
 
 EXAMPLES = 4
 SEED = 2**31

@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
+from earshot.codec.config import ModelConfig
+from earshot.codec.errors import UsageError
+from earshot.lab.training.recipe import DataSettings
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
-
-from codec.config import ModelConfig
-from codec.errors import UsageError
-from codec.training.recipe import DataSettings
 
 PRESETS = Path(__file__).parent / "presets"
 Positive = Annotated[float, Field(gt=0)]
@@ -160,7 +159,7 @@ def check_recipe(values: Mapping[str, Any], whence: str) -> TrainSettings:
 
 def _said(wrong: Mapping[str, Any]) -> str:
     if wrong["type"] == "extra_forbidden":
-        return "there is no such key (all are in codec/training/settings.py and recipe.py)"
+        return "there is no such key (all are in lab/training/settings.py and recipe.py)"
     return str(wrong["msg"])
 
 

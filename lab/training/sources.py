@@ -10,13 +10,12 @@ from typing import Literal, get_args
 import numpy as np
 import soundfile
 import soxr
+from earshot.codec.ecdc.audio_files import audio_files
+from earshot.codec.errors import UsageError
+from earshot.codec.pcm import sanitize
 from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
-
-from codec.audio_files import audio_files
-from codec.errors import UsageError
-from codec.pcm import sanitize
 
 Kind = Literal["speech", "music", "noise", "other"]
 """`noise` is only ever added to other sounds; `other` is general sound, mixed like speech."""

@@ -7,19 +7,18 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from earshot.codec.model.network import Encodec
+from earshot.codec.model.seanet import SEANet
+from earshot.codec.model.windows import volume
+from earshot.lab.training.balancer import Balancer
+from earshot.lab.training.codebooks import CodebookLearner
+from earshot.lab.training.data import TrainingData
+from earshot.lab.training.discriminator import Discriminator
+from earshot.lab.training.initial import add_weight_norm, copy_weights, fold_weight_norm, initialise
+from earshot.lab.training.losses import MelLoss, discriminator_hinge, feature_matching, generator_hinge, l1, relative_l1
+from earshot.lab.training.ranks import Ranks
+from earshot.lab.training.settings import TrainSettings
 from torch import Tensor, nn
-
-from codec.network import Encodec
-from codec.seanet import SEANet
-from codec.training.balancer import Balancer
-from codec.training.codebooks import CodebookLearner
-from codec.training.data import TrainingData
-from codec.training.discriminator import Discriminator
-from codec.training.initial import add_weight_norm, copy_weights, fold_weight_norm, initialise
-from codec.training.losses import MelLoss, discriminator_hinge, feature_matching, generator_hinge, l1, relative_l1
-from codec.training.ranks import Ranks
-from codec.training.settings import TrainSettings
-from codec.windows import volume
 
 LATENTS_PER_ENTRY = 25
 """From so many the codebooks start: a batch has fewer latents than a codebook has entries."""

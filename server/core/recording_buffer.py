@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from codec.bitstream import join
-from codec.config import ModelConfig
-from codec.packet import TIMESTAMP_MODULUS, Packet
-from codec.recording.format import MAX_FRAMES, Event, Spoken, clamp_ticks, encode_event, encode_spoken
+from earshot.codec.bitstream import join
+from earshot.codec.config import ModelConfig
+from earshot.protocol.packet import TIMESTAMP_MODULUS, Packet
+from earshot.recording.format import MAX_FRAMES, Event, Spoken, clamp_ticks, encode_event, encode_spoken
 
 EVENT_BYTES = 64
 """What an event takes in memory and on disk, roughly; for bounds."""

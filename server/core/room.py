@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from codec.config import ModelConfig
-from codec.errors import CloseCode, ProtocolError
-from codec.messages import (
+from earshot.codec.config import ModelConfig
+from earshot.codec.errors import CloseCode, ProtocolError
+from earshot.protocol.messages import (
     PROTOCOL,
     Hello,
     Mute,
@@ -21,9 +21,9 @@ from codec.messages import (
     Want,
     WindowModel,
 )
-from codec.packet import Packet, PcmBlock
-from server.sendqueue import Ladder, SendQueue
-from server.uplink import Uplink
+from earshot.protocol.packet import Packet, PcmBlock
+from earshot.server.core.send_queue import Ladder, SendQueue
+from earshot.server.core.uplink import Uplink
 
 PEER_IDS = (1 << 16) - 1
 

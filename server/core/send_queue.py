@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-
-from codec.bitstream import pack, unpack
-from codec.packet import MAX_FRAMES, SEQUENCE_MODULUS, TIMESTAMP_MODULUS, Packet, PcmBlock
+from earshot.codec.bitstream import pack, unpack
+from earshot.protocol.packet import MAX_FRAMES, SEQUENCE_MODULUS, TIMESTAMP_MODULUS, Packet, PcmBlock
 
 Media = Packet | PcmBlock
 

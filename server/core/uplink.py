@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple, TypeVar
 
 import numpy as np
-
-from codec.config import ModelConfig
-from codec.errors import CloseCode, ProtocolError
-from codec.messages import WindowModel
-from codec.packet import (
+from earshot.codec.config import ModelConfig
+from earshot.codec.errors import CloseCode, ProtocolError
+from earshot.codec.pcm import Framer, Pcm, from_s16, sanitize
+from earshot.protocol.messages import WindowModel
+from earshot.protocol.packet import (
     CLOCK_MODULUS,
     SEQUENCE_MODULUS,
     TIMESTAMP_MODULUS,
@@ -21,8 +21,7 @@ from codec.packet import (
     Trace,
     wrap_difference,
 )
-from codec.pcm import Framer, Pcm, from_s16, sanitize
-from server.ratelimit import TokenBucket
+from earshot.server.core.rate_limit import TokenBucket
 
 CLOCK_TOLERANCE = 1.01
 """Sound cards differ from the server's clock by up to 0.1 %; without slack that would fill any burst in time."""

@@ -1,4 +1,4 @@
-"""Small pieces of work that a codec worker does between its steps (server/encoder_worker.py): entropy coding."""
+"""Small pieces of work that a codec worker does between its steps (server/encoding/worker.py): entropy coding."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The codec workers of a server as the event loop sees them: streams come and go, frames go in, results come back.
 
 The workers share one engine and one queue of frames. What steps take and how late results are is counted here, on the
-event loop (server/admission.py): it decides who comes in."""
+event loop (server/core/admission.py): it decides who comes in."""
 
 from __future__ import annotations
 
@@ -17,13 +17,12 @@ from contextlib import suppress
 from typing import Any
 
 import numpy as np
-
-from codec.engine.base import Engine
-from codec.errors import EngineFull
-from server.admission import Kind, WorkerLoad
-from server.codec_session import CodecSession, Deliver, Job
-from server.encoder_worker import KINDS, Stepped, Worker
-from server.frame_queue import FrameQueue
+from earshot.codec.engine.base import Engine
+from earshot.codec.errors import EngineFull
+from earshot.server.core.admission import Kind, WorkerLoad
+from earshot.server.encoding.queue import FrameQueue
+from earshot.server.encoding.session import CodecSession, Deliver, Job
+from earshot.server.encoding.worker import KINDS, Stepped, Worker
 
 log = logging.getLogger(__name__)
 

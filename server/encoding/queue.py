@@ -11,10 +11,10 @@ from __future__ import annotations
 import threading
 import time
 
-from codec.engine.base import Engine
-from server.admission import largest_batch, turn_us
-from server.chores import Chores
-from server.codec_session import Batch, CodecSession, Job
+from earshot.codec.engine.base import Engine
+from earshot.server.core.admission import largest_batch, turn_us
+from earshot.server.encoding.coding_tasks import Chores
+from earshot.server.encoding.session import Batch, CodecSession, Job
 
 
 class FrameQueue:

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from server.admission import Kind
+from earshot.server.core.admission import Kind
 
 if TYPE_CHECKING:
-    from server.worker_pool import WorkerPool
+    from earshot.server.encoding.pool import WorkerPool
 
 
 class Job(NamedTuple):

@@ -12,14 +12,13 @@ from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 import numpy as np
-
-from codec.bitstream import pack_frames
-from codec.engine.base import Engine
-from codec.pcm import Pcm, from_s16
-from server.admission import Kind
-from server.codec_session import Batch, CodecSession, Result
-from server.frame_queue import FrameQueue
-from server.settings import IDLE_NICE
+from earshot.codec.bitstream import pack_frames
+from earshot.codec.engine.base import Engine
+from earshot.codec.pcm import Pcm, from_s16
+from earshot.server.core.admission import Kind
+from earshot.server.encoding.queue import FrameQueue
+from earshot.server.encoding.session import Batch, CodecSession, Result
+from earshot.server.settings import IDLE_NICE
 
 log = logging.getLogger(__name__)
 

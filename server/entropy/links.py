@@ -1,4 +1,4 @@
-"""Entropy coding of links (codec/coded_link.py) on the codec workers: what is measured of it, and what goes plain."""
+"""Entropy coding of links (protocol/entropy_link.py) on the codec workers: what is measured of it, and what goes plain."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from codec.bitstream import packed_size
-from codec.coded_link import LinkDecoder, LinkEncoder, LiveLm
-from codec.errors import CloseCode, EngineFull, ProtocolError
-from codec.messages import Hello
-from codec.packet import CodedPacket, Packet, PcmBlock
-from server.admission import within_share
-from server.sendqueue import Media
-from server.settings import Settings
-from server.worker_pool import WorkerPool
+from earshot.codec.bitstream import packed_size
+from earshot.codec.errors import CloseCode, EngineFull, ProtocolError
+from earshot.protocol.entropy_link import LinkDecoder, LinkEncoder, LiveLm
+from earshot.protocol.messages import Hello
+from earshot.protocol.packet import CodedPacket, Packet, PcmBlock
+from earshot.server.core.admission import within_share
+from earshot.server.core.send_queue import Media
+from earshot.server.encoding.pool import WorkerPool
+from earshot.server.settings import Settings
 
 CHORE_FRAMES = 8
 """Frames that are coded at a stretch: a worker is back at its streams after a millisecond or two."""

@@ -9,11 +9,8 @@ import traceback
 from collections import Counter, deque
 from collections.abc import Coroutine
 
-from fastapi import WebSocket
-from starlette.websockets import WebSocketDisconnect, WebSocketState
-
-from codec.errors import CloseCode, EngineFull, ProtocolError
-from codec.messages import (
+from earshot.codec.errors import CloseCode, EngineFull, ProtocolError
+from earshot.protocol.messages import (
     ROOM_PATTERN,
     SUBPROTOCOL,
     Error,
@@ -27,14 +24,16 @@ from codec.messages import (
     SetRate,
     parse_client,
 )
-from codec.packet import CodedPacket, Packet, PcmUp, decode_up, encode_down
-from server.asgi_extensions import CLOSE_REASON_BYTES, LAST_WORDS, SHORT_CUT, ShortCut
-from server.codec_session import CodecSession, Job, Result
-from server.entropy import EntropyLink
-from server.hub import Hub, LiveRoom, clock_us
-from server.ratelimit import TokenBucket
-from server.room import Peer, check_hello
-from server.uplink import SpokenFrame
+from earshot.protocol.packet import CodedPacket, Packet, PcmUp, decode_up, encode_down
+from earshot.server.core.rate_limit import TokenBucket
+from earshot.server.core.room import Peer, check_hello
+from earshot.server.core.uplink import SpokenFrame
+from earshot.server.encoding.session import CodecSession, Job, Result
+from earshot.server.entropy.links import EntropyLink
+from earshot.server.hub import Hub, LiveRoom, clock_us
+from earshot.server.net.asgi_extensions import CLOSE_REASON_BYTES, LAST_WORDS, SHORT_CUT, ShortCut
+from fastapi import WebSocket
+from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 log = logging.getLogger(__name__)
 

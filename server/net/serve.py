@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import cast
 
 import uvicorn
-
-from codec.coded_link import LiveLm
-from codec.errors import UsageError
-from codec.model import Model
-from server.app import create_app
-from server.settings import Settings
-from server.transport import PROTOCOL_SIZE_FACTOR, MediaProtocol, PatientHttp, protocol_classes
+from earshot.codec.errors import UsageError
+from earshot.codec.model.model import Model
+from earshot.protocol.entropy_link import LiveLm
+from earshot.server.app import create_app
+from earshot.server.net.transport import PROTOCOL_SIZE_FACTOR, MediaProtocol, PatientHttp, protocol_classes
+from earshot.server.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -148,7 +147,7 @@ def serve(
 
 def raise_file_limit(connections: int) -> None:
     """Lets this process open as many files as so many connections take, if the system lets it. Ours are refused with a
-    reason, or at twice their number cut (server/transport.py); where files run out before that, nobody gets in."""
+    reason, or at twice their number cut (server/net/transport.py); where files run out before that, nobody gets in."""
     if sys.platform == "win32":
         return
     import resource

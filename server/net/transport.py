@@ -9,16 +9,15 @@ from asyncio.transports import BaseTransport
 from collections.abc import Callable
 from typing import Any, ClassVar, cast
 
+from earshot.codec.errors import CloseCode
+from earshot.protocol.messages import Error
+from earshot.server.net.asgi_extensions import CLOSE_REASON_BYTES, LAST_WORDS, SHORT_CUT
+from earshot.server.settings import Settings
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.exceptions import PayloadTooBig
 from websockets.frames import Close, Frame, Opcode
-
-from codec.errors import CloseCode
-from codec.messages import Error
-from server.asgi_extensions import CLOSE_REASON_BYTES, LAST_WORDS, SHORT_CUT
-from server.settings import Settings
 
 try:
     from websockets.speedups import apply_mask

@@ -12,15 +12,15 @@ from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Any
 
-from codec.config import ModelConfig
-from codec.errors import UsageError
-from codec.messages import Record, Recording
-from codec.packet import Packet
-from codec.recording.format import Event, Header, clamp_ticks
-from server.record_writer import RecordingFile, Writer
-from server.room import Peer
-from server.settings import Settings
-from server.tape import Tape
+from earshot.codec.config import ModelConfig
+from earshot.codec.errors import UsageError
+from earshot.protocol.messages import Record, Recording
+from earshot.protocol.packet import Packet
+from earshot.recording.format import Event, Header, clamp_ticks
+from earshot.server.core.recording_buffer import Tape
+from earshot.server.core.room import Peer
+from earshot.server.recording.writer import RecordingFile, Writer
+from earshot.server.settings import Settings
 
 FLUSH_S = 0.7
 """Between two writes. What a killed server loses is this and what a write takes; a record costs 20 bytes, so that

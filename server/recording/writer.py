@@ -12,9 +12,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from codec.recording.format import Event, Header, encode_event, encode_header
-from server.settings import Settings
-from server.tape import Batch
+from earshot.recording.format import Event, Header, encode_event, encode_header
+from earshot.server.core.recording_buffer import Batch
+from earshot.server.settings import Settings
 
 log = logging.getLogger(__name__)
 

@@ -20,11 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from codec.messages import Hello
+from earshot.protocol.messages import Hello
+
 from tests.end_to_end.earshot_process import EarshotCall, EarshotServer, hears
 from tests.peers import quiet_socket
 
-VOICES = Path(__file__).parents[2] / "client" / "voices"
+VOICES = Path(__file__).parents[2] / "lab" / "voices"
 ROOM = "bystanders"
 TALKERS = ("ada", "ben")
 STOP_S = 10.0

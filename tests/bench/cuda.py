@@ -15,13 +15,12 @@ from functools import partial
 
 import numpy as np
 import torch
-
-from codec.benchmark.inputs import random_model
-from codec.config import ENCODEC_24KHZ, LITE_24KHZ
-from codec.engine.base import Engine
-from codec.engine.cuda_engine import DTYPES, CudaEngine
-from codec.engine.torch_engine import TorchEngine
-from codec.model import Model
+from earshot.codec.config import ENCODEC_24KHZ, LITE_24KHZ
+from earshot.codec.engine.base import Engine
+from earshot.codec.engine.cuda.engine import DTYPES, CudaEngine
+from earshot.codec.engine.torch.engine import TorchEngine
+from earshot.codec.model.model import Model
+from earshot.lab.benchmark.inputs import random_model
 
 TICK_MS = 1000 / ENCODEC_24KHZ.frame_rate
 COMPARED_STREAMS, COMPARED_FRAMES = 8, 100

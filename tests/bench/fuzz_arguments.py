@@ -10,14 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
-
-from codec.config import ModelConfig
-from codec.engine.native import _native
-from codec.engine.native_engine import NativeEngine, NativePrecision, kernel_names, pack
-from codec.engine.native_sessions import NativeDecoderSession, NativeEncoderSession
-from codec.errors import EarshotError
-from codec.model import Model
-from codec.network import Encodec
+from earshot.codec.config import ModelConfig
+from earshot.codec.engine.native import _native
+from earshot.codec.engine.native.engine import NativeEngine, NativePrecision, kernel_names, pack
+from earshot.codec.engine.native.sessions import NativeDecoderSession, NativeEncoderSession
+from earshot.codec.errors import EarshotError
+from earshot.codec.model.model import Model
+from earshot.codec.model.network import Encodec
 
 CONFIG = ModelConfig(
     name="small", n_filters=2, dimension=8, ratios=(3, 2), n_codebooks=4, codebook_size=16, bandwidths=(64.0,)

@@ -20,15 +20,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from earshot.codec.config import ModelConfig
+from earshot.codec.engine.native.engine import NativeEngine, kernel_names, pack
+from earshot.codec.engine.torch.engine import TorchEngine
+from earshot.codec.errors import EngineFull, UsageError
+from earshot.codec.model.model import Model
+from earshot.codec.model.network import Encodec
 from rich.progress import Progress
 
-import codec
-from codec.config import ModelConfig
-from codec.engine.native_engine import NativeEngine, kernel_names, pack
-from codec.engine.torch_engine import TorchEngine
-from codec.errors import EngineFull, UsageError
-from codec.model import Model
-from codec.network import Encodec
+from earshot import codec
 from tests.bench.fuzz_arguments import bad_arguments
 
 ROOM = 6

@@ -14,16 +14,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from earshot.codec.bitstream import Codes, packed_size
+from earshot.codec.ecdc.audio_files import audio_files, read_audio
+from earshot.codec.engine.choice import integer_lm
+from earshot.codec.lm.entropy import CodesLm, EntropyDecoder, EntropyEncoder
+from earshot.codec.lm.weights import BUNDLED, load_integer_lm
+from earshot.codec.model.model import Model
+from earshot.lab.training.lm_run import LmRun
+from earshot.lab.training.lm_trainer import LmSettings, bits_of
 
-import codec
-from codec.audio_files import audio_files, read_audio
-from codec.bitstream import Codes, packed_size
-from codec.engine.choice import integer_lm
-from codec.entropy import CodesLm, EntropyDecoder, EntropyEncoder
-from codec.lm_weights import BUNDLED, load_integer_lm
-from codec.model import Model
-from codec.training.lm_run import LmRun
-from codec.training.lm_trainer import LmSettings, bits_of
+from earshot import codec
 
 
 def packets(lm: CodesLm, codes: Codes, frames: int) -> tuple[int, int, float]:

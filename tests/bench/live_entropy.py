@@ -3,7 +3,7 @@
     python -m tests.bench.live_entropy CLIPS...           bytes and time, packet after packet, of clips of speech
     python -m tests.bench.live_entropy --call [--cores 1] two calls through a server in real time, with and without
 
-A message is counted three ways: its codes, the message, and that with what client/traffic.py adds for WebSocket, TLS,
+A message is counted three ways: its codes, the message, and that with what client/core/traffic.py adds for WebSocket, TLS,
 TCP and IP. Messages have no trace. Time is of one core, both ends in one thread, whose caches nothing else uses: the
 calls, which do other things between two packets, take two to three times as much.
 """
@@ -21,19 +21,19 @@ from typing import Any
 
 import numpy as np
 import torch
+from earshot.client.core.traffic import MESSAGE_OVERHEAD_BYTES
+from earshot.codec.bitstream import Codes, pack
+from earshot.codec.ecdc.audio_files import audio_files, read_audio
+from earshot.codec.engine.choice import live_lm
+from earshot.codec.lm.entropy import CodesLm
+from earshot.protocol.entropy_link import LinkDecoder, LinkEncoder
+from earshot.protocol.packet import CodedPacket, Packet, encode_codes_up
 
-import codec
-from client.traffic import MESSAGE_OVERHEAD_BYTES
-from codec.audio_files import audio_files, read_audio
-from codec.bitstream import Codes, pack
-from codec.coded_link import LinkDecoder, LinkEncoder
-from codec.engine.choice import live_lm
-from codec.entropy import CodesLm
-from codec.packet import CodedPacket, Packet, encode_codes_up
+from earshot import codec
 from tests.end_to_end.earshot_process import EarshotCall, EarshotServer
 
 RATES, FRAMES = (1.5, 3.0, 6.0), (1, 3)
-VOICES = Path(__file__).parents[2] / "client" / "voices"
+VOICES = Path(__file__).parents[2] / "lab" / "voices"
 
 
 def link(lm: CodesLm, codes: Codes, frames: int) -> np.ndarray:

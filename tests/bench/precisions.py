@@ -13,15 +13,15 @@ import argparse
 from collections import defaultdict
 
 import numpy as np
+from earshot.codec.ecdc.audio_files import audio_files, read_audio
+from earshot.codec.engine.choice import Precision
+from earshot.codec.model.model import Model
+from earshot.codec.pcm import Pcm
+from earshot.lab.evaluation.measures import MEASURES, decibels, rms
+from earshot.lab.evaluation.results import weighted_mean
+from earshot.lab.evaluation.systems import through_stream
 
-import codec
-from codec.audio_files import audio_files, read_audio
-from codec.engine.choice import Precision
-from codec.evaluation.measures import MEASURES, decibels, rms
-from codec.evaluation.results import weighted_mean
-from codec.evaluation.systems import through_stream
-from codec.model import Model
-from codec.pcm import Pcm
+from earshot import codec
 
 PAIRS: tuple[tuple[Precision, Precision], ...] = (
     ("fp32", "fp32"), ("bf16", "fp32"), ("int8", "fp32"), ("fp32", "bf16"), ("fp32", "int8"), ("int8", "int8"),

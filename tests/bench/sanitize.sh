@@ -29,20 +29,21 @@ build thread -fsanitize=thread
 setarch "$(uname -m)" -R "$work/thread/check" threads
 
 echo "== AddressSanitizer and UndefinedBehaviorSanitizer, Python"
-cp -r codec server client tests pyproject.toml "$work"
-rm -f "$work"/codec/engine/native/*.so
+cp -r earshot lab tests pyproject.toml "$work"
+cp -r codec protocol recording server client lab "$work/earshot"
+rm -f "$work"/earshot/codec/engine/native/*.so
 suffix=$("$python" -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))')
 # shellcheck disable=SC2046,SC2086 # lists of flags
 "$cxx" -std=c++17 -fPIC -shared -fvisibility=hidden $general $both $("$python" -m pybind11 --includes) \
     "$root"/codec/engine/native/*binding.cpp "$work/both/engine/libearshot_native.a" \
-    -o "$work/codec/engine/native/_native$suffix"
+    -o "$work/earshot/codec/engine/native/_native$suffix"
 # shellcheck disable=SC2046,SC2086
 "$cxx" -std=c++17 -fPIC -shared -fvisibility=hidden $general $both $("$python" -m pybind11 --includes) \
-    "$root/codec/engine/native/integer_lm.cpp" -o "$work/codec/engine/native/_integer_lm$suffix"
+    "$root/codec/engine/native/integer_lm.cpp" -o "$work/earshot/codec/engine/native/_integer_lm$suffix"
 cd "$work"
 # AddressSanitizer keeps for a while what was freed: who measures that nothing is left would measure that.
-[ $# -gt 0 ] || set -- tests/codec/engine tests/codec/test_integer_lm.py tests/codec/test_entropy.py \
-    --deselect tests/codec/engine/test_native_engine.py::test_a_thousand_streams_leave_nothing_behind
+[ $# -gt 0 ] || set -- tests/codec/engine tests/codec/lm/test_integer_lm.py tests/codec/lm/test_entropy.py \
+    --deselect tests/codec/engine/native/test_engine.py::test_a_thousand_streams_leave_nothing_behind
 # Python itself is not built with them: their library comes first, and what the interpreter never frees is no leak of ours.
 LD_PRELOAD="$("$cxx" -print-file-name=libasan.so) $("$cxx" -print-file-name=libstdc++.so)" ASAN_OPTIONS=detect_leaks=0 \
     PYTHONPATH="$work" "$python" -m pytest -p no:cacheprovider --timeout=1800 "$@"

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+from earshot.client.audio.endpoints import NoSink, NoSource, OnBlock
+from earshot.client.audio.files import FileSink, FileSource
+from earshot.client.call import Call, CallSettings
+from earshot.codec.bitstream import pack
+from earshot.codec.model.model import Model
+from earshot.protocol.messages import Hello, Limits, ModelInfo, Welcome, parse_client
+from earshot.protocol.packet import CodedPacket, Packet, encode_codes_down
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.typing import Subprotocol
 
-from client.audio import NoSink, NoSource, OnBlock
-from client.audio_files import FileSink, FileSource
-from client.call import Call, CallSettings
-from codec.bitstream import pack
-from codec.messages import Hello, Limits, ModelInfo, Welcome, parse_client
-from codec.model import Model
-from codec.packet import CodedPacket, Packet, encode_codes_down
 from tests.integer_lm import live_lm
 from tests.peers import running_server
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from earshot.codec.bitstream import BITS, cut, pack, packed_size, unpack
+from earshot.codec.errors import ProtocolError, UsageError
 from hypothesis import given
 from hypothesis import strategies as st
-
-from codec.bitstream import BITS, cut, pack, packed_size, unpack
-from codec.errors import ProtocolError, UsageError
 
 
 def as_one_number(codes: np.ndarray) -> bytes:

@@ -6,9 +6,10 @@ import inspect
 import subprocess
 import sys
 
-import codec
-from codec import errors
-from codec.errors import CallError, CloseCode, EarshotError, ProtocolError
+from earshot.codec import errors
+from earshot.codec.errors import CallError, CloseCode, EarshotError, ProtocolError
+
+from earshot import codec
 
 
 def test_every_error_is_one_of_ours() -> None:
@@ -25,5 +26,5 @@ def test_remote_errors_carry_a_private_close_code() -> None:
 
 
 def test_import_codec_does_not_import_torch() -> None:
-    program = "import codec, sys; assert callable(codec.load); sys.exit('torch' in sys.modules)"
+    program = "import sys; from earshot import codec; assert callable(codec.load); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

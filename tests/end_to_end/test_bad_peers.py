@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from earshot.codec.bitstream import pack
+from earshot.protocol.messages import SUBPROTOCOL, Error, Hello, PeerLeft, Stats, Welcome, parse_server
+from earshot.protocol.packet import Packet, PcmFormat, PcmUp, encode_codes_up, encode_pcm_up
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from codec.bitstream import pack
-from codec.messages import SUBPROTOCOL, Error, Hello, PeerLeft, Stats, Welcome, parse_server
-from codec.packet import Packet, PcmFormat, PcmUp, encode_codes_up, encode_pcm_up
 from tests.peers import (
     FRAME_S,
     HOP,
@@ -72,7 +72,8 @@ async def outcome(socket: ClientConnection, within_s: float = PATIENCE_S) -> tup
 
 def open_socket(server: RunningServer, room: str = "bad", **options: Any) -> Any:
     return connect(
-        server.room(room), **{"subprotocols": [SUBPROTOCOL], "compression": None, "open_timeout": PATIENCE_S, **options}
+        server.room(room),
+        **{"subprotocols": [SUBPROTOCOL], "compression": None, "open_timeout": PATIENCE_S, **options},
     )
 
 

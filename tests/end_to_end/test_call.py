@@ -13,15 +13,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from earshot.client.core.latency import STAGES
+from earshot.codec.model.model import Model
+from earshot.codec.weights.load import save_native
 
-from client.latency import STAGES
-from codec.model import Model
-from codec.weights import save_native
 from tests.end_to_end.earshot_process import EarshotCall, EarshotServer, hears, run_earshot
 
 pytestmark = pytest.mark.timeout(300)
 
-VOICES = Path(__file__).parents[2] / "client" / "voices"
+VOICES = Path(__file__).parents[2] / "lab" / "voices"
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 import soundfile
+from earshot.client.core.latency import STAGES
 
-from client.latency import STAGES
 from tests.end_to_end.earshot_process import ATTEMPTS, PATIENT_ENV, run_earshot
 
 

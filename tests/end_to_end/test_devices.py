@@ -11,22 +11,22 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from earshot.codec.model.model import Model
+from earshot.codec.pcm import Pcm
+from earshot.codec.weights.load import save_native
+from earshot.lab.demo.measure import compare
 
-from client.measure import compare
-from codec.model import Model
-from codec.pcm import Pcm
-from codec.weights import save_native
 from tests.end_to_end.earshot_process import PATIENCE_S, EarshotCall, EarshotServer, attempt, hears, run_earshot
 from tests.end_to_end.soundserver import SoundServer
 from tests.stereo import make_music, tiny_stereo
 
 pytestmark = pytest.mark.timeout(300)
 
-VOICES = Path(__file__).parents[2] / "client" / "voices"
+VOICES = Path(__file__).parents[2] / "lab" / "voices"
 MODEL = os.environ.get("EARSHOT_TEST_MODEL", "default")
 SPOKEN_S = 8
 LIKE = 0.4
-"""Other speech stays under 0.3 (client/measure.py)."""
+"""Other speech stays under 0.3 (lab/demo/measure.py)."""
 
 
 @pytest.fixture(scope="module")

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from earshot.codec.bitstream import pack, unpack
+from earshot.codec.lm.weights import save_integer_lm
+from earshot.codec.weights.load import save_native
+from earshot.protocol.messages import Mute, PeerChanged, SetRate
+from earshot.protocol.packet import CodedPacket, Packet, PcmBlock, encode_codes_up
 
-from codec.bitstream import pack, unpack
-from codec.lm_weights import save_integer_lm
-from codec.messages import Mute, PeerChanged, SetRate
-from codec.packet import CodedPacket, Packet, PcmBlock, encode_codes_up
-from codec.weights import save_native
 from tests.end_to_end.earshot_process import EarshotCall, EarshotServer, hears
 from tests.integer_lm import live_lm, random_weights
 from tests.peers import (
@@ -32,7 +32,7 @@ from tests.peers import (
     until,
 )
 
-pytest.importorskip("codec.engine.native_lm")
+pytest.importorskip("earshot.codec.engine.native.lm")
 LM = live_lm()
 CODES = np.random.default_rng(2).integers(0, 1024, (16, 80), np.int16)
 
@@ -229,7 +229,7 @@ async def test_pcm_speakers_reach_coded_listeners(server: RunningServer) -> None
 
 @pytest.mark.timeout(300)
 def test_earshot_call_with_and_without_it(tmp_path: Path) -> None:
-    model, voices = tiny_model(), Path(__file__).parents[2] / "client" / "voices"
+    model, voices = tiny_model(), Path(__file__).parents[2] / "lab" / "voices"
     model_file, lm_file = tmp_path / "tiny.safetensors", tmp_path / "lm.safetensors"
     save_native(model.network, model_file)
     save_integer_lm(random_weights(), model.digest, lm_file)

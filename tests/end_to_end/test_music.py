@@ -7,14 +7,14 @@ import asyncio
 
 import numpy as np
 import pytest
+from earshot.codec.bitstream import pack, unpack
+from earshot.codec.model.model import Model
+from earshot.codec.model.window_streams import WindowDecoder
+from earshot.codec.model.windows import Window
+from earshot.codec.pcm import Pcm
+from earshot.protocol.messages import PeerJoined, WindowModel
+from earshot.protocol.packet import Packet, Trace, encode_codes_up
 
-from codec.bitstream import pack, unpack
-from codec.messages import PeerJoined, WindowModel
-from codec.model import Model
-from codec.packet import Packet, Trace, encode_codes_up
-from codec.pcm import Pcm
-from codec.window_streams import WindowDecoder
-from codec.windows import Window
 from tests.peers import (
     FRAME_S,
     Heard,

@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from earshot.codec.model.model import Model
+from earshot.codec.pcm import Pcm
+from earshot.codec.weights.load import save_native
 
-from codec.model import Model
-from codec.pcm import Pcm
-from codec.weights import save_native
 from tests.end_to_end.earshot_process import EarshotCall, EarshotServer, attempt, hears
 from tests.stereo import make_music, tiny_stereo
 
 pytestmark = pytest.mark.timeout(300)
 
-VOICES = Path(__file__).parents[2] / "client" / "voices"
+VOICES = Path(__file__).parents[2] / "lab" / "voices"
 KBPS = 12.0
 
 

@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from earshot.codec.bitstream import unpack
+from earshot.codec.model.model import Model
+from earshot.codec.weights.load import save_native
+from earshot.lab.loadtest.run import stats
+from earshot.protocol.messages import Record, Recording
+from earshot.protocol.packet import Packet
+from earshot.recording.format import Spoken
+from earshot.recording.placing import Placer
+from earshot.recording.survey import describe, read_items
 
-from codec.bitstream import unpack
-from codec.messages import Record, Recording
-from codec.model import Model
-from codec.packet import Packet
-from codec.recording.format import Spoken
-from codec.recording.placing import Placer
-from codec.recording.survey import describe, read_items
-from codec.weights import save_native
-from server.loadtest.run import stats
 from tests.end_to_end.earshot_process import EarshotCall, EarshotServer, run_earshot
 from tests.peers import FRAME_S, HOP, RunningServer, TestPeer, join, noise, real_time, running_server, until
 from tests.peers import tiny_model as make_model

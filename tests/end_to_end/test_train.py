@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-import codec
+from earshot import codec
 from tests.end_to_end.earshot_process import COMMAND, run_earshot
 
-CLIPS = Path(__file__).parents[2] / "client" / "voices"
+CLIPS = Path(__file__).parents[2] / "lab" / "voices"
 
 
 @pytest.mark.timeout(1300)  # a busy machine takes longer than two minutes for the least number of steps

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from earshot.codec.bitstream import pack
+from earshot.codec.errors import ProtocolError
+from earshot.codec.lm.entropy import CodesLm
+from earshot.protocol.entropy_link import IDLE_PACKETS, MAX_STREAMS, LinkDecoder, LinkEncoder
+from earshot.protocol.packet import MAX_CODED_FRAMES, CodedPacket, Packet, Trace
 
-from codec.bitstream import pack
-from codec.coded_link import IDLE_PACKETS, MAX_STREAMS, LinkDecoder, LinkEncoder
-from codec.entropy import CodesLm
-from codec.errors import ProtocolError
-from codec.packet import MAX_CODED_FRAMES, CodedPacket, Packet, Trace
 from tests.integer_lm import live_lm
 
-pytest.importorskip("codec.engine.native_lm")
+pytest.importorskip("earshot.codec.engine.native.lm")
 CODES = np.random.default_rng(5).integers(0, 1024, (16, 200), np.int16)
 
 

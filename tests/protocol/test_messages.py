@@ -9,12 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from earshot.codec.config import ENCODEC_24KHZ, ENCODEC_48KHZ
+from earshot.codec.errors import CloseCode, ProtocolError, UsageError
+from earshot.protocol.messages import (
+    MAX_CONTROL_BYTES,
+    Hello,
+    ModelInfo,
+    SetRate,
+    WindowModel,
+    parse_client,
+    parse_server,
+)
 from hypothesis import given
 from hypothesis import strategies as st
-
-from codec.config import ENCODEC_24KHZ, ENCODEC_48KHZ
-from codec.errors import CloseCode, ProtocolError, UsageError
-from codec.messages import MAX_CONTROL_BYTES, Hello, ModelInfo, SetRate, WindowModel, parse_client, parse_server
 
 CONTROL = json.loads((Path(__file__).parents[1] / "data" / "golden.json").read_text("utf-8"))["control"]
 

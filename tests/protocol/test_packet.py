@@ -10,12 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
-from codec.bitstream import pack, unpack
-from codec.errors import CloseCode, ProtocolError
-from codec.packet import (
+from earshot.codec.bitstream import pack, unpack
+from earshot.codec.errors import CloseCode, ProtocolError
+from earshot.protocol.packet import (
     MAX_MESSAGE_BYTES,
     MAX_PCM_SAMPLES,
     MAX_WINDOW_FRAMES,
@@ -34,6 +31,8 @@ from codec.packet import (
     encode_pcm_up,
     wrap_difference,
 )
+from hypothesis import given
+from hypothesis import strategies as st
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "data" / "golden.json").read_text("utf-8"))
 MEDIA = GOLDEN["media"]

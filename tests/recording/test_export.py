@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from earshot.codec.errors import AudioError, ModelError, UsageError
+from earshot.codec.model.model import Model
+from earshot.codec.pcm import Pcm
+from earshot.recording import export
+from earshot.recording.export import export_recording
+from earshot.recording.format import Event
+from earshot.recording.survey import describe, is_recording
 
-from codec.errors import AudioError, ModelError, UsageError
-from codec.model import Model
-from codec.pcm import Pcm
-from codec.recording import export
-from codec.recording.export import export_recording
-from codec.recording.format import Event
-from codec.recording.survey import describe, is_recording
 from tests.peers import tiny_model as other_model
 from tests.recordings import FRAME_US, HOP, record, talk, write
 

@@ -7,13 +7,10 @@ import random
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
-from codec.bitstream import pack
-from codec.errors import AudioError, UsageError
-from codec.model import Model
-from codec.recording.format import (
+from earshot.codec.bitstream import pack
+from earshot.codec.errors import AudioError, UsageError
+from earshot.codec.model.model import Model
+from earshot.recording.format import (
     HEAD_SEARCH,
     MAGIC,
     MAX_BODY,
@@ -29,6 +26,9 @@ from codec.recording.format import (
     encode_header,
     encode_spoken,
 )
+from hypothesis import given
+from hypothesis import strategies as st
+
 from tests.recordings import SALT, header, read
 
 

@@ -7,9 +7,9 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from earshot.recording.format import Spoken, clamp_ticks
+from earshot.recording.placing import EARLY_S, LOOK_S, MOST_WAITING, Edges, Placed, Placer
 
-from codec.recording.format import Spoken, clamp_ticks
-from codec.recording.placing import EARLY_S, LOOK_S, MOST_WAITING, Edges, Placed, Placer
 from tests.recordings import HOP
 
 RATE, FRAMES = 24_000, 60  # 0.8 s: whole ticks

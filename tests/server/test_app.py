@@ -8,14 +8,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from earshot.codec.engine.native.engine import NativeEngine
+from earshot.codec.engine.torch.engine import TorchEngine
+from earshot.codec.errors import EngineFull, UsageError
+from earshot.codec.model.model import Model
+from earshot.codec.model.network import Encodec
+from earshot.server.app import create_app, engine_factory
+from earshot.server.settings import Settings
 
-from codec.engine.native_engine import NativeEngine
-from codec.engine.torch_engine import TorchEngine
-from codec.errors import EngineFull, UsageError
-from codec.model import Model
-from codec.network import Encodec
-from server.app import create_app, engine_factory
-from server.settings import Settings
 from tests.peers import TINY, running_server, tiny_model, until
 
 

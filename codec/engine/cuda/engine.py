@@ -13,15 +13,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from earshot.codec.engine.base import FrameCodes
+from earshot.codec.engine.torch.rows import Bank, RowEngine
+from earshot.codec.engine.torch.step import Network, Place
+from earshot.codec.errors import UsageError
+from earshot.codec.model.model import Model
+from earshot.codec.pcm import Pcm
 from numpy.typing import NDArray
 from torch import Tensor
-
-from codec.engine.base import FrameCodes
-from codec.engine.rows import Bank, RowEngine
-from codec.engine.torch_step import Network, Place
-from codec.errors import UsageError
-from codec.model import Model
-from codec.pcm import Pcm
 
 DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 WARM_UP_RUNS = 2
@@ -156,7 +155,7 @@ def _doubling(most: int) -> list[int]:
 
 
 class CudaEngine(RowEngine[MaskedBank]):
-    """`codec.engine.base.Engine` on a GPU, exact in fp32: TF32 is off. Memory and graphs for all slots are made when it
+    """`earshot.codec.engine.base.Engine` on a GPU, exact in fp32: TF32 is off. Memory and graphs for all slots are made when it
     is made; a step takes the least of them that holds its highest row. Raises UsageError without a CUDA GPU.
 
     `device` "cpu" runs the same masks without graphs, for tests."""

@@ -1,5 +1,5 @@
 // The Python module codec.engine.native._native. It checks every argument: whatever a caller passes, nothing is read or
-// written out of bounds. codec/engine/native_engine.py gives the errors their meaning.
+// written out of bounds. codec/engine/native/engine.py gives the errors their meaning.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>

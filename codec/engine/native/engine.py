@@ -14,14 +14,13 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
-
-from codec.engine.base import FrameCodes
-from codec.engine.native import _native
-from codec.engine.slots import Kind, Slots, check_codes, check_frames, seal, unseal
-from codec.errors import UsageError
-from codec.model import Model
-from codec.network import Encodec
-from codec.pcm import Pcm
+from earshot.codec.engine.base import FrameCodes
+from earshot.codec.engine.native import _native
+from earshot.codec.engine.slots import Kind, Slots, check_codes, check_frames, seal, unseal
+from earshot.codec.errors import UsageError
+from earshot.codec.model.model import Model
+from earshot.codec.model.network import Encodec
+from earshot.codec.pcm import Pcm
 
 NativePrecision = Literal["fp32", "bf16", "int8"]
 """`int8` is for the layers that run once a frame, which wait for their weights; the others are then in bf16 where the
@@ -54,7 +53,9 @@ def pack_network(network: Encodec, kernels: str = "auto", precision: NativePreci
     if (kernels, precision) not in packed:
         tensors = {name: tensor.detach().float() for name, tensor in network.state_dict().items()}
         books = tensors["quantizer.codebooks"]
-        tensors["quantizer.norms"] = torch.stack([book.t().pow(2).sum(0) for book in books])  # as in codec.quantizer
+        tensors["quantizer.norms"] = torch.stack(
+            [book.t().pow(2).sum(0) for book in books]
+        )  # as in earshot.codec.model.quantizer
         try:
             arrays = {name: tensor.contiguous().numpy() for name, tensor in tensors.items()}
             packed[kernels, precision] = _native.Network(asdict(network.config), arrays, kernels, precision)
@@ -67,7 +68,7 @@ _packed: WeakKeyDictionary[Encodec, dict[tuple[str, NativePrecision], _native.Ne
 
 
 class NativeEngine:
-    """`codec.engine.base.Engine` in C++, on the CPU. `network` is what `pack` made of the model."""
+    """`earshot.codec.engine.base.Engine` in C++, on the CPU. `network` is what `pack` made of the model."""
 
     def __init__(
         self, model: Model, encoders: int = 64, decoders: int = 64, network: _native.Network | None = None

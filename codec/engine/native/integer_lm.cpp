@@ -1,4 +1,4 @@
-// The Python module codec.engine.native._integer_lm: the language model of codec/integer_lm.py, number for number. Sums
+// The Python module codec.engine.native._integer_lm: the language model of codec/lm/integer_lm.py, number for number. Sums
 // are of 16-bit products in 32 bits; LmWeights has checked that none can overflow, so their order does not matter.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>

@@ -1,4 +1,4 @@
-// The layers of SEANet (codec/seanet.py) that are more than a convolution, each over one frame of many streams at once.
+// The layers of SEANet (codec/model/seanet.py) that are more than a convolution, each over one frame of many streams at once.
 #pragma once
 
 #include <string>

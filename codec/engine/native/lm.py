@@ -1,12 +1,12 @@
-"""The integer language model in C++: the same numbers as codec/integer_lm.py, some twenty times sooner."""
+"""The integer language model in C++: the same numbers as codec/lm/integer_lm.py, some twenty times sooner."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 
-from codec.engine.native import _integer_lm
-from codec.errors import UsageError
-from codec.integer_lm import LmStreams, LmWeights, powers
+from earshot.codec.engine.native import _integer_lm
+from earshot.codec.errors import UsageError
+from earshot.codec.lm.integer_lm import LmStreams, LmWeights, powers
 
 
 class NativeLm:

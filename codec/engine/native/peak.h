@@ -1,4 +1,4 @@
-// What one core of this processor does at best, for the floor that engines are measured against (codec/benchmark/floor.py).
+// What one core of this processor does at best, for the floor that engines are measured against (lab/benchmark/floor.py).
 // Whoever calls these keeps the time.
 #pragma once
 

@@ -10,17 +10,16 @@ import numpy as np
 import safetensors.torch
 import torch
 import torch.nn.functional as F
+from earshot.codec.config import Padding
+from earshot.codec.engine.native import _native
+from earshot.codec.engine.native.engine import NativePrecision, pack_network
+from earshot.codec.model.model import Sessions
+from earshot.codec.model.network import Encodec
+from earshot.codec.model.seanet import CausalConv1d, CausalConvTranspose1d, ResidualLSTM, ResidualUnit, SEANet
+from earshot.codec.model.streaming import NATIVE, Codes, DecoderSession, EncoderSession, StreamState, check_codes
+from earshot.codec.pcm import Pcm
 from numpy.typing import ArrayLike
 from torch import Tensor
-
-from codec.config import Padding
-from codec.engine.native import _native
-from codec.engine.native_engine import NativePrecision, pack_network
-from codec.model import Sessions
-from codec.network import Encodec
-from codec.pcm import Pcm
-from codec.seanet import CausalConv1d, CausalConvTranspose1d, ResidualLSTM, ResidualUnit, SEANet
-from codec.streaming import NATIVE, Codes, DecoderSession, EncoderSession, StreamState, check_codes
 
 LANES = 16
 """Channels are padded to whole vectors of this width, as in native/memory.h."""

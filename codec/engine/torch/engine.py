@@ -6,17 +6,16 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from earshot.codec.engine.base import FrameCodes
+from earshot.codec.engine.torch.rows import Bank, RowEngine
+from earshot.codec.engine.torch.step import CPU
+from earshot.codec.model.model import Model
+from earshot.codec.pcm import Pcm
 from torch import Tensor
-
-from codec.engine.base import FrameCodes
-from codec.engine.rows import Bank, RowEngine
-from codec.engine.torch_step import CPU
-from codec.model import Model
-from codec.pcm import Pcm
 
 
 class TorchEngine(RowEngine[Bank]):
-    """`codec.engine.base.Engine` in torch, on the CPU: the states of the streams that step are gathered, stepped
+    """`earshot.codec.engine.base.Engine` in torch, on the CPU: the states of the streams that step are gathered, stepped
     together, and put back."""
 
     name = "torch"

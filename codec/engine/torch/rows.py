@@ -8,14 +8,13 @@ from typing import Generic, TypeVar
 
 import numpy as np
 import torch
+from earshot.codec.engine.base import FrameCodes
+from earshot.codec.engine.slots import Kind, Slots, check_codes, check_frames, seal, unseal
+from earshot.codec.engine.torch.step import Network, Place, lay_out
+from earshot.codec.errors import UsageError
+from earshot.codec.model.model import Model
+from earshot.codec.pcm import Pcm
 from torch import Tensor
-
-from codec.engine.base import FrameCodes
-from codec.engine.slots import Kind, Slots, check_codes, check_frames, seal, unseal
-from codec.engine.torch_step import Network, Place, lay_out
-from codec.errors import UsageError
-from codec.model import Model
-from codec.pcm import Pcm
 
 
 class Bank:
@@ -56,7 +55,7 @@ OwnBank = TypeVar("OwnBank", bound=Bank)
 
 
 class RowEngine(Generic[OwnBank]):
-    """What `codec.engine.base.Engine` asks for, all but how rows step."""
+    """What `earshot.codec.engine.base.Engine` asks for, all but how rows step."""
 
     name: str
     """What saved states say they belong to."""

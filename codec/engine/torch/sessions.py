@@ -5,13 +5,12 @@ that starts on `reflect`, the partial last frame, and long pushes. The state is 
 from __future__ import annotations
 
 import numpy as np
+from earshot.codec.config import Padding
+from earshot.codec.engine.torch.step import CPU, Network, Place, lay_out
+from earshot.codec.model.model import Sessions
+from earshot.codec.model.network import Encodec
+from earshot.codec.model.streaming import Codes, DecoderSession, EncoderSession, StreamState
 from torch import Tensor
-
-from codec.config import Padding
-from codec.engine.torch_step import CPU, Network, Place, lay_out
-from codec.model import Sessions
-from codec.network import Encodec
-from codec.streaming import Codes, DecoderSession, EncoderSession, StreamState
 
 MOST_FRAMES = 32
 """More than that at once, and the network's own layers are as fast or faster (measured), without windows in memory."""
@@ -80,5 +79,5 @@ def _step(state: StreamState, network: Network, x: Tensor) -> Tensor:
 
 
 def _turn(kept: Tensor) -> Tensor:
-    """Between time-major and the channels-major caches of `codec.seanet`; the LSTM's has neither."""
+    """Between time-major and the channels-major caches of `earshot.codec.model.seanet`; the LSTM's has neither."""
     return kept.transpose(1, 2) if kept.dim() == 3 else kept

@@ -1,7 +1,7 @@
-"""A step of many streams as matrix products: `codec.seanet` and `codec.quantizer`, laid out to be quick.
+"""A step of many streams as matrix products: `earshot.codec.model.seanet` and `earshot.codec.model.quantizer`, laid out to be quick.
 
 Sound is time-major, [B, T, C]: the window of a convolution lies in memory as one row, and a layer is one product of
-such rows and its weights. What a layer keeps is what its module in `codec.seanet` keeps, time and channels swapped.
+such rows and its weights. What a layer keeps is what its module in `earshot.codec.model.seanet` keeps, time and channels swapped.
 Everything is a function of its arguments, on the device and in the precision that the weights were laid out for.
 """
 
@@ -16,13 +16,19 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 import torch.nn.functional as F
+from earshot.codec.engine.base import FrameCodes
+from earshot.codec.model.network import Encodec
+from earshot.codec.model.quantizer import ResidualVectorQuantizer
+from earshot.codec.model.seanet import (
+    Activation,
+    CausalConv1d,
+    CausalConvTranspose1d,
+    ResidualLSTM,
+    ResidualUnit,
+    SEANet,
+)
 from numpy.typing import NDArray
 from torch import Tensor
-
-from codec.engine.base import FrameCodes
-from codec.network import Encodec
-from codec.quantizer import ResidualVectorQuantizer
-from codec.seanet import Activation, CausalConv1d, CausalConvTranspose1d, ResidualLSTM, ResidualUnit, SEANet
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-
-from client import audio_files
-from client.audio import SAMPLE_RATE, Cushion, NoSink, NoSource, monotonic_us, open_sink, open_source, samples_us
-from client.audio_devices import DeviceClock, list_devices
-from client.audio_files import SINK_BLOCK, SOURCE_BLOCK, FileSink, FileSource, read_blocks
-from codec.errors import AudioError
-from codec.pcm import Pcm
+from earshot.client.audio import files as audio_files
+from earshot.client.audio.devices import DeviceClock, list_devices
+from earshot.client.audio.endpoints import (
+    SAMPLE_RATE,
+    Cushion,
+    NoSink,
+    NoSource,
+    monotonic_us,
+    open_sink,
+    open_source,
+    samples_us,
+)
+from earshot.client.audio.files import SINK_BLOCK, SOURCE_BLOCK, FileSink, FileSource, read_blocks
+from earshot.codec.errors import AudioError
+from earshot.codec.pcm import Pcm
 
 
 def tone(seconds: float, rate: int = SAMPLE_RATE, hertz: float = 440.0) -> Pcm:
@@ -218,17 +226,17 @@ def test_portaudio_that_does_not_start_is_an_audio_error(tmp_path: Path, monkeyp
 
 def test_missing_portaudio_says_what_to_install() -> None:
     script = (
-        "import ctypes.util, client.audio, client.audio_devices\n"
+        "import ctypes.util, earshot.client.audio.endpoints, earshot.client.audio.devices\n"
         "ctypes.util.find_library = lambda name: None\n"
-        "try:\n    client.audio_devices.list_devices()\n"
-        "except client.audio_devices.AudioError as error:\n    print(error)\n"
+        "try:\n    earshot.client.audio.devices.list_devices()\n"
+        "except earshot.client.audio.devices.AudioError as error:\n    print(error)\n"
     )
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert "apt install libportaudio2" in run.stdout
 
 
 def test_no_module_of_the_client_imports_sounddevice_by_itself() -> None:
-    script = "import sys, client.audio, client.audio_files, client.audio_devices; print('sounddevice' in sys.modules)"
+    script = "import sys, earshot.client.audio.endpoints, earshot.client.audio.files, earshot.client.audio.devices; print('sounddevice' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "False"
 

@@ -6,12 +6,11 @@ import threading
 from collections.abc import Callable
 
 import numpy as np
-
-from client.audio import samples_us
-from client.sender import Sender
-from client.talker import MAX_BLOCKS, Talker
-from codec.packet import PcmUp, decode_up
-from codec.pcm import Pcm, from_s16
+from earshot.client.audio.endpoints import samples_us
+from earshot.client.audio.talker import MAX_BLOCKS, Talker
+from earshot.client.core.sender import Sender
+from earshot.codec.pcm import Pcm, from_s16
+from earshot.protocol.packet import PcmUp, decode_up
 
 
 def block(value: float, n: int = 320) -> Pcm:

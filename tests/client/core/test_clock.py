@@ -3,11 +3,10 @@ from __future__ import annotations
 import random
 
 import pytest
-
-from client.clock import ServerClock
-from codec.errors import UsageError
-from codec.messages import Ping, Pong
-from codec.packet import CLOCK_MODULUS
+from earshot.client.core.clock import ServerClock
+from earshot.codec.errors import UsageError
+from earshot.protocol.messages import Ping, Pong
+from earshot.protocol.packet import CLOCK_MODULUS
 
 
 def exchange(clock: ServerClock, at_us: int, offset: int, up: int, down: int, inside: int = 50) -> None:

@@ -4,8 +4,7 @@ import random
 
 import numpy as np
 import pytest
-
-from client.jitter import MAX_TARGET_US, MIN_TARGET_US, START_TARGET_US, DelayEstimator, JitterBuffer
+from earshot.client.core.jitter import MAX_TARGET_US, MIN_TARGET_US, START_TARGET_US, DelayEstimator, JitterBuffer
 
 HOP, RATE = 320, 24_000
 FRAME_US = HOP * 1e6 / RATE

@@ -2,11 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-from client.clock import ServerClock
-from client.latency import STAGES, LatencyLog, Path, Stages
-from codec.messages import Pong
-from codec.packet import CLOCK_MODULUS, Trace
+from earshot.client.core.clock import ServerClock
+from earshot.client.core.latency import STAGES, LatencyLog, Path, Stages
+from earshot.protocol.messages import Pong
+from earshot.protocol.packet import CLOCK_MODULUS, Trace
 
 
 @pytest.fixture

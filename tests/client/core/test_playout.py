@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
+from earshot.client.core.jitter import MIN_TARGET_US
+from earshot.client.core.playout import Playout
+from earshot.codec.pcm import Pcm
 from numpy.typing import NDArray
-
-from client.jitter import MIN_TARGET_US
-from client.playout import Playout
-from codec.pcm import Pcm
 
 HOP, RATE = 320, 24_000
 FRAME_US = HOP * 1e6 / RATE

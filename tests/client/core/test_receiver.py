@@ -6,16 +6,15 @@ import threading
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
-
-from client.clock import ServerClock
-from client.latency import STAGES
-from client.receiver import MAX_WAITING, Receiver
-from client.sender import Sender
-from codec.bitstream import pack
-from codec.errors import CloseCode, ProtocolError
-from codec.messages import Pong
-from codec.packet import (
+from earshot.client.core.clock import ServerClock
+from earshot.client.core.latency import STAGES
+from earshot.client.core.receiver import MAX_WAITING, Receiver
+from earshot.client.core.sender import Sender
+from earshot.codec.bitstream import pack
+from earshot.codec.errors import CloseCode, ProtocolError
+from earshot.codec.pcm import Pcm, soft_limit, to_s16
+from earshot.protocol.messages import Pong
+from earshot.protocol.packet import (
     CLOCK_MODULUS,
     Packet,
     PcmBlock,
@@ -24,7 +23,7 @@ from codec.packet import (
     encode_codes_down,
     encode_pcm_down,
 )
-from codec.pcm import Pcm, soft_limit, to_s16
+from numpy.typing import NDArray
 
 HOP, RATE = 320, 24_000
 FRAME_US = HOP * 1e6 / RATE

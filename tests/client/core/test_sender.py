@@ -2,16 +2,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from earshot.client.core.clock import ServerClock
+from earshot.client.core.sender import Sender
+from earshot.client.core.traffic import MESSAGE_OVERHEAD_BYTES
+from earshot.codec.bitstream import unpack
+from earshot.codec.errors import UsageError
+from earshot.codec.pcm import Pcm, from_s16
+from earshot.protocol.messages import Pong
+from earshot.protocol.packet import CLOCK_MODULUS, Packet, PcmUp, decode_up, wrap_difference
 from numpy.typing import NDArray
-
-from client.clock import ServerClock
-from client.sender import Sender
-from client.traffic import MESSAGE_OVERHEAD_BYTES
-from codec.bitstream import unpack
-from codec.errors import UsageError
-from codec.messages import Pong
-from codec.packet import CLOCK_MODULUS, Packet, PcmUp, decode_up, wrap_difference
-from codec.pcm import Pcm, from_s16
 
 HOP, RATE = 320, 24_000
 START_US = 5_000_000

@@ -2,9 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-from client.timescale import find_lag, lengthen, shorten
-from codec.pcm import Pcm
+from earshot.client.core.timescale import find_lag, lengthen, shorten
+from earshot.codec.pcm import Pcm
 
 RATE = 24_000
 

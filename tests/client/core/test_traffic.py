@@ -1,8 +1,7 @@
 from __future__ import annotations
 
 import pytest
-
-from client.traffic import MESSAGE_OVERHEAD_BYTES, Traffic
+from earshot.client.core.traffic import MESSAGE_OVERHEAD_BYTES, Traffic
 
 FRAME_US = 320 * 1e6 / 24_000
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-from client.connection import Connection
-from client.entropy import EntropyLink, Meter, Rates, Totals
-from client.link import Lost
-from client.receiver import Receiver
-from codec.bitstream import pack
-from codec.coded_link import LinkDecoder, LinkEncoder
-from codec.errors import ProtocolError
-from codec.packet import (
+from earshot.client.core.receiver import Receiver
+from earshot.client.entropy.coder import EntropyLink, Meter, Rates, Totals
+from earshot.client.net.connection import Connection
+from earshot.client.net.link import Lost
+from earshot.codec.bitstream import pack
+from earshot.codec.errors import ProtocolError
+from earshot.protocol.entropy_link import LinkDecoder, LinkEncoder
+from earshot.protocol.packet import (
     CodedPacket,
     Packet,
     PcmBlock,
@@ -24,9 +23,10 @@ from codec.packet import (
     encode_pcm_down,
     encode_pcm_up,
 )
+
 from tests.integer_lm import live_lm
 
-pytest.importorskip("codec.engine.native_lm")
+pytest.importorskip("earshot.codec.engine.native.lm")
 LM = live_lm()
 
 

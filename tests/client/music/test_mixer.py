@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from earshot.client.core.clock import ServerClock
+from earshot.client.core.receiver import Receiver
+from earshot.client.music.mixer import Mixer
+from earshot.client.music.speakers import Decodable, Music
+from earshot.codec.bitstream import pack
+from earshot.codec.pcm import LIMIT_FROM, Pcm
+from earshot.protocol.packet import Packet, encode_codes_down
 from numpy.typing import NDArray
 
-from client.clock import ServerClock
-from client.mixer import Mixer
-from client.music import Decodable, Music
-from client.receiver import Receiver
-from codec.bitstream import pack
-from codec.packet import Packet, encode_codes_down
-from codec.pcm import LIMIT_FROM, Pcm
-from tests.client.windows import MODEL, RATE, STRIDE, LevelDecoder, known_clock, packet, trace_of, us
+from tests.client.music.windows import MODEL, RATE, STRIDE, LevelDecoder, known_clock, packet, trace_of, us
 
 TALK_RATE, HOP = 24_000, 320
 TONE_HZ = 500

@@ -9,20 +9,20 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from earshot.client.audio.endpoints import TALK, Format
+from earshot.client.core.sender import Sender
+from earshot.client.music.models import CallModels, format_of, in_windows
+from earshot.client.music.window_sender import WindowSender
+from earshot.codec.bitstream import pack
+from earshot.codec.config import LITE_24KHZ
+from earshot.codec.errors import UsageError
+from earshot.codec.model.model import Model
+from earshot.codec.model.network import Encodec
+from earshot.codec.pcm import Pcm
+from earshot.protocol.messages import WindowModel
+from earshot.protocol.packet import Packet, PcmUp, decode_up, encode_codes_down
 
-from client.audio import TALK, Format
-from client.models import CallModels, format_of, in_windows
-from client.sender import Sender
-from client.window_sender import WindowSender
-from codec.bitstream import pack
-from codec.config import LITE_24KHZ
-from codec.errors import UsageError
-from codec.messages import WindowModel
-from codec.model import Model
-from codec.network import Encodec
-from codec.packet import Packet, PcmUp, decode_up, encode_codes_down
-from codec.pcm import Pcm
-from tests.client.windows import RATE, STRIDE, WINDOW, known_clock, us
+from tests.client.music.windows import RATE, STRIDE, WINDOW, known_clock, us
 from tests.stereo import tiny_stereo
 
 

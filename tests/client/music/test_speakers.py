@@ -7,15 +7,15 @@ from itertools import groupby
 
 import numpy as np
 import pytest
+from earshot.client.core.latency import STAGES
+from earshot.client.music.speakers import MAX_SPEAKERS, MAX_UNDECODED, Decodable, Music
+from earshot.client.music.window_playout import START_TARGET_US
+from earshot.codec.errors import CloseCode, ProtocolError, UsageError
+from earshot.codec.pcm import Pcm
+from earshot.protocol.messages import WindowModel
+from earshot.protocol.packet import SEQUENCE_MODULUS, TIMESTAMP_MODULUS
 
-from client.latency import STAGES
-from client.music import MAX_SPEAKERS, MAX_UNDECODED, Decodable, Music
-from client.window_playout import START_TARGET_US
-from codec.errors import CloseCode, ProtocolError, UsageError
-from codec.messages import WindowModel
-from codec.packet import SEQUENCE_MODULUS, TIMESTAMP_MODULUS
-from codec.pcm import Pcm
-from tests.client.windows import (
+from tests.client.music.windows import (
     FRAMES,
     HOP,
     MODEL,

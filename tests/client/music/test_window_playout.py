@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-from client.window_playout import (
+from earshot.client.music.window_playout import (
     MAX_CHUNKS,
     MAX_TARGET_US,
     SLACK_US,
@@ -15,8 +14,9 @@ from client.window_playout import (
     Chunk,
     WindowPlayout,
 )
-from codec.pcm import Pcm
-from tests.client.windows import FRAMES, RATE, STRIDE, us
+from earshot.codec.pcm import Pcm
+
+from tests.client.music.windows import FRAMES, RATE, STRIDE, us
 
 BLOCK = 480
 FADE = 240

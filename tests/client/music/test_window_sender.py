@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from earshot.client.core.sender import GAP_US
+from earshot.client.music.window_sender import WindowSender
+from earshot.codec.bitstream import unpack
+from earshot.codec.pcm import Pcm
+from earshot.protocol.packet import CLOCK_MODULUS, SEQUENCE_MODULUS, Packet, decode_up, wrap_difference
 
-from client.sender import GAP_US
-from client.window_sender import WindowSender
-from codec.bitstream import unpack
-from codec.packet import CLOCK_MODULUS, SEQUENCE_MODULUS, Packet, decode_up, wrap_difference
-from codec.pcm import Pcm
-from tests.client.windows import FRAMES, HOP, MODEL, OFFSET_US, RATE, STRIDE, WINDOW, LevelEncoder, known_clock, us
+from tests.client.music.windows import (
+    FRAMES,
+    HOP,
+    MODEL,
+    OFFSET_US,
+    RATE,
+    STRIDE,
+    WINDOW,
+    LevelEncoder,
+    known_clock,
+    us,
+)
 
 START_US = 5_000_000
 ENCODING_US = 40_000

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+from earshot.client.core.clock import ServerClock
+from earshot.codec.bitstream import pack
+from earshot.codec.errors import UsageError
+from earshot.codec.model.window import Window
+from earshot.codec.pcm import Pcm
+from earshot.protocol.messages import Pong, WindowModel
+from earshot.protocol.packet import CLOCK_MODULUS, SEQUENCE_MODULUS, TIMESTAMP_MODULUS, Packet, Trace
 from numpy.typing import NDArray
-
-from client.clock import ServerClock
-from codec.bitstream import pack
-from codec.errors import UsageError
-from codec.messages import Pong, WindowModel
-from codec.packet import CLOCK_MODULUS, SEQUENCE_MODULUS, TIMESTAMP_MODULUS, Packet, Trace
-from codec.pcm import Pcm
-from codec.window import Window
 
 RATE, HOP, FRAMES = 48_000, 320, 150
 WINDOW, STRIDE = FRAMES * HOP, 47_520

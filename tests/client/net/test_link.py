@@ -7,13 +7,12 @@ import socket
 from collections.abc import Awaitable, Callable
 
 import pytest
+from earshot.client.net import link
+from earshot.client.net.link import MAX_WAITING, Lost, Outbox, join, open_connection, room_url
+from earshot.codec.errors import CloseCode, UsageError
+from earshot.protocol.messages import Error, Hello, Mute
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.typing import Subprotocol
-
-from client import link
-from client.link import MAX_WAITING, Lost, Outbox, join, open_connection, room_url
-from codec.errors import CloseCode, UsageError
-from codec.messages import Error, Hello, Mute
 
 HELLO = Hello(protocol=1, model="0123456789abcdef")
 

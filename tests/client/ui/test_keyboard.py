@@ -9,7 +9,7 @@ import sys
 
 SCRIPT = """
 import asyncio, sys, termios
-from client.keyboard import keys
+from earshot.client.ui.keyboard import keys
 
 async def main():
     came = asyncio.Queue()

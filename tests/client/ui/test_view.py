@@ -6,9 +6,7 @@ import io
 import json
 
 import pytest
-from rich.console import Console
-
-from client.view import (
+from earshot.client.ui.view import (
     METER_WIDTH,
     QUIETEST_DB,
     EntropyState,
@@ -19,6 +17,7 @@ from client.view import (
     plain_line,
     render,
 )
+from rich.console import Console
 
 
 def drawn(state: ViewState, width: int = 120) -> str:

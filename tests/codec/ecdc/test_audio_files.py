@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-
-from codec.audio_files import audio_files, read_audio
-from codec.errors import AudioError, UsageError
+from earshot.codec.ecdc.audio_files import audio_files, read_audio
+from earshot.codec.errors import AudioError, UsageError
 
 
 @pytest.fixture

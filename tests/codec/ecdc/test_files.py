@@ -11,18 +11,18 @@ import pytest
 import soundfile
 import soxr
 import torch
+from earshot.codec.config import ModelConfig
+from earshot.codec.ecdc.coding import PLAIN, Coding, coding_to_write
+from earshot.codec.ecdc.files import decode_file, encode_file, read_info
+from earshot.codec.ecdc.format import BLOCK_FRAMES, FRONT, Header
+from earshot.codec.errors import AudioError, ModelError, UsageError
+from earshot.codec.lm.arithmetic import Cdf
+from earshot.codec.lm.weights import digest, save_integer_lm
+from earshot.codec.model.model import Model
+from earshot.codec.model.network import Encodec
+from earshot.codec.pcm import Pcm
+from earshot.lab.training.initial import initialise
 
-from codec.arithmetic import Cdf
-from codec.config import ModelConfig
-from codec.ecdc import BLOCK_FRAMES, FRONT, Header
-from codec.errors import AudioError, ModelError, UsageError
-from codec.file_coding import PLAIN, Coding, coding_to_write
-from codec.files import decode_file, encode_file, read_info
-from codec.lm_weights import digest, save_integer_lm
-from codec.model import Model
-from codec.network import Encodec
-from codec.pcm import Pcm
-from codec.training.initial import initialise
 from tests.integer_lm import random_weights
 from tests.stereo import Stereo
 

@@ -16,14 +16,14 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from earshot.codec.ecdc.coding import coding_to_write
+from earshot.codec.ecdc.files import decode_file, encode_file, read_info
+from earshot.codec.ecdc.format import FRONT
+from earshot.codec.model.model import Model
+from earshot.codec.pcm import Pcm
 
-import codec
-from codec.ecdc import FRONT
-from codec.file_coding import coding_to_write
-from codec.files import decode_file, encode_file, read_info
-from codec.model import Model
-from codec.pcm import Pcm
-from tests.codec.test_lm import saved
+from earshot import codec
+from tests.codec.lm.test_transformer import saved
 from tests.stereo import official_stereo
 
 
@@ -60,7 +60,7 @@ def pair(
     else:
         official, pcm, kbps = official_stereo(encodec, 32, music), music[:, 96_000 : 96_000 + 61_234], 6.0
     official.name = request.param
-    # Smaller than the published one, which tests/codec/test_lm.py has: this is about files.
+    # Smaller than the published one, which tests/codec/lm/test_transformer.py has: this is about files.
     torch.manual_seed(5)
     lm = encodec.model.LMModel(
         official.quantizer.n_q, 1024, num_layers=2, dim=64, past_context=int(3.5 * official.frame_rate)

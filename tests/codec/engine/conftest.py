@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 import torch
+from earshot.codec.config import ModelConfig
+from earshot.codec.engine.base import Engine
+from earshot.codec.engine.cuda.engine import CudaEngine
+from earshot.codec.engine.native.engine import NativeEngine, kernel_names, pack
+from earshot.codec.engine.torch.engine import TorchEngine
+from earshot.codec.model.model import Model
+from earshot.codec.model.network import Encodec
 
-import codec
-from codec.config import ModelConfig
-from codec.engine.base import Engine
-from codec.engine.cuda_engine import CudaEngine
-from codec.engine.native_engine import NativeEngine, kernel_names, pack
-from codec.engine.torch_engine import TorchEngine
-from codec.model import Model
-from codec.network import Encodec
+from earshot import codec
 
 MakeEngine = Callable[..., Engine]
 KERNELS = kernel_names()

@@ -7,12 +7,11 @@ import sys
 
 import numpy as np
 import pytest
-
-from codec.engine import choice
-from codec.engine.native_engine import NativeEngine, kernel_names
-from codec.engine.torch_engine import TorchEngine
-from codec.errors import EngineFull, UsageError
-from codec.model import Model
+from earshot.codec.engine import choice
+from earshot.codec.engine.native.engine import NativeEngine, kernel_names
+from earshot.codec.engine.torch.engine import TorchEngine
+from earshot.codec.errors import EngineFull, UsageError
+from earshot.codec.model.model import Model
 
 
 def test_the_fastest_exact_engine_serves_unless_another_is_asked_for(
@@ -62,8 +61,8 @@ def test_listeners_decode_in_int8_where_that_is_faster(monkeypatch: pytest.Monke
 def test_without_the_native_engine_torch_serves_and_says_so_once(
     tiny_model: Model, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setitem(sys.modules, "codec.engine.native_engine", None)
-    monkeypatch.delattr(sys.modules["codec.engine"], "native_engine", raising=False)
+    monkeypatch.setitem(sys.modules, "earshot.codec.engine.native.engine", None)
+    monkeypatch.delattr(sys.modules["earshot.codec.engine.native"], "engine", raising=False)
     choice.native_is_built.cache_clear()
     try:
         with caplog.at_level(logging.WARNING):

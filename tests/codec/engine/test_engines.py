@@ -7,13 +7,12 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-
-from codec.engine.base import Engine
-from codec.engine.torch_engine import TorchEngine
-from codec.errors import EngineFull, UsageError
-from codec.model import Model
-from codec.pcm import Pcm
-from codec.streaming import DecoderSession, EncoderSession
+from earshot.codec.engine.base import Engine
+from earshot.codec.engine.torch.engine import TorchEngine
+from earshot.codec.errors import EngineFull, UsageError
+from earshot.codec.model.model import Model
+from earshot.codec.model.streaming import DecoderSession, EncoderSession
+from earshot.codec.pcm import Pcm
 
 HOP = 320
 MakeEngine = Callable[..., Engine]

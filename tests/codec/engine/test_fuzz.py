@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-import codec
+from earshot import codec
 from tests.bench.fuzz_arguments import bad_arguments
 from tests.bench.fuzz_engine import live
 

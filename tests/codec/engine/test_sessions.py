@@ -7,15 +7,15 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from earshot.codec.config import Padding
+from earshot.codec.engine.native.engine import pack
+from earshot.codec.engine.native.sessions import NativeDecoderSession, NativeEncoderSession, NativeSessions
+from earshot.codec.engine.torch.sessions import MOST_FRAMES, TorchDecoderSession, TorchEncoderSession, TorchSessions
+from earshot.codec.errors import UsageError
+from earshot.codec.model.model import Model, Sessions
+from earshot.codec.pcm import Pcm
 
-import codec
-from codec.config import Padding
-from codec.engine.native_engine import pack
-from codec.engine.native_sessions import NativeDecoderSession, NativeEncoderSession, NativeSessions
-from codec.engine.torch_sessions import MOST_FRAMES, TorchDecoderSession, TorchEncoderSession, TorchSessions
-from codec.errors import UsageError
-from codec.model import Model, Sessions
-from codec.pcm import Pcm
+from earshot import codec
 
 NAMES = ["default", "two of everything", "one stage"]
 

@@ -6,14 +6,14 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from earshot.codec.bitstream import Codes
+from earshot.codec.errors import ProtocolError, UsageError
+from earshot.codec.lm.entropy import CodesLm, EntropyDecoder, EntropyEncoder, spans
+from earshot.codec.lm.integer_lm import IntegerLm, LmShape
 
-from codec.bitstream import Codes
-from codec.entropy import CodesLm, EntropyDecoder, EntropyEncoder, spans
-from codec.errors import ProtocolError, UsageError
-from codec.integer_lm import IntegerLm, LmShape
 from tests.integer_lm import SHAPE, random_weights
 
-native_lm = pytest.importorskip("codec.engine.native_lm")
+native_lm = pytest.importorskip("earshot.codec.engine.native.lm")
 
 
 @pytest.fixture(scope="module")

@@ -11,17 +11,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from earshot.codec.errors import ModelError, UsageError, WeightsError
+from earshot.codec.lm.entropy import CodesLm
+from earshot.codec.lm.integer_lm import FRACTION, IntegerLm, LmShape, LmWeights, cdf_of, powers
+from earshot.codec.lm.weights import BUNDLED, digest, load_integer_lm, save_integer_lm
 from numpy.typing import NDArray
 
-import codec
-from codec.entropy import CodesLm
-from codec.errors import ModelError, UsageError, WeightsError
-from codec.integer_lm import FRACTION, IntegerLm, LmShape, LmWeights, cdf_of, powers
-from codec.lm_weights import BUNDLED, digest, load_integer_lm, save_integer_lm
+from earshot import codec
 from tests.integer_lm import SHAPE, random_weights
 
-native_lm = pytest.importorskip("codec.engine.native_lm")
-native = pytest.importorskip("codec.engine.native._integer_lm")
+native_lm = pytest.importorskip("earshot.codec.engine.native.lm")
+native = pytest.importorskip("earshot.codec.engine.native._integer_lm")
 
 Codes = NDArray[np.int64]
 

@@ -10,12 +10,11 @@ from typing import Any
 
 import pytest
 import torch
-
-from codec import download
-from codec.config import ENCODEC_24KHZ, ENCODEC_48KHZ, LITE_24KHZ
-from codec.errors import ModelError, UsageError, WeightsError
-from codec.lm import LanguageModel, LmState, context_frames
-from codec.lm_weights import load_official_lm
+from earshot.codec.config import ENCODEC_24KHZ, ENCODEC_48KHZ, LITE_24KHZ
+from earshot.codec.errors import ModelError, UsageError, WeightsError
+from earshot.codec.lm.transformer import LanguageModel, LmState, context_frames
+from earshot.codec.lm.weights import load_official_lm
+from earshot.codec.weights import download
 
 
 def official(encodec: ModuleType, n_q: int = 32, context: int = 262, dim: int = 200, layers: int = 5) -> Any:
@@ -88,7 +87,7 @@ def test_a_checkpoint_is_loaded(encodec: ModuleType, tmp_path: Path) -> None:
 
 
 def test_it_is_fetched_once(encodec: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From a mirror that is a file here; tests/codec/test_download.py has the network."""
+    """From a mirror that is a file here; tests/codec/weights/test_download.py has the network."""
     file = saved(official(encodec, dim=16, layers=1).state_dict(), tmp_path, "encodec_lm_24khz")
     release = download.Release(file.name, None, file.stem.split("-")[1])
     monkeypatch.setitem(download.LANGUAGE_MODELS, "encodec_24khz", release)

@@ -11,15 +11,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
+from earshot.codec.engine.native.sessions import NativeSessions
+from earshot.codec.engine.torch.sessions import TorchSessions
+from earshot.codec.model.model import Model, Sessions
+from earshot.codec.model.quantizer import ResidualVectorQuantizer
+from earshot.codec.model.seanet import SEANet
+from earshot.codec.model.streaming import Codes, EncoderSession, StreamState
+from earshot.codec.pcm import Pcm
 
-import codec
-from codec.engine.native_sessions import NativeSessions
-from codec.engine.torch_sessions import TorchSessions
-from codec.model import Model, Sessions
-from codec.pcm import Pcm
-from codec.quantizer import ResidualVectorQuantizer
-from codec.seanet import SEANet
-from codec.streaming import Codes, EncoderSession, StreamState
+from earshot import codec
 
 BLOCKS = [320, 1, 7, 160, 333, 960, 4096, None]
 FRAMES = 1501

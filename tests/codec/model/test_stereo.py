@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from earshot.codec.config import ENCODEC_48KHZ, LITE_24KHZ
+from earshot.codec.engine.torch.engine import TorchEngine
+from earshot.codec.errors import ModelError, UsageError, WeightsError
+from earshot.codec.model.model import Model
+from earshot.codec.model.network import Encodec
+from earshot.codec.model.windows import volume
+from earshot.codec.pcm import Pcm
+from earshot.codec.weights.load import save_native
 
-import codec
-from codec.config import ENCODEC_48KHZ, LITE_24KHZ
-from codec.engine.torch_engine import TorchEngine
-from codec.errors import ModelError, UsageError, WeightsError
-from codec.model import Model
-from codec.network import Encodec
-from codec.pcm import Pcm
-from codec.weights import save_native
-from codec.windows import volume
+from earshot import codec
 from tests.stereo import RATES, WINDOW, Stereo, check_equal, official_stereo
 
 

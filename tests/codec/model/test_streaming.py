@@ -7,11 +7,10 @@ import logging
 import numpy as np
 import pytest
 import safetensors.torch
-
-from codec.config import Padding
-from codec.errors import UsageError
-from codec.model import Model
-from codec.pcm import Pcm
+from earshot.codec.config import Padding
+from earshot.codec.errors import UsageError
+from earshot.codec.model.model import Model
+from earshot.codec.pcm import Pcm
 
 
 @pytest.mark.parametrize("start", ["zeros", "reflect"])

@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from earshot.codec.config import ModelConfig
+from earshot.codec.errors import ModelError, WeightsError
+from earshot.codec.model.model import Model
+from earshot.codec.model.network import Encodec
+from earshot.codec.pcm import Pcm
+from earshot.codec.weights import load as weights
+from earshot.codec.weights.load import save_native
 
-import codec
-from codec import weights
-from codec.config import ModelConfig
-from codec.errors import ModelError, WeightsError
-from codec.model import Model
-from codec.network import Encodec
-from codec.pcm import Pcm
-from codec.weights import save_native
+from earshot import codec
 
 
 @pytest.fixture(scope="module")

@@ -9,19 +9,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from earshot.codec.engine.native.engine import kernel_names
+from earshot.codec.errors import UsageError
+from earshot.codec.model.model import Model
+from earshot.codec.weights.load import save_native
+from earshot.lab.benchmark import command, runner
+from earshot.lab.benchmark.command import Wishes, run
+from earshot.lab.benchmark.contenders import Contender
+from earshot.lab.benchmark.machine import Probe
+from earshot.lab.benchmark.peers import PEERS
+from earshot.lab.benchmark.runner import Effort
 from typer.testing import CliRunner
 
-from codec.benchmark import command, runner
-from codec.benchmark.command import Wishes, run
-from codec.benchmark.contenders import Contender
-from codec.benchmark.machine import Probe
-from codec.benchmark.peers import PEERS
-from codec.benchmark.runner import Effort
-from codec.engine.native_engine import kernel_names
-from codec.errors import UsageError
-from codec.model import Model
-from codec.weights import save_native
-from earshot import app
+from earshot.cli import app
 
 MS = {"encodec": 50.0, "onnxruntime": 25.0, "native": 10.0}
 SMALL = Effort(rounds=3, turn_seconds=0.0, paced_frames=1, codes=32, signal_seconds=0.2)
@@ -47,7 +47,7 @@ def fake_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "tight_turn", turn)
     monkeypatch.setattr(runner, "paced_turn", lambda *_: 200.0)
     monkeypatch.setattr(command, "QUICK", SMALL)
-    monkeypatch.setattr("codec.benchmark.machine.TURN_SECONDS", 1e-4)
+    monkeypatch.setattr("earshot.lab.benchmark.machine.TURN_SECONDS", 1e-4)
 
 
 def few_peers(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
@@ -104,7 +104,7 @@ def test_whole_signal_peers_take_part_once(model: Path, monkeypatch: pytest.Monk
 
 
 def test_missing_peers_are_told_with_how_to_get_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    from codec.benchmark import peers
+    from earshot.lab.benchmark import peers
 
     monkeypatch.setattr(peers.importlib.util, "find_spec", lambda name: None)
     told = peers.what_is_missing(list(PEERS))
@@ -122,7 +122,7 @@ def test_time_is_counted_as_what_a_stream_takes() -> None:
 
 
 def test_the_probe_measures_this_machine(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from codec.benchmark.floor import Work
+    from earshot.lab.benchmark.floor import Work
 
     probe = Probe(Work(1e6, 1000, 75.0))
     assert probe.machine() is None
@@ -135,7 +135,7 @@ def test_the_probe_measures_this_machine(model: Path, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("size", [0, 1, 127, 128, 4099])
 def test_all_of_the_memory_is_read(size: int) -> None:
-    from codec.engine.native._native import multiply_adds, read_once
+    from earshot.codec.engine.native._native import multiply_adds, read_once
 
     assert read_once(np.arange(size, dtype=np.float32)) == size * (size - 1) / 2
     assert multiply_adds("fp32", 10) > 0

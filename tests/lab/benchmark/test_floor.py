@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import pytest
-
-from codec.benchmark.floor import Machine, Work, work_of
-from codec.config import ENCODEC_24KHZ, ModelConfig
-from codec.network import Encodec
+from earshot.codec.config import ENCODEC_24KHZ, ModelConfig
+from earshot.codec.model.network import Encodec
+from earshot.lab.benchmark.floor import Machine, Work, work_of
 
 SMALL = ModelConfig(
     name="small", sample_rate=600, n_filters=2, dimension=5, ratios=(3, 2), kernel_size=7, last_kernel_size=3,

@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from earshot.codec.model.model import Model
+from earshot.lab.benchmark.graph import step_graph
+from earshot.lab.benchmark.inputs import Inputs, inputs_of
+from earshot.lab.benchmark.runtimes import Form, onnxruntime_step, quantized
 from numpy.typing import NDArray
-
-from codec.benchmark.graph import step_graph
-from codec.benchmark.inputs import Inputs, inputs_of
-from codec.benchmark.runtimes import Form, onnxruntime_step, quantized
-from codec.model import Model
 
 STREAMS, FRAMES, N_Q = 3, 6, 5
 

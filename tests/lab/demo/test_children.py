@@ -6,8 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-
-from client.children import Child, ChildError
+from earshot.lab.demo.children import Child, ChildError
 
 
 def wait(child: Child) -> None:

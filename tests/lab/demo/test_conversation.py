@@ -10,20 +10,19 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from earshot.client.audio.devices import DeviceInfo
+from earshot.client.core.latency import STAGES
+from earshot.client.ui.view import ViewState
+from earshot.codec.errors import AudioError, UsageError
+from earshot.codec.model.model import Model
+from earshot.codec.pcm import Pcm
+from earshot.codec.weights.load import save_native
+from earshot.lab.demo.children import ChildError
+from earshot.lab.demo.conversation import DEMO, LEAD_S, VOICES, Conversation, Direction, Plan, converse, spoken_file
+from earshot.lab.demo.live import check_devices
+from earshot.lab.demo.measure import compare
+from earshot.lab.demo.show import disagreements, panels, report, shown, stages_table, summary
 from rich.console import Console
-
-from client.audio_devices import DeviceInfo
-from client.children import ChildError
-from client.conversation import DEMO, LEAD_S, VOICES, Conversation, Direction, Plan, converse, spoken_file
-from client.demo import disagreements, panels, report, shown, stages_table, summary
-from client.demo_live import check_devices
-from client.latency import STAGES
-from client.measure import compare
-from client.view import ViewState
-from codec.errors import AudioError, UsageError
-from codec.model import Model
-from codec.pcm import Pcm
-from codec.weights import save_native
 
 
 @pytest.fixture(scope="module")
@@ -170,12 +169,12 @@ def test_without_a_sound_device_live_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, inputs: int, outputs: int, missing: str
 ) -> None:
     device = DeviceInfo(0, "card", "ALSA", inputs, outputs, 48_000.0, False, False)
-    monkeypatch.setattr("client.demo_live.list_devices", lambda: [device])
+    monkeypatch.setattr("earshot.lab.demo.live.list_devices", lambda: [device])
     with pytest.raises(AudioError, match=f"no {missing} that PortAudio can see.*apt install libportaudio2"):
         check_devices()
 
 
 def test_with_devices_live_may_begin(monkeypatch: pytest.MonkeyPatch) -> None:
     device = DeviceInfo(0, "card", "ALSA", 1, 2, 48_000.0, True, True)
-    monkeypatch.setattr("client.demo_live.list_devices", lambda: [device])
+    monkeypatch.setattr("earshot.lab.demo.live.list_devices", lambda: [device])
     check_devices()

@@ -7,13 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from earshot.codec.errors import UsageError
+from earshot.codec.pcm import Pcm
+from earshot.lab.demo.measure import compare, correlation_latency_ms, coverage, similarity
 from scipy.signal import lfilter
 
-from client.measure import compare, correlation_latency_ms, coverage, similarity
-from codec.errors import UsageError
-from codec.pcm import Pcm
-
-VOICES = Path(__file__).parents[2] / "client" / "voices"
+VOICES = Path(__file__).parents[3] / "lab" / "voices"
 RATE = 24_000
 
 

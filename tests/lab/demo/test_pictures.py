@@ -6,11 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from earshot.codec.pcm import Pcm
+from earshot.lab.demo.pictures import HEARD, SPOKEN, STAGE_COLOURS, Delay, Heard, latency, spoken_heard
 from matplotlib.colors import to_rgb
 from matplotlib.image import imread
-
-from client.pictures import HEARD, SPOKEN, STAGE_COLOURS, Delay, Heard, latency, spoken_heard
-from codec.pcm import Pcm
 
 STAGES = ("framing", "uplink", "encode", "server", "network", "jitter", "decode", "output")
 

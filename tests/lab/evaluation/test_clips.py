@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-
-from codec.errors import AudioError, UsageError
-from codec.evaluation.clips import Clip, find_clips, unique_names
+from earshot.codec.errors import AudioError, UsageError
+from earshot.lab.evaluation.clips import Clip, find_clips, unique_names
 
 
 def audio(file: Path) -> Path:

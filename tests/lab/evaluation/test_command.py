@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 import soundfile
 import torch
+from earshot.codec.ecdc.audio_files import read_audio
+from earshot.codec.errors import ModelError, UsageError
+from earshot.codec.model.model import Model
+from earshot.codec.weights.load import save_native
+from earshot.lab.evaluation import stress
+from earshot.lab.evaluation.command import Wishes, family_name, run
 from typer.testing import CliRunner
 
-from codec.audio_files import read_audio
-from codec.errors import ModelError, UsageError
-from codec.evaluation import stress
-from codec.evaluation.command import Wishes, family_name, run
-from codec.model import Model
-from codec.weights import save_native
-from earshot import app
+from earshot.cli import app
 from tests.conftest import VOICES
 
 

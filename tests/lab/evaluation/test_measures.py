@@ -6,8 +6,8 @@ import sys
 
 import numpy as np
 import pytest
-
-from codec.evaluation.measures import (
+from earshot.codec.pcm import Pcm
+from earshot.lab.evaluation.measures import (
     BY_KEY,
     MEASURES,
     MEL_BANDS,
@@ -22,7 +22,6 @@ from codec.evaluation.measures import (
     visqol,
     what_is_missing,
 )
-from codec.pcm import Pcm
 
 RATE = 24_000
 COMPUTED = [measure for measure in MEASURES if measure.compute]

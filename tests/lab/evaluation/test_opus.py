@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-from codec.errors import AudioError
-from codec.evaluation.measures import level, si_snr
-from codec.evaluation.opus import Opus
-from codec.evaluation.systems import best_shift, system_name
-from codec.pcm import Pcm
+from earshot.codec.errors import AudioError
+from earshot.codec.pcm import Pcm
+from earshot.lab.evaluation.measures import level, si_snr
+from earshot.lab.evaluation.opus import Opus
+from earshot.lab.evaluation.systems import best_shift, system_name
 
 
 @pytest.fixture(scope="module")

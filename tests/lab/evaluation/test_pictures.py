@@ -7,15 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from earshot.lab.evaluation import pictures
+from earshot.lab.evaluation.measures import BY_KEY
+from earshot.lab.evaluation.pictures import COLOURS, DPI, PANEL_INCHES, rate_quality
+from earshot.lab.evaluation.results import Evaluation, Score, SystemInfo
 from matplotlib import image
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from codec.evaluation import pictures
-from codec.evaluation.measures import BY_KEY
-from codec.evaluation.pictures import COLOURS, DPI, PANEL_INCHES, rate_quality
-from codec.evaluation.results import Evaluation, Score, SystemInfo
-from tests.codec.evaluation.test_results import evaluation
+from tests.lab.evaluation.test_results import evaluation
 
 
 @pytest.fixture

@@ -7,10 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from earshot.lab.evaluation.measures import BY_KEY
+from earshot.lab.evaluation.results import (
+    Evaluation,
+    Judged,
+    Mean,
+    ModelInfo,
+    Score,
+    SystemInfo,
+    versions,
+    weighted_mean,
+)
 from scipy import stats
-
-from codec.evaluation.measures import BY_KEY
-from codec.evaluation.results import Evaluation, Judged, Mean, ModelInfo, Score, SystemInfo, versions, weighted_mean
 
 
 def evaluation() -> Evaluation:

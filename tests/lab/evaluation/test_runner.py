@@ -8,17 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from earshot.codec.ecdc.audio_files import read_audio
+from earshot.codec.errors import AudioError
+from earshot.codec.model.model import Model
+from earshot.codec.pcm import Pcm
+from earshot.lab.evaluation import runner
+from earshot.lab.evaluation.clips import Clip
+from earshot.lab.evaluation.measures import BY_KEY, MEASURES
+from earshot.lab.evaluation.opus import Opus
+from earshot.lab.evaluation.runner import evaluate
+from earshot.lab.evaluation.systems import Streamed, through_stream
 
-from codec.audio_files import read_audio
-from codec.errors import AudioError
-from codec.evaluation import runner
-from codec.evaluation.clips import Clip
-from codec.evaluation.measures import BY_KEY, MEASURES
-from codec.evaluation.opus import Opus
-from codec.evaluation.runner import evaluate
-from codec.evaluation.systems import Streamed, through_stream
-from codec.model import Model
-from codec.pcm import Pcm
 from tests.conftest import VOICES
 
 RATE = 24_000

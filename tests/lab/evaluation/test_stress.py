@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-
-from codec.evaluation import signals, stress
-from codec.evaluation.measures import decibels, rms
-from codec.evaluation.stress import Stressed, sounds
-from codec.model import Model
+from earshot.codec.model.model import Model
+from earshot.lab.evaluation import signals, stress
+from earshot.lab.evaluation.measures import decibels, rms
+from earshot.lab.evaluation.stress import Stressed, sounds
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import io
 
+from earshot.lab.evaluation.stress import Stressed
+from earshot.lab.evaluation.tables import score_table, stress_summary, stress_table
 from rich.console import Console, RenderableType
 
-from codec.evaluation.stress import Stressed
-from codec.evaluation.tables import score_table, stress_summary, stress_table
-from tests.codec.evaluation.test_results import evaluation
+from tests.lab.evaluation.test_results import evaluation
 
 
 def shown(table: RenderableType, width: int = 120) -> str:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from functools import cache
 
 import pytest
+from earshot.lab.evaluation.words import is_known, word_errors, words_of
 from hypothesis import given
 from hypothesis import strategies as st
-
-from codec.evaluation.words import is_known, word_errors, words_of
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-from codec.errors import UsageError
-from server.listening.anchor import low_pass
+from earshot.codec.errors import UsageError
+from earshot.lab.listening.anchor import low_pass
 
 
 @pytest.mark.parametrize("rate", [16_000, 24_000, 44_100, 48_000])

@@ -18,15 +18,14 @@ import httpx
 import numpy as np
 import pytest
 import soundfile
-
-from server.listening import app as application
-from server.listening import transport
-from server.listening.app import MAX_BODY, create_app
-from server.listening.clips import find_clips
-from server.listening.plan import Plan
-from server.listening.record import RATER_COLUMNS, ScoreFile, Table, read_ratings
-from server.listening.serve import make_server
-from server.listening.session import Session
+from earshot.lab.listening import app as application
+from earshot.lab.listening import transport
+from earshot.lab.listening.app import MAX_BODY, create_app
+from earshot.lab.listening.clips import find_clips
+from earshot.lab.listening.plan import Plan
+from earshot.lab.listening.record import RATER_COLUMNS, ScoreFile, Table, read_ratings
+from earshot.lab.listening.serve import make_server
+from earshot.lab.listening.session import Session
 
 CLIPS, SYSTEMS = ("cliff", "meadow"), ("zebra", "yak")
 

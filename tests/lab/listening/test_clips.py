@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from earshot.codec.errors import AudioError, EarshotError, UsageError
+from earshot.lab.listening.clips import MAX_SECONDS, find_clips
 from numpy.typing import NDArray
-
-from codec.errors import AudioError, EarshotError, UsageError
-from server.listening.clips import MAX_SECONDS, find_clips
 
 RATE = 16_000
 

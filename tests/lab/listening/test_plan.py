@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-
-from codec.errors import UsageError
-from server.listening.plan import ANCHOR, MAX_CONDITIONS, REFERENCE, Plan, choose, shuffled
+from earshot.codec.errors import UsageError
+from earshot.lab.listening.plan import ANCHOR, MAX_CONDITIONS, REFERENCE, Plan, choose, shuffled
 
 PLAN = Plan(("a", "b", "c"), ("new", "old"), seed=3)
 

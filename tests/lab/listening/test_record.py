@@ -7,11 +7,10 @@ import stat
 from pathlib import Path
 
 import pytest
-
-from codec.errors import UsageError
-from server.listening.plan import ANCHOR, REFERENCE
-from server.listening.record import RATER_COLUMNS, ScoreFile, Table, read_ratings
-from server.listening.scores import Rating
+from earshot.codec.errors import UsageError
+from earshot.lab.listening.plan import ANCHOR, REFERENCE
+from earshot.lab.listening.record import RATER_COLUMNS, ScoreFile, Table, read_ratings
+from earshot.lab.listening.scores import Rating
 
 
 def trial(rater: str, clip: str, score: int = 40) -> list[Rating]:

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from earshot.lab.listening.plan import ANCHOR, REFERENCE
+from earshot.lab.listening.report import draw, headline, table
+from earshot.lab.listening.scores import Rating, Result, result
 from matplotlib.image import imread
 from rich.console import Console
-
-from server.listening.plan import ANCHOR, REFERENCE
-from server.listening.report import draw, headline, table
-from server.listening.scores import Rating, Result, result
 
 SCORES = {"new": (60, 70, 80), "old": (30, 31, 32), ANCHOR: (10, 20, 30), REFERENCE: (100, 100, 100)}
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import pytest
-
-from server.listening.plan import ANCHOR, REFERENCE
-from server.listening.scores import Rating, mean, result, screen
+from earshot.lab.listening.plan import ANCHOR, REFERENCE
+from earshot.lab.listening.scores import Rating, mean, result, screen
 
 
 def trials(rater: str, *scores: tuple[int, int, int]) -> list[Rating]:

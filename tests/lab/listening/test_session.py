@@ -7,13 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from earshot.codec.errors import UsageError
+from earshot.lab.listening.plan import REFERENCE, Plan
+from earshot.lab.listening.scores import Rating
+from earshot.lab.listening.session import Answer, Fault, Join, Rater, Refused, Session, digest, parse
 from hypothesis import given
 from hypothesis import strategies as st
-
-from codec.errors import UsageError
-from server.listening.plan import REFERENCE, Plan
-from server.listening.scores import Rating
-from server.listening.session import Answer, Fault, Join, Rater, Refused, Session, digest, parse
 
 PLAN = Plan(("first", "second"), ("zebra", "yak"), seed=5)
 NOW = "2026-01-02T03:04:05+00:00"

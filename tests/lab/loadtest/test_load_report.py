@@ -6,12 +6,12 @@ import io
 from pathlib import Path
 
 import matplotlib.image
+from earshot.lab.loadtest.picture import draw
+from earshot.lab.loadtest.plan import Findings
+from earshot.lab.loadtest.report import summary, table
 from rich.console import Console
 
-from server.loadtest.picture import draw
-from server.loadtest.plan import Findings
-from server.loadtest.report import summary, table
-from tests.server.loadtest.test_load_tally import row
+from tests.lab.loadtest.test_load_tally import row
 
 FINDINGS = Findings(
     "tiny", "0123456789abcdef", 6.0, 13.333, 2, [row(20), row(40, late_p99=4.0), row(60, 14.2, late_p99=7.0, lost=2)]

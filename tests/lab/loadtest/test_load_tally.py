@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
-from server.loadtest.plan import Findings, Plan, Row, row_of
-from server.loadtest.tally import Ear, Tally, percentile_ms
-from server.loadtest.wire import Arrival
+from earshot.lab.loadtest.plan import Findings, Plan, Row, row_of
+from earshot.lab.loadtest.tally import Ear, Tally, percentile_ms
+from earshot.lab.loadtest.wire import Arrival
 
 FRAME_MS = 13.3
 

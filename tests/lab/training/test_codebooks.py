@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from earshot.codec.config import ModelConfig
+from earshot.codec.model.quantizer import ResidualVectorQuantizer
+from earshot.lab.training.codebooks import CodebookLearner
 from torch import Tensor
-
-from codec.config import ModelConfig
-from codec.quantizer import ResidualVectorQuantizer
-from codec.training.codebooks import CodebookLearner
 
 CONFIG = ModelConfig(name="tiny", n_filters=2, dimension=8, n_codebooks=4, codebook_size=16, bandwidths=(0.6, 1.2))
 

@@ -11,9 +11,8 @@ from typing import Any
 
 import pytest
 import torch
+from earshot.lab.training.discriminator import WINDOWS, Discriminator
 from torch import Tensor, nn
-
-from codec.training.discriminator import WINDOWS, Discriminator
 
 TOLERANCE: dict[str, Any] = {"rtol": 1e-4, "atol": 1e-4}
 

@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
-
-from codec.errors import UsageError
-from codec.pcm import Pcm
-from codec.training.library import Clip, Library, active_level, is_narrow
-from codec.training.sources import UNREADABLE, Source
+from earshot.codec.errors import UsageError
+from earshot.codec.pcm import Pcm
+from earshot.lab.training.library import Clip, Library, active_level, is_narrow
+from earshot.lab.training.sources import UNREADABLE, Source
 
 RATE = 24_000
 

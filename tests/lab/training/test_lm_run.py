@@ -10,20 +10,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from earshot.codec.errors import UsageError, WeightsError
+from earshot.codec.lm.arithmetic import TOTAL
+from earshot.codec.lm.entropy import EntropyDecoder, EntropyEncoder
+from earshot.codec.lm.integer_lm import IntegerLm
+from earshot.codec.lm.weights import load_integer_lm
+from earshot.codec.model.model import Model
+from earshot.lab.training import lm_run
+from earshot.lab.training.lm_data import Crops, code, one_pass
+from earshot.lab.training.lm_export import to_integers
+from earshot.lab.training.lm_run import LmRun
+from earshot.lab.training.lm_trainer import LmSettings, LmTrainer, bits_of, shape_for
+from earshot.lab.training.sources import Source
 from rich.console import Console
 
-from codec.arithmetic import TOTAL
-from codec.entropy import EntropyDecoder, EntropyEncoder
-from codec.errors import UsageError, WeightsError
-from codec.integer_lm import IntegerLm
-from codec.lm_weights import load_integer_lm
-from codec.model import Model
-from codec.training import lm_run
-from codec.training.lm_data import Crops, code, one_pass
-from codec.training.lm_export import to_integers
-from codec.training.lm_run import LmRun
-from codec.training.lm_trainer import LmSettings, LmTrainer, bits_of, shape_for
-from codec.training.sources import Source
 from tests.conftest import VOICES
 from tests.stereo import Stereo
 

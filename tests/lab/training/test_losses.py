@@ -10,9 +10,7 @@ import numpy.typing as npt
 import pytest
 import scipy.signal
 import torch
-from torch import Tensor
-
-from codec.training.losses import (
+from earshot.lab.training.losses import (
     MelLoss,
     discriminator_hinge,
     feature_matching,
@@ -21,6 +19,7 @@ from codec.training.losses import (
     mel_filters,
     relative_l1,
 )
+from torch import Tensor
 
 
 def noise(*shape: int, scale: float = 0.1, seed: int = 1) -> Tensor:

@@ -14,12 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-
-from codec.errors import UsageError
-from codec.training import prefetch
-from codec.training.data import TrainingData
-from codec.training.recipe import DataSettings, Reverberation
-from codec.training.sources import Source
+from earshot.codec.errors import UsageError
+from earshot.lab.training import prefetch
+from earshot.lab.training.data import TrainingData
+from earshot.lab.training.recipe import DataSettings, Reverberation
+from earshot.lab.training.sources import Source
 
 
 @pytest.fixture
@@ -95,8 +94,8 @@ def test_impossible_numbers(data: TrainingData) -> None:
 
 SCRIPT = """
 import sys
-from codec.training.data import TrainingData
-from codec.training.recipe import DataSettings
+from earshot.lab.training.data import TrainingData
+from earshot.lab.training.recipe import DataSettings
 if __name__ == "__main__":
     data = TrainingData(DataSettings(sources=(sys.argv[1],)), 24_000, 1, 1200, progress=False)
     with data.batches(2, 0, workers=2) as batches:

@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from earshot.codec.errors import UsageError
+from earshot.lab.training.recipe import DataSettings, Plan, Recipe
+from earshot.lab.training.sources import Source
 from pydantic import ValidationError
-
-from codec.errors import UsageError
-from codec.training.recipe import DataSettings, Plan, Recipe
-from codec.training.sources import Source
 
 DRAWS = 10_000
 RATE = 24_000

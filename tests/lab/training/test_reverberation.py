@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-
-from codec.errors import UsageError
-from codec.training.reverberation import (
+from earshot.codec.errors import UsageError
+from earshot.lab.training.reverberation import (
     LONGEST_S,
     as_response,
     decay_curve,

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
-from codec.config import ENCODEC_24KHZ, ENCODEC_48KHZ, LITE_24KHZ
-from codec.errors import UsageError
-from codec.training.settings import presets, read_recipe
+from earshot.codec.config import ENCODEC_24KHZ, ENCODEC_48KHZ, LITE_24KHZ
+from earshot.codec.errors import UsageError
+from earshot.lab.training.settings import presets, read_recipe
 
 
 def test_presets_are_the_published_models_and_the_default() -> None:
@@ -77,7 +76,7 @@ def test_wrong_recipes_say_what_is_wrong(tmp_path: Path, text: str, told: str) -
     file.write_text(text)
     with pytest.raises(Exception, match=told) as error:
         read_recipe(str(file))
-    assert type(error.value).__module__ == "codec.errors"
+    assert type(error.value).__module__ == "earshot.codec.errors"
 
 
 def test_unknown_recipes_and_malformed_changes(tmp_path: Path) -> None:

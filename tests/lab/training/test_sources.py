@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from earshot.codec.errors import UsageError
+from earshot.lab.training.sources import UNREADABLE, Source, read_channels
 from pydantic import TypeAdapter, ValidationError
-
-from codec.errors import UsageError
-from codec.training.sources import UNREADABLE, Source, read_channels
 
 
 @pytest.mark.parametrize(

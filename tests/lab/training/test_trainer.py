@@ -20,19 +20,19 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from earshot.codec.config import ModelConfig
+from earshot.codec.errors import TrainingError, UsageError, WeightsError
+from earshot.codec.model.network import Encodec
+from earshot.codec.pcm import Pcm
+from earshot.lab.training.data import DataSettings, TrainingData
+from earshot.lab.training.run import Run
+from earshot.lab.training.settings import TrainSettings, check_recipe
+from earshot.lab.training.sources import Source
+from earshot.lab.training.trainer import Trainer
 from rich.console import Console
 from torch import Tensor
 
-import codec
-from codec.config import ModelConfig
-from codec.errors import TrainingError, UsageError, WeightsError
-from codec.network import Encodec
-from codec.pcm import Pcm
-from codec.training.data import DataSettings, TrainingData
-from codec.training.run import Run
-from codec.training.settings import TrainSettings, check_recipe
-from codec.training.sources import Source
-from codec.training.trainer import Trainer
+from earshot import codec
 
 CONFIG: dict[str, Any] = {
     "name": "tiny",
@@ -291,8 +291,8 @@ def test_what_is_not_finite_is_not_learned_from(trainer: Make) -> None:
 
 
 def test_a_run_that_learns_nothing_ends(trainer: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("codec.training.run.REPORT_STEPS", 10)
-    monkeypatch.setattr("codec.training.run.MOST_REFUSED", 8)
+    monkeypatch.setattr("earshot.lab.training.run.REPORT_STEPS", 10)
+    monkeypatch.setattr("earshot.lab.training.run.MOST_REFUSED", 8)
     run = trainer(recipe(schedule={"steps": 1000}))
     learn = run.advance
 
@@ -442,7 +442,7 @@ def test_two_processes_make_one_model(voices: Path, tmp_path: Path) -> None:
         "import sys, torch\n"
         "from pathlib import Path\n"
         "from rich.console import Console\n"
-        "from codec.training.command import train\n"
+        "from earshot.lab.training.command import train\n"
         "torch.set_num_threads(1)\n"
         "folder = Path(sys.argv[1])\n"
         "run = train(Console(), str(folder / 'recipe.toml'), [], folder / 'run', device='cpu')\n"

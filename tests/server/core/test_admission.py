@@ -6,8 +6,7 @@ import heapq
 import random
 
 import pytest
-
-from server.admission import (
+from earshot.server.core.admission import (
     WINDOW_US,
     Kind,
     Punctuality,
@@ -36,7 +35,7 @@ def streams(encoders: int, decoders: int = 0) -> dict[Kind, int]:
 
 
 class FakeWorkers:
-    """Streams with phases of their own, and workers that step what is ready in turns, as server/frame_queue.py says."""
+    """Streams with phases of their own, and workers that step what is ready in turns, as server/encoding/queue.py says."""
 
     def __init__(self, workers: int = 1, seed: int = 0) -> None:
         self.load = load_of(workers=workers)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from server.ratelimit import TokenBucket
+from earshot.server.core.rate_limit import TokenBucket
 
 SECOND = 1_000_000
 

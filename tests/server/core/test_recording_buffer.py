@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from earshot.codec.bitstream import pack
+from earshot.codec.config import LITE_24KHZ
+from earshot.protocol.packet import Packet, Trace
+from earshot.recording.format import MAX_FRAMES, Event, Spoken
+from earshot.server.core.recording_buffer import MAX_EVENTS, Batch, Tape
 
-from codec.bitstream import pack
-from codec.config import LITE_24KHZ
-from codec.packet import Packet, Trace
-from codec.recording.format import MAX_FRAMES, Event, Spoken
-from server.tape import MAX_EVENTS, Batch, Tape
 from tests.peers import tiny_model
 from tests.recordings import HOP, SALT, codes_of, header, packets, read
 
@@ -26,7 +26,7 @@ def some(frames: int, n_q: int = 8, seed: int = 0) -> np.ndarray:
 
 
 def parts(batch: Batch | None) -> list[Spoken]:
-    from codec.recording.format import encode_header
+    from earshot.recording.format import encode_header
 
     assert batch is not None
     items = read(encode_header(header(tiny_model())) + batch.encode(SALT))

@@ -6,14 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-from codec.bitstream import pack, unpack
-from codec.config import ENCODEC_48KHZ, LITE_24KHZ
-from codec.errors import CloseCode, ProtocolError
-from codec.messages import Hello, Mute, SetRate, WindowModel
-from codec.packet import Packet, PcmBlock, Trace
-from server.room import PEER_IDS, Peer, Room, check_hello
-from server.sendqueue import Ladder
+from earshot.codec.bitstream import pack, unpack
+from earshot.codec.config import ENCODEC_48KHZ, LITE_24KHZ
+from earshot.codec.errors import CloseCode, ProtocolError
+from earshot.protocol.messages import Hello, Mute, SetRate, WindowModel
+from earshot.protocol.packet import Packet, PcmBlock, Trace
+from earshot.server.core.room import PEER_IDS, Peer, Room, check_hello
+from earshot.server.core.send_queue import Ladder
 
 DIGEST = "0123456789abcdef"
 MUSIC = WindowModel.of(ENCODEC_48KHZ, "f" * 16)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from earshot.codec.bitstream import pack, unpack
+from earshot.protocol.packet import MAX_FRAMES, Packet, PcmBlock, Trace
+from earshot.server.core.send_queue import ACTIVE_US, MAX_WAITING, Media, SendQueue
 from hypothesis import given
 from hypothesis import strategies as st
-
-from codec.bitstream import pack, unpack
-from codec.packet import MAX_FRAMES, Packet, PcmBlock, Trace
-from server.sendqueue import ACTIVE_US, MAX_WAITING, Media, SendQueue
 
 HOP = 320
 FRAME_US = 13_333

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-from codec.bitstream import pack
-from codec.config import ENCODEC_48KHZ, LITE_24KHZ
-from codec.errors import CloseCode, ProtocolError
-from codec.messages import WindowModel
-from codec.packet import Packet, PcmFormat, PcmUp, Trace
-from server.uplink import FORGET_US, Uplink
+from earshot.codec.bitstream import pack
+from earshot.codec.config import ENCODEC_48KHZ, LITE_24KHZ
+from earshot.codec.errors import CloseCode, ProtocolError
+from earshot.protocol.messages import WindowModel
+from earshot.protocol.packet import Packet, PcmFormat, PcmUp, Trace
+from earshot.server.core.uplink import FORGET_US, Uplink
 
 HOP = 320
 FRAME_US = 13_333

@@ -8,15 +8,15 @@ import time
 from collections.abc import AsyncIterator
 
 import pytest
+from earshot.codec.errors import EngineFull
+from earshot.server.core.admission import WorkerLoad
+from earshot.server.encoding import pool as worker_pool
+from earshot.server.encoding.coding_tasks import Chores
+from earshot.server.encoding.pool import WorkerPool
+from earshot.server.encoding.session import Result
 
-from codec.errors import EngineFull
-from server import worker_pool
-from server.admission import WorkerLoad
-from server.chores import Chores
-from server.codec_session import Result
-from server.worker_pool import WorkerPool
 from tests.peers import until
-from tests.server.test_worker_pool import FakeEngine, frame, job, pool_of
+from tests.server.encoding.test_pool import FakeEngine, frame, job, pool_of
 
 
 @pytest.fixture

@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from earshot.codec.engine.torch.engine import TorchEngine
+from earshot.codec.errors import EngineFull
+from earshot.codec.model.model import Model
+from earshot.codec.pcm import Pcm
+from earshot.server.encoding.pool import WorkerPool
+from earshot.server.encoding.session import Job, Result
+from earshot.server.hub import clock_us
+from earshot.server.settings import IDLE_NICE
 
-from codec.engine.torch_engine import TorchEngine
-from codec.errors import EngineFull
-from codec.model import Model
-from codec.pcm import Pcm
-from server.codec_session import Job, Result
-from server.hub import clock_us
-from server.settings import IDLE_NICE
-from server.worker_pool import WorkerPool
 from tests.peers import HOP, noise, until
 from tests.peers import tiny_model as make_model
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any, cast
 
 import pytest
-
-from codec.coded_link import LinkDecoder
-from codec.entropy import CodesLm
-from codec.errors import CloseCode, EngineFull, ProtocolError
-from codec.packet import CodedPacket
-from server.entropy import Entropy
-from server.settings import Settings
-from server.worker_pool import WorkerPool
+from earshot.codec.errors import CloseCode, EngineFull, ProtocolError
+from earshot.codec.lm.entropy import CodesLm
+from earshot.protocol.entropy_link import LinkDecoder
+from earshot.protocol.packet import CodedPacket
+from earshot.server.encoding.pool import WorkerPool
+from earshot.server.entropy.links import Entropy
+from earshot.server.settings import Settings
 
 
 class NoWorkers:

@@ -11,18 +11,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from earshot.codec.bitstream import unpack
+from earshot.codec.config import LITE_24KHZ
+from earshot.codec.errors import UsageError
+from earshot.codec.model.model import Model
+from earshot.protocol.messages import Mute, Record, Recording, SetRate, WindowModel
+from earshot.protocol.packet import Packet, encode_codes_up
+from earshot.recording.format import Event, Header
+from earshot.recording.survey import describe, read_items
+from earshot.server.recording import recorder
+from earshot.server.recording.recorder import Recorder
+from earshot.server.settings import Settings
 
-from codec.bitstream import unpack
-from codec.config import LITE_24KHZ
-from codec.errors import UsageError
-from codec.messages import Mute, Record, Recording, SetRate, WindowModel
-from codec.model import Model
-from codec.packet import Packet, encode_codes_up
-from codec.recording.format import Event, Header
-from codec.recording.survey import describe, read_items
-from server import recorder
-from server.recorder import Recorder
-from server.settings import Settings
 from tests.peers import FRAME_S, HOP, TestPeer, bystanders, join, noise, real_time, running_server, until
 from tests.peers import tiny_model as make_model
 from tests.recordings import codes_of

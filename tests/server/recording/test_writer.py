@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from earshot.codec.config import LITE_24KHZ
+from earshot.recording.format import Event, Header, Spoken
+from earshot.recording.survey import describe, read_items
+from earshot.server.core.recording_buffer import Batch, Tape
+from earshot.server.recording.writer import RecordingFile, Writer
+from earshot.server.settings import Settings
 
-from codec.config import LITE_24KHZ
-from codec.recording.format import Event, Header, Spoken
-from codec.recording.survey import describe, read_items
-from server.record_writer import RecordingFile, Writer
-from server.settings import Settings
-from server.tape import Batch, Tape
 from tests.peers import tiny_model
 from tests.recordings import header, packets
 

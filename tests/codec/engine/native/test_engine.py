@@ -10,18 +10,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from earshot.codec.config import LITE_24KHZ, ModelConfig
+from earshot.codec.engine.native import _native
+from earshot.codec.engine.native.engine import NativeEngine, kernel_names, pack
+from earshot.codec.engine.torch.engine import TorchEngine
+from earshot.codec.errors import UsageError
+from earshot.codec.model.model import Model
+from earshot.codec.model.network import Encodec
+from earshot.codec.pcm import Pcm
 
-import codec
-from codec.config import LITE_24KHZ, ModelConfig
-from codec.engine.native import _native
-from codec.engine.native_engine import NativeEngine, kernel_names, pack
-from codec.engine.torch_engine import TorchEngine
-from codec.errors import UsageError
-from codec.model import Model
-from codec.network import Encodec
-from codec.pcm import Pcm
-
-from .conftest import KERNELS, ODD
+from earshot import codec
+from tests.codec.engine.conftest import KERNELS, ODD
 
 HOP = 320
 

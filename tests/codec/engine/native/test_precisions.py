@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from earshot.codec.engine import choice
+from earshot.codec.engine.native.engine import NativeEngine, NativePrecision, pack
+from earshot.codec.errors import UsageError
+from earshot.codec.model.model import Model
+from earshot.codec.pcm import Pcm
 
-import codec
-from codec.engine import choice
-from codec.engine.native_engine import NativeEngine, NativePrecision, pack
-from codec.errors import UsageError
-from codec.model import Model
-from codec.pcm import Pcm
-
-from .conftest import KERNELS, ODD
+from earshot import codec
+from tests.codec.engine.conftest import KERNELS, ODD
 
 LOWER: tuple[NativePrecision, ...] = ("bf16", "int8")
 LEAST_DB = {"bf16": 45.0, "int8": 35.0}

@@ -1,19 +1,18 @@
-"""Steps as matrix products against the layers of `codec.network`: equal codes, sound within 1e-5."""
+"""Steps as matrix products against the layers of `earshot.codec.model.network`: equal codes, sound within 1e-5."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
+from earshot.codec.engine.torch import step as torch_step
+from earshot.codec.engine.torch.engine import TorchEngine
+from earshot.codec.engine.torch.step import CPU, Weights, lay_out
+from earshot.codec.model.model import Model
+from earshot.codec.pcm import Pcm
 
-import codec
-from codec.engine import torch_step
-from codec.engine.torch_engine import TorchEngine
-from codec.engine.torch_step import CPU, Weights, lay_out
-from codec.model import Model
-from codec.pcm import Pcm
-
-from .conftest import ODD
+from earshot import codec
+from tests.codec.engine.conftest import ODD
 
 STREAMS = 30
 
