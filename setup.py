@@ -1,4 +1,5 @@
-"""Builds the native engine. Without a compiler everything is installed but that: the torch engine serves."""
+"""Builds the native engine. Without a compiler everything is installed but that: the torch engine
+serves."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
 
 ROOTS = ("codec", "protocol", "recording", "server", "client", "lab")
-"""Folders that are installed as packages below `earshot`, so that no other project meets a package named `server`."""
+"""Folders that are installed as packages below `earshot`, so that no other project meets a package
+named `server`."""
 NATIVE = Path("codec/engine/native")
 WARNINGS = ["-Wall", "-Wextra"]
 WITHOUT = (
@@ -30,7 +32,8 @@ def kernel_flags() -> dict[str, list[str]]:
 
 class BuildNative(build_ext):
     def build_extension(self, ext: Any) -> None:
-        """Each file of kernels is compiled for its own instruction set; the rest for any processor."""
+        """Each file of kernels is compiled for its own instruction set; the rest for any
+        processor."""
         unix = self.compiler.compiler_type != "msvc"
         x86 = self.plat_name.endswith(("x86_64", "amd64"))
         general = ["-O3", "-std=c++17", "-fvisibility=hidden", "-g0", *WARNINGS]

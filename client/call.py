@@ -59,8 +59,9 @@ State = Literal["connecting", "connected", "reconnecting", "left"]
 
 @dataclass(frozen=True)
 class CallSettings:
-    """`server` is a ws:// or wss:// address. `seconds` ends the call after so long, else it ends `linger_s` after the
-    source does, or when left. A lost connection is tried again for `give_up_s`."""
+    """`server` is a ws:// or wss:// address. `seconds` ends the call after so long, else it ends
+    `linger_s` after the source does, or when left. A lost connection is tried again for
+    `give_up_s`."""
 
     room: str
     server: str = "ws://127.0.0.1:8765"
@@ -74,7 +75,8 @@ class CallSettings:
 
 
 class Call:
-    """One call. `run` returns when it is over; the figures stay readable afterwards (client/ui/figures.py).
+    """One call. `run` returns when it is over; the figures stay readable afterwards
+    (client/ui/figures.py).
 
     `leave`, `toggle_mute` and `step_rate` are called on the event loop.
     """
@@ -88,9 +90,10 @@ class Call:
         also: Sequence[Codec] = (),
         live_lm: LiveLm | None = None,
     ) -> None:
-        """`model` codes what this client says; what it hears is decoded by that and by those in `also`. `source` and
-        `sink` have the `format_of` what they are for. With `live_lm` packets are entropy-coded where the server can.
-        Raises UsageError for settings that no server could take."""
+        """`model` codes what this client says; what it hears is decoded by that and by those in
+        `also`. `source` and `sink` have the `format_of` what they are for. With `live_lm` packets
+        are entropy-coded where the server can. Raises UsageError for settings that no server could
+        take."""
         self.url = room_url(settings.server, settings.room)
         models = CallModels(model, also)
         models.check_rates(settings.kbps, settings.max_kbps)
@@ -122,7 +125,8 @@ class Call:
         self.malformed = 0
         """Messages of the server that docs/protocol.md does not allow."""
         self.unheard = 0
-        """Media messages that came before anything could be played. Kept, they would make what follows late."""
+        """Media messages that came before anything could be played. Kept, they would make what
+        follows late."""
         self.began_us: int | None = None
         self.ended_us: int | None = None
         self._left = asyncio.Event()
@@ -173,8 +177,8 @@ class Call:
     # The course of it
 
     async def run(self) -> None:
-        """Until the call is left. Raises CallError with the server's sentence if it refuses, or if there is none, and
-        AudioError if a sound device fails."""
+        """Until the call is left. Raises CallError with the server's sentence if it refuses, or if
+        there is none, and AudioError if a sound device fails."""
         self._loop = asyncio.get_running_loop()
         await asyncio.to_thread(self.models.warm_up)
         self.talker.start()
@@ -292,7 +296,8 @@ class Call:
             raise (Lost.closed(first) if isinstance(first, ConnectionClosed) else first) from None
 
     async def _keep_time(self) -> None:
-        """Compares the clocks, first quickly; then speech begins to flow, and figures are told every second."""
+        """Compares the clocks, first quickly; then speech begins to flow, and figures are told
+        every second."""
         for _ in range(FIRST_PINGS):
             self.outbox.put(self.clock.ping(monotonic_us()))
             await asyncio.sleep(FIRST_PING_EVERY_S)

@@ -21,16 +21,15 @@ def load(
 ) -> Model:
     """Loads a model by name or path.
 
-    `name` is "default" (the weights that come with this package), "encodec_24khz" or "encodec_48khz" (the official
-    weights, fetched once and verified), the path of an official `.th` file, of a Hugging Face folder (config.json and
-    model.safetensors), or of a folder or `.safetensors` file written by `earshot train`.
-    `engine` is what its sessions step in: "native" (C++), "torch", "cuda", or "auto", the fastest of the first two that
-    is exact and to be had. `precision` is what they compute in: "fp32" gives the codes of the reference; "native" also
-    has "bf16" and "int8", "cuda" has "bf16" and "fp16" (docs/engine.md says what each changes). `decode_precision` is
-    for decoders alone.
-    Raises UsageError for an engine or a precision that is not to be had; ModelError, WeightsError or DownloadError,
-    each saying what to do.
-    """
+    `name` is "default" (the weights that come with this package), "encodec_24khz" or
+    "encodec_48khz" (the official weights, fetched once and verified), the path of an official `.th`
+    file, of a Hugging Face folder (config.json and model.safetensors), or of a folder or
+    `.safetensors` file written by `earshot train`. `engine` is what its sessions step in: "native"
+    (C++), "torch", "cuda", or "auto", the fastest of the first two that is exact and to be had.
+    `precision` is what they compute in: "fp32" gives the codes of the reference; "native" also has
+    "bf16" and "int8", "cuda" has "bf16" and "fp16" (docs/engine.md says what each changes).
+    `decode_precision` is for decoders alone. Raises UsageError for an engine or a precision that is
+    not to be had; ModelError, WeightsError or DownloadError, each saying what to do."""
     from earshot.codec.engine.choice import use_engine
     from earshot.codec.weights.load import load_model
 

@@ -1,4 +1,5 @@
-"""Codes as bytes: codebook-major, least significant bit first, so that fewer codebooks are a shorter prefix."""
+"""Codes as bytes: codebook-major, least significant bit first, so that fewer codebooks are a
+shorter prefix."""
 
 from __future__ import annotations
 
@@ -20,8 +21,8 @@ def packed_size(n_q: int, frames: int) -> int:
 
 
 def pack(codes: NDArray[np.integer]) -> bytes:
-    """[n_q, frames] codes in 0..1023 -> bytes: all frames of codebook 0, then of codebook 1, and so on. Unused bits
-    of the last byte are zero. Raises UsageError for codes out of range."""
+    """[n_q, frames] codes in 0..1023 -> bytes: all frames of codebook 0, then of codebook 1, and so
+    on. Unused bits of the last byte are zero. Raises UsageError for codes out of range."""
     values = np.asarray(codes)
     if values.size and (values.min() < 0 or values.max() >= 1 << BITS):
         raise UsageError(f"codes must be in 0..{(1 << BITS) - 1}")
@@ -42,8 +43,8 @@ def pack_frames(frames: Sequence[NDArray[np.integer]]) -> list[bytes]:
 
 
 def unpack(data: bytes | memoryview, n_q: int, frames: int) -> Codes:
-    """The reverse of `pack`. Raises ProtocolError if `data` is not exactly as long as its shape says, or if unused
-    bits are set (so that every packet has one spelling)."""
+    """The reverse of `pack`. Raises ProtocolError if `data` is not exactly as long as its shape
+    says, or if unused bits are set (so that every packet has one spelling)."""
     if len(data) != packed_size(n_q, frames):
         raise ProtocolError(f"{n_q} x {frames} codes take {packed_size(n_q, frames)} bytes, not {len(data)}")
     bits = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")
@@ -63,8 +64,8 @@ def cut(data: bytes, frames: int, n_q: int) -> bytes:
 
 
 def join(parts: Sequence[tuple[bytes, int]], n_q: int) -> bytes:
-    """(packed codes, their frames) of consecutive packets, all of `n_q` codebooks: the same bytes as packing all
-    their frames together."""
+    """(packed codes, their frames) of consecutive packets, all of `n_q` codebooks: the same bytes
+    as packing all their frames together."""
     rows = [
         np.unpackbits(np.frombuffer(data, np.uint8), count=n_q * frames * BITS, bitorder="little").reshape(n_q, -1)
         for data, frames in parts

@@ -12,16 +12,19 @@ Padding = Literal["zeros", "reflect"]
 Norm = Literal["weight", "time_group"]
 
 MOST, MOST_LAYERS = 1 << 16, 16
-"""What the counts of a configuration may be at most, so that a damaged file cannot ask for the whole memory."""
+"""What the counts of a configuration may be at most, so that a damaged file cannot ask for the
+whole memory."""
 MOST_WINDOW_SECONDS, MOST_OVERLAP = 60.0, 0.5
 _MOST = {"n_residual_layers": MOST_LAYERS, "dilation_base": MOST_LAYERS, "lstm_layers": MOST_LAYERS, "channels": 2}
 _LATER = ("channels", "causal", "norm", "normalize", "window_seconds", "window_overlap")
-"""Fields that came after models had been given away: a digest must not depend on them where they say nothing new."""
+"""Fields that came after models had been given away: a digest must not depend on them where they
+say nothing new."""
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """An EnCodec (arXiv 2210.13438, section 3.1); the defaults are the official causal 24 kHz model.
+    """An EnCodec (arXiv 2210.13438, section 3.1); the defaults are the official causal 24 kHz
+    model.
 
     `padding` is what the model's offline convolutions pad with; sessions choose their own.
     """
@@ -48,10 +51,11 @@ class ModelConfig:
     causal: bool = True
     """Whether convolutions look back only. Those that look both ways cannot stream."""
     norm: Norm = "weight"
-    """`weight`: none in what is stored, weight normalisation while training. `time_group`: over all channels and the
-    whole window, after every convolution."""
+    """`weight`: none in what is stored, weight normalisation while training. `time_group`: over all
+    channels and the whole window, after every convolution."""
     normalize: bool = False
-    """Whether each window is brought to the same volume before it is coded; its scale travels with its codes."""
+    """Whether each window is brought to the same volume before it is coded; its scale travels with
+    its codes."""
     window_seconds: float | None = None
     """Length of the windows that a signal is coded in, None for all of it at once."""
     window_overlap: float = 0.01
@@ -97,11 +101,13 @@ class ModelConfig:
 
     @property
     def window_stride(self) -> int | None:
-        """Samples from the start of a window to the start of the next, None where there are no windows."""
+        """Samples from the start of a window to the start of the next, None where there are no
+        windows."""
         return None if self.window_length is None else max(1, int((1 - self.window_overlap) * self.window_length))
 
     def check_plain(self) -> None:
-        """Raises UsageError for models whose signals are more than one row of codes: stereo, or coded in windows."""
+        """Raises UsageError for models whose signals are more than one row of codes: stereo, or
+        coded in windows."""
         if self.channels != 1 or self.normalize or self.window_seconds is not None:
             raise UsageError(
                 f"{self.name} codes {'stereo' if self.channels == 2 else 'mono'} sound in windows; use encode_windows "
@@ -128,8 +134,8 @@ class ModelConfig:
 
     @property
     def latency_s(self) -> float:
-        """From a sample to the codes that hold it, at most, in a stream: a frame, or a window where there are windows;
-        infinite for a model that codes whole signals only."""
+        """From a sample to the codes that hold it, at most, in a stream: a frame, or a window where
+        there are windows; infinite for a model that codes whole signals only."""
         if self.window_length is not None:
             return self.window_length / self.sample_rate
         return self.hop_length / self.sample_rate if self.causal and self.channels == 1 else math.inf
@@ -143,7 +149,8 @@ class ModelConfig:
         return self.bits_per_code * self.frame_rate / 1000
 
     def n_q_at_most(self, kbps: float) -> int:
-        """The largest number of codebooks whose rate does not pass `kbps`; 0 if not even one does."""
+        """The largest number of codebooks whose rate does not pass `kbps`; 0 if not even one
+        does."""
         return min(self.n_codebooks, int(kbps / self.kbps_per_codebook + 1e-9))
 
     def n_q(self, kbps: float) -> int:

@@ -1,8 +1,7 @@
 """Every error that Earshot raises on purpose, in one tree that says who is to blame.
 
-Local misuse is a `UsageError`, a model that cannot be had or trusted is a `ModelError`, bytes that a
-remote peer should not have sent are a `ProtocolError`. Anything else that escapes is a bug.
-"""
+Local misuse is a `UsageError`, a model that cannot be had or trusted is a `ModelError`, bytes that
+a remote peer should not have sent are a `ProtocolError`. Anything else that escapes is a bug."""
 
 from __future__ import annotations
 
@@ -42,7 +41,8 @@ class EngineFull(EarshotError):  # noqa: N818 -- a condition to handle, as queue
 
 
 class CallError(EarshotError):
-    """A server refused or ended a call. `code` is the WebSocket close code, None where there was none."""
+    """A server refused or ended a call. `code` is the WebSocket close code, None where there was
+    none."""
 
     def __init__(self, message: str, code: int | None = None) -> None:
         super().__init__(message)
@@ -50,7 +50,8 @@ class CallError(EarshotError):
 
 
 class CloseCode(IntEnum):
-    """WebSocket close codes of the protocol (RFC 6455 section 7.4.2: 4000-4999 are for private use)."""
+    """WebSocket close codes of the protocol (RFC 6455 section 7.4.2: 4000-4999 are for private
+    use)."""
 
     MALFORMED = 4000
     UNSUPPORTED_VERSION = 4001
@@ -70,7 +71,8 @@ class CloseCode(IntEnum):
 
 
 class ProtocolError(EarshotError):
-    """A remote peer sent what docs/protocol.md does not allow. `code` is what its connection is closed with."""
+    """A remote peer sent what docs/protocol.md does not allow. `code` is what its connection is
+    closed with."""
 
     def __init__(self, message: str, code: CloseCode = CloseCode.MALFORMED) -> None:
         super().__init__(message)

@@ -1,4 +1,5 @@
-"""PCM as it comes in: checked, converted, and cut into frames. All arrays are float32 in -1..1, mono."""
+"""PCM as it comes in: checked, converted, and cut into frames. All arrays are float32 in -1..1,
+mono."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ Pcm = NDArray[np.float32]
 
 _S16, _S16_STEP = np.dtype("<i2"), np.float32(1 / 32768)
 LARGEST_SAMPLE = 16.0
-"""Samples beyond this (24 dB over full scale) cannot be sound; they are limited so that no layer overflows."""
+"""Samples beyond this (24 dB over full scale) cannot be sound; they are limited so that no layer
+overflows."""
 MOST_SCALE = 2 * LARGEST_SAMPLE
 """What the samples of a window may be multiplied by at most: their volume when they were spoken."""
 LIMIT_FROM = 0.8
@@ -26,7 +28,8 @@ def as_pcm(samples: ArrayLike) -> Pcm:
 
 
 def sanitize(pcm: Pcm) -> tuple[Pcm, int]:
-    """Replaces NaN and infinite samples by silence and limits impossible ones. Returns how many were touched."""
+    """Replaces NaN and infinite samples by silence and limits impossible ones. Returns how many
+    were touched."""
     good = np.abs(pcm) <= LARGEST_SAMPLE  # False for NaN too
     touched = int(pcm.size - np.count_nonzero(good))
     if not touched:
@@ -59,7 +62,8 @@ def soft_limit(mix: Pcm) -> Pcm:
 
 
 class Framer:
-    """Cuts a stream of blocks of any length into whole frames of `hop` samples and keeps the rest."""
+    """Cuts a stream of blocks of any length into whole frames of `hop` samples and keeps the
+    rest."""
 
     def __init__(self, hop: int) -> None:
         self.hop = hop

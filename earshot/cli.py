@@ -183,7 +183,8 @@ def call(
 
 @app.command()
 def devices() -> None:
-    """List the microphones and loudspeakers of this machine, for `earshot call --input` and `--output`."""
+    """List the microphones and loudspeakers of this machine, for `earshot call --input` and
+    `--output`."""
     from rich.table import Table
 
     from earshot.client.audio.devices import list_devices
@@ -291,7 +292,8 @@ def demo(
     seconds: Annotated[float | None, typer.Option(min=1, help="How long to talk; about 20 s if not given.")] = None,
     model: _MODEL = "default",
 ) -> None:
-    """Two voices talk through a server on this machine: hear it, see it, and read what was measured.
+    """Two voices talk through a server on this machine: hear it, see it, and read what was
+    measured.
 
     Exit status 1 if anything was not heard.
     """
@@ -350,8 +352,8 @@ def latency(
 
 
 def main() -> None:
-    """Runs the command line; errors that Earshot raises on purpose, and what the system refuses (a folder that cannot
-    be written, a full disk), become one line and exit status 1."""
+    """Runs the command line; errors that Earshot raises on purpose, and what the system refuses (a
+    folder that cannot be written, a full disk), become one line and exit status 1."""
     try:
         app()
     except (EarshotError, OSError) as error:

@@ -1,9 +1,10 @@
-"""Entropy coding of one link, which is one direction of one connection: packets in and out, a stream for each speaker.
+"""Entropy coding of one link, which is one direction of one connection: packets in and out, a
+stream for each speaker.
 
-A link is coded where it begins and decoded where it ends, next to the socket. What is dropped, joined or cut is so
-before it is coded, so both ends see the same packets in the same order, as TCP brings them, and nothing has to be
-agreed on again. Plain packets may stand between coded ones; they leave the streams as they are.
-"""
+A link is coded where it begins and decoded where it ends, next to the socket. What is dropped,
+joined or cut is so before it is coded, so both ends see the same packets in the same order, as TCP
+brings them, and nothing has to be agreed on again. Plain packets may stand between coded ones; they
+leave the streams as they are."""
 
 from __future__ import annotations
 
@@ -43,10 +44,12 @@ class LinkEncoder:
     def __init__(self, lm: CodesLm) -> None:
         self._lm, self._count = lm, 0
         self._streams: OrderedDict[int, _Stream] = OrderedDict()
-        """By source, in the order in which the far end saw them last: both ends give up the same one for a new one."""
+        """By source, in the order in which the far end saw them last: both ends give up the same
+        one for a new one."""
 
     def encode(self, packet: Packet) -> Packet | CodedPacket:
-        """The packet coded, or as it is: a window, a packet that is too long, a speaker that there is no place for."""
+        """The packet coded, or as it is: a window, a packet that is too long, a speaker that there
+        is no place for."""
         if packet.scale is not None or packet.frames > MAX_CODED_FRAMES:
             return packet
         if packed_size(packet.n_q, packet.frames) > MAX_CODED_BYTES:
@@ -85,7 +88,8 @@ class LinkDecoder:
         self._streams: OrderedDict[int, EntropyDecoder] = OrderedDict()
 
     def decode(self, packet: CodedPacket) -> Packet:
-        """The plain packet. Raises ProtocolError for what no encoder makes; that speaker's stream is then over."""
+        """The plain packet. Raises ProtocolError for what no encoder makes; that speaker's stream
+        is then over."""
         if packet.anew:
             self._streams.pop(packet.source, None)
             if len(self._streams) >= MAX_STREAMS:

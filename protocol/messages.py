@@ -1,4 +1,5 @@
-"""Control messages of the protocol (docs/protocol.md, "Control"): one JSON object a text message, named by `type`."""
+"""Control messages of the protocol (docs/protocol.md, "Control"): one JSON object a text message,
+named by `type`."""
 
 from __future__ import annotations
 
@@ -21,14 +22,16 @@ MAX_LANGUAGE_MODELS = 4
 Send = Literal["pcm", "codes", "none"]
 Want = Literal["codes", "pcm", "none"]
 Name = Annotated[str, Field(max_length=64, pattern=r"^[^\p{C}\p{Zl}\p{Zp}]*$")]
-"""Shown in the terminals of others, so it holds nothing that a terminal would obey: no control or format characters."""
+"""Shown in the terminals of others, so it holds nothing that a terminal would obey: no control or
+format characters."""
 Kbps = Annotated[float, Field(gt=0, le=1000)]
 Microseconds = Annotated[int, Field(ge=0, lt=1 << 63)]
 Digest = Annotated[str, Field(max_length=64)]
 
 
 class _Message(BaseModel):
-    """Unknown fields are ignored, so that later versions may add some; wrong types and NaN are refused."""
+    """Unknown fields are ignored, so that later versions may add some; wrong types and NaN are
+    refused."""
 
     model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
 
@@ -99,7 +102,8 @@ class WindowModel(_Message):
 
     @classmethod
     def of(cls, config: ModelConfig, digest: str) -> WindowModel:
-        """Raises UsageError for a model that codes without windows, or whose windows no packet could hold."""
+        """Raises UsageError for a model that codes without windows, or whose windows no packet
+        could hold."""
         if config.window_length is None or config.window_stride is None:
             raise UsageError(f"{config.name} does not code in windows")
         try:
@@ -130,7 +134,8 @@ class PeerInfo(_Message):
     max_kbps: Kbps
     muted: bool = False
     model: WindowModel | None = None
-    """What its codes are made by; None: the room's model. Another reaches those only who have it."""
+    """What its codes are made by; None: the room's model. Another reaches those only who have
+    it."""
 
 
 class Limits(_Message):
@@ -146,8 +151,8 @@ class Limits(_Message):
 
 
 class Hello(_Message):
-    """The first message. `model` is the digest of the room's codec, None where the client neither sends nor wants codes
-    of it."""
+    """The first message. `model` is the digest of the room's codec, None where the client neither
+    sends nor wants codes of it."""
 
     type: Literal["hello"] = "hello"
     protocol: int
@@ -162,7 +167,8 @@ class Hello(_Message):
     send_model: WindowModel | None = None
     """The model that makes the codes that this client sends, where it is not the room's."""
     also: Annotated[list[Digest], Field(max_length=MAX_ALSO)] = []
-    """Digests of the other models whose windows it takes. A client that names none gets no windows."""
+    """Digests of the other models whose windows it takes. A client that names none gets no
+    windows."""
     entropy: Annotated[list[Digest], Field(max_length=MAX_LANGUAGE_MODELS)] = []
     """Digests of the language models through which it can code and decode packets."""
 
@@ -220,7 +226,8 @@ class Welcome(_Message):
     recording: bool = False
     """Whether what is said in this room is recorded."""
     entropy: Digest | None = None
-    """The language model through which packets of codes may come and go here, None if there are plain ones only."""
+    """The language model through which packets of codes may come and go here, None if there are
+    plain ones only."""
 
 
 class PeerJoined(_Message):
@@ -240,7 +247,8 @@ class PeerChanged(_Message):
 
 
 class Recording(_Message):
-    """The room is recorded from now on, or no longer; also the answer to a `record` that changes nothing."""
+    """The room is recorded from now on, or no longer; also the answer to a `record` that changes
+    nothing."""
 
     type: Literal["recording"] = "recording"
     on: bool
@@ -251,7 +259,8 @@ class Recording(_Message):
 
 
 class Pong(_Message):
-    """NTP's four times, the last of which the client adds: `ping_us` sent, `received_us` and `sent_us` the server's."""
+    """NTP's four times, the last of which the client adds: `ping_us` sent, `received_us` and
+    `sent_us` the server's."""
 
     type: Literal["pong"] = "pong"
     ping_us: Microseconds

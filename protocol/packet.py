@@ -1,8 +1,8 @@
-"""Binary messages of the protocol (docs/protocol.md, "Media"): bytes to dataclasses and back. Little endian throughout.
+"""Binary messages of the protocol (docs/protocol.md, "Media"): bytes to dataclasses and back.
+Little endian throughout.
 
-Sequence numbers count frames (PCM up: messages) modulo 2^16; timestamps count samples modulo 2^32; times are the
-server's clock in microseconds modulo 2^32.
-"""
+Sequence numbers count frames (PCM up: messages) modulo 2^16; timestamps count samples modulo 2^32;
+times are the server's clock in microseconds modulo 2^32."""
 
 from __future__ import annotations
 
@@ -49,7 +49,8 @@ class PcmFormat(IntEnum):
 
 
 def wrap_difference(later: int, earlier: int, modulus: int) -> int:
-    """`later - earlier` of two numbers that wrap, in -modulus/2 .. modulus/2 - 1 (RFC 1982's comparison)."""
+    """`later - earlier` of two numbers that wrap, in -modulus/2 .. modulus/2 - 1 (RFC 1982's
+    comparison)."""
     return (later - earlier + modulus // 2) % modulus - modulus // 2
 
 
@@ -62,10 +63,10 @@ _SCALE_FORMAT = struct.Struct("<f")
 class Trace(NamedTuple):
     """When things happened to the first frame of a packet.
 
-    `capture_us` is when its first sample was spoken, on the server's clock in microseconds modulo 2^32. The others
-    are 0.1 ms ticks after that (at most 65535 = 6.6 s), 0 where not yet known: `framed`, its last sample was there;
-    `encoded`, its codes were there; `received`, the server had the message; `relayed`, the server passed it on.
-    """
+    `capture_us` is when its first sample was spoken, on the server's clock in microseconds modulo
+    2^32. The others are 0.1 ms ticks after that (at most 65535 = 6.6 s), 0 where not yet known:
+    `framed`, its last sample was there; `encoded`, its codes were there; `received`, the server had
+    the message; `relayed`, the server passed it on."""
 
     capture_us: int
     framed: int = 0
@@ -80,7 +81,8 @@ class Trace(NamedTuple):
             return 0
         return min(elapsed // TRACE_TICK_US, 0xFFFF)
 
-    # Made anew for every frame of every speaker: by name and not by `_replace`, which takes twice as long.
+    # Made anew for every frame of every speaker: by name and not by `_replace`, which takes twice
+    # as long.
 
     def received_at(self, clock_us: int) -> Trace:
         return Trace(self.capture_us, self.framed, self.encoded, self.ticks_at(clock_us), self.relayed)
@@ -96,21 +98,24 @@ class Trace(NamedTuple):
 
 
 class Packet(NamedTuple):
-    """`frames` frames of codes of one source. `payload` is what `bitstream.pack` makes of [n_q, frames]."""
+    """`frames` frames of codes of one source. `payload` is what `bitstream.pack` makes of [n_q,
+    frames]."""
 
     n_q: int
     frames: int
     sequence: int
     """Number of the first frame, modulo 2^16; a gap means frames that were lost or dropped."""
     timestamp: int
-    """Position of the first sample, modulo 2^32; a gap without one in `sequence` is silence that was not sent."""
+    """Position of the first sample, modulo 2^32; a gap without one in `sequence` is silence that
+    was not sent."""
     payload: bytes
     trace: Trace | None = None
     source: int = 0
     """Peer id of the speaker; 0 on the way up, where it is known."""
     scale: float | None = None
-    """Of a packet that is one whole window of a model that codes in windows: what its samples are multiplied by (1 if
-    the model leaves volume alone), a 32-bit float. None for packets of frames."""
+    """Of a packet that is one whole window of a model that codes in windows: what its samples are
+    multiplied by (1 if the model leaves volume alone), a 32-bit float. None for packets of
+    frames."""
 
     def cut(self, n_q: int) -> Packet:
         """This packet at the rate of `n_q` codebooks; itself if it has no more."""
@@ -124,16 +129,16 @@ class Packet(NamedTuple):
 
 
 class CodedPacket(NamedTuple):
-    """A packet of frames whose codes are entropy-coded; protocol/entropy_link.py makes and reads them. Who has no language
-    model can do nothing with one."""
+    """A packet of frames whose codes are entropy-coded; protocol/entropy_link.py makes and reads
+    them. Who has no language model can do nothing with one."""
 
     n_q: int
     frames: int
     sequence: int
     timestamp: int
     payload: bytes
-    """One arithmetic code of the codebooks that the language model knows, then the others as `bitstream.pack` makes
-    them; where the first ends the model says."""
+    """One arithmetic code of the codebooks that the language model knows, then the others as
+    `bitstream.pack` makes them; where the first ends the model says."""
     anew: bool = False
     """Whether this speaker's stream begins anew with it."""
     trace: Trace | None = None
@@ -153,7 +158,8 @@ class PcmUp(NamedTuple):
 
 
 class PcmBlock(NamedTuple):
-    """Decoded 16-bit samples of one speaker for a listener that cannot decode. `sequence` counts frames."""
+    """Decoded 16-bit samples of one speaker for a listener that cannot decode. `sequence` counts
+    frames."""
 
     source: int
     sequence: int
@@ -207,7 +213,8 @@ class _Reader:
         return Trace(*self.unpack(_TRACE_FORMAT)) if flags & _TRACE else None
 
     def codes(self, n_q: int, frames: int, flags: int) -> tuple[Trace | None, float | None, bytes]:
-        """What follows the header of a packet of codes: its trace, its scale if it is a window, its payload."""
+        """What follows the header of a packet of codes: its trace, its scale if it is a window, its
+        payload."""
         most = MAX_WINDOW_FRAMES if flags & _WINDOW else MAX_FRAMES
         if not 1 <= n_q <= MAX_CODEBOOKS or not 1 <= frames <= most:
             raise ProtocolError(f"{n_q} codebooks x {frames} frames: 1..{MAX_CODEBOOKS} x 1..{most} are allowed")
@@ -222,7 +229,8 @@ class _Reader:
         return trace, scale, payload
 
     def coded(self, n_q: int, frames: int, flags: int, size: int | None) -> tuple[Trace | None, bytes]:
-        """The same of an entropy-coded packet: its trace and its payload, all that is left if no size was given."""
+        """The same of an entropy-coded packet: its trace and its payload, all that is left if no
+        size was given."""
         if not 1 <= n_q <= MAX_CODEBOOKS or not 1 <= frames <= MAX_CODED_FRAMES:
             most = f"1..{MAX_CODEBOOKS} x 1..{MAX_CODED_FRAMES}"
             raise ProtocolError(f"{n_q} codebooks x {frames} frames, entropy-coded: {most} are allowed")
@@ -277,8 +285,8 @@ def encode_codes_up(packet: Packet | CodedPacket) -> bytes:
 
 
 def decode_up(data: bytes) -> PcmUp | Packet | CodedPacket:
-    """A binary message from a client. Raises ProtocolError for anything that docs/protocol.md does not allow; code
-    values need no check, since 10 bits cannot hold a wrong one."""
+    """A binary message from a client. Raises ProtocolError for anything that docs/protocol.md does
+    not allow; code values need no check, since 10 bits cannot hold a wrong one."""
     reader = _Reader(data)
     kind = reader.kind()
     if kind == MessageType.PCM_UP:
@@ -331,7 +339,8 @@ def encode_down(media: Sequence[Packet | CodedPacket | PcmBlock]) -> list[bytes]
 
 
 def decode_down(data: bytes) -> list[Packet | CodedPacket] | list[PcmBlock]:
-    """A binary message from the server. Raises ProtocolError for anything that docs/protocol.md does not allow."""
+    """A binary message from the server. Raises ProtocolError for anything that docs/protocol.md
+    does not allow."""
     reader = _Reader(data)
     kind, entries = reader.unpack(_DOWN)
     if kind == MessageType.CODES_DOWN:

@@ -1,1 +1,2 @@
-"""Recordings of rooms: their format, what one holds, and how it becomes audio again (docs/recordings.md)."""
+"""Recordings of rooms: their format, what one holds, and how it becomes audio again
+(docs/recordings.md)."""

@@ -1,4 +1,5 @@
-"""A recording as audio: a mix, or a file for each speaker, on the server's clock and in constant memory."""
+"""A recording as audio: a mix, or a file for each speaker, on the server's clock and in constant
+memory."""
 
 from __future__ import annotations
 
@@ -44,7 +45,8 @@ class Exported:
 
 
 class _Out(Protocol):
-    """Where sound goes. `add` may be called for any speaker at any place not long before the last one."""
+    """Where sound goes. `add` may be called for any speaker at any place not long before the last
+    one."""
 
     def add(self, speaker: int, position: int, pcm: Pcm) -> None: ...
     def left(self, speaker: int) -> None: ...
@@ -60,11 +62,13 @@ def export_recording(
     form: str = "flac",
     progress: Progress | None = None,
 ) -> Exported:
-    """Decodes a recording into the file `mix`, and into a file of the format `form` ("wav" or "flac") for each speaker
-    in `folder`; all are mono at the model's rate, of the length of the recording, silent where nothing was said.
+    """Decodes a recording into the file `mix`, and into a file of the format `form` ("wav" or
+    "flac") for each speaker in `folder`; all are mono at the model's rate, of the length of the
+    recording, silent where nothing was said.
 
-    Raises AudioError for what is no recording or cannot be written (no file is then half there), ModelError if other
-    weights made the codes, UsageError for formats that there are not. Damage is told in what is returned."""
+    Raises AudioError for what is no recording or cannot be written (no file is then half there),
+    ModelError if other weights made the codes, UsageError for formats that there are not. Damage is
+    told in what is returned."""
     found = describe(source)
     _check(found, model)
     made = Exported(found)
@@ -143,7 +147,8 @@ class _Voice:
         self._edges = Edges(model.sample_rate)
 
     def take(self, now: int | None) -> Iterator[tuple[int, Pcm]]:
-        """(place, sound) of what can be placed when the recording has been read up to sample `now`."""
+        """(place, sound) of what can be placed when the recording has been read up to sample
+        `now`."""
         # Nothing more comes of one that has left, so that nothing is to be waited for.
         for placed in self.placer.take(now if self.placer.waiting < self.left else None):
             pcm = self._decoder.push(placed.record.codes())
@@ -154,7 +159,8 @@ class _Voice:
 
 
 def _decode(model: Model, found: Description, outs: Sequence[_Out]) -> Iterator[int]:
-    """Reads the recording once more and passes all of its sound to `outs`; how far it is, in samples."""
+    """Reads the recording once more and passes all of its sound to `outs`; how far it is, in
+    samples."""
     rate, voices, now, passed = model.sample_rate, dict[int, _Voice](), 0, 0
     for item, _ in read_items(found.path, found.size):
         if not isinstance(item, Spoken):
@@ -196,7 +202,8 @@ class _Sound:
             self._file = soundfile.SoundFile(self._part, "w", sample_rate, 1, "PCM_16", format=form.upper())
 
     def write(self, position: int, pcm: Pcm) -> None:
-        """Silence up to `position`, then `pcm`; what would be before or after the file is left out."""
+        """Silence up to `position`, then `pcm`; what would be before or after the file is left
+        out."""
         pcm = pcm[max(self.position - position, 0) : max(self._samples - position, 0)]
         while (silent := min(position, self._samples) - self.position) > 0:
             self._put(np.zeros(min(silent, self._chunk), np.float32))

@@ -1,5 +1,5 @@
-"""The bytes of a recording (docs/recordings.md): records of codes and events, framed so that damage is found and left
-behind. No file, no clock."""
+"""The bytes of a recording (docs/recordings.md): records of codes and events, framed so that damage
+is found and left behind. No file, no clock."""
 
 from __future__ import annotations
 
@@ -56,7 +56,8 @@ class Header(_Json):
     room: Plain
     model: Plain
     digest: Plain
-    """Of the encoder and codebooks that made the codes; only a decoder trained with these can read them."""
+    """Of the encoder and codebooks that made the codes; only a decoder trained with these can read
+    them."""
     sample_rate: Positive
     hop_length: Positive
     n_codebooks: Annotated[int, Field(ge=1, le=MAX_CODEBOOKS)]
@@ -65,8 +66,8 @@ class Header(_Json):
     max_kbps: float | None = None
     """What was recorded of each speaker at most; None: all that came."""
     salt: Annotated[int, Field(ge=0, lt=1 << 32)]
-    """Where the checksums of the other records begin: any number that peers cannot guess, so that nobody can say
-    codes which look like a record."""
+    """Where the checksums of the other records begin: any number that peers cannot guess, so that
+    nobody can say codes which look like a record."""
 
 
 class Event(_Json):
@@ -88,7 +89,8 @@ class Event(_Json):
 
 @dataclass(frozen=True)
 class Spoken:
-    """Consecutive frames of one speaker. `payload` is what `bitstream.pack` makes of [n_q, frames]."""
+    """Consecutive frames of one speaker. `payload` is what `bitstream.pack` makes of [n_q,
+    frames]."""
 
     speaker: int
     n_q: int
@@ -96,8 +98,8 @@ class Spoken:
     timestamp: int
     """Of the first sample, on the speaker's own count, modulo 2^32."""
     start: int
-    """Ticks from the beginning of the recording to the latest time at which the first sample can have been spoken:
-    the arrival of each frame less what lies between, the least of them."""
+    """Ticks from the beginning of the recording to the latest time at which the first sample can
+    have been spoken: the arrival of each frame less what lies between, the least of them."""
     payload: bytes
 
     @property
@@ -150,8 +152,8 @@ def encode_spoken(part: Spoken, salt: int) -> bytes:
 
 
 class Reader:
-    """Takes a recording apart, fed in pieces of any size. What is damaged is told as `Damage` and left behind at the
-    next good record. Memory: a few records beside the piece."""
+    """Takes a recording apart, fed in pieces of any size. What is damaged is told as `Damage` and
+    left behind at the next good record. Memory: a few records beside the piece."""
 
     def __init__(self) -> None:
         self.header: Header | None = None
@@ -163,7 +165,8 @@ class Reader:
         self._begun = False
 
     def feed(self, data: bytes) -> Iterator[Item]:
-        """What these bytes complete. Raises AudioError for what is no recording, or one of a later version."""
+        """What these bytes complete. Raises AudioError for what is no recording, or one of a later
+        version."""
         self._buffer += data
         return self._take(last=False)
 

@@ -1,9 +1,9 @@
 """Where the frames of one speaker belong on the server's clock. No clock of its own, no file.
 
-A speaker's timestamps count its samples evenly; when it began to count, and how fast its sound card is, shows only in
-when its frames came. The frame that was on its way for the shortest time tells most, so the place of a record is
-that of the fastest within LOOK_S of it. Sound is moved only in pauses, or where it is a whole frame off.
-"""
+A speaker's timestamps count its samples evenly; when it began to count, and how fast its sound card
+is, shows only in when its frames came. The frame that was on its way for the shortest time tells
+most, so the place of a record is that of the fastest within LOOK_S of it. Sound is moved only in
+pauses, or where it is a whole frame off."""
 
 from __future__ import annotations
 
@@ -20,14 +20,16 @@ LOOK_S = 10.0
 MOST_WAITING = 4096
 """Records of a speaker; more than come in twice LOOK_S if each holds one frame."""
 EARLY_S = 3.0
-"""What comes is at most so much older than its arrival says; a speaker with a senseless count stays within this."""
+"""What comes is at most so much older than its arrival says; a speaker with a senseless count stays
+within this."""
 FADE_S = 0.005
 """Where speech begins, ends or is moved: without it there would be clicks."""
 
 
 @dataclass(frozen=True)
 class Placed:
-    """A record, the sample of the recording where it belongs, and how many of its own samples no longer fit."""
+    """A record, the sample of the recording where it belongs, and how many of its own samples no
+    longer fit."""
 
     record: Spoken
     position: int
@@ -48,8 +50,8 @@ class _Waiting:
 
 
 class Placer:
-    """Records of one speaker in, in the order of the recording; out, LOOK_S later, with their places. Places never
-    overlap."""
+    """Records of one speaker in, in the order of the recording; out, LOOK_S later, with their
+    places. Places never overlap."""
 
     def __init__(self, sample_rate: int, hop: int) -> None:
         self._hop, self._sample_rate = hop, sample_rate
@@ -76,9 +78,9 @@ class Placer:
         self._waiting.append(_Waiting(record, self._count, start))
 
     def take(self, now: int | None) -> Iterator[Placed]:
-        """Records whose surroundings are known when the recording has been read up to sample `now`; all of them if it
-        is None. A place is at most a frame after the record's `start` and EARLY_S before it, but never before the end
-        of what came before."""
+        """Records whose surroundings are known when the recording has been read up to sample `now`;
+        all of them if it is None. A place is at most a frame after the record's `start` and EARLY_S
+        before it, but never before the end of what came before."""
         while self._waiting and (
             now is None or self._waiting[0].start <= now - self._look or len(self._waiting) > MOST_WAITING
         ):
@@ -101,7 +103,8 @@ class Placer:
 
 
 class Edges:
-    """The sound of one speaker, faded where it is not continuous. The last FADE_S wait for what follows."""
+    """The sound of one speaker, faded where it is not continuous. The last FADE_S wait for what
+    follows."""
 
     def __init__(self, sample_rate: int) -> None:
         size = round(FADE_S * sample_rate)
@@ -111,8 +114,8 @@ class Edges:
         """Position after the tail."""
 
     def push(self, position: int, pcm: Pcm, moved: bool) -> Iterator[tuple[int, Pcm]]:
-        """[n] samples that belong at `position`, not before the end of those before; `moved` says that what lies
-        between was left out. What there is to write."""
+        """[n] samples that belong at `position`, not before the end of those before; `moved` says
+        that what lies between was left out. What there is to write."""
         if not pcm.size:
             return
         if position != self._end or moved:

@@ -121,8 +121,9 @@ def is_recording(source: Path) -> bool:
 
 
 def read_items(source: Path, size: int | None = None) -> Iterator[tuple[Item, int]]:
-    """What is in a recording, in order, each with how many bytes have been read; only the first `size` bytes if that
-    is given, for one that still grows. Raises AudioError for what is no recording or cannot be read."""
+    """What is in a recording, in order, each with how many bytes have been read; only the first
+    `size` bytes if that is given, for one that still grows. Raises AudioError for what is no
+    recording or cannot be read."""
     reader, done = Reader(), 0
     try:
         with source.open("rb") as file:
@@ -139,7 +140,8 @@ def read_items(source: Path, size: int | None = None) -> Iterator[tuple[Item, in
 
 
 def describe(source: Path) -> Description:
-    """Reads a recording from end to end; damage is told, not raised. Raises AudioError for what is no recording."""
+    """Reads a recording from end to end; damage is told, not raised. Raises AudioError for what is
+    no recording."""
     found: Description | None = None
     waiting: list[Damage] = []  # before the header
     for item, read in read_items(source):

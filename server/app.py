@@ -34,8 +34,8 @@ def engine_factory(model: Model, settings: Settings) -> Callable[[], Engine]:
 
 
 def check_fits_packets(config: ModelConfig) -> None:
-    """Raises UsageError for models without a stream of frames, codes of other than 10 bits, or more of them than a
-    packet has codebooks."""
+    """Raises UsageError for models without a stream of frames, codes of other than 10 bits, or more
+    of them than a packet has codebooks."""
     config.check_streams()
     if config.bits_per_code != BITS:
         raise UsageError(f"packets hold codes of {BITS} bits; {config.name} has codebooks of {config.codebook_size}")
@@ -49,11 +49,11 @@ def create_app(
     make_engine: Callable[[], Engine] | None = None,
     live_lm: LiveLm | None = None,
 ) -> FastAPI:
-    """An application that serves one model. `make_engine` replaces the workers' engine; `live_lm` entropy-codes
-    for clients that have it too.
+    """An application that serves one model. `make_engine` replaces the workers' engine; `live_lm`
+    entropy-codes for clients that have it too.
 
-    Raises UsageError for a model that cannot stream or whose codes packets cannot hold, and for an engine that is not
-    to be had here."""
+    Raises UsageError for a model that cannot stream or whose codes packets cannot hold, and for an
+    engine that is not to be had here."""
     check_fits_packets(model.config)
     settings = settings or Settings()
     make = make_engine or engine_factory(model, settings)

@@ -1,4 +1,5 @@
-"""The server's rooms with the connections in them: what one connection does is passed on to the others here."""
+"""The server's rooms with the connections in them: what one connection does is passed on to the
+others here."""
 
 from __future__ import annotations
 
@@ -66,7 +67,8 @@ class LiveRoom:
                 connection.tell(message)
 
     def relay(self, speaker: Peer, packet: Packet) -> None:
-        """Passes a speaker's codes on, to a recording too, and on to decoders where someone wants PCM."""
+        """Passes a speaker's codes on, to a recording too, and on to decoders where someone wants
+        PCM."""
         now = clock_us()
         self._wake(self.room.relay(speaker, packet, now))
         self.recorder.spoke(speaker, packet, now)
@@ -210,8 +212,8 @@ class Hub:
         )
 
     def check_capacity(self, name: str, hello: Hello, address: str) -> None:
-        """Raises ProtocolError if what such a client brings would make others late, or if its address has its share of
-        all speakers already."""
+        """Raises ProtocolError if what such a client brings would make others late, or if its
+        address has its share of all speakers already."""
         live = self.rooms.get(name)
         encoders, decoders = int(hello.send == "pcm"), live.room.decoders_for(hello) if live else 0
         if not encoders and not decoders:
@@ -230,7 +232,8 @@ class Hub:
             )
 
     def check_rate(self, live: LiveRoom, peer: Peer, message: SetRate) -> None:
-        """Raises ProtocolError if what a peer wants to hear at another rate would make others late."""
+        """Raises ProtocolError if what a peer wants to hear at another rate would make others
+        late."""
         decoders = live.room.decoders_for_rate(peer, message)
         if decoders and not self.pool.fits(0, decoders):
             raise ProtocolError(
@@ -261,7 +264,8 @@ class Hub:
                     await asyncio.sleep(0.02)
 
     def stats(self) -> dict[str, Any]:
-        """What `/stats` shows to anyone: no names of peers, and none of rooms, which are the only key to them."""
+        """What `/stats` shows to anyone: no names of peers, and none of rooms, which are the only
+        key to them."""
         now = clock_us()
         return {
             "uptime_s": round((now - self.started_us) / 1e6, 1),

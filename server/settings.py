@@ -1,4 +1,5 @@
-"""What a server allows. Every field can be set by an environment variable, EARSHOT_ and its name in capitals."""
+"""What a server allows. Every field can be set by an environment variable, EARSHOT_ and its name in
+capitals."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ IDLE_NICE = 20
 
 
 class Settings(BaseSettings):
-    """Limits and deadlines. The close code that a client gets for passing one is in docs/protocol.md."""
+    """Limits and deadlines. The close code that a client gets for passing one is in
+    docs/protocol.md."""
 
     model_config = SettingsConfigDict(env_prefix="EARSHOT_", frozen=True)
 
@@ -32,7 +34,8 @@ class Settings(BaseSettings):
     max_connections_per_address: Count = 256
 
     accept_interval_ms: Milliseconds = 10.0
-    """Between two new connections: each costs the event loop about 0.4 ms, and 200 at once were 0.1 s of silence."""
+    """Between two new connections: each costs the event loop about 0.4 ms, and 200 at once were 0.1
+    s of silence."""
 
     max_message_bytes: Annotated[int, Field(ge=4096, le=1 << 17)] = 1 << 16
     messages_per_second: Rate = 150.0
@@ -53,7 +56,8 @@ class Settings(BaseSettings):
     stats_interval_s: Seconds = 1.0
 
     join_after_ms: Milliseconds = 40.0
-    """The ladder of docs/protocol.md, "Slow listeners": the age of what waits at which each rung begins."""
+    """The ladder of docs/protocol.md, "Slow listeners": the age of what waits at which each rung
+    begins."""
     cut_to_4_after_ms: Milliseconds = 120.0
     cut_to_2_after_ms: Milliseconds = 190.0
     drop_after_ms: Milliseconds = 250.0
@@ -63,17 +67,19 @@ class Settings(BaseSettings):
     max_waiting_control: Count = 512
 
     engine: str = "auto"
-    """What the codec steps in, with its precision: names of earshot.codec.engine.choice, which refuses others."""
+    """What the codec steps in, with its precision: names of earshot.codec.engine.choice, which
+    refuses others."""
     precision: str = "fp32"
     workers: Annotated[int, Field(ge=0)] = 0
     """Encoder threads; 0 makes one for each core, or one for a GPU."""
     pin_workers: bool = False
-    """Each encoder thread stays on a core of its own. With two cores that keeps threads from making room for the event
-    loop and was slower (docs/capacity.md)."""
+    """Each encoder thread stays on a core of its own. With two cores that keeps threads from making
+    room for the event loop and was slower (docs/capacity.md)."""
     worker_nice: Annotated[int, Field(ge=0, le=IDLE_NICE)] = 5
-    """Niceness of encoder threads, on Linux: the event loop need not wait for the end of their time slice. With 20 they
-    run only while nothing else in their control group wants to, and give way at once (SCHED_IDLE): for one that has
-    its container, or its machine, to itself (docs/capacity.md)."""
+    """Niceness of encoder threads, on Linux: the event loop need not wait for the end of their time
+    slice. With 20 they run only while nothing else in their control group wants to, and give way at
+    once (SCHED_IDLE): for one that has its container, or its machine, to itself
+    (docs/capacity.md)."""
     late_after: Annotated[float, Field(gt=0)] = 0.8
     """In frames: a new speaker is refused if results would take longer with it."""
     max_address_share: Annotated[float, Field(gt=0, le=1)] = 0.5
@@ -83,20 +89,24 @@ class Settings(BaseSettings):
     decoders_per_worker: Count = 512
     max_batch: Count = 64
     max_entropy_links: Annotated[int, Field(ge=0)] = 128
-    """Connections whose packets are entropy-coded, some 1.1 MB each at most; others get plain codes, and so does who
-    comes in while the encoder threads are busy for half of the time. `max_address_share` is of these, too. 0 does
-    without."""
+    """Connections whose packets are entropy-coded, some 1.1 MB each at most; others get plain
+    codes, and so does who comes in while the encoder threads are busy for half of the time.
+    `max_address_share` is of these, too. 0 does without."""
     encoder_backlog_frames: Annotated[int, Field(ge=MAX_FRAMES)] = MAX_FRAMES
-    """More than that behind, a speaker's oldest frames are dropped. The longest packet of codes must fit."""
+    """More than that behind, a speaker's oldest frames are dropped. The longest packet of codes
+    must fit."""
 
     write_high_water_bytes: Count = 4096
-    """What waits below the send queues has an age that nobody bounds, so there it is bounded in bytes, and small."""
+    """What waits below the send queues has an age that nobody bounds, so there it is bounded in
+    bytes, and small."""
     socket_send_buffer_bytes: Count = 1 << 16
 
     record_to: Path | None = None
-    """Folder for recordings (docs/recordings.md). Nobody is recorded unless one of the next two says so."""
+    """Folder for recordings (docs/recordings.md). Nobody is recorded unless one of the next two
+    says so."""
     record_rooms: str = ""
-    """Rooms that are recorded whenever anybody is in them: names or patterns as a shell's, with commas between."""
+    """Rooms that are recorded whenever anybody is in them: names or patterns as a shell's, with
+    commas between."""
     record_on_request: bool = False
     """Whether any peer may begin and end a recording of its room."""
     record_max_kbps: Annotated[float, Field(gt=0)] | None = None

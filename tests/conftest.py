@@ -1,4 +1,5 @@
-"""Parts that many tests share: the official packages as oracles, models with random weights, and speech."""
+"""Parts that many tests share: the official packages as oracles, models with random weights, and
+speech."""
 
 from __future__ import annotations
 
@@ -34,7 +35,8 @@ settings.load_profile("earshot")
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
-    """Models this small gain nothing from threads, and the order of additions must not depend on the machine."""
+    """Models this small gain nothing from threads, and the order of additions must not depend on
+    the machine."""
     torch.set_num_threads(1)
 
 
@@ -71,9 +73,10 @@ def encodec() -> ModuleType:
 
 @pytest.fixture(scope="session")
 def random_encodec(encodec: ModuleType, speech: Pcm) -> Callable[..., Any]:
-    """(n_filters=32, padding="reflect", seed=0, n_q=32, ratios=(8, 5, 4, 2)) -> the official causal 24 kHz model with
-    random weights, `padding` "reflect" or "constant". Its activations have about unit variance and its codebooks
-    the scale of what they have to code, so that every layer and every codebook matters."""
+    """(n_filters=32, padding="reflect", seed=0, n_q=32, ratios=(8, 5, 4, 2)) -> the official causal
+    24 kHz model with random weights, `padding` "reflect" or "constant". Its activations have about
+    unit variance and its codebooks the scale of what they have to code, so that every layer and
+    every codebook matters."""
 
     def make(
         n_filters: int = 32,
@@ -106,7 +109,8 @@ def random_encodec(encodec: ModuleType, speech: Pcm) -> Callable[..., Any]:
 
 @pytest.fixture(scope="session")
 def save_official() -> Callable[[Any, Path], Path]:
-    """(a model of the official package, folder) -> its state dict as a file named as the official ones are."""
+    """(a model of the official package, folder) -> its state dict as a file named as the official
+    ones are."""
 
     def save(model: Any, folder: Path) -> Path:
         buffer = io.BytesIO()
@@ -121,8 +125,8 @@ def save_official() -> Callable[[Any, Path], Path]:
 
 @torch.no_grad()
 def _unit_variance(net: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """Runs `x` through a net of the official package, scaling each convolution so that what it gives has unit
-    variance, and returns what the scaled net gives."""
+    """Runs `x` through a net of the official package, scaling each convolution so that what it
+    gives has unit variance, and returns what the scaled net gives."""
 
     def scale(conv: Any, _: Any, y: torch.Tensor) -> torch.Tensor:
         factor = 1 / y.std()
@@ -143,7 +147,8 @@ def _unit_variance(net: nn.Module, x: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def _fill_codebooks(codebooks: list[torch.Tensor], latents: torch.Tensor) -> None:
-    """Gaussian entries of the scale that leaves the least behind (3.2 is the expected best of 1024 draws)."""
+    """Gaussian entries of the scale that leaves the least behind (3.2 is the expected best of 1024
+    draws)."""
     residual = latents[0].t()
     for codebook in codebooks:
         dimension = codebook.shape[1]

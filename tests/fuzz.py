@@ -1,8 +1,8 @@
-"""Mutated `.ecdc` files, packets of the language model, and messages of these: whatever comes, there is a result or an
-error of Earshot.
+"""Mutated `.ecdc` files, packets of the language model, and messages of these: whatever comes,
+there is a result or an error of Earshot.
 
-python -m tests.fuzz --count 100000        # the long run; `make test` has a short one (tests/codec/test_fuzz.py)
-"""
+python -m tests.fuzz --count 100000        # the long run; `make test` has a short one
+(tests/codec/test_fuzz.py)"""
 
 from __future__ import annotations
 
@@ -94,7 +94,8 @@ class Fuzz:
 
     def file(self, rng: Rng) -> str:
         """Decodes one mutated file; what came of it. Raises what must not be raised."""
-        # The floating model takes ten times as long, the stereo one some times as long as the others.
+        # The floating model takes ten times as long, the stereo one some times as long as the
+        # others.
         case = self.cases[rng.choice(6, p=[0.3, 0.4, 0.05, 0.1, 0.1, 0.05])]
         path = self.folder / "mutated.ecdc"
         path.write_bytes(mutated(case.data, rng))
@@ -175,8 +176,8 @@ def mutated(data: bytes, rng: Rng) -> bytes:
 
 
 def run(fuzz: Fuzz, count: int, seed: int, said: Callable[[str], None] = lambda _: None) -> collections.Counter[str]:
-    """`count` cases, half files, the others packets and links in turn. Raises, with the number of the case, what must
-    not be."""
+    """`count` cases, half files, the others packets and links in turn. Raises, with the number of
+    the case, what must not be."""
     outcomes: collections.Counter[str] = collections.Counter()
     longest, first = 0.0, 0
     for number in range(count):

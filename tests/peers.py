@@ -1,4 +1,5 @@
-"""Real peers for tests: a server on loopback in a thread of its own, and clients over real WebSockets."""
+"""Real peers for tests: a server on loopback in a thread of its own, and clients over real
+WebSockets."""
 
 from __future__ import annotations
 
@@ -48,17 +49,20 @@ PATIENT: dict[str, Any] = {
     "ping_timeout_s": 60,
     "late_after": 1000.0,
 }
-"""Server and peers share one process in tests, and that shares its cores: a pause of all of them is not what is tested,
-so frames may wait longer than by default before they are joined, cut or dropped. The ladder has tests in fake time."""
+"""Server and peers share one process in tests, and that shares its cores: a pause of all of them is
+not what is tested, so frames may wait longer than by default before they are joined, cut or
+dropped. The ladder has tests in fake time."""
 PATIENCE_S = 40.0
 """For what takes an instant on a quiet machine."""
 LATE_S = 0.5
-"""A speaker that was held up for longer goes on from there: catching up would look like audio faster than real time."""
+"""A speaker that was held up for longer goes on from there: catching up would look like audio
+faster than real time."""
 TINY = ModelConfig(name="tiny", n_filters=4, n_codebooks=16, bandwidths=(1.5, 3.0, 6.0, 12.0), padding="zeros")
 
 
 def tiny_model(seed: int = 3) -> Model:
-    """A small random model whose codebooks fit its latents, so that different sounds have different codes."""
+    """A small random model whose codebooks fit its latents, so that different sounds have different
+    codes."""
     torch.manual_seed(seed)
     network = Encodec(TINY)
     latents, _ = network.encoder.step(torch.randn(1, 1, 24_000), None, "zeros", last=True)
@@ -94,7 +98,8 @@ class RunningServer:
 
 @contextlib.contextmanager
 def running_server(model: Model, lm: LiveLm | None = None, **settings: Any) -> Iterator[RunningServer]:
-    """A server on a free port of loopback; stopped, and seen to stop, at the end. More patient than by default."""
+    """A server on a free port of loopback; stopped, and seen to stop, at the end. More patient than
+    by default."""
     ready = threading.Event()
     ports: list[int] = []
     loops: list[asyncio.AbstractEventLoop] = []
@@ -142,7 +147,8 @@ class Heard:
 
 
 class TestPeer:
-    """A client that keeps everything it gets. It reads all the time, and entropy-codes where that was agreed."""
+    """A client that keeps everything it gets. It reads all the time, and entropy-codes where that
+    was agreed."""
 
     __test__ = False
 
@@ -249,8 +255,9 @@ async def join(server: RunningServer, room: str, **hello: Any) -> TestPeer:
 
 
 async def quiet_socket(url: str, room: str, greeting: str = "", receive_buffer: int = 2048) -> socket.socket:
-    """A WebSocket made by hand, non-blocking, of which nobody reads anything after its handshake. `greeting` is the
-    only message it sends. With a small receive buffer the other end soon feels that nothing is read."""
+    """A WebSocket made by hand, non-blocking, of which nobody reads anything after its handshake.
+    `greeting` is the only message it sends. With a small receive buffer the other end soon feels
+    that nothing is read."""
     loop = asyncio.get_running_loop()
     host, port = url.removeprefix("ws://").split(":")
     raw = socket.socket()
@@ -272,8 +279,8 @@ async def quiet_socket(url: str, room: str, greeting: str = "", receive_buffer: 
 
 @contextlib.asynccontextmanager
 async def bystanders(server: RunningServer, room: str, seed: int = 0) -> AsyncIterator[tuple[TestPeer, TestPeer]]:
-    """Two well-behaved peers who talk to each other all the while. At the end every frame must have arrived, each one
-    once, in order and unharmed, or the test fails."""
+    """Two well-behaved peers who talk to each other all the while. At the end every frame must have
+    arrived, each one once, in order and unharmed, or the test fails."""
     await until(lambda: room not in server.hub.rooms)  # those of the test before may still be on their way out
     peers = await join(server, room), await join(server, room)
     random = np.random.default_rng(seed)

@@ -52,8 +52,8 @@ def packets(codes: np.ndarray, timestamp: int = 0) -> Iterator[Packet]:
 def record(
     model: Model, arrivals: Iterable[tuple[int, int, Packet | Event]], end: str | None = "everyone had left"
 ) -> bytes:
-    """(microseconds after the beginning, speaker, what came) in order of time -> the recording that a server that
-    writes every FLUSH_S makes of it; without its end if `end` is None."""
+    """(microseconds after the beginning, speaker, what came) in order of time -> the recording that
+    a server that writes every FLUSH_S makes of it; without its end if `end` is None."""
     tape, parts, due, now = Tape(model.config, 0), [encode_header(header(model))], FLUSH_S * 1e6, 0
     for now, speaker, what in arrivals:
         while now >= due:
@@ -72,7 +72,8 @@ def record(
 
 
 def talk(speaker: int, codes: np.ndarray, begin_us: float, timestamp: int = 0) -> list[tuple[int, int, Packet]]:
-    """A speaker whose frames arrive when they have been spoken; the first sample is spoken at `begin_us`."""
+    """A speaker whose frames arrive when they have been spoken; the first sample is spoken at
+    `begin_us`."""
     return [
         (round(begin_us + (index + 1) * FRAME_US), speaker, packet)
         for index, packet in enumerate(packets(codes, timestamp))

@@ -1,4 +1,5 @@
-"""The official 48 kHz stereo model with random weights, music for it, and ours loaded from its file."""
+"""The official 48 kHz stereo model with random weights, music for it, and ours loaded from its
+file."""
 
 from __future__ import annotations
 
@@ -46,7 +47,8 @@ def tiny_stereo(seed: int = 5) -> Model:
 
 
 def make_music(speech: Pcm) -> Pcm:
-    """10 s and 300 samples at 48 kHz, [2, n]: two voices, mixed differently into both ears, swelling and fading."""
+    """10 s and 300 samples at 48 kHz, [2, n]: two voices, mixed differently into both ears,
+    swelling and fading."""
     high = np.asarray(soxr.resample(speech, 24_000, WINDOW), np.float32)[: 10 * WINDOW + 300]
     other = high[::-1]
     swell = np.linspace(0.05, 1.5, high.size, dtype=np.float32)
@@ -54,8 +56,8 @@ def make_music(speech: Pcm) -> Pcm:
 
 
 def official_stereo(encodec: ModuleType, n_filters: int, music: Pcm) -> Any:
-    """The official 48 kHz model with random weights. Its norms scale and shift, and its codebooks have the scale of
-    what they code, so that every one of them matters."""
+    """The official 48 kHz model with random weights. Its norms scale and shift, and its codebooks
+    have the scale of what they code, so that every one of them matters."""
     torch.manual_seed(n_filters)
     settings = {"channels": 2, "norm": "time_group_norm", "causal": False, "n_filters": n_filters}
     encoder, decoder = encodec.modules.SEANetEncoder(**settings), encodec.modules.SEANetDecoder(**settings)

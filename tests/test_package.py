@@ -1,4 +1,5 @@
-"""What a wheel contains: every file that git has below the packages, but for C++ and its build; nothing else."""
+"""What a wheel contains: every file that git has below the packages, but for C++ and its build;
+nothing else."""
 
 from __future__ import annotations
 

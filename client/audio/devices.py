@@ -1,7 +1,8 @@
-"""Sound devices, by PortAudio (the sounddevice package, imported no sooner than a device is asked for).
+"""Sound devices, by PortAudio (the sounddevice package, imported no sooner than a device is asked
+for).
 
-PortAudio's callbacks only copy and count. A thread beside each stream resamples and calls into the rest of the client.
-"""
+PortAudio's callbacks only copy and count. A thread beside each stream resamples and calls into the
+rest of the client."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ MIN_BLOCKS, MAX_BLOCKS = 2, 6
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """ALSA prints pages of complaints about devices that nobody asked for; they go nowhere meanwhile."""
+    """ALSA prints pages of complaints about devices that nobody asked for; they go nowhere
+    meanwhile."""
     sys.stderr.flush()
     saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
@@ -60,7 +62,8 @@ def _portaudio() -> ModuleType:
 
 @dataclass(frozen=True)
 class DeviceInfo:
-    """A sound device. `inputs` and `outputs` are numbers of channels, `rate` is its own in samples a second."""
+    """A sound device. `inputs` and `outputs` are numbers of channels, `rate` is its own in samples
+    a second."""
 
     index: int
     name: str
@@ -73,7 +76,8 @@ class DeviceInfo:
 
 
 def list_devices() -> list[DeviceInfo]:
-    """Every sound device that PortAudio finds. Raises AudioError where PortAudio itself is missing."""
+    """Every sound device that PortAudio finds. Raises AudioError where PortAudio itself is
+    missing."""
     sd = _portaudio()
     apis = [api["name"] for api in sd.query_hostapis()]
     default_input, default_output = sd.default.device
@@ -103,7 +107,8 @@ def _find(sd: ModuleType, name: str | None, kind: str) -> dict[str, Any]:
 
 
 def _open(kind: str, name: str | None, callback: Any, form: Format) -> Any:
-    """A stream in a format if the device takes that, else at its own rate, else with its own channels."""
+    """A stream in a format if the device takes that, else at its own rate, else with its own
+    channels."""
     sd = _portaudio()
     device = _find(sd, name, kind)
     own = float(device["default_samplerate"])
@@ -141,7 +146,8 @@ def _start(stream: Any, name: str) -> None:
 
 
 class DeviceClock:
-    """When the samples of a device are spoken or heard, smoothed from the times that come with its callbacks.
+    """When the samples of a device are spoken or heard, smoothed from the times that come with its
+    callbacks.
 
     A sound card counts evenly, while the times of single callbacks jitter by milliseconds.
     """
@@ -172,15 +178,16 @@ class DeviceClock:
 
 
 def _resampler(rate_in: float, rate_out: float, channels: int) -> Any:
-    """None where none is needed. soxr's variable-rate mode holds 5 to 10 ms back, its fixed-rate one 25 to 37 ms
-    (measured with 10 ms blocks between 24, 44.1 and 48 kHz)."""
+    """None where none is needed. soxr's variable-rate mode holds 5 to 10 ms back, its fixed-rate
+    one 25 to 37 ms (measured with 10 ms blocks between 24, 44.1 and 48 kHz)."""
     if rate_in == rate_out:
         return None
     return soxr.ResampleStream(rate_in, rate_out, channels, dtype="float32", quality="HQ", vr=True)
 
 
 def _in_channels(pcm: Pcm, channels: int) -> Pcm:
-    """[n, any] -> [n, channels]: mono is the mean of all, stereo the first two, or the only one twice."""
+    """[n, any] -> [n, channels]: mono is the mean of all, stereo the first two, or the only one
+    twice."""
     if pcm.shape[1] == channels:
         return pcm
     if channels == 1:

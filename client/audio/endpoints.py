@@ -1,9 +1,10 @@
-"""Where sound comes from and goes to: what every source and sink has in common, and how one is chosen.
+"""Where sound comes from and goes to: what every source and sink has in common, and how one is
+chosen.
 
-A source hands blocks of PCM (24 kHz mono, or what music takes) to a callback with the time at which their first sample
-was spoken. A sink asks a callback for blocks with the time at which their first sample will be heard. All times are
-microseconds of `time.monotonic` on this machine. Both run in a thread of their own.
-"""
+A source hands blocks of PCM (24 kHz mono, or what music takes) to a callback with the time at which
+their first sample was spoken. A sink asks a callback for blocks with the time at which their first
+sample will be heard. All times are microseconds of `time.monotonic` on this machine. Both run in a
+thread of their own."""
 
 from __future__ import annotations
 
@@ -36,7 +37,8 @@ TALK = Format()
 OnBlock = Callable[[Pcm, int], None]
 """(pcm, captured_us)"""
 Pull = Callable[[int, int, int], Pcm]
-"""(n, now_us, heard_us) -> float32 [n], or [channels, n] where the sink has more than one channel"""
+"""(n, now_us, heard_us) -> float32 [n], or [channels, n] where the sink has more than one
+channel"""
 
 
 def monotonic_us() -> int:
@@ -50,7 +52,8 @@ def samples_us(samples: float, rate: float = SAMPLE_RATE) -> int:
 
 
 class _Worker:
-    """A thread with a way to stop it; what goes wrong in it is kept in `error` for the call to raise."""
+    """A thread with a way to stop it; what goes wrong in it is kept in `error` for the call to
+    raise."""
 
     name = ""
 
@@ -76,7 +79,8 @@ class _Worker:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends the thread and closes what it used. May be called more than once, but not from its callback."""
+        """Ends the thread and closes what it used. May be called more than once, but not from its
+        callback."""
         self._stopping.set()
         if self._thread is not None:
             self._thread.join(5)
@@ -85,7 +89,8 @@ class _Worker:
 
 
 class Source(_Worker):
-    """A microphone or what stands for one. `overflows` counts the times that sound was lost on the way in."""
+    """A microphone or what stands for one. `overflows` counts the times that sound was lost on the
+    way in."""
 
     overflows = 0
 
@@ -95,7 +100,8 @@ class Source(_Worker):
 
 
 class Sink(_Worker):
-    """A loudspeaker or what stands for one. `underflows` counts the times that it had nothing to play in time."""
+    """A loudspeaker or what stands for one. `underflows` counts the times that it had nothing to
+    play in time."""
 
     underflows = 0
 
@@ -123,8 +129,8 @@ class NoSink(Sink):
 
 
 class Cushion:
-    """How many blocks to keep ready ahead of a loudspeaker: one more after it ran dry, one less after `calm` blocks
-    without that."""
+    """How many blocks to keep ready ahead of a loudspeaker: one more after it ran dry, one less
+    after `calm` blocks without that."""
 
     def __init__(self, least: int, most: int, calm: int = 750) -> None:
         self.blocks = least
@@ -151,8 +157,8 @@ def _is_file(name: str) -> bool:
 
 
 def open_source(name: str | None, loop: bool = False, form: Format = TALK) -> Source:
-    """A file (by its suffix, or because there is one), "none", or a sound device by number or part of its name; None is
-    the default device. Raises AudioError."""
+    """A file (by its suffix, or because there is one), "none", or a sound device by number or part
+    of its name; None is the default device. Raises AudioError."""
     if name is not None and _is_file(name):
         from earshot.client.audio.files import FileSource
 

@@ -1,4 +1,5 @@
-"""Audio files that behave like sound devices in real time: paced by an absolute schedule, without drift."""
+"""Audio files that behave like sound devices in real time: paced by an absolute schedule, without
+drift."""
 
 from __future__ import annotations
 
@@ -16,12 +17,13 @@ from earshot.codec.pcm import Pcm
 SOURCE_BLOCK = 320
 """One frame (13.3 ms at 24 kHz), as a sound card set to it would deliver."""
 SINK_BLOCK = 240
-"""10 ms at 24 kHz; a block is asked for one block before its first sample is due, as a double-buffered sound card
-does."""
+"""10 ms at 24 kHz; a block is asked for one block before its first sample is due, as a
+double-buffered sound card does."""
 MAX_AHEAD = 6
 """Blocks ahead at most, after those that came too late."""
 LATEST_US = 500_000
-"""A source thread that was held up longer than this loses what it missed, as a sound card's buffer would."""
+"""A source thread that was held up longer than this loses what it missed, as a sound card's buffer
+would."""
 _READ = 4096
 
 
@@ -32,8 +34,9 @@ def _wait_until(us: int, stopping: threading.Event) -> bool:
 
 
 def read_blocks(path: Path, block: int, loop: bool = False, form: Format = TALK) -> Iterator[Pcm]:
-    """A file of any rate and number of channels as blocks [block] of 24 kHz mono, the last one filled with silence; as
-    blocks [2, block] for a stereo format, of the file's first two channels, or of its only one twice.
+    """A file of any rate and number of channels as blocks [block] of 24 kHz mono, the last one
+    filled with silence; as blocks [2, block] for a stereo format, of the file's first two channels,
+    or of its only one twice.
 
     Raises AudioError for what is no audio file.
     """
@@ -80,8 +83,9 @@ def _as_block(pcm: Pcm) -> Pcm:
 
 
 class FileSource(Source):
-    """Plays a file as a microphone: a block comes when its last sample would have been spoken. `ended` is set at the
-    end of the file; with `loop` it begins anew instead. Raises AudioError for what is no audio file."""
+    """Plays a file as a microphone: a block comes when its last sample would have been spoken.
+    `ended` is set at the end of the file; with `loop` it begins anew instead. Raises AudioError for
+    what is no audio file."""
 
     def __init__(self, path: Path, loop: bool = False, form: Format = TALK) -> None:
         super().__init__()
@@ -115,9 +119,8 @@ class FileSource(Source):
 class FileSink(Sink):
     """Writes everything that is heard to a 16-bit file, whose sample 0 is heard at `started_us`.
 
-    A block is asked for 10 ms before its first sample is due on this virtual loudspeaker, sooner where the machine is
-    too busy for that, and silence stands where it did not come until then.
-    """
+    A block is asked for 10 ms before its first sample is due on this virtual loudspeaker, sooner
+    where the machine is too busy for that, and silence stands where it did not come until then."""
 
     def __init__(self, path: Path, form: Format = TALK) -> None:
         super().__init__()

@@ -1,4 +1,5 @@
-"""The thread of a call that encodes what is spoken, so that neither the source nor the event loop waits for it."""
+"""The thread of a call that encodes what is spoken, so that neither the source nor the event loop
+waits for it."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ from earshot.client.music.window_sender import WindowSender
 from earshot.codec.pcm import Pcm
 
 MAX_BLOCKS = 38
-"""Blocks of the source that wait for the encoder (0.5 s of 13.3 ms blocks); then the oldest goes."""
+"""Blocks of the source that wait for the encoder (0.5 s of 13.3 ms blocks); then the oldest
+goes."""
 
 MAX_GATHERED = 8
 JOIN_US = 5_000
@@ -26,9 +28,8 @@ _NOTHING: _Item = (np.zeros(0, np.float32), 0)
 class Talker:
     """Encodes on a thread of its own. `on_block` takes what the source gives and never waits.
 
-    `emit` is called on that thread with each batch of messages. Without a `sender` (no connection), sound only moves
-    the level meter and is counted in `blocks_unsent`.
-    """
+    `emit` is called on that thread with each batch of messages. Without a `sender` (no connection),
+    sound only moves the level meter and is counted in `blocks_unsent`."""
 
     def __init__(
         self, emit: Callable[[list[bytes]], None], rate: int = SAMPLE_RATE, max_blocks: int = MAX_BLOCKS
@@ -88,8 +89,9 @@ class Talker:
             self.error = error
 
     def _gather(self, pcm: Pcm, captured_us: int) -> tuple[Pcm, int, _Item]:
-        """The block with those that wait right behind it, since several frames in one step cost little more than one:
-        so a thread that was held up catches up. Last, what follows but does not join, or _NOTHING."""
+        """The block with those that wait right behind it, since several frames in one step cost
+        little more than one: so a thread that was held up catches up. Last, what follows but does
+        not join, or _NOTHING."""
         blocks, end = [pcm], captured_us + samples_us(pcm.shape[-1], self._rate)
         following: _Item = _NOTHING
         while len(blocks) < MAX_GATHERED:

@@ -1,4 +1,5 @@
-"""The server's clock as seen from here: NTP's four times (docs/protocol.md, "Clocks"; RFC 5905, section 8)."""
+"""The server's clock as seen from here: NTP's four times (docs/protocol.md, "Clocks"; RFC 5905,
+section 8)."""
 
 from __future__ import annotations
 
@@ -20,11 +21,12 @@ class _Sample(NamedTuple):
 
 
 class ServerClock:
-    """Estimates the offset of the server's clock from pings that the caller sends, best of the last `keep` within
-    `max_age_us`: old samples go, because two oscillators drift apart by up to 100 us a second.
+    """Estimates the offset of the server's clock from pings that the caller sends, best of the last
+    `keep` within `max_age_us`: old samples go, because two oscillators drift apart by up to 100 us
+    a second.
 
-    All times are microseconds of one local monotonic clock. One thread writes; `offset_us` may be read from any.
-    """
+    All times are microseconds of one local monotonic clock. One thread writes; `offset_us` may be
+    read from any."""
 
     def __init__(self, keep: int = 32, max_age_us: int = 60_000_000) -> None:
         self._samples: deque[_Sample] = deque(maxlen=keep)
@@ -46,7 +48,8 @@ class ServerClock:
 
     @property
     def round_trip_us(self) -> int | None:
-        """Round trip of the sample that the offset is from, less the server's time; half of it bounds the error."""
+        """Round trip of the sample that the offset is from, less the server's time; half of it
+        bounds the error."""
         best = self._best
         return None if best is None else best.round_trip_us
 
@@ -70,12 +73,13 @@ class ServerClock:
         return True
 
     def to_server(self, local_us: int) -> int:
-        """A local time on the server's clock, not wrapped. Raises UsageError before the first pong."""
+        """A local time on the server's clock, not wrapped. Raises UsageError before the first
+        pong."""
         return local_us + self._known_offset()
 
     def from_server_wrapped(self, wrapped_us: int, near_us: int) -> int:
-        """Local time of a reading of the server's clock modulo 2^32, the one closest to the local time `near_us`
-        (within 35 minutes). Raises UsageError before the first pong."""
+        """Local time of a reading of the server's clock modulo 2^32, the one closest to the local
+        time `near_us` (within 35 minutes). Raises UsageError before the first pong."""
         near = near_us + self._known_offset()
         return near_us + wrap_difference(wrapped_us, near % CLOCK_MODULUS, CLOCK_MODULUS)
 

@@ -1,4 +1,5 @@
-"""The jitter buffer: frames wait here, in order, until they are due; how long is learnt from how they arrive.
+"""The jitter buffer: frames wait here, in order, until they are due; how long is learnt from how
+they arrive.
 
 The method is that of WebRTC's NetEq: the delay of each frame relative to the fastest of the last
 two seconds goes into a histogram that forgets, and the target is a high quantile of it.
@@ -18,9 +19,9 @@ from numpy.typing import NDArray
 
 START_TARGET_US = 40_000
 MIN_TARGET_US = 25_000
-"""Two clients and a server on two cores, 20 s: 3 to 6 underruns with one frame (13 ms); with this 0 to 2 in 8 runs of 9
-and 5 in the other, for 5 ms of mouth-to-ear latency. The spread of a second does not show how late a busy machine may
-wake a thread."""
+"""Two clients and a server on two cores, 20 s: 3 to 6 underruns with one frame (13 ms); with this 0
+to 2 in 8 runs of 9 and 5 in the other, for 5 ms of mouth-to-ear latency. The spread of a second
+does not show how late a busy machine may wake a thread."""
 MAX_TARGET_US = 500_000
 BASE_WINDOW_US = 2_000_000
 QUANTILE = 0.95
@@ -28,16 +29,19 @@ FORGET = 0.983
 BUCKET_US = 2_500
 """Finer than a frame, because on a good link the spread is a fraction of one."""
 MARGIN_FRAMES = 0.5
-"""Added to the target by an underrun: a quantile of 0.95 of the last second knows nothing of rare delays (in-order
-Gaussian jitter of 8 ms: 13 underruns in 20 s without, 5 with it). It goes again by one frame in ten seconds."""
+"""Added to the target by an underrun: a quantile of 0.95 of the last second knows nothing of rare
+delays (in-order Gaussian jitter of 8 ms: 13 underruns in 20 s without, 5 with it). It goes again by
+one frame in ten seconds."""
 MAX_MARGIN_FRAMES = 4
 MARGIN_FALL_PER_S = 0.1
 RESYNC_US = 3_000_000
-"""A relative delay beyond this is no network: the speaker's timeline jumped. (The server drops what waits 250 ms.)"""
+"""A relative delay beyond this is no network: the speaker's timeline jumped. (The server drops what
+waits 250 ms.)"""
 
 
 class DelayEstimator:
-    """How long the frames of one speaker must wait so that nearly all are there in time. Times in microseconds."""
+    """How long the frames of one speaker must wait so that nearly all are there in time. Times in
+    microseconds."""
 
     def __init__(self, frame_us: float) -> None:
         self._frame_us = frame_us
@@ -50,7 +54,8 @@ class DelayEstimator:
 
     @property
     def target_us(self) -> float:
-        """How long after the time at which the fastest of the last two seconds would have come a frame is due."""
+        """How long after the time at which the fastest of the last two seconds would have come a
+        frame is due."""
         return min(self._target_us + self._margin_us, float(MAX_TARGET_US))
 
     @property
@@ -109,9 +114,8 @@ class Frame:
 class JitterBuffer:
     """Puts the frames of one speaker in order and hands them out; never more than `max_frames`.
 
-    Every frame that comes in is handed out by `take`, waits, or is counted as `late`, `duplicates` or `overflow`;
-    `missing` are those that were given up.
-    """
+    Every frame that comes in is handed out by `take`, waits, or is counted as `late`, `duplicates`
+    or `overflow`; `missing` are those that were given up."""
 
     def __init__(self, sample_rate: int, hop: int, max_frames: int = 112) -> None:
         self._sample_rate = sample_rate
@@ -140,7 +144,8 @@ class JitterBuffer:
         arrival_us: int,
         path: Path | None,
     ) -> None:
-        """A packet: `sequence` and `timestamp` as on the wire, `frames` its (data, samples) one after the other."""
+        """A packet: `sequence` and `timestamp` as on the wire, `frames` its (data, samples) one
+        after the other."""
         number, position = self._unwrap(sequence, timestamp)
         first = position
         for index, (data, samples) in enumerate(frames):

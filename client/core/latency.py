@@ -40,7 +40,8 @@ class Stages(NamedTuple):
 
 @dataclass(frozen=True)
 class Path:
-    """A packet's trace in local microseconds. A time that is not known is that of the step before it."""
+    """A packet's trace in local microseconds. A time that is not known is that of the step before
+    it."""
 
     capture_us: int
     """When the first sample of the packet was spoken."""
@@ -74,7 +75,8 @@ class Path:
     def stages(
         self, capture_us: float, arrival_us: float, taken_us: float, decoded_us: float, heard_us: float
     ) -> Stages:
-        """For a sample of the packet's first frame that was spoken at `capture_us` and is heard at `heard_us`."""
+        """For a sample of the packet's first frame that was spoken at `capture_us` and is heard at
+        `heard_us`."""
         if self.codes_up:
             uplink, encode = self.received_us - self.encoded_us, self.encoded_us - self.framed_us
             server = self.relayed_us - self.received_us
@@ -94,7 +96,8 @@ class Path:
 
 
 class LatencyLog:
-    """The stages of the last `keep` packets played (16384 are 3.6 minutes of one speaker at a frame a packet)."""
+    """The stages of the last `keep` packets played (16384 are 3.6 minutes of one speaker at a frame
+    a packet)."""
 
     def __init__(self, keep: int = 16_384) -> None:
         self._rows: NDArray[np.float64] = np.zeros((keep, len(STAGES) + 1))
@@ -109,15 +112,16 @@ class LatencyLog:
         self.added += 1
 
     def rows(self) -> NDArray[np.float64]:
-        """[packets, 1 + stages] in the order of playing: when heard, then the STAGES, all in microseconds."""
+        """[packets, 1 + stages] in the order of playing: when heard, then the STAGES, all in
+        microseconds."""
         split = self.added % len(self._rows)
         if self.added <= len(self._rows):
             return self._rows[: self.added].copy()
         return np.concatenate([self._rows[split:], self._rows[:split]])
 
     def percentiles(self, points: tuple[int, ...] = (50, 95, 99)) -> dict[str, dict[str, float]]:
-        """{"framing": {"p50": ms, ...}, ..., "total": {...}}; {} before the first packet. Percentiles of stages do
-        not add up to that of the total."""
+        """{"framing": {"p50": ms, ...}, ..., "total": {...}}; {} before the first packet.
+        Percentiles of stages do not add up to that of the total."""
         rows = self.rows()
         if not len(rows):
             return {}
@@ -129,8 +133,8 @@ class LatencyLog:
         }
 
     def timeline(self, max_rows: int = 500) -> list[dict[str, float]]:
-        """At most `max_rows` rows for a plot: `t_s` since the first packet kept, then every stage and `total` in ms,
-        averaged over the packets that share a row."""
+        """At most `max_rows` rows for a plot: `t_s` since the first packet kept, then every stage
+        and `total` in ms, averaged over the packets that share a row."""
         rows = self.rows()
         if not len(rows):
             return []

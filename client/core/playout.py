@@ -1,8 +1,8 @@
-"""Play-out of one speaker: an even stream of samples out of frames that come unevenly, paced by the output device.
+"""Play-out of one speaker: an even stream of samples out of frames that come unevenly, paced by the
+output device.
 
-Every sample carries its place in the speaker's timeline, also through stretching and compressing, so that its age
-stays known. Where nothing came the sound fades into silence and back.
-"""
+Every sample carries its place in the speaker's timeline, also through stretching and compressing,
+so that its age stays known. Where nothing came the sound fades into silence and back."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ QUIET_SHARE = 0.1
 LEVEL_DECAY = 0.995
 """A block."""
 BURST_FRAMES = 8
-"""Decoded ahead in one call, at most, while a backlog is made up for; more would take longer than a block lasts."""
+"""Decoded ahead in one call, at most, while a backlog is made up for; more would take longer than a
+block lasts."""
 SPURT_END_US = 1_000_000
 """Silence after which a speaker that said nothing has stopped, not stalled."""
 
@@ -42,18 +43,21 @@ class Decoder(Protocol):
 
 @dataclass
 class Block:
-    """Samples of one speaker. `positions` is where each is on the speaker's timeline, in samples, NaN where silence or
-    a fade is played; `started` are the frames whose first sample is in it, with its index."""
+    """Samples of one speaker. `positions` is where each is on the speaker's timeline, in samples,
+    NaN where silence or a fade is played; `started` are the frames whose first sample is in it,
+    with its index."""
 
     pcm: Pcm
     positions: NDArray[np.float64]
     started: list[tuple[int, Frame]]
     capture_us: float | None
-    """When the first sample of the block was spoken, in local time; None where it is not traced or not speech."""
+    """When the first sample of the block was spoken, in local time; None where it is not traced or
+    not speech."""
 
 
 class Playout:
-    """Pulls frames through a jitter buffer and a decoder. `time_us` reads the local clock after decoding.
+    """Pulls frames through a jitter buffer and a decoder. `time_us` reads the local clock after
+    decoding.
 
     Frames taken are decoded, and `samples_decoded + samples_stretched - samples_compressed` is
     `samples_played + samples_waiting`.
@@ -76,7 +80,8 @@ class Playout:
         self.samples_silent = 0
         """Without audio of the speaker, since its first frame was played."""
         self.delay_us = 0.0
-        """At the last pull that played: the age of its first sample beyond that of the fastest frame on arrival."""
+        """At the last pull that played: the age of its first sample beyond that of the fastest
+        frame on arrival."""
         self.level = 0.0
         """Root mean square of the last block."""
         self._make_decoder = make_decoder
@@ -112,7 +117,8 @@ class Playout:
         return not len(self.jitter) and not self._playing and not self._tail.size
 
     def announce_silence(self, silent: bool) -> None:
-        """The speaker muted itself or left (True), or is back (False): what does not come is no underrun."""
+        """The speaker muted itself or left (True), or is back (False): what does not come is no
+        underrun."""
         self._announced = silent
 
     def pull(self, n: int, now_us: int) -> Block:
@@ -145,10 +151,11 @@ class Playout:
         return self._finish(pcm, positions, now_us)
 
     def _wait(self, n: int, filled: int, now_us: int) -> int | None:
-        """Samples of silence until the next frame is due, counted from `filled`; None where there is no frame.
+        """Samples of silence until the next frame is due, counted from `filled`; None where there
+        is no frame.
 
-        It waits until the frames that end its block can have come, and longer by the target delay unless it goes on
-        where play-out ran dry: the wait for it has been long enough."""
+        It waits until the frames that end its block can have come, and longer by the target delay
+        unless it goes on where play-out ran dry: the wait for it has been long enough."""
         frame = self.jitter.peek()
         if frame is None:
             return None
@@ -181,7 +188,8 @@ class Playout:
             self._expected = frame.timestamp + frame.samples
 
     def _refill(self, need: int, plan: Plan | None, now_us: int) -> None:
-        """Takes the frames for `need` samples, and for what time scaling looks at, and decodes them in one go."""
+        """Takes the frames for `need` samples, and for what time scaling looks at, and decodes them
+        in one go."""
         if plan is not None:
             need += BURST_FRAMES * self._hop
         have = self._pcm.size + sum(frame.samples for frame in self._taken)
@@ -236,8 +244,9 @@ class Playout:
         self._tempo.done(plan, cut, spent)
 
     def _lead(self, n: int, phase: int) -> int:
-        """Samples from the first of a block of `n` to the start of the frame that ends it, at most, over the phases
-        to the frames that blocks come round to: a cut that leaves a frame boundary costs up to a frame of it."""
+        """Samples from the first of a block of `n` to the start of the frame that ends it, at most,
+        over the phases to the frames that blocks come round to: a cut that leaves a frame boundary
+        costs up to a frame of it."""
         step = math.gcd(n, self._hop)
         return max((at + n - 1) // self._hop * self._hop - at for at in range(phase % step, self._hop, step))
 
@@ -254,7 +263,8 @@ class Playout:
         return samples
 
     def _stop(self, rest: Pcm, now_us: int) -> None:
-        """Nothing came for `rest` of the block: what was played last, turned round, fades out there."""
+        """Nothing came for `rest` of the block: what was played last, turned round, fades out
+        there."""
         fall = np.arange(self._fade, 0, -1, dtype=np.float32) / np.float32(self._fade)
         self._tail = self._history[::-1] * fall
         self._history = np.zeros(self._fade, np.float32)

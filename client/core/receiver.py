@@ -1,4 +1,5 @@
-"""What a client does with messages on their way in, without a socket: messages in, the sound of all speakers out."""
+"""What a client does with messages on their way in, without a socket: messages in, the sound of all
+speakers out."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ LEVEL_FALL_DB_PER_S = 40.0
 
 @dataclass(frozen=True)
 class SourceStats:
-    """One speaker as heard here. Frames: `received` = `played` + `late` + `duplicates` + `overflow` + `waiting`."""
+    """One speaker as heard here. Frames: `received` = `played` + `late` + `duplicates` + `overflow`
+    + `waiting`."""
 
     frames_received: int = 0
     frames_played: int = 0
@@ -87,11 +89,11 @@ class _Speaker:
 class Receiver:
     """Messages of the server to the mixed sound of all speakers.
 
-    Two threads may share it: `put`, `peer_muted` and `peer_left` belong to the one that has the socket and only append
-    to a bounded deque (atomic in CPython); `pull` belongs to the one that plays, empties it, and does all the work.
-    Figures may be read from any thread. `clock` turns traces into local times; `time_us` reads the local clock after
-    decoding. `n_codebooks` is what the model has.
-    """
+    Two threads may share it: `put`, `peer_muted` and `peer_left` belong to the one that has the
+    socket and only append to a bounded deque (atomic in CPython); `pull` belongs to the one that
+    plays, empties it, and does all the work. Figures may be read from any thread. `clock` turns
+    traces into local times; `time_us` reads the local clock after decoding. `n_codebooks` is what
+    the model has."""
 
     def __init__(
         self,
@@ -123,8 +125,8 @@ class Receiver:
     # Called by the thread that has the socket
 
     def put(self, message: bytes, now_us: int) -> None:
-        """A binary message that arrived at `now_us`. Raises ProtocolError, and takes nothing of it, if it is malformed
-        or has more codebooks than the model."""
+        """A binary message that arrived at `now_us`. Raises ProtocolError, and takes nothing of it,
+        if it is malformed or has more codebooks than the model."""
         self.take(decode_down(message), len(message), now_us)
 
     def take(self, packets: Sequence[Packet | CodedPacket | PcmBlock], size: int, now_us: int) -> None:
@@ -189,7 +191,8 @@ class Receiver:
     # Called by the thread that plays
 
     def pull(self, n: int, now_us: int, heard_us: int | None = None) -> Pcm:
-        """The next `n` samples of the mix, float32 in -1..1, taken at `now_us`; the first is heard at `heard_us`."""
+        """The next `n` samples of the mix, float32 in -1..1, taken at `now_us`; the first is heard
+        at `heard_us`."""
         self._drain(now_us)
         mix = np.zeros(n, np.float32)
         for source, speaker in list(self._speakers.items()):

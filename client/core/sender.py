@@ -1,4 +1,5 @@
-"""What a client does with sound on its way out, without a socket: PCM in, messages out. Time is an argument."""
+"""What a client does with sound on its way out, without a socket: PCM in, messages out. Time is an
+argument."""
 
 from __future__ import annotations
 
@@ -28,10 +29,11 @@ from numpy.typing import NDArray
 Uplink = Literal["codes", "pcm"]
 
 GAP_US = 20_000
-"""A capture time this much later than the samples before it means that the device lost some; less is jitter of
-the device's time stamps, which PulseAudio moves by several milliseconds."""
+"""A capture time this much later than the samples before it means that the device lost some; less
+is jitter of the device's time stamps, which PulseAudio moves by several milliseconds."""
 CAPTURE_SMOOTHING = 1 / 32
-"""Share of a capture time's deviation that is believed, per block: follows a clock that is 0.1 % off within 0.5 ms."""
+"""Share of a capture time's deviation that is believed, per block: follows a clock that is 0.1 %
+off within 0.5 ms."""
 
 
 class Encoder(Protocol):
@@ -45,12 +47,13 @@ class Encoder(Protocol):
 
 
 class Sender:
-    """Microphone samples to messages: cuts frames, encodes them if the uplink is codes, numbers and traces them.
+    """Microphone samples to messages: cuts frames, encodes them if the uplink is codes, numbers and
+    traces them.
 
-    `encoder` is needed for the uplink "codes". `clock` puts traces on packets once it is ready. `time_us` reads the
-    local clock after encoding; without it encoding seems to take no time. Not for use from several threads, but
-    `muted` and `kbps` may be set from any; they take effect with the next push.
-    """
+    `encoder` is needed for the uplink "codes". `clock` puts traces on packets once it is ready.
+    `time_us` reads the local clock after encoding; without it encoding seems to take no time. Not
+    for use from several threads, but `muted` and `kbps` may be set from any; they take effect with
+    the next push."""
 
     def __init__(
         self,
@@ -90,7 +93,8 @@ class Sender:
         self._waiting: list[tuple[NDArray[np.int16], int, Trace | None]] = []
 
     def push(self, pcm: Pcm, captured_us: int, now_us: int) -> list[bytes]:
-        """[n] samples, any n, the first of which was captured at `captured_us` -> the messages to send now."""
+        """[n] samples, any n, the first of which was captured at `captured_us` -> the messages to
+        send now."""
         clean, replaced = sanitize(pcm)
         self.samples_replaced += replaced
         messages: list[bytes] = []
@@ -101,12 +105,14 @@ class Sender:
         return messages
 
     def flush(self, now_us: int) -> list[bytes]:
-        """Ends a talk: the partial last frame, filled up with silence, and what waits for a packet."""
+        """Ends a talk: the partial last frame, filled up with silence, and what waits for a
+        packet."""
         messages = self._fill_frame(now_us)
         return messages + self._send_waiting(now_us)
 
     def _follow(self, samples: int, captured_us: int, now_us: int) -> list[bytes]:
-        """Keeps the time of the next sample. A gap ends the frame with silence and moves the timestamp on."""
+        """Keeps the time of the next sample. A gap ends the frame with silence and moves the
+        timestamp on."""
         messages: list[bytes] = []
         expected = self._next_us
         late = 0.0 if expected is None else captured_us - expected

@@ -1,8 +1,9 @@
-"""When to play a little faster or slower: keeps the spare time of a speaker's play-out near its target.
+"""When to play a little faster or slower: keeps the spare time of a speaker's play-out near its
+target.
 
-Spare time is how long before it was needed a frame would have been there, had it been as fast as the fastest of the
-last two seconds; the least over half a second counts. The thresholds are those of WebRTC's NetEq.
-"""
+Spare time is how long before it was needed a frame would have been there, had it been as fast as
+the fastest of the last two seconds; the least over half a second counts. The thresholds are those
+of WebRTC's NetEq."""
 
 from __future__ import annotations
 
@@ -51,7 +52,8 @@ class Tempo:
         self._vain = 0
 
     def observe(self, now_us: int, transit_us: float) -> None:
-        """A block is taken at `now_us` whose last frame has its media time `transit_us` before that."""
+        """A block is taken at `now_us` whose last frame has its media time `transit_us` before
+        that."""
         self._seen.append((now_us, transit_us))
         while now_us - self._seen[0][0] > OBSERVE_US:
             self._seen.popleft()
@@ -62,7 +64,8 @@ class Tempo:
         self._compressing = False
 
     def spare_us(self, base_us: float) -> float | None:
-        """Spare time, with `base_us` the transit of the fastest frame; None where nothing has been seen."""
+        """Spare time, with `base_us` the transit of the fastest frame; None where nothing has been
+        seen."""
         return min(transit for _, transit in self._seen) - base_us if self._seen else None
 
     def plan(self, target_us: float, base_us: float) -> Plan | None:
@@ -86,8 +89,8 @@ class Tempo:
         return None
 
     def done(self, plan: Plan, cut: int, spent: int) -> None:
-        """Of the plan, `cut` samples were cut out (> 0) or repeated (< 0), or nothing was fit for it (0); the spare
-        time lost `spent` samples by it."""
+        """Of the plan, `cut` samples were cut out (> 0) or repeated (< 0), or nothing was fit for
+        it (0); the spare time lost `spent` samples by it."""
         if not cut:
             self._vain += plan.urgent
             return

@@ -1,4 +1,5 @@
-"""What a stream costs: codec rate and wire rate, side by side, because they differ several times over."""
+"""What a stream costs: codec rate and wire rate, side by side, because they differ several times
+over."""
 
 from __future__ import annotations
 
@@ -12,8 +13,8 @@ WINDOW_US = 2_000_000
 class Traffic:
     """Counts messages and bytes in one direction, in all and over the last two seconds.
 
-    `codec` is what the codec made (codes or PCM); `wire` is that with our headers and the estimated overhead.
-    """
+    `codec` is what the codec made (codes or PCM); `wire` is that with our headers and the estimated
+    overhead."""
 
     def __init__(self, sample_rate: int, window_us: int = WINDOW_US) -> None:
         self._sample_rate = sample_rate
@@ -28,8 +29,8 @@ class Traffic:
         self.wire_bytes = 0
 
     def add(self, now_us: int, frames: int, samples: int, codec_bits: int, message_bytes: int) -> None:
-        """One message of `message_bytes` with `frames` frames of `samples` samples in all; 0 message bytes for a
-        part of a message that is counted elsewhere."""
+        """One message of `message_bytes` with `frames` frames of `samples` samples in all; 0
+        message bytes for a part of a message that is counted elsewhere."""
         wire = message_bytes + MESSAGE_OVERHEAD_BYTES if message_bytes else 0
         self.messages += message_bytes > 0
         self.frames += frames
@@ -60,11 +61,13 @@ class Traffic:
 
     @property
     def recent_codec_kbps(self) -> float:
-        """Bits of codes (or PCM) a second of audio, over the last two seconds that had any; 0 before that."""
+        """Bits of codes (or PCM) a second of audio, over the last two seconds that had any; 0
+        before that."""
         return self._rate(self._recent_bits, self._recent_samples)
 
     def recent_wire_kbps(self, now_us: int) -> float:
-        """Bits on the wire a second of time over the last two seconds; less than that after the start."""
+        """Bits on the wire a second of time over the last two seconds; less than that after the
+        start."""
         recent = sum(wire for at, _, _, wire in list(self._recent) if now_us - at <= self._window_us)
         return recent * 8000 / self._window_us
 

@@ -1,4 +1,5 @@
-"""Entropy coding in a client: packets become smaller right before the socket and plain right behind it, on a thread."""
+"""Entropy coding in a client: packets become smaller right before the socket and plain right behind
+it, on a thread."""
 
 from __future__ import annotations
 
@@ -70,8 +71,8 @@ class Meter:
 
 
 class EntropyLink:
-    """Both directions of one connection. Each is used by one task, one message after the other, so nothing waits here:
-    who sends too much is read later."""
+    """Both directions of one connection. Each is used by one task, one message after the other, so
+    nothing waits here: who sends too much is read later."""
 
     def __init__(self, live: LiveLm) -> None:
         self.digest = live.digest
@@ -86,8 +87,8 @@ class EntropyLink:
         return await self._on_thread(lambda: self._coded(message))
 
     async def decode(self, message: bytes) -> Sequence[Packet | PcmBlock]:
-        """What is in a media message that came. Raises Lost where that cannot be told: no later one could be read
-        either."""
+        """What is in a media message that came. Raises Lost where that cannot be told: no later one
+        could be read either."""
         try:
             parts = decode_down(message)
             if not any(isinstance(part, CodedPacket) for part in parts):

@@ -1,4 +1,5 @@
-"""One stream for a loudspeaker out of those who talk and those who play music, at the rate of the music."""
+"""One stream for a loudspeaker out of those who talk and those who play music, at the rate of the
+music."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ class Mixer:
     def __init__(self, receiver: Receiver, music: Music, talk_rate: int, sample_rate: int, channels: int) -> None:
         self._receiver, self._music = receiver, music
         self._talk_rate, self._sample_rate, self._channels = talk_rate, sample_rate, channels
-        # As for sound devices: the mode for variable rates holds back a third of what the other does.
+        # As for sound devices: the mode for variable rates holds back a third of what the other
+        # does.
         self._resampler = (
             None
             if talk_rate == sample_rate
@@ -27,9 +29,11 @@ class Mixer:
         self._pulled = self._made = 0
 
     def pull(self, n: int, now_us: int, heard_us: int) -> Pcm:
-        """The next samples, float32 [channels, n] in -1..1, taken at `now_us`; the first is heard at `heard_us`."""
+        """The next samples, float32 [channels, n] in -1..1, taken at `now_us`; the first is heard
+        at `heard_us`."""
         while (lacking := n - self._talk.size) > 0:
-            # All of it at once: to play-out, several pieces at one time would be speech that is ever older.
+            # All of it at once: to play-out, several pieces at one time would be speech that is
+            # ever older.
             need = math.ceil(lacking * self._talk_rate / self._sample_rate)
             held = self._pulled * self._sample_rate / self._talk_rate - self._made  # inside the resampler
             ahead = (self._talk.size + held) * 1e6 / self._sample_rate

@@ -1,7 +1,8 @@
-"""The models of a call: one that codes what is said here, one of the room's talk, and those of music that is heard.
+"""The models of a call: one that codes what is said here, one of the room's talk, and those of
+music that is heard.
 
-Music is decoded on a thread of its own: a second of it takes longer than the thread that plays may wait.
-"""
+Music is decoded on a thread of its own: a second of it takes longer than the thread that plays may
+wait."""
 
 from __future__ import annotations
 
@@ -42,8 +43,9 @@ def in_windows(model: Codec) -> bool:
 
 
 def format_of(*models: Codec) -> Format:
-    """What a source must give that is coded by a model, or a sink take that plays what any of these decode: 24 kHz mono
-    unless one of them codes in windows. Raises UsageError if two of these have different rates."""
+    """What a source must give that is coded by a model, or a sink take that plays what any of these
+    decode: 24 kHz mono unless one of them codes in windows. Raises UsageError if two of these have
+    different rates."""
     music = [model.config for model in models if in_windows(model)]
     if len({config.sample_rate for config in music}) > 1:
         named = ", ".join(f"{config.name} {config.sample_rate} Hz" for config in music)
@@ -52,7 +54,8 @@ def format_of(*models: Codec) -> Format:
 
 
 class CallModels:
-    """`mine` codes what this client says; what it hears is decoded by that and by those in `also`."""
+    """`mine` codes what this client says; what it hears is decoded by that and by those in
+    `also`."""
 
     def __init__(self, mine: Codec, also: Sequence[Codec] = ()) -> None:
         everything = (mine, *also)

@@ -1,9 +1,9 @@
-"""Speakers whose codes are windows of another model than the room's: packets in, one mix of all of them out.
+"""Speakers whose codes are windows of another model than the room's: packets in, one mix of all of
+them out.
 
-Three threads share it: `put` and what peers tell belong to the one that has the socket; windows are decoded wherever
-`submit` runs what it is given, one after the other, because a second of music takes too long for the thread that plays;
-`pull` belongs to that one.
-"""
+Three threads share it: `put` and what peers tell belong to the one that has the socket; windows are
+decoded wherever `submit` runs what it is given, one after the other, because a second of music
+takes too long for the thread that plays; `pull` belongs to that one."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ class WindowDecoder(Protocol):
 
 @dataclass(frozen=True)
 class Decodable:
-    """A model that this client has: what its speakers must announce, and how their codes are decoded."""
+    """A model that this client has: what its speakers must announce, and how their codes are
+    decoded."""
 
     model: WindowModel
     normalize: bool
@@ -67,7 +68,8 @@ class MusicSpeaker:
 
 
 class Music:
-    """Windows of any number of speakers to their mix [channels, n] at `sample_rate`, which all models share."""
+    """Windows of any number of speakers to their mix [channels, n] at `sample_rate`, which all
+    models share."""
 
     def __init__(
         self,
@@ -89,7 +91,8 @@ class Music:
         self.sample_rate = sample_rate
         self._models, self._channels = models, channels
         self._clock, self._time_us, self._submit = clock, time_us, submit
-        # Two counts, each of one thread: of one that both change some changes could be lost, and places with them.
+        # Two counts, each of one thread: of one that both change some changes could be lost, and
+        # places with them.
         self._submitted = self._decoded = 0
 
     # Called by the thread that has the socket
@@ -117,8 +120,8 @@ class Music:
             speaker.playout.announce_silence(True)
 
     def put(self, packet: Packet, now_us: int) -> int:
-        """A window that arrived at `now_us`; returns how many samples it lasts. Raises ProtocolError if it does not fit
-        its speaker's model."""
+        """A window that arrived at `now_us`; returns how many samples it lasts. Raises
+        ProtocolError if it does not fit its speaker's model."""
         speaker = self.speakers.get(packet.source)
         if speaker is None:
             self.packets_dropped += 1
@@ -152,8 +155,9 @@ class Music:
     # Called where windows are decoded
 
     def _decode(self, speaker: MusicSpeaker, packet: Packet, path: Path | None, arrival_us: int) -> None:
-        """Where a window does not follow the one before it, the 10 ms that were held for the one that should have are
-        not played; a speaker that pauses ends with a short window, of which everything is."""
+        """Where a window does not follow the one before it, the 10 ms that were held for the one
+        that should have are not played; a speaker that pauses ends with a short window, of which
+        everything is."""
         self._decoded += 1
         number, position = packet.sequence, packet.timestamp
         if speaker.sequence is not None:
@@ -186,8 +190,8 @@ class Music:
     # Called by the thread that plays
 
     def pull(self, n: int, now_us: int, heard_us: int) -> Pcm:
-        """The next samples of the mix, [channels, n], taken at `now_us`; the first is heard at `heard_us`. Mono is in
-        all channels."""
+        """The next samples of the mix, [channels, n], taken at `now_us`; the first is heard at
+        `heard_us`. Mono is in all channels."""
         mix = np.zeros((self._channels, n), np.float32)
         for speaker in list(self.speakers.values()):
             if speaker.left and speaker.playout.idle:

@@ -1,9 +1,10 @@
-"""Play-out of one speaker whose sound comes a second at a time: windows, decoded elsewhere, made an even stream.
+"""Play-out of one speaker whose sound comes a second at a time: windows, decoded elsewhere, made an
+even stream.
 
-A window that begins a stretch is played `target_us` after it has been decoded; the others may come later than it did by
-as much. Nothing is stretched: music would be heard to waver. Where nothing came the sound fades into silence and begins
-anew; where more waits than was asked for, a part is left out.
-"""
+A window that begins a stretch is played `target_us` after it has been decoded; the others may come
+later than it did by as much. Nothing is stretched: music would be heard to waver. Where nothing
+came the sound fades into silence and begins anew; where more waits than was asked for, a part is
+left out."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ SPURT_END_US = 1_500_000
 
 @dataclass(slots=True, eq=False)
 class Chunk:
-    """Decoded samples [channels, n] of one speaker, the first at `timestamp` (unwrapped) of its timeline."""
+    """Decoded samples [channels, n] of one speaker, the first at `timestamp` (unwrapped) of its
+    timeline."""
 
     pcm: Pcm
     timestamp: int
@@ -88,12 +90,13 @@ class WindowPlayout:
         self._incoming.append(chunk)
 
     def announce_silence(self, silent: bool) -> None:
-        """The speaker muted itself or left (True), or is back (False): what does not come is no underrun."""
+        """The speaker muted itself or left (True), or is back (False): what does not come is no
+        underrun."""
         self._announced = silent
 
     def pull(self, n: int, now_us: int) -> tuple[Pcm, list[tuple[int, Chunk]]]:
-        """The next samples [channels, n], taken by the device at `now_us`, and the chunks that begin in it, with the
-        index of their first sample."""
+        """The next samples [channels, n], taken by the device at `now_us`, and the chunks that
+        begin in it, with the index of their first sample."""
         while self._incoming:
             self._admit(self._incoming.popleft())
         out = np.zeros((self._channels, n), np.float32)
@@ -126,7 +129,8 @@ class WindowPlayout:
         return out, started
 
     def _admit(self, chunk: Chunk) -> None:
-        """Adds a chunk; where more than the target waits already, the surplus of what waits is left out."""
+        """Adds a chunk; where more than the target waits already, the surplus of what waits is left
+        out."""
         left = sum(waiting.left for waiting in self._chunks)
         surplus = left - self._samples(self.target_us)
         if surplus > self._samples(SLACK_US):

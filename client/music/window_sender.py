@@ -1,4 +1,5 @@
-"""What a client does with music on its way out: samples in, a message for each window out. Time is an argument."""
+"""What a client does with music on its way out: samples in, a message for each window out. Time is
+an argument."""
 
 from __future__ import annotations
 
@@ -27,8 +28,9 @@ class WindowEncoder(Protocol):
 
 
 class WindowSender:
-    """As `Sender`, for a model that codes in windows. A window goes out when its last sample has come; where sound is
-    lost, or the speaker is muted, what there is of it goes out, and a new one begins after the gap."""
+    """As `Sender`, for a model that codes in windows. A window goes out when its last sample has
+    come; where sound is lost, or the speaker is muted, what there is of it goes out, and a new one
+    begins after the gap."""
 
     def __init__(
         self,
@@ -53,7 +55,8 @@ class WindowSender:
         self._next_us: float | None = None
 
     def push(self, pcm: Pcm, captured_us: int, now_us: int) -> list[bytes]:
-        """[channels, n] or [n] samples, any n, the first captured at `captured_us` -> the messages to send now."""
+        """[channels, n] or [n] samples, any n, the first captured at `captured_us` -> the messages
+        to send now."""
         samples = pcm.shape[-1]
         if not samples:
             return []

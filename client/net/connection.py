@@ -1,4 +1,5 @@
-"""What a call keeps of one WebSocket: numbers of peers and the server's clock may be others in the next."""
+"""What a call keeps of one WebSocket: numbers of peers and the server's clock may be others in the
+next."""
 
 from __future__ import annotations
 
@@ -46,8 +47,8 @@ class Connection:
             self.entropy.close()
 
     async def put(self, message: bytes, now_us: int, audible: bool) -> None:
-        """A media message that arrived at `now_us`; one that nothing can play yet only keeps the decoder in step.
-        Raises ProtocolError, and Lost if the connection is of no more use."""
+        """A media message that arrived at `now_us`; one that nothing can play yet only keeps the
+        decoder in step. Raises ProtocolError, and Lost if the connection is of no more use."""
         if self.entropy is not None:
             parts = await self.entropy.decode(message)
             if audible:

@@ -1,4 +1,5 @@
-"""The WebSocket of a call: making it, what can go wrong with it in words, and the queue of what goes out."""
+"""The WebSocket of a call: making it, what can go wrong with it in words, and the queue of what
+goes out."""
 
 from __future__ import annotations
 
@@ -114,7 +115,8 @@ async def open_connection(url: str) -> ClientConnection:
 
 
 async def join(connection: ClientConnection, hello: Hello) -> Welcome:
-    """Says hello. Raises Lost with the server's sentence if it refuses, or if its room speaks another model."""
+    """Says hello. Raises Lost with the server's sentence if it refuses, or if its room speaks
+    another model."""
     try:
         await connection.send(hello.model_dump_json())
         answer = await asyncio.wait_for(connection.recv(), OPEN_TIMEOUT_S)
@@ -142,7 +144,8 @@ async def join(connection: ClientConnection, hello: Hello) -> Welcome:
 
 
 class Outbox:
-    """What waits for the network, oldest first. Speech that waits too long, or that is too much, is dropped."""
+    """What waits for the network, oldest first. Speech that waits too long, or that is too much, is
+    dropped."""
 
     def __init__(self) -> None:
         self.dropped = 0
@@ -163,8 +166,8 @@ class Outbox:
     async def write(
         self, connection: ClientConnection, code: Callable[[bytes], Awaitable[bytes]] | None = None
     ) -> None:
-        """Sends until cancelled, media as `code` makes them then: it sees nothing that is dropped. Raises
-        ConnectionClosed."""
+        """Sends until cancelled, media as `code` makes them then: it sees nothing that is dropped.
+        Raises ConnectionClosed."""
         while True:
             await self._something.wait()
             self._something.clear()

@@ -1,4 +1,5 @@
-"""Shows a call while it lasts: a live view in a terminal, plain lines elsewhere, or JSON for another program."""
+"""Shows a call while it lasts: a live view in a terminal, plain lines elsewhere, or JSON for
+another program."""
 
 from __future__ import annotations
 
@@ -80,7 +81,8 @@ def display(console: Console, as_json: bool) -> Iterator[Display]:
 
 
 async def run_in_terminal(call: Call, console: Console, as_json: bool = False) -> None:
-    """Runs a call to its end, with keys and a view. Ctrl-C and SIGTERM leave; a second Ctrl-C interrupts.
+    """Runs a call to its end, with keys and a view. Ctrl-C and SIGTERM leave; a second Ctrl-C
+    interrupts.
 
     Raises what `Call.run` raises."""
     actions: dict[str, Callable[[], None]] = {

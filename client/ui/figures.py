@@ -30,7 +30,8 @@ def _percentiles(values: NDArray[np.float64]) -> dict[str, float] | None:
 
 
 def _overhead_kbps(traffic: Traffic) -> float:
-    """What headers add, a second of audio. A message carries several speakers, so it is theirs together."""
+    """What headers add, a second of audio. A message carries several speakers, so it is theirs
+    together."""
     return traffic.wire_kbps - traffic.codec_kbps
 
 
@@ -128,8 +129,9 @@ def _speakers(call: Call, connection: Connection) -> list[SpeakerState]:
 
 
 def call_report(call: Call) -> dict[str, Any]:
-    """Everything about a call that is over, ready for JSON. Times ending in `_us` are this machine's monotonic clock;
-    rates are bits a second of audio, `codec_kbps` without any header. Figures are those of the last connections."""
+    """Everything about a call that is over, ready for JSON. Times ending in `_us` are this
+    machine's monotonic clock; rates are bits a second of audio, `codec_kbps` without any header.
+    Figures are those of the last connections."""
     traffics = [connection.sender.traffic for connection in call.connections if connection.sender]
     samples = sum(traffic.samples for traffic in traffics)
     seconds = samples / call.model.config.sample_rate
@@ -150,7 +152,8 @@ def call_report(call: Call) -> dict[str, Any]:
         "sent": {
             "frames": sum(traffic.frames for traffic in traffics),
             "messages": sum(traffic.messages for traffic in traffics),
-            # PCM is no code: what it costs is in wire_kbps, and its codec rate is what its listeners get.
+            # PCM is no code: what it costs is in wire_kbps, and its codec rate is what its
+            # listeners get.
             "codec_kbps": _kbps(sum(traffic.payload_bytes for traffic in traffics), seconds)
             if call.sends == "codes"
             else None,
@@ -175,7 +178,8 @@ def _saved(call: Call) -> int:
 
 
 def _entropy_report(call: Call) -> dict[str, Any] | None:
-    """Bytes of codes that went and came entropy-coded, and the part of one core that it took; None without it."""
+    """Bytes of codes that went and came entropy-coded, and the part of one core that it took; None
+    without it."""
     links = [each.entropy for each in call.connections if each.entropy]
     if not links:
         return None
@@ -219,7 +223,8 @@ def _speaker_reports(call: Call) -> dict[str, dict[str, Any]]:
 
 
 def _timeline(rows: NDArray[np.float64], began_us: int) -> list[list[float]]:
-    """[seconds since the call began, then the STAGES in ms], at most TIMELINE_ROWS of them, each the mean of a part."""
+    """[seconds since the call began, then the STAGES in ms], at most TIMELINE_ROWS of them, each
+    the mean of a part."""
     if not len(rows):
         return []
     parts = (part.mean(axis=0) for part in np.array_split(rows, min(TIMELINE_ROWS, len(rows))))

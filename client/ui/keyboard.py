@@ -1,4 +1,5 @@
-"""Single keys from a terminal, without the Enter key; the terminal is as before on every way out."""
+"""Single keys from a terminal, without the Enter key; the terminal is as before on every way
+out."""
 
 from __future__ import annotations
 
@@ -26,8 +27,8 @@ def _in_foreground() -> bool:
 def keys(on_key: Callable[[str], None]) -> Iterator[bool]:
     """Calls `on_key` on the running event loop for every key while the context lasts.
 
-    Yields False, and reads nothing, where standard input is no terminal that this process may read from.
-    """
+    Yields False, and reads nothing, where standard input is no terminal that this process may read
+    from."""
     if termios is None or not _in_foreground():
         yield False
         return

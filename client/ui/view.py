@@ -1,4 +1,5 @@
-"""What a call looks like in a terminal: a pure function from a state to something that rich can draw."""
+"""What a call looks like in a terminal: a pure function from a state to something that rich can
+draw."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ NOTABLE_MS = 100.0
 
 @dataclass(frozen=True)
 class SpeakerState:
-    """Another peer, as heard here. Levels are RMS in dB of full scale; None is what is not known yet."""
+    """Another peer, as heard here. Levels are RMS in dB of full scale; None is what is not known
+    yet."""
 
     name: str
     level_db: float = QUIETEST_DB
@@ -81,7 +83,8 @@ class ViewState:
     codec_latency_ms: float = 0.0
     """What coding delays what is said here by."""
     dropped: int = 0
-    """Messages of ours that could not be sent in time, and blocks that the microphone or loudspeaker lost."""
+    """Messages of ours that could not be sent in time, and blocks that the microphone or
+    loudspeaker lost."""
     recording: bool = False
     recording_said: str = ""
     """One line about why, or why no longer."""

@@ -13,10 +13,11 @@ from earshot.codec.pcm import Pcm
 
 
 def audio_files(pattern: str) -> list[Path]:
-    """The audio files of a folder (with those below it), of a glob pattern, or the one named; sorted.
+    """The audio files of a folder (with those below it), of a glob pattern, or the one named;
+    sorted.
 
-    A file is known by its suffix; one that is named itself is taken with any. Raises UsageError if there are none.
-    """
+    A file is known by its suffix; one that is named itself is taken with any. Raises UsageError if
+    there are none."""
     path = Path(pattern).expanduser()
     if path.is_file():
         return [path]
@@ -33,7 +34,8 @@ def audio_files(pattern: str) -> list[Path]:
 
 
 def read_audio(file: Path, sample_rate: int, seconds: float | None = None) -> Pcm:
-    """A file, or its first `seconds`, mixed to mono at `sample_rate`. Raises AudioError for what cannot be read."""
+    """A file, or its first `seconds`, mixed to mono at `sample_rate`. Raises AudioError for what
+    cannot be read."""
     try:
         with soundfile.SoundFile(file) as audio:
             rate = audio.samplerate

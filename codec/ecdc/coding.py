@@ -49,8 +49,8 @@ PLAIN = Coding(False, None, lambda _: PlainWriter(), PlainReader)
 
 
 def coding_to_write(model: Model, lm: bool, path: Path | None = None) -> Coding:
-    """Plain, or with a language model: the one named, or the one there is for this codec, which for official weights
-    is the official one. Raises what loading one raises."""
+    """Plain, or with a language model: the one named, or the one there is for this codec, which for
+    official weights is the official one. Raises what loading one raises."""
     if path is not None:
         return _official(model, path) if path.suffix == ".th" else _integer(model, path)
     if not lm:
@@ -59,8 +59,8 @@ def coding_to_write(model: Model, lm: bool, path: Path | None = None) -> Coding:
 
 
 def coding_to_read(model: Model, header: Header, name: object, path: Path | None = None) -> Coding:
-    """What a file was written with. Raises ModelError if other weights made its codes, if it needs another language
-    model, and what loading one raises."""
+    """What a file was written with. Raises ModelError if other weights made its codes, if it needs
+    another language model, and what loading one raises."""
     own = header.model.startswith(OWN)
     if own != (not model.official or header.lm_digest is not None) or (
         header.digest != model.digest if own else header.model != _public_name(model)
@@ -85,7 +85,8 @@ def coding_to_read(model: Model, header: Header, name: object, path: Path | None
 
 
 def _public_name(model: Model) -> str:
-    """What the encodec package calls official weights, however their file or folder is called here."""
+    """What the encodec package calls official weights, however their file or folder is called
+    here."""
     from earshot.codec.lm.weights import official_config
 
     official = official_config(model.config)

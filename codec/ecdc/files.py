@@ -35,7 +35,8 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Decoded:
-    """What came of a file. `samples` is less than the header says where it is damaged, as `damage` then says."""
+    """What came of a file. `samples` is less than the header says where it is damaged, as `damage`
+    then says."""
 
     header: Header
     samples: int
@@ -53,8 +54,8 @@ def encode_file(
 ) -> Header:
     """Any audio file -> an `.ecdc` file, in the model's channels and at its rate.
 
-    Raises AudioError for what cannot be read or written (`target` is then as it was before), UsageError for a rate
-    that the model does not have."""
+    Raises AudioError for what cannot be read or written (`target` is then as it was before),
+    UsageError for a rate that the model does not have."""
     n_q = model.config.n_q(kbps)
     if model.config.codebook_size != 1 << BITS:
         raise UsageError(f"files hold codes of 10 bits; {model.name} has codebooks of {model.config.codebook_size}")
@@ -91,12 +92,12 @@ def _window(writer: Writer, window: Window) -> bytes:
 def decode_file(
     model: Model, source: Path, target: Path, progress: Progress | None = None, lm: Path | None = None
 ) -> Decoded:
-    """An `.ecdc` file -> an audio file in the format of its suffix, exactly as long as what was encoded, or up to
-    where the file is damaged.
+    """An `.ecdc` file -> an audio file in the format of its suffix, exactly as long as what was
+    encoded, or up to where the file is damaged.
 
-    `lm` is the file of the language model, where it is not the one there is for this codec. Raises AudioError for what
-    is no `.ecdc` file, has nothing left to decode or cannot be written (`target` is then as it was before), ModelError
-    if other weights made the codes."""
+    `lm` is the file of the language model, where it is not the one there is for this codec. Raises
+    AudioError for what is no `.ecdc` file, has nothing left to decode or cannot be written
+    (`target` is then as it was before), ModelError if other weights made the codes."""
     form = target.suffix.lstrip(".").upper()
     if form not in soundfile.available_formats():
         raise AudioError(f"cannot write audio to {target}: end its name in .wav, .flac or .ogg")

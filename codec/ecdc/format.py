@@ -1,9 +1,9 @@
 """The bytes of an `.ecdc` file (docs/files.md): its header, and codes in three codings.
 
-Plain codes and those with the official language models are written as the `encodec` package writes them; the integer
-language model is ours, in blocks with a checksum. Nothing here knows files or models: bytes are read from and returned
-to the caller, and readers give what there was before they say what is wrong.
-"""
+Plain codes and those with the official language models are written as the `encodec` package writes
+them; the integer language model is ours, in blocks with a checksum. Nothing here knows files or
+models: bytes are read from and returned to the caller, and readers give what there was before they
+say what is wrong."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ _OWN = {"d": "digest", "sr": "sample_rate", "hl": "hop_length", "ld": "lm_digest
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of itself. The first four are the package's; files that it must not read have another model
-    name in front of these."""
+    """What a file says of itself. The first four are the package's; files that it must not read
+    have another model name in front of these."""
 
     model: str
     samples: int
@@ -62,7 +62,8 @@ class Header:
 
 
 def read_header(file: BinaryIO, name: object) -> Header:
-    """Reads up to the codes. Raises AudioError, which calls the file `name`, for what is no `.ecdc` file."""
+    """Reads up to the codes. Raises AudioError, which calls the file `name`, for what is no `.ecdc`
+    file."""
     front = file.read(FRONT.size)
     if len(front) < FRONT.size or not front.startswith(MAGIC):
         raise AudioError(f"{name} is no file of codes (those are made by 'earshot encode' or the encodec package)")
@@ -112,12 +113,13 @@ class Reader(Protocol):
     def read(self, frames: int) -> Iterator[Codes]:
         """A window, or a stream without windows, in parts [n_q, 1..BLOCK_FRAMES].
 
-        Where the file ends too soon or is seen to be damaged, raises EOFError, Damaged or ProtocolError, after
-        having given all that came before."""
+        Where the file ends too soon or is seen to be damaged, raises EOFError, Damaged or
+        ProtocolError, after having given all that came before."""
 
 
 class PlainWriter:
-    """10 bits a code, frame by frame, least significant bit first, a whole number of bytes for each window."""
+    """10 bits a code, frame by frame, least significant bit first, a whole number of bytes for each
+    window."""
 
     def __init__(self) -> None:
         self._held = np.zeros(0, np.uint16)
@@ -202,8 +204,8 @@ class LmReader:
 
 
 class BlockWriter:
-    """With the integer language model: each block has the sections of a packet (codec/lm/entropy.py), each behind its
-    length, and a CRC-32 of all of that."""
+    """With the integer language model: each block has the sections of a packet
+    (codec/lm/entropy.py), each behind its length, and a CRC-32 of all of that."""
 
     def __init__(self, lm: CodesLm) -> None:
         self._encoder = EntropyEncoder(lm)

@@ -1,4 +1,5 @@
-"""Which engine serves: the fastest exact one that this machine has, unless somebody says otherwise."""
+"""Which engine serves: the fastest exact one that this machine has, unless somebody says
+otherwise."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 EngineName = Literal["auto", "torch", "native", "cuda"]
-"""`auto` is native or torch. It never takes a GPU, as long as nobody has measured what one carries (docs/engine.md)."""
+"""`auto` is native or torch. It never takes a GPU, as long as nobody has measured what one carries
+(docs/engine.md)."""
 Precision = Literal["fp32", "bf16", "fp16", "int8"]
 PRECISIONS: dict[str, tuple[Precision, ...]] = {
     "torch": ("fp32",),
@@ -35,16 +37,17 @@ PRECISIONS: dict[str, tuple[Precision, ...]] = {
 }
 """What the engines compute in. Only fp32 gives the codes of the reference."""
 KERNELS = "EARSHOT_KERNELS"
-"""Environment variable that forces a set of kernels of the native engine: avx512_bf16, avx512, avx2, portable."""
+"""Environment variable that forces a set of kernels of the native engine: avx512_bf16, avx512,
+avx2, portable."""
 HOW_TO_GET_IT = "install a C++ compiler (Debian and Ubuntu: apt-get install g++), then install Earshot again"
 
 
 def engine_factory(
     model: Model, name: EngineName = "auto", precision: Precision = "fp32"
 ) -> Callable[[int, int], Engine]:
-    """(encoder slots, decoder slots) -> an engine. Weights are packed here, once for all engines that are made, on any
-    thread. Raises UsageError for names that are unknown or not to be had here, for a precision that the engine does not
-    have, and for models that do not stream."""
+    """(encoder slots, decoder slots) -> an engine. Weights are packed here, once for all engines
+    that are made, on any thread. Raises UsageError for names that are unknown or not to be had
+    here, for a precision that the engine does not have, and for models that do not stream."""
     model.config.check_streams()
     native = _native_precision(name, precision)
     if name == "cuda":
@@ -66,9 +69,10 @@ def engine_factory(
 def use_engine(
     model: Model, name: EngineName = "auto", precision: Precision = "fp32", decode_precision: Precision | None = None
 ) -> Model:
-    """Makes the sessions of `model` step in an engine, decoders in `decode_precision` if they are to have another
-    precision. Raises UsageError for names that are unknown or not to be had here, and for a precision that the engine
-    does not have. Models that do not stream are left as they are."""
+    """Makes the sessions of `model` step in an engine, decoders in `decode_precision` if they are
+    to have another precision. Raises UsageError for names that are unknown or not to be had here,
+    and for a precision that the engine does not have. Models that do not stream are left as they
+    are."""
     native, decoding = _native_precision(name, precision), _native_precision(name, decode_precision or precision)
     if not native and decode_precision not in (None, precision):
         raise UsageError(f"the engine {name} decodes in {precision} too, if it encodes in that")
@@ -91,8 +95,8 @@ def use_engine(
 
 
 def listening_precision() -> Precision:
-    """What listeners decode in: int8, which costs about 0.001 PESQ (docs/engine.md), but fp32 where that is faster:
-    with portable kernels and in torch."""
+    """What listeners decode in: int8, which costs about 0.001 PESQ (docs/engine.md), but fp32 where
+    that is faster: with portable kernels and in torch."""
     if not native_is_built():
         return "fp32"
     from earshot.codec.engine.native.engine import find_kernels
@@ -110,9 +114,9 @@ def integer_lm(weights: LmWeights) -> CodesLm:
 
 
 def live_lm(model: Model, path: Path | None = None) -> LiveLm:
-    """What entropy-codes the packets of a model: the language model in this file, or the one that comes with Earshot.
-    Raises ModelError as `load_integer_lm` does, and UsageError without the native engine: a live call would be too much
-    for numpy."""
+    """What entropy-codes the packets of a model: the language model in this file, or the one that
+    comes with Earshot. Raises ModelError as `load_integer_lm` does, and UsageError without the
+    native engine: a live call would be too much for numpy."""
     weights = load_integer_lm(model.digest, path or BUNDLED)
     if not native_is_built():
         raise UsageError(f"entropy coding in calls needs the native engine; {HOW_TO_GET_IT}")

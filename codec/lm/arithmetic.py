@@ -1,9 +1,9 @@
-"""The arithmetic coder of the `encodec` package, bit for bit (its `quantization/ac.py`), and a shorter end for packets.
+"""The arithmetic coder of the `encodec` package, bit for bit (its `quantization/ac.py`), and a
+shorter end for packets.
 
-A stream of bits is a number in a range that each symbol narrows in proportion to its probability. Here everything is
-whole numbers: the package computes boundaries in float64, but a range is below 2^25 and a boundary below 2^24, so its
-products are exact and rounding them is a shift.
-"""
+A stream of bits is a number in a range that each symbol narrows in proportion to its probability.
+Here everything is whole numbers: the package computes boundaries in float64, but a range is below
+2^25 and a boundary below 2^24, so its products are exact and rounding them is a shift."""
 
 from __future__ import annotations
 
@@ -29,9 +29,11 @@ class Damaged(ValueError):  # noqa: N818 -- a condition that the reader of a fil
 
 
 def quantized_cdf(probabilities: NDArray[np.float32]) -> Cdf:
-    """float32 [card] that sum to about 1 -> their CDF as the package builds it, operation by operation in float32.
+    """float32 [card] that sum to about 1 -> their CDF as the package builds it, operation by
+    operation in float32.
 
-    Probabilities are rounded down to multiples of 1e-8, which hides some differences between machines, but not all."""
+    Probabilities are rounded down to multiples of 1e-8, which hides some differences between
+    machines, but not all."""
     rounded = np.floor(probabilities / np.float32(ROUNDOFF)) * np.float32(ROUNDOFF)
     share = 1 - LEAST * probabilities.size / TOTAL
     parts = np.floor(np.float32(share * TOTAL) * rounded).astype(np.int64) + LEAST
@@ -67,14 +69,15 @@ class ArithmeticEncoder:
         return done
 
     def finish(self) -> bytes:
-        """Ends the stream as the package does, with all bits of the range: the bytes not taken yet."""
+        """Ends the stream as the package does, with all bits of the range: the bytes not taken
+        yet."""
         for at in range(self._max_bit, -1, -1):
             self._write(self._low >> at & 1)
         return self._end()
 
     def finish_short(self) -> bytes:
-        """Ends it with as few bits as name a number in the range; to a decoder, all that follows is zero. About 21
-        bits shorter, which matters where every packet ends."""
+        """Ends it with as few bits as name a number in the range; to a decoder, all that follows is
+        zero. About 21 bits shorter, which matters where every packet ends."""
         width = self._max_bit + 1
         for count in range(width + 1):
             step = width - count
@@ -100,17 +103,19 @@ class ArithmeticEncoder:
 
 
 class ArithmeticDecoder:
-    """Bytes in, symbols out, given the CDFs that they were coded with. Reads a byte only when it is needed, so that a
-    stream that the package ended leaves its source at the next one."""
+    """Bytes in, symbols out, given the CDFs that they were coded with. Reads a byte only when it is
+    needed, so that a stream that the package ended leaves its source at the next one."""
 
     def __init__(self, source: Iterator[int], endless: bool = False) -> None:
-        """`source` gives bytes. Where it ends, `pull` raises EOFError, or, if `endless`, reads zeros."""
+        """`source` gives bytes. Where it ends, `pull` raises EOFError, or, if `endless`, reads
+        zeros."""
         self._source, self._endless = source, endless
         self._low, self._high, self._current, self._max_bit = 0, 0, 0, -1
         self._byte, self._bits = 0, 0
 
     def pull(self, cdf: Cdf) -> int:
-        """The next symbol. Raises EOFError at the end of the source, Damaged for bits that no symbol has."""
+        """The next symbol. Raises EOFError at the end of the source, Damaged for bits that no
+        symbol has."""
         while self._high - self._low + 1 < TOTAL:
             bit = self._read()
             self._low, self._high, self._max_bit = self._low * 2, self._high * 2 + 1, self._max_bit + 1

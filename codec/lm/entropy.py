@@ -1,14 +1,15 @@
-"""Packets of codes with the integer language model: each a few bytes in itself, all of a stream in their order.
+"""Packets of codes with the integer language model: each a few bytes in itself, all of a stream in
+their order.
 
     encoder, decoder = EntropyEncoder(lm), EntropyDecoder(lm)
     sections = encoder.encode(codes)            # [n_q, k] -> bytes for each group of codebooks
     codes = decoder.decode(sections, n_q, k)
 
-A packet has a section for each group of codebooks (LmShape.groups: the rates of the codec) and ends at a byte in each,
-so that whoever passes it on can leave finer groups out without knowing any model. With `joint`, for where nobody does,
-it has one for all groups, which is some five bits a group shorter. Both ends must have seen the same packets since the
-last `reset`: after a packet that was lost both begin anew.
-"""
+A packet has a section for each group of codebooks (LmShape.groups: the rates of the codec) and ends
+at a byte in each, so that whoever passes it on can leave finer groups out without knowing any
+model. With `joint`, for where nobody does, it has one for all groups, which is some five bits a
+group shorter. Both ends must have seen the same packets since the last `reset`: after a packet that
+was lost both begin anew."""
 
 from __future__ import annotations
 
@@ -33,8 +34,8 @@ class CodesLm(Protocol):
 
 
 def spans(shape: LmShape, n_q: int) -> list[tuple[int, int]]:
-    """First and last codebook (exclusive) of each section of a packet of `n_q`. What the model does not know comes
-    last, as it is."""
+    """First and last codebook (exclusive) of each section of a packet of `n_q`. What the model does
+    not know comes last, as it is."""
     ends = [0, *(end for end in shape.groups if end < n_q), n_q] if n_q <= shape.n_q else [0, *shape.groups, n_q]
     return list(pairwise(ends))
 
@@ -79,8 +80,9 @@ class EntropyDecoder(_Ends):
     def decode(self, sections: Sequence[bytes], n_q: int, frames: int) -> Codes:
         """The reverse, of all sections or of the first ones of a packet: int16 [n_q, frames].
 
-        Raises ProtocolError for what no encoder makes; the stream then needs a `reset`. Work is bounded by `frames`,
-        whatever the sections hold; most damage is not seen, and gives other codes."""
+        Raises ProtocolError for what no encoder makes; the stream then needs a `reset`. Work is
+        bounded by `frames`, whatever the sections hold; most damage is not seen, and gives other
+        codes."""
         coded = self._modelled(n_q)
         wanted = len(coded) + (n_q > self._shape.n_q)
         if n_q < 1 or len(sections) != wanted:

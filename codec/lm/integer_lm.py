@@ -1,13 +1,14 @@
-"""A language model of codes in whole numbers, so that every machine computes the same probabilities to the last bit.
+"""A language model of codes in whole numbers, so that every machine computes the same probabilities
+to the last bit.
 
-In floating point the order of additions differs between processors, threads and libraries, and one different bit makes
-the rest of a file unreadable (encodec issues 85, 94 and 95). Here weights are 8 bits, what flows between layers is 16
-bits, sums are exact, and every rounding is a shift: this file is the definition, in numpy, and
-codec/engine/native/integer_lm.cpp computes the same numbers faster. docs/files.md says what the network is.
+In floating point the order of additions differs between processors, threads and libraries, and one
+different bit makes the rest of a file unreadable (encodec issues 85, 94 and 95). Here weights are 8
+bits, what flows between layers is 16 bits, sums are exact, and every rounding is a shift: this file
+is the definition, in numpy, and codec/engine/native/integer_lm.cpp computes the same numbers
+faster. docs/files.md says what the network is.
 
-Fixed point: 1.0 is 2^FRACTION. A layer is ((weights @ x) * multipliers + half >> SHIFT) + biases, its rows having
-scales of their own.
-"""
+Fixed point: 1.0 is 2^FRACTION. A layer is ((weights @ x) * multipliers + half >> SHIFT) + biases,
+its rows having scales of their own."""
 
 from __future__ import annotations
 
@@ -75,8 +76,8 @@ class LmShape:
         return next(index for index, end in enumerate(self.groups) if q < end)
 
     def inputs(self, group: int) -> int:
-        """Numbers that go into a tower: codes of the frame before, and beyond the first group what is known of this
-        frame and what the tower below makes."""
+        """Numbers that go into a tower: codes of the frame before, and beyond the first group what
+        is known of this frame and what the tower below makes."""
         return self.embed if not group else 2 * self.embed + self.channels
 
     def layers(self) -> Iterator[tuple[str, int, int]]:
@@ -105,14 +106,16 @@ class LmShape:
 
 @dataclass(frozen=True)
 class LmWeights:
-    """`arrays` holds, for each layer, `.weight` int8 [out, in], `.scale` int32 [out] and `.bias` int32 [out]; and
-    `tables` int8 [n_q, card, embed] with `tables.scale` int32 [n_q], the numbers that stand for codes."""
+    """`arrays` holds, for each layer, `.weight` int8 [out, in], `.scale` int32 [out] and `.bias`
+    int32 [out]; and `tables` int8 [n_q, card, embed] with `tables.scale` int32 [n_q], the numbers
+    that stand for codes."""
 
     shape: LmShape
     arrays: Mapping[str, NDArray[Any]]
 
     def __post_init__(self) -> None:
-        """Raises ModelError for arrays that are missing, of another kind, or that could overflow."""
+        """Raises ModelError for arrays that are missing, of another kind, or that could
+        overflow."""
         shape = self.shape
         wanted: dict[str, tuple[type, tuple[int, ...]]] = {
             "tables": (np.int8, (shape.n_q, shape.card, shape.embed)),
@@ -150,7 +153,8 @@ def cut(x: Ints) -> Ints:
 
 @cache
 def powers() -> Ints:
-    """floor(2^(24 - f / 1024)) for f in 0..1023, by whole numbers: floor of a 1024th root is ten square roots."""
+    """floor(2^(24 - f / 1024)) for f in 0..1023, by whole numbers: floor of a 1024th root is ten
+    square roots."""
     table = []
     for f in range(1 << FRACTION):
         root = 1 << ((RANGE << FRACTION) - f)
@@ -182,7 +186,8 @@ class LmStreams(Protocol):
         """Streams that go on from the same state, by themselves."""
 
     def cdf(self) -> Cdf:
-        """[B, card] for the next codebook of this frame. Codebooks that the model does not know are not asked for."""
+        """[B, card] for the next codebook of this frame. Codebooks that the model does not know are
+        not asked for."""
 
     def push(self, codes: NDArray[np.integer]) -> None:
         """[B]: what the next codebook has."""
@@ -209,8 +214,8 @@ class IntegerLm:
     def layer(self, name: str, x: Ints) -> Ints:
         """[B, in] -> [B, out]"""
         weight, scale, bias = self._layers[name]
-        # Whole numbers below 2^53 are exact in float64, and so are these sums (MOST_ROW), in any order; numpy
-        # multiplies such matrices many times faster than those of int64.
+        # Whole numbers below 2^53 are exact in float64, and so are these sums (MOST_ROW), in any
+        # order; numpy multiplies such matrices many times faster than those of int64.
         y: Ints = rescaled((x.astype(np.float64) @ weight).astype(np.int64), scale) + bias
         return y
 

@@ -1,10 +1,9 @@
-"""The language model of the paper (arXiv 2210.13438, section 3.5): a Transformer that says, before each frame, how
-probable each code of each codebook is.
+"""The language model of the paper (arXiv 2210.13438, section 3.5): a Transformer that says, before
+each frame, how probable each code of each codebook is.
 
-All codebooks of a frame are predicted together from the frames before it. Every operation and its order are those of
-the `encodec` package, so that both compute the same bits on one machine. On another they may not: see
-codec/lm/integer_lm.py for a model that does.
-"""
+All codebooks of a frame are predicted together from the frames before it. Every operation and its
+order are those of the `encodec` package, so that both compute the same bits on one machine. On
+another they may not: see codec/lm/integer_lm.py for a model that does."""
 
 from __future__ import annotations
 
@@ -25,14 +24,16 @@ MAX_PERIOD = 10_000.0
 
 @dataclass(frozen=True)
 class LmState:
-    """Of a stream: what each layer was given, [B, 1..context, DIM], and how many frames there were."""
+    """Of a stream: what each layer was given, [B, 1..context, DIM], and how many frames there
+    were."""
 
     layers: tuple[Tensor, ...]
     frames: int
 
 
 class _Layer(nn.Module):
-    """Attention to what came before, then a layer for each frame, each added and normalised after (post-norm)."""
+    """Attention to what came before, then a layer for each frame, each added and normalised after
+    (post-norm)."""
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
@@ -60,7 +61,8 @@ class _Transformer(nn.Module):
 
 
 class LanguageModel(nn.Module):
-    """Names of modules are those of the official checkpoints. `context` is how many frames a layer looks back."""
+    """Names of modules are those of the official checkpoints. `context` is how many frames a layer
+    looks back."""
 
     def __init__(
         self, n_q: int, card: int, context: int, dim: int = DIM, hidden: int = HIDDEN, layers: int = LAYERS
@@ -73,8 +75,9 @@ class LanguageModel(nn.Module):
 
     @torch.inference_mode()
     def step(self, codes: Tensor, state: LmState | None) -> tuple[Tensor, LmState]:
-        """One frame on: `codes` int64 [B, k] of the frame before (what it holds does not matter at the start, where
-        `state` is None) -> float32 probabilities [B, k, card] of the codes of this one, and the state to go on with.
+        """One frame on: `codes` int64 [B, k] of the frame before (what it holds does not matter at
+        the start, where `state` is None) -> float32 probabilities [B, k, card] of the codes of this
+        one, and the state to go on with.
 
         Raises UsageError for more codebooks than the model has."""
         count = codes.shape[1]

@@ -43,8 +43,9 @@ def known_config(name: str) -> ModelConfig | None:
 
 
 def load_official_lm(config: ModelConfig, path: Path | None = None, base_url: str | None = None) -> LanguageModel:
-    """The official language model for a codec of this shape: the file named, or the public one, fetched once into the
-    cache. Raises ModelError if there is none, WeightsError or DownloadError as `codec.load` does."""
+    """The official language model for a codec of this shape: the file named, or the public one,
+    fetched once into the cache. Raises ModelError if there is none, WeightsError or DownloadError
+    as `codec.load` does."""
     if path is None:
         from earshot.codec.weights import download
 
@@ -60,7 +61,8 @@ def load_official_lm(config: ModelConfig, path: Path | None = None, base_url: st
 
 
 def _built(state: Mapping[str, Tensor], config: ModelConfig, path: Path) -> LanguageModel:
-    """A language model without memory, of the shape that these tensors have, which are checked against it."""
+    """A language model without memory, of the shape that these tensors have, which are checked
+    against it."""
     n_q = sum(_EMBEDDING.fullmatch(key) is not None for key in state)
     layers = [found for key in state if (found := _LAYER.fullmatch(key))]
     try:
@@ -94,8 +96,8 @@ def save_integer_lm(weights: LmWeights, codec_digest: str, path: Path) -> None:
 
 
 def load_integer_lm(codec_digest: str, path: Path = BUNDLED) -> LmWeights:
-    """An integer language model for the codec of this digest. Raises WeightsError for a file that is missing or
-    damaged, ModelError for one that is for another codec."""
+    """An integer language model for the codec of this digest. Raises WeightsError for a file that
+    is missing or damaged, ModelError for one that is for another codec."""
     if path.is_dir():
         path = path / "lm.safetensors"
     if path == BUNDLED:

@@ -24,7 +24,8 @@ class Encodec(nn.Module):
 
     @torch.inference_mode()
     def encode(self, pcm: Tensor, n_q: int) -> Tensor:
-        """A whole signal, or one window of it, [B, channels, T] -> codes [B, n_q, ceil(T / hop)]."""
+        """A whole signal, or one window of it, [B, channels, T] -> codes [B, n_q, ceil(T /
+        hop)]."""
         latents, _ = self.encoder.step(pcm, None, self.config.padding, last=True)
         return self.quantizer.encode(latents, n_q)
 
@@ -35,8 +36,9 @@ class Encodec(nn.Module):
         return pcm
 
     def digest(self) -> str:
-        """Names the codes of these weights: two peers with the same digest make and understand the same ones. Shape,
-        encoder and codebooks make it: a decoder that has learned on still reads the codes of before."""
+        """Names the codes of these weights: two peers with the same digest make and understand the
+        same ones. Shape, encoder and codebooks make it: a decoder that has learned on still reads
+        the codes of before."""
         shape = {key: value for key, value in self.config.to_dict().items() if key not in ("name", "bandwidths")}
         hasher = hashlib.sha256(json.dumps(shape, sort_keys=True).encode())
         for key, tensor in sorted(self.state_dict().items()):

@@ -1,4 +1,5 @@
-"""Residual vector quantizer (arXiv 2210.13438, section 3.2): each codebook codes what the ones before left over."""
+"""Residual vector quantizer (arXiv 2210.13438, section 3.2): each codebook codes what the ones
+before left over."""
 
 from __future__ import annotations
 
@@ -9,8 +10,8 @@ from torch import Tensor, nn
 
 
 def nearest(x: Tensor, codebook: Tensor) -> Tensor:
-    """Index of the entry of `codebook` [K, D] closest to each row of `x` [N, D]. The terms and their order are
-    the official ones, so that ties and rounding fall the same way."""
+    """Index of the entry of `codebook` [K, D] closest to each row of `x` [N, D]. The terms and
+    their order are the official ones, so that ties and rounding fall the same way."""
     distance = -(x.pow(2).sum(1, keepdim=True) - 2 * x @ codebook.t() + codebook.t().pow(2).sum(0, keepdim=True))
     return distance.max(dim=-1).indices
 

@@ -1,12 +1,12 @@
 """SEANet, EnCodec's convolutional encoder and decoder, written once for offline and streaming use.
 
-Every layer has one method, `step(x, cache, padding, last) -> (y, cache)`. A whole signal in one step with
-`cache=None` and `last=True` is the offline network of the paper (arXiv 2210.13438, section 3.1); the same
-signal in many steps gives the same result, because a layer's cache is exactly the input it would have
-padded with. Tensors are float32 [batch, channels, time].
+Every layer has one method, `step(x, cache, padding, last) -> (y, cache)`. A whole signal in one
+step with `cache=None` and `last=True` is the offline network of the paper (arXiv 2210.13438,
+section 3.1); the same signal in many steps gives the same result, because a layer's cache is
+exactly the input it would have padded with. Tensors are float32 [batch, channels, time].
 
-Models that are not causal have no such caches: their layers step over one whole window, and only once.
-"""
+Models that are not causal have no such caches: their layers step over one whole window, and only
+once."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ Cache = Tensor | None
 
 
 def pad(x: Tensor, left: int, right: int, padding: Padding) -> Tensor:
-    """Pads time. Reflecting a signal that is not longer than the pad first appends zeros and cuts them off
-    afterwards, as the official code does."""
+    """Pads time. Reflecting a signal that is not longer than the pad first appends zeros and cuts
+    them off afterwards, as the official code does."""
     if padding == "zeros":
         return F.pad(x, (left, right))
     missing = max(left, right) - x.shape[-1] + 1
@@ -47,8 +47,8 @@ class CausalConv1d(nn.Conv1d):
         return self.weight.new_zeros(batch, self.in_channels, self.context)
 
     def step(self, x: Tensor, cache: Cache, padding: Padding, last: bool) -> tuple[Tensor, Tensor]:
-        """[B, C_in, T] -> [B, C_out, T / stride]. T is a multiple of the stride unless this is the last step,
-        when the window that is begun is completed by padding."""
+        """[B, C_in, T] -> [B, C_out, T / stride]. T is a multiple of the stride unless this is the
+        last step, when the window that is begun is completed by padding."""
         missing = -x.shape[-1] % self.stride[0] if last else 0
         if cache is None:
             window = pad(x, self.context, missing, padding)
@@ -61,7 +61,8 @@ class CausalConv1d(nn.Conv1d):
 
 
 class CausalConvTranspose1d(nn.ConvTranspose1d):
-    """Upsampling convolution. What a step adds to samples of the next one is kept, without bias, as the cache."""
+    """Upsampling convolution. What a step adds to samples of the next one is kept, without bias, as
+    the cache."""
 
     def __init__(self, c_in: int, c_out: int, kernel: int, stride: int) -> None:
         super().__init__(c_in, c_out, kernel, stride=stride)
@@ -80,7 +81,8 @@ class CausalConvTranspose1d(nn.ConvTranspose1d):
 
 
 def _norm(norm: Norm, channels: int) -> nn.Module:
-    """What follows a convolution. Weight normalisation is folded into the weights and leaves nothing to do."""
+    """What follows a convolution. Weight normalisation is folded into the weights and leaves
+    nothing to do."""
     return nn.GroupNorm(1, channels) if norm == "time_group" else nn.Identity()
 
 
@@ -91,8 +93,8 @@ def _no_cache(x: Tensor, cache: Cache) -> Tensor:
 
 
 class WindowConv1d(nn.Conv1d):
-    """Convolution over a whole window that looks both ways, and its norm. Of a padding that cannot be halved the larger
-    part is on the left."""
+    """Convolution over a whole window that looks both ways, and its norm. Of a padding that cannot
+    be halved the larger part is on the left."""
 
     def __init__(
         self, c_in: int, c_out: int, kernel: int, stride: int = 1, dilation: int = 1, norm: Norm = "weight"
@@ -158,7 +160,8 @@ class ResidualLSTM(nn.Module):
 
 
 class ResidualUnit(nn.Module):
-    """ELU, dilated convolution to fewer channels, ELU, 1x1 convolution back; a 1x1 convolution as shortcut."""
+    """ELU, dilated convolution to fewer channels, ELU, 1x1 convolution back; a 1x1 convolution as
+    shortcut."""
 
     def __init__(
         self, channels: int, kernel: int, dilation: int, compress: int, conv: Callable[..., Conv1d] = CausalConv1d
@@ -181,7 +184,8 @@ class ResidualUnit(nn.Module):
 
 
 class Activation(nn.Module):
-    """ELU. It keeps nothing; its empty cache keeps the list of caches as long as the list of layers."""
+    """ELU. It keeps nothing; its empty cache keeps the list of caches as long as the list of
+    layers."""
 
     def init_cache(self, batch: int) -> Tensor:
         return torch.zeros(batch, 0)
@@ -205,7 +209,8 @@ class SEANet(nn.Module):
         return [cast(Layer, layer).init_cache(batch) for layer in self.layers]
 
     def step(self, x: Tensor, caches: list[Tensor] | None, padding: Padding, last: bool) -> tuple[Tensor, list[Tensor]]:
-        """Runs all layers on the next part of `x.shape[0]` streams. `caches=None` starts them by `padding`."""
+        """Runs all layers on the next part of `x.shape[0]` streams. `caches=None` starts them by
+        `padding`."""
         moved = []
         for index, layer in enumerate(self.layers):
             x, cache = cast(Layer, layer).step(x, caches[index] if caches else None, padding, last)

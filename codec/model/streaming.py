@@ -1,9 +1,9 @@
 """Sessions: one direction of one stream, frame by frame, with all of its state.
 
-A session that starts on `zeros` equals the same network padded with zeros and answers from the first frame.
-One that starts on `reflect` equals the official offline network: it waits until the first step holds enough
-frames (`reflect_frames`) for every layer to reflect, then goes on frame by frame.
-"""
+A session that starts on `zeros` equals the same network padded with zeros and answers from the
+first frame. One that starts on `reflect` equals the official offline network: it waits until the
+first step holds enough frames (`reflect_frames`) for every layer to reflect, then goes on frame by
+frame."""
 
 from __future__ import annotations
 
@@ -28,17 +28,19 @@ log = logging.getLogger(__name__)
 
 Codes = NDArray[np.int16]
 NATIVE = "native"
-"""Key of the state of the native engine in what a session saves. Where another engine goes on, the caches serve."""
+"""Key of the state of the native engine in what a session saves. Where another engine goes on, the
+caches serve."""
 
 
 def reflect_frames(config: ModelConfig) -> int:
-    """Frames that the first step of a reflecting stream must hold: one more than the widest convolution at
-    frame rate looks back (the last of the encoder, the first of the decoder)."""
+    """Frames that the first step of a reflecting stream must hold: one more than the widest
+    convolution at frame rate looks back (the last of the encoder, the first of the decoder)."""
     return max(config.kernel_size, config.last_kernel_size)
 
 
 def check_codes(codes: ArrayLike, config: ModelConfig) -> NDArray[np.int64]:
-    """[n_q, k] as int64. Raises UsageError for another shape, too many codebooks or codes out of range."""
+    """[n_q, k] as int64. Raises UsageError for another shape, too many codebooks or codes out of
+    range."""
     array = np.asarray(codes)
     if array.ndim != 2 or not 1 <= array.shape[0] <= config.n_codebooks:
         raise UsageError(f"codes must be [n_q, frames] with n_q in 1..{config.n_codebooks}, not {array.shape}")
@@ -106,7 +108,8 @@ class _Session:
         return torch.cat(self._pieces, dim=-1)
 
     def _push(self, x: Tensor) -> Tensor | None:
-        """Takes the whole frames out of what is held and `x`; None where there are none to step over yet."""
+        """Takes the whole frames out of what is held and `x`; None where there are none to step
+        over yet."""
         if self._ended:
             raise UsageError("this stream has been flushed; call reset() to begin another")
         if x.shape[-1]:
@@ -142,8 +145,8 @@ class _Session:
         return {}
 
     def restore(self, data: bytes) -> None:
-        """Goes on from what `save` of a session of the same kind, start and model returned. Raises UsageError,
-        and changes nothing, if it does not fit."""
+        """Goes on from what `save` of a session of the same kind, start and model returned. Raises
+        UsageError, and changes nothing, if it does not fit."""
         try:
             tensors = safetensors.torch.load(data)
             identity, held, ended = tensors.pop("identity"), tensors.pop("held"), bool(tensors.pop("ended"))
@@ -173,7 +176,8 @@ class EncoderSession(_Session):
 
     @property
     def kbps(self) -> float:
-        """Codec rate of the frames to come, one of the model's `bandwidths`; may be set between frames."""
+        """Codec rate of the frames to come, one of the model's `bandwidths`; may be set between
+        frames."""
         return self._kbps
 
     @kbps.setter
@@ -183,9 +187,11 @@ class EncoderSession(_Session):
 
     @torch.inference_mode()
     def push(self, pcm: ArrayLike) -> Codes:
-        """[n] samples in -1..1, any n >= 0 -> int16 [n_q, k], the k whole frames that they complete.
+        """[n] samples in -1..1, any n >= 0 -> int16 [n_q, k], the k whole frames that they
+        complete.
 
-        NaN and infinite samples are replaced by silence, counted in `replaced_samples` and logged."""
+        NaN and infinite samples are replaced by silence, counted in `replaced_samples` and
+        logged."""
         clean, replaced = sanitize(as_pcm(pcm))
         if replaced:
             self.replaced_samples += replaced
@@ -194,8 +200,8 @@ class EncoderSession(_Session):
 
     @torch.inference_mode()
     def flush(self) -> Codes:
-        """Ends the stream: the codes of the partial last frame, and of all frames of a `reflect` stream that was
-        too short to start. [n_q, 0] if nothing is held."""
+        """Ends the stream: the codes of the partial last frame, and of all frames of a `reflect`
+        stream that was too short to start. [n_q, 0] if nothing is held."""
         return self._codes(self._flush(), last=True)
 
     def _codes(self, pcm: Tensor | None, last: bool) -> Codes:
@@ -216,14 +222,16 @@ class DecoderSession(_Session):
 
     @torch.inference_mode()
     def push(self, codes: ArrayLike) -> Pcm:
-        """[n_q, k] -> float32 [hop * k]; n_q may change from call to call. A `reflect` stream gives nothing until it
-        holds enough frames, then all of them. Raises UsageError for codes that the model does not have."""
+        """[n_q, k] -> float32 [hop * k]; n_q may change from call to call. A `reflect` stream gives
+        nothing until it holds enough frames, then all of them. Raises UsageError for codes that the
+        model does not have."""
         checked = torch.from_numpy(check_codes(codes, self._network.config))
         return self._pcm(self._push(self._network.quantizer.decode(checked[None])), last=False)
 
     @torch.inference_mode()
     def flush(self) -> Pcm:
-        """Ends the stream: the samples of a `reflect` stream that was too short to start, else none."""
+        """Ends the stream: the samples of a `reflect` stream that was too short to start, else
+        none."""
         return self._pcm(self._flush(), last=True)
 
     def _pcm(self, latents: Tensor | None, last: bool) -> Pcm:

@@ -1,4 +1,5 @@
-"""One window of a model that codes in windows: what such a model makes of a second of sound, without the model."""
+"""One window of a model that codes in windows: what such a model makes of a second of sound,
+without the model."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Window:
-    """Codes [n_q, F] of one window, and what its samples are multiplied by; None if the model leaves volume alone."""
+    """Codes [n_q, F] of one window, and what its samples are multiplied by; None if the model
+    leaves volume alone."""
 
     codes: NDArray[np.int16]
     scale: float | None = None

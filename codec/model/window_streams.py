@@ -1,9 +1,10 @@
-"""Sessions of models that code in windows, as the 48 kHz stereo model does: PCM in, windows out, and back.
+"""Sessions of models that code in windows, as the 48 kHz stereo model does: PCM in, windows out,
+and back.
 
-What an encoder gives is what `encode_windows` gives of the same samples, what a decoder gives is what `decode_windows`
-gives, to the last bit, however the stream was cut. A window is coded when its last sample is there, so a stream is
-late by one window; a decoder gives what no later window touches, and holds the few samples where the next one fades in.
-"""
+What an encoder gives is what `encode_windows` gives of the same samples, what a decoder gives is
+what `decode_windows` gives, to the last bit, however the stream was cut. A window is coded when its
+last sample is there, so a stream is late by one window; a decoder gives what no later window
+touches, and holds the few samples where the next one fades in."""
 
 from __future__ import annotations
 
@@ -41,7 +42,8 @@ class _WindowSession:
 
     @property
     def latency_s(self) -> float:
-        """What the windows delay a stream by, from a sample to the codes that hold it: one window."""
+        """What the windows delay a stream by, from a sample to the codes that hold it: one
+        window."""
         return self._config.latency_s
 
     def reset(self) -> None:
@@ -61,8 +63,8 @@ class _WindowSession:
         return safetensors.torch.save({key: tensor.contiguous() for key, tensor in tensors.items()})
 
     def restore(self, data: bytes) -> None:
-        """Goes on where `save` was called. Raises UsageError for the state of another kind of session, of another
-        model, or a damaged one."""
+        """Goes on where `save` was called. Raises UsageError for the state of another kind of
+        session, of another model, or a damaged one."""
         try:
             tensors = safetensors.torch.load(data)
             identity, ended = tensors.pop("identity"), bool(tensors.pop("ended"))
@@ -109,7 +111,8 @@ class WindowEncoder(_WindowSession):
 
     @property
     def kbps(self) -> float:
-        """Codec rate of the windows to come, one of the model's `bandwidths`; may be set between pushes."""
+        """Codec rate of the windows to come, one of the model's `bandwidths`; may be set between
+        pushes."""
         return self._kbps
 
     @kbps.setter
@@ -124,10 +127,11 @@ class WindowEncoder(_WindowSession):
         self._filled = 0
 
     def push(self, pcm: ArrayLike) -> list[Window]:
-        """[channels, n] samples in -1..1 (or [n], the same in all channels), any n >= 0 -> the windows that they
-        complete, of ceil(window / hop) frames each.
+        """[channels, n] samples in -1..1 (or [n], the same in all channels), any n >= 0 -> the
+        windows that they complete, of ceil(window / hop) frames each.
 
-        NaN and infinite samples are replaced by silence, counted in `replaced_samples` and logged."""
+        NaN and infinite samples are replaced by silence, counted in `replaced_samples` and
+        logged."""
         self._check_open()
         samples = np.asarray(pcm, np.float32)
         if samples.ndim == 1:
@@ -148,7 +152,8 @@ class WindowEncoder(_WindowSession):
         return windows
 
     def flush(self) -> list[Window]:
-        """Ends the stream: what is held, as one window, or two where it reaches beyond the start of the next."""
+        """Ends the stream: what is held, as one window, or two where it reaches beyond the start of
+        the next."""
         windows = []
         while self._filled and not self._ended:
             windows.append(self._code())
@@ -188,11 +193,12 @@ class WindowDecoder(_WindowSession):
         self._first = self._before = 0
 
     def push(self, windows: Sequence[Window]) -> Pcm:
-        """Windows, each the one after the last -> float32 [channels, m]: the samples that no later window touches,
-        one stride for each window. The number of codebooks may change from window to window.
+        """Windows, each the one after the last -> float32 [channels, m]: the samples that no later
+        window touches, one stride for each window. The number of codebooks may change from window
+        to window.
 
-        Raises UsageError for windows that do not belong to this model, and for one after the last of a stream, which
-        is the first that is shorter than a stride. Nothing is taken then."""
+        Raises UsageError for windows that do not belong to this model, and for one after the last
+        of a stream, which is the first that is shorter than a stride. Nothing is taken then."""
         self._check_open()
         before, codes = self._before, []
         for window in windows:
@@ -207,7 +213,8 @@ class WindowDecoder(_WindowSession):
         return np.concatenate(parts, axis=1)
 
     def flush(self) -> Pcm:
-        """Ends the stream: the samples that were held for a window to come, up to the end of the last frame."""
+        """Ends the stream: the samples that were held for a window to come, up to the end of the
+        last frame."""
         rest = np.zeros((self._config.channels, 0), np.float32) if self._ended else self._take(self._mixed.shape[1])
         self._ended = True
         return rest

@@ -1,8 +1,8 @@
 """Whole signals in windows, each brought to one volume, as the 48 kHz stereo model codes them.
 
-Windows overlap a little, and each is coded by itself. Where two meet, one fades into the other: every sample is
-weighted by how far it is from the ends of its window (arXiv 2210.13438, section 3.1).
-"""
+Windows overlap a little, and each is coded by itself. Where two meet, one fades into the other:
+every sample is weighted by how far it is from the ends of its window (arXiv 2210.13438, section
+3.1)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ _SILENCE = 1e-8
 
 
 def volume(pcm: Tensor) -> Tensor:
-    """[B, channels, T] -> [B, 1, 1]: what the samples of a window are divided by, the RMS of their mono mix."""
+    """[B, channels, T] -> [B, 1, 1]: what the samples of a window are divided by, the RMS of their
+    mono mix."""
     return _SILENCE + pcm.mean(dim=1, keepdim=True).pow(2).mean(dim=2, keepdim=True).sqrt()
 
 
@@ -44,15 +45,18 @@ def encode_window(network: Encodec, pcm: Tensor, n_q: int) -> Window:
 
 
 def decode_window(network: Encodec, codes: NDArray[np.int64], scale: float | None) -> Tensor:
-    """Codes [n_q, F] that have been checked -> [channels, F * hop] at the volume they were spoken in."""
+    """Codes [n_q, F] that have been checked -> [channels, F * hop] at the volume they were spoken
+    in."""
     pcm = network.decode(torch.from_numpy(codes)[None])[0]
     return pcm if scale is None else pcm * torch.tensor(scale)
 
 
 def encode_windows(network: Encodec, pcm: ArrayLike, kbps: float) -> Iterator[Window]:
-    """A whole signal [channels, n] -> its windows, one after the other. Impossible samples are replaced.
+    """A whole signal [channels, n] -> its windows, one after the other. Impossible samples are
+    replaced.
 
-    Raises UsageError, at the first window, for another shape or a rate that the model does not have."""
+    Raises UsageError, at the first window, for another shape or a rate that the model does not
+    have."""
     config, n_q = network.config, network.config.n_q(kbps)
     clean, _ = sanitize(as_channels(pcm, config.channels))
     samples = clean.shape[1]
@@ -63,9 +67,9 @@ def encode_windows(network: Encodec, pcm: ArrayLike, kbps: float) -> Iterator[Wi
 
 
 def decode_windows(network: Encodec, windows: Sequence[Window]) -> Pcm:
-    """Windows -> a whole signal [channels, n]. It ends with the last frame, which may be up to a frame after the end of
-    what was encoded. (The official package fails where the last window is so short that the one before it goes on
-    longer; here both are heard.)
+    """Windows -> a whole signal [channels, n]. It ends with the last frame, which may be up to a
+    frame after the end of what was encoded. (The official package fails where the last window is so
+    short that the one before it goes on longer; here both are heard.)
 
     Raises UsageError for windows that do not belong to this model."""
     config = network.config
@@ -86,16 +90,18 @@ def decode_windows(network: Encodec, windows: Sequence[Window]) -> Pcm:
 
 
 def triangle(length: int) -> Tensor:
-    """Weights that rise from the start to the middle of a window and fall to its end, none of them 0."""
+    """Weights that rise from the start to the middle of a window and fall to its end, none of them
+    0."""
     time = torch.linspace(0, 1, length + 2)[1:-1]
     return 0.5 - (time - 0.5).abs()
 
 
 def check_window(window: Window, before: int | None, config: ModelConfig) -> NDArray[np.int64]:
-    """The codes of a window that fits the model and comes after one of `before` frames (None: it is the first).
+    """The codes of a window that fits the model and comes after one of `before` frames (None: it is
+    the first).
 
-    A window is no longer than the one before it, which reaches to where it starts: only the last two of a signal are
-    shorter than the others. Raises UsageError."""
+    A window is no longer than the one before it, which reaches to where it starts: only the last
+    two of a signal are shorter than the others. Raises UsageError."""
     codes = check_codes(window.codes, config)
     frames = codes.shape[1]
     length, stride = config.window_length, config.window_stride

@@ -1,4 +1,5 @@
-"""Fetches the official weights, once, into the user's cache: resumable, limited, verified before use."""
+"""Fetches the official weights, once, into the user's cache: resumable, limited, verified before
+use."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ MOST_BYTES = 1 << 28
 
 @dataclass(frozen=True)
 class Release:
-    """A file that is known before it is fetched: by its whole hash, or by the beginning of it that is in its name."""
+    """A file that is known before it is fetched: by its whole hash, or by the beginning of it that
+    is in its name."""
 
     file: str
     size: int | None
@@ -72,8 +74,9 @@ def cache_folder() -> Path:
 
 
 def cached(release: Release, base_url: str | None = None) -> Path:
-    """A file of the official weights, fetched if the cache does not hold it. `base_url` (else the environment's
-    EARSHOT_WEIGHTS_URL, else the public address) is the folder that the file lies in. Raises DownloadError."""
+    """A file of the official weights, fetched if the cache does not hold it. `base_url` (else the
+    environment's EARSHOT_WEIGHTS_URL, else the public address) is the folder that the file lies in.
+    Raises DownloadError."""
     path = cache_folder() / release.file
     if path.is_file():
         if _sha256(path).startswith(release.sha256):
@@ -90,8 +93,9 @@ def fetch(
     sleep: Callable[[float], None] = time.sleep,
     console: Console | None = None,
 ) -> Path:
-    """Fetches `release` to `path` and returns it. What an earlier call could not finish is gone on with. Raises
-    DownloadError, which says what to do, and leaves nothing at `path` that is not what it should be."""
+    """Fetches `release` to `path` and returns it. What an earlier call could not finish is gone on
+    with. Raises DownloadError, which says what to do, and leaves nothing at `path` that is not what
+    it should be."""
     url = base_url.rstrip("/") + "/" + release.file
     console = console or Console(stderr=True)
     size = f" ({release.size / 1e6:.0f} MB)" if release.size else ""

@@ -1,7 +1,7 @@
 """Weights of other programs: the `encodec` package's state dicts and the folders of `transformers`.
 
-The layers here have the order and the indices of the official ones, so only the names within a layer differ.
-"""
+The layers here have the order and the indices of the official ones, so only the names within a
+layer differ."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ _HUGGINGFACE_CONV = re.compile(r"(?:(block\.[13]|shortcut)\.)?(?:conv\.|(?=norm\
 
 
 def check_hash(path: Path, data: bytes) -> None:
-    """Official files are named `name-<start of their sha256>.th`. Raises WeightsError where that does not hold."""
+    """Official files are named `name-<start of their sha256>.th`. Raises WeightsError where that
+    does not hold."""
     named = _HASH_IN_NAME.search(path.name)
     actual = hashlib.sha256(data).hexdigest()
     if named and not actual.startswith(named[1]):
@@ -102,8 +103,8 @@ def _layer_name(key: str, layer: re.Pattern[str], conv: re.Pattern[str]) -> str:
 
 
 def _fold_weight_norm(named: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """`weight_g` and `weight_v` as one `weight`, by the function that both packages compute it with, so that it is
-    the same to the last bit."""
+    """`weight_g` and `weight_v` as one `weight`, by the function that both packages compute it
+    with, so that it is the same to the last bit."""
     folded = {}
     for key, tensor in named.items():
         if key.endswith("weight_v") and key[:-1] + "g" in named:
@@ -121,8 +122,8 @@ def _fold_weight_norm(named: Mapping[str, Tensor], path: Path) -> dict[str, Tens
 
 
 def config_from_official(state: Mapping[str, Tensor], path: Path) -> ModelConfig:
-    """A state dict says its model's shape through its tensors, and through norms of its own that it is the one for
-    48 kHz; sample rate, padding and windows are the official ones."""
+    """A state dict says its model's shape through its tensors, and through norms of its own that it
+    is the one for 48 kHz; sample rate, padding and windows are the official ones."""
     grouped = "encoder.model.0.conv.norm.weight" in state
     official, leaf = (ENCODEC_48KHZ, "weight") if grouped else (ENCODEC_24KHZ, "weight_v")
     try:
@@ -203,9 +204,11 @@ _HUGGINGFACE_VALUES = {
 
 
 def config_from_huggingface(values: object, path: Path) -> ModelConfig:
-    """`config.json` of transformers' EncodecModel; what it leaves out is as in the official 24 kHz model.
+    """`config.json` of transformers' EncodecModel; what it leaves out is as in the official 24 kHz
+    model.
 
-    Raises ModelError for models that are not supported, WeightsError for settings that make no sense."""
+    Raises ModelError for models that are not supported, WeightsError for settings that make no
+    sense."""
     if not isinstance(values, dict):
         raise WeightsError(f"{path} is no JSON object; get the folder again")
     for key, (wanted, otherwise) in _HUGGINGFACE_FIXED.items():

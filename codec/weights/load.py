@@ -35,11 +35,12 @@ def save_native(network: Encodec, path: Path, dtype: torch.dtype = torch.float32
 
 
 def load_model(name: str, base_url: str | None = None) -> Model:
-    """What `codec.load` does. `base_url` is where official weights are fetched from instead of their public address.
+    """What `codec.load` does. `base_url` is where official weights are fetched from instead of
+    their public address.
 
-    Raises ModelError for what is unknown or not supported, WeightsError for files that are missing, damaged or of
-    another shape than their model, DownloadError where official weights cannot be fetched.
-    """
+    Raises ModelError for what is unknown or not supported, WeightsError for files that are missing,
+    damaged or of another shape than their model, DownloadError where official weights cannot be
+    fetched."""
     if name == "default":
         return _load_default()
     if name in (ENCODEC_24KHZ.name, ENCODEC_48KHZ.name):
@@ -68,7 +69,8 @@ def _load_default() -> Model:
 
 
 def check_bundled(path: Path) -> None:
-    """Raises WeightsError unless a file that comes with Earshot is there and has the hash that SHA256SUMS names."""
+    """Raises WeightsError unless a file that comes with Earshot is there and has the hash that
+    SHA256SUMS names."""
     try:
         sums = (path.parent / "SHA256SUMS").read_text("utf-8").splitlines()
         expected = next(line.split()[0] for line in sums if path.name in line.split())
@@ -122,7 +124,8 @@ def _load_official(path: Path) -> Model:
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """The tensors of an official `.th` file, whose hash must be the one in its name. Raises WeightsError."""
+    """The tensors of an official `.th` file, whose hash must be the one in its name. Raises
+    WeightsError."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -179,8 +182,8 @@ def _assemble(config: ModelConfig, tensors: Mapping[str, Tensor], path: Path) ->
 
 
 def check_tensors(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], name: str, path: Path) -> None:
-    """Raises WeightsError for what the model `name` does not have, lacks, or has in another shape, and for numbers that
-    are none."""
+    """Raises WeightsError for what the model `name` does not have, lacks, or has in another shape,
+    and for numbers that are none."""
     faults = [
         *(f"{key} is missing" for key in expected if key not in tensors),
         *(f"{key} does not belong to this model" for key in tensors if key not in expected),

@@ -1,4 +1,5 @@
-"""The command `earshot bench`, and the group that its sub-commands hang in; imports the rest when it runs."""
+"""The command `earshot bench`, and the group that its sub-commands hang in; imports the rest when
+it runs."""
 
 from __future__ import annotations
 

@@ -65,8 +65,9 @@ class Wishes:
 
 
 def run(wishes: Wishes, command: str = "", progress: Progress | None = None) -> Results:
-    """Measures, and writes what `wishes` asks for. Raises UsageError for wishes that cannot be, ModelError for models
-    that cannot be loaded. What is not installed is left out and named in the results."""
+    """Measures, and writes what `wishes` asks for. Raises UsageError for wishes that cannot be,
+    ModelError for models that cannot be loaded. What is not installed is left out and named in the
+    results."""
     wishes.check()
     model = benchmark_model(wishes.model)
     n_q = model.config.n_q(wishes.kbps)
@@ -95,7 +96,8 @@ def run(wishes: Wishes, command: str = "", progress: Progress | None = None) -> 
 def measure(
     model: Model, n_q: int, wishes: Wishes, kernels: Sequence[str], progress: Progress
 ) -> tuple[list[Row], list[Machine]]:
-    """Direction after direction, batch after batch: of each all contenders are made, take turns and are let go."""
+    """Direction after direction, batch after batch: of each all contenders are made, take turns and
+    are let go."""
     rows: list[Row] = []
     machines: list[Machine] = []
     batches, effort = wishes.chosen_batches(), wishes.effort
@@ -129,8 +131,8 @@ def measure(
 
 
 def peer_contenders(task: Task, first: bool) -> Iterator[Contender]:
-    """The encodec package is in every group, since all are compared with it; what does not depend on the batch is only
-    in the `first`."""
+    """The encodec package is in every group, since all are compared with it; what does not depend
+    on the batch is only in the `first`."""
     for peer in PEERS.values():
         if peer.installed and (first or not peer.once):
             yield from peer.make(task)

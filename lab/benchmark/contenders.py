@@ -110,8 +110,8 @@ def engine_contender(task: Task, engine: Engine, key: Key) -> Contender:
 
 
 def kernel_sets(wished: Sequence[str]) -> list[str]:
-    """Names of sets of kernels: "auto" is the fastest, "all" is every one that this processor runs. Raises UsageError
-    for others; empty without the native engine."""
+    """Names of sets of kernels: "auto" is the fastest, "all" is every one that this processor runs.
+    Raises UsageError for others; empty without the native engine."""
     if not native_is_built():
         return []
     from earshot.codec.engine.native.engine import kernel_names

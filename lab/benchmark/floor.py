@@ -1,5 +1,5 @@
-"""The least time that a step can take: its multiply-adds at the peak of one core, or its weights at the speed at which
-they can be read, whichever is more."""
+"""The least time that a step can take: its multiply-adds at the peak of one core, or its weights at
+the speed at which they can be read, whichever is more."""
 
 from __future__ import annotations
 
@@ -35,23 +35,24 @@ class Machine:
     """What one core did in the same run."""
 
     macs_per_second: Mapping[str, float]
-    """By precision, operands in registers; without those that the processor has no instruction for."""
+    """By precision, operands in registers; without those that the processor has no instruction
+    for."""
     bytes_per_second: Mapping[str, float]
     """By precision: reading as many bytes as the weights have, again and again."""
     cold_bytes_per_second: float
     """Reading what is in no cache."""
 
     def floor_ms(self, work: Work, precision: str, batch: float, cold: bool) -> float:
-        """Milliseconds for a second of sound of one of `batch` streams that step together. `cold`: the weights are in
-        no cache when a step begins."""
+        """Milliseconds for a second of sound of one of `batch` streams that step together. `cold`:
+        the weights are in no cache when a step begins."""
         peak = self.macs_per_second.get(precision, self.macs_per_second["fp32"])
         speed = self.cold_bytes_per_second if cold else self.bytes_per_second[precision]
         return 1000 * max(work.macs / peak, work.bytes(precision) * work.frame_rate / (batch * speed))
 
 
 def work_of(config: ModelConfig, direction: Direction, n_q: int) -> Work:
-    """The convolutions, the LSTM and, when encoding, the search of `n_q` codebooks. Activations and additions, which
-    are a few percent, do not count, nor does looking up the entries of codes."""
+    """The convolutions, the LSTM and, when encoding, the search of `n_q` codebooks. Activations and
+    additions, which are a few percent, do not count, nor does looking up the entries of codes."""
     macs, weights = 0.0, 0
 
     def convolution(rate: float, c_in: int, c_out: int, kernel: int) -> None:
@@ -68,7 +69,8 @@ def work_of(config: ModelConfig, direction: Direction, n_q: int) -> Work:
             convolution(rate, width, hidden, config.residual_kernel_size)
             convolution(rate, hidden, width, 1)
             convolution(rate, width, width, 1)
-        # A strided convolution down, or its transpose up: a kernel of 2 * ratio for each sample of the slower side.
+        # A strided convolution down, or its transpose up: a kernel of 2 * ratio for each sample of
+        # the slower side.
         rate /= ratio
         convolution(rate, width, 2 * width, 2 * ratio)
         width *= 2

@@ -1,8 +1,8 @@
-"""One streaming step as an ONNX graph, for runtimes that the engines are measured beside. States are explicit: input
-`state0` comes back as output `next0`, and so on; zeros start a stream.
+"""One streaming step as an ONNX graph, for runtimes that the engines are measured beside. States
+are explicit: input `state0` comes back as output `next0`, and so on; zeros start a stream.
 
-There are two forms of the same step. `matmul`: sound lies [B, T, C], and a convolution is a product with the windows
-laid side by side. `conv`: sound lies [B, C, T], and a convolution is ONNX's own.
+There are two forms of the same step. `matmul`: sound lies [B, T, C], and a convolution is a product
+with the windows laid side by side. `conv`: sound lies [B, C, T], and a convolution is ONNX's own.
 """
 
 from __future__ import annotations
@@ -141,7 +141,8 @@ class _Graph:
         return self.product(rows, weight.transpose(2, 1, 0).reshape(-1, len(weight)), bias)
 
     def upsampling(self, conv: CausalConvTranspose1d, x: str, time: int) -> str:
-        """For a kernel of twice the stride, as all of EnCodec's: every output is a product with two inputs."""
+        """For a kernel of twice the stride, as all of EnCodec's: every output is a product with two
+        inputs."""
         weight, bias, stride = conv.weight.numpy(), cast(Any, conv.bias).numpy(), conv.stride[0]
         c_in, c_out = conv.in_channels, conv.out_channels
         if self.form == "matmul":

@@ -31,8 +31,8 @@ class Inputs:
 
 
 def benchmark_model(given: str) -> Model:
-    """`full` is the official 24 kHz shape with random weights; all else is what `codec.load` takes. Raises UsageError
-    for models that do not stream, and what `load_model` raises."""
+    """`full` is the official 24 kHz shape with random weights; all else is what `codec.load` takes.
+    Raises UsageError for models that do not stream, and what `load_model` raises."""
     model = random_model(ENCODEC_24KHZ) if given == FULL else load_model(given)
     model.config.check_streams()
     return model
@@ -40,8 +40,8 @@ def benchmark_model(given: str) -> Model:
 
 @torch.no_grad()
 def random_model(config: ModelConfig) -> Model:
-    """Weights that keep the variance, and codebooks of the scale of what they have to code, so that every layer and
-    every codebook matters."""
+    """Weights that keep the variance, and codebooks of the scale of what they have to code, so that
+    every layer and every codebook matters."""
     torch.manual_seed(0)
     network = Encodec(config)
     initialise(network)
@@ -55,7 +55,8 @@ def random_model(config: ModelConfig) -> Model:
 
 
 def voices(config: ModelConfig, streams: int, frames: int) -> Pcm:
-    """Sound with the pitch, the syllables and the level of speech, another in each stream: [F, B, hop]."""
+    """Sound with the pitch, the syllables and the level of speech, another in each stream: [F, B,
+    hop]."""
     random = np.random.default_rng(1)
     t = np.arange(frames * config.hop_length) / config.sample_rate
     heard = np.empty((streams, t.size), np.float32)

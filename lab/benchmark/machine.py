@@ -1,4 +1,5 @@
-"""What one core of this machine does at best, measured between the contenders: it drifts, and they drift with it."""
+"""What one core of this machine does at best, measured between the contenders: it drifts, and they
+drift with it."""
 
 from __future__ import annotations
 
@@ -34,7 +35,8 @@ class Caches:
 
 
 class Probe:
-    """Measures the floor's two sides, a little in every round. Without the native engine there is none."""
+    """Measures the floor's two sides, a little in every round. Without the native engine there is
+    none."""
 
     def __init__(self, work: Work) -> None:
         self._weights = {p: np.ones(max(1, work.bytes(p) // 4), np.float32) for p in BYTES}

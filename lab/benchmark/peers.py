@@ -1,5 +1,5 @@
-"""Others that are installed, and how to get them: the `encodec` and `transformers` packages and Opus on whole signals,
-and two runtimes on a graph of our step."""
+"""Others that are installed, and how to get them: the `encodec` and `transformers` packages and
+Opus on whole signals, and two runtimes on a graph of our step."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ EXTRA = "pip install 'earshot[bench]'"
 
 
 def encodec_package() -> ModuleType:
-    """It imports torchaudio, which has builds for few machines and which only its reading of files uses: an empty
-    module stands in meanwhile."""
+    """It imports torchaudio, which has builds for few machines and which only its reading of files
+    uses: an empty module stands in meanwhile."""
     if importlib.util.find_spec("torchaudio") or "torchaudio" in sys.modules:
         return importlib.import_module("encodec")
     stub = ModuleType("torchaudio")

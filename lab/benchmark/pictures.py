@@ -1,4 +1,5 @@
-"""The picture: streams a core against streams in a step, a line for each engine, the floor above them."""
+"""The picture: streams a core against streams in a step, a line for each engine, the floor above
+them."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ COLOURS = {
     "native": "#0072B2", "cuda": "#56B4E9", "torch": "#CC79A7", NAIVE: "#E69F00", ONNXRUNTIME: "#D55E00",
     OPENVINO: "#009E73",
 }  # fmt: skip
-"""Okabe and Ito's palette (jfly.uni-koeln.de/color), whose colours stay apart for the colour-blind."""
+"""Okabe and Ito's palette (jfly.uni-koeln.de/color), whose colours stay apart for the
+colour-blind."""
 NAMES = {
     "native": "Earshot native", "cuda": "Earshot CUDA", "torch": "Earshot torch", NAIVE: "torch layer by layer",
     ONNXRUNTIME: "ONNX Runtime", OPENVINO: "OpenVINO",
@@ -32,8 +34,8 @@ DPI, SIZE, INCHES = 90, 12, (12.0, 7.2)
 
 
 def streams_by_batch(results: Results, file: Path) -> None:
-    """Encoding and decoding side by side. The `encodec` package, which takes whole signals, is a level line; Opus and
-    what is paced are not drawn."""
+    """Encoding and decoding side by side. The `encodec` package, which takes whole signals, is a
+    level line; Opus and what is paced are not drawn."""
     figure = Figure(figsize=INCHES, dpi=DPI, layout="constrained")
     rows = [row for row in results.rows if row.key.engine == ENCODEC or (row.key.batch and not row.key.paced)]
     grid = figure.subplots(1, len(TITLES), sharey=True)

@@ -42,7 +42,8 @@ class Row:
     codes_equal: float | None
     """Fraction of codes that are those of the torch reference; None for decoders and peers."""
     ratio_to_encodec: float | None
-    """How many times as fast as the `encodec` package offline in the same rounds; None without it."""
+    """How many times as fast as the `encodec` package offline in the same rounds; None without
+    it."""
     rounds: int = 1
 
     @property

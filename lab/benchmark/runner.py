@@ -45,8 +45,9 @@ def run_rounds(
     frame_seconds: float | None,
     turned: Callable[[], None],
 ) -> Turns:
-    """Every round measures the machine, then each contender once, first one after the other; where `frame_seconds` is
-    given, those that step also with a frame so often and cold caches. `turned` is called after every turn."""
+    """Every round measures the machine, then each contender once, first one after the other; where
+    `frame_seconds` is given, those that step also with a frame so often and cold caches. `turned`
+    is called after every turn."""
     times: Turns = {own.key: [] for own in contenders}
     caches = Caches() if frame_seconds else None
     for own in contenders:
@@ -66,8 +67,8 @@ def run_rounds(
 
 
 def tight_turn(own: Contender, seconds: float) -> float:
-    """The median of the steps that fit into a turn. What other programs take of the processor is not counted; what they
-    take of the caches is. A runtime's own threads are."""
+    """The median of the steps that fit into a turn. What other programs take of the processor is
+    not counted; what they take of the caches is. A runtime's own threads are."""
     clock = time.process_time if own.cpu else time.perf_counter
     times: list[float] = []
     end = clock() + seconds
@@ -79,7 +80,8 @@ def tight_turn(own: Contender, seconds: float) -> float:
 
 
 def paced_turn(own: Contender, caches: Caches, frames: int, frame_seconds: float) -> float:
-    """As in a call: between two frames there is time for the rest of the machine to take the caches."""
+    """As in a call: between two frames there is time for the rest of the machine to take the
+    caches."""
     clock = time.process_time if own.cpu else time.perf_counter
     times: list[float] = []
     due = time.perf_counter() + frame_seconds
@@ -94,7 +96,8 @@ def paced_turn(own: Contender, caches: Caches, frames: int, frame_seconds: float
 
 
 def equal_codes(contenders: Iterable[Contender], inputs: Inputs) -> dict[Key, float]:
-    """The fraction of codes that are the reference's, of those encoders for which it says something."""
+    """The fraction of codes that are the reference's, of those encoders for which it says
+    something."""
     return {own.key: float(np.mean(own.encode(inputs.pcm) == inputs.codes)) for own in contenders if own.encode}
 
 

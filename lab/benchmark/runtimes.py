@@ -79,7 +79,8 @@ def onnxruntime_step(graph: bytes, threads: int) -> Step:
 
 
 def quantized(graph: bytes) -> bytes:
-    """With int8 weights, a scale for each column, and activations quantized row by row as they come."""
+    """With int8 weights, a scale for each column, and activations quantized row by row as they
+    come."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     logging.getLogger().addFilter(lambda record: "pre-process" not in record.getMessage())
@@ -97,7 +98,8 @@ def quantized(graph: bytes) -> bytes:
 def openvino(task: Task) -> Iterator[Contender]:
     for precision in task.precisions:
         if precision in ("fp32", "bf16"):
-            # Of all it is given, only its bf16 encoder is faster with convolutions: 0.8 times the time.
+            # Of all it is given, only its bf16 encoder is faster with convolutions: 0.8 times the
+            # time.
             form: Form = "conv" if (precision, task.direction) == ("bf16", "encode") else "matmul"
             step = openvino_step(graph_of(task, form), precision, task.threads)
             yield stepped(task, OPENVINO, precision, form, step)

@@ -24,15 +24,17 @@ class ChildError(EarshotError):
 
 
 class Child:
-    """`earshot ARGUMENTS` in a process of its own. As a context it ends with the context, in whatever way that ends.
+    """`earshot ARGUMENTS` in a process of its own. As a context it ends with the context, in
+    whatever way that ends.
 
-    `status` is the last line of JSON that it printed; what it writes to standard error is kept for `check`."""
+    `status` is the last line of JSON that it printed; what it writes to standard error is kept for
+    `check`."""
 
     def __init__(self, name: str, arguments: Sequence[str]) -> None:
         self.name = name
         self.status: dict[str, Any] = {}
         self._said: deque[str] = deque(maxlen=KEPT_LINES)
-        self._process = subprocess.Popen(  # noqa: S603 -- our own command with our own arguments
+        self._process = subprocess.Popen(
             [sys.executable, "-m", "earshot", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

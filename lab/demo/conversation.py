@@ -1,4 +1,5 @@
-"""Two clients talk to each other through a server, each in a process of its own, and what came of it is measured."""
+"""Two clients talk to each other through a server, each in a process of its own, and what came of
+it is measured."""
 
 from __future__ import annotations
 
@@ -23,16 +24,18 @@ from earshot.lab.demo.measure import Comparison, compare, placed
 VOICES = Path(__file__).parents[1] / "voices"
 SAMPLE_RATE = 24_000
 LEAD_S = 2.0
-"""Silence before the talk, in which the second client connects; processes that start together differ by less."""
+"""Silence before the talk, in which the second client connects; processes that start together
+differ by less."""
 LINGER_S = 3.0
 """After the talk, for the client that was first to hear the end of the other's."""
 START_S = 120.0
-"""Until a process is ready: on a machine that has never run torch, reading it from disk takes most of a minute."""
+"""Until a process is ready: on a machine that has never run torch, reading it from disk takes most
+of a minute."""
 GRACE_S = 30.0
 WATCH_S = 0.1
 LEAST_COVERAGE, LEAST_SIMILARITY = 0.95, 0.4
-"""Everything was heard if hardly a second of speech is missing and the whole resembles what was spoken: noise and
-other speech stay under 0.3 (lab/demo/measure.py)."""
+"""Everything was heard if hardly a second of speech is missing and the whole resembles what was
+spoken: noise and other speech stay under 0.3 (lab/demo/measure.py)."""
 AGREEMENT_MS = 5.0
 
 
@@ -50,8 +53,8 @@ DEMO = Part("Ada", VOICES / "ada.flac", "pcm"), Part("Ben", VOICES / "ben.flac",
 
 @dataclass(frozen=True)
 class Plan:
-    """`server` None starts one on a free port of this machine. `seconds` of each voice (all of the longer one if
-    None); recordings go to the folder `out`."""
+    """`server` None starts one on a free port of this machine. `seconds` of each voice (all of the
+    longer one if None); recordings go to the folder `out`."""
 
     parts: tuple[Part, Part]
     out: Path
@@ -64,8 +67,8 @@ class Plan:
 
 @dataclass(frozen=True)
 class Direction:
-    """What one said and the other heard. `call` is the listener's report of the speaker (client/ui/figures.py), `sent`
-    the speaker's report of itself."""
+    """What one said and the other heard. `call` is the listener's report of the speaker
+    (client/ui/figures.py), `sent` the speaker's report of itself."""
 
     speaker: Part
     listener: Part
@@ -84,8 +87,9 @@ class Direction:
 
     @property
     def disagreement_ms(self) -> float | None:
-        """Delay by time stamps minus delay by sound, the median over all pieces that were heard, each compared with
-        the time stamps of the same second: the two are independent measures of one thing."""
+        """Delay by time stamps minus delay by sound, the median over all pieces that were heard,
+        each compared with the time stamps of the same second: the two are independent measures of
+        one thing."""
         timeline = np.array(self.call["timeline"], np.float64).reshape(-1, 1 + len(STAGES))
         times, totals = timeline[:, 0], timeline[:, 1:].sum(axis=1)
         differences = []
@@ -122,7 +126,8 @@ Show = Callable[[Sequence[dict[str, Any]], float], None]
 
 
 def converse(plan: Plan, show: Show = lambda states, share: None) -> Conversation:
-    """Runs a conversation in real time. Raises ChildError if a process fails, AudioError for an unreadable voice."""
+    """Runs a conversation in real time. Raises ChildError if a process fails, AudioError for an
+    unreadable voice."""
     if plan.seconds is not None and plan.seconds <= 0:
         raise UsageError("a talk takes more than 0 seconds")
     plan.out.mkdir(parents=True, exist_ok=True)
@@ -144,7 +149,8 @@ def converse(plan: Plan, show: Show = lambda states, share: None) -> Conversatio
 
 
 def start_server(stack: ExitStack, folder: Path, model: str) -> tuple[Child, str]:
-    """A server on a free port of this machine that ends with the stack, once it takes calls; and its address."""
+    """A server on a free port of this machine that ends with the stack, once it takes calls; and
+    its address."""
     ready = folder / "server.json"
     arguments = ["serve", "--host", "127.0.0.1", "--port", "0", "--ready-file", str(ready), "--model", model]
     server = stack.enter_context(Child("the server", arguments))
@@ -166,7 +172,8 @@ def heard_file(plan: Plan, part: Part) -> Path:
 
 
 def _voices(plan: Plan) -> list[Pcm]:
-    """Both of one length; a voice that is shorter than asked for begins again. Also written to files, with a lead."""
+    """Both of one length; a voice that is shorter than asked for begins again. Also written to
+    files, with a lead."""
     clips = [np.concatenate(list(read_blocks(part.voice, SAMPLE_RATE // 100))) for part in plan.parts]
     size = max(clip.size for clip in clips) if plan.seconds is None else round(plan.seconds * SAMPLE_RATE)
     voices = []

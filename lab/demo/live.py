@@ -1,4 +1,5 @@
-"""`earshot demo --live`: from this machine's microphone to its loudspeaker, through a server and the codec."""
+"""`earshot demo --live`: from this machine's microphone to its loudspeaker, through a server and
+the codec."""
 
 from __future__ import annotations
 
@@ -42,7 +43,8 @@ def check_devices() -> None:
 
 
 def live(console: Console, out: Path, kbps: float, model: str, seconds: float, uplink: str = "pcm") -> bool:
-    """One client takes the microphone, another plays what it hears of the first. True if something was heard.
+    """One client takes the microphone, another plays what it hears of the first. True if something
+    was heard.
 
     Raises AudioError where there is no sound device, ChildError if a process fails."""
     check_devices()

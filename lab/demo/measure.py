@@ -1,11 +1,12 @@
-"""What was heard beside what was spoken: the delay, the likeness and what is missing, from the sound alone.
+"""What was heard beside what was spoken: the delay, the likeness and what is missing, from the
+sound alone.
 
-Nothing here knows of packets or of the trace in them, so it can check their figures. The spoken signal is cut into
-pieces of a second. How well each fits what was heard is computed for every delay, from log-mel spectra, which a codec
-keeps even where it does not keep the waveform. A path through these delays is chosen that fits best and changes least,
-because a jitter buffer stretches time a little and a stall makes the delay jump. Around the path the waveforms are
-correlated, which is exact to a fraction of a sample.
-"""
+Nothing here knows of packets or of the trace in them, so it can check their figures. The spoken
+signal is cut into pieces of a second. How well each fits what was heard is computed for every
+delay, from log-mel spectra, which a codec keeps even where it does not keep the waveform. A path
+through these delays is chosen that fits best and changes least, because a jitter buffer stretches
+time a little and a stall makes the delay jump. Around the path the waveforms are correlated, which
+is exact to a fraction of a sample."""
 
 from __future__ import annotations
 
@@ -21,17 +22,19 @@ Array = NDArray[np.float64]
 
 PIECE_S, PIECE_HOP_S = 1.0, 0.5
 FFT, HOP_S, BANDS = 512, 0.005, 32
-"""Frames of 21 ms at 24 kHz every 5 ms: short enough to see syllables, long enough for the pitch of a voice."""
+"""Frames of 21 ms at 24 kHz every 5 ms: short enough to see syllables, long enough for the pitch of
+a voice."""
 BAND_HZ = (80.0, 7000.0)
 RANGE_DB = 50.0
 """What is quieter than the loudest by more than this counts as silence."""
 SPEECH_DB = 30.0
 """A piece is speech if it is no more than this below the loud pieces."""
 HEARD_SIMILARITY, HEARD_DB = 0.4, 20.0
-"""A piece was heard if it is at least this like and at most this much quieter. Two different sentences of one voice
-reach 0.3; the untrained codec of this project, hardly intelligible, 0.6."""
+"""A piece was heard if it is at least this like and at most this much quieter. Two different
+sentences of one voice reach 0.3; the untrained codec of this project, hardly intelligible, 0.6."""
 LEAST_COVERAGE = 1 / 3
-"""Where less than this was heard, the pieces that fit may do so by chance, and no delay is named."""
+"""Where less than this was heard, the pieces that fit may do so by chance, and no delay is
+named."""
 WAVEFORM_HZ = (80.0, 1500.0)
 """The band in which a codec at a low rate still keeps the phase."""
 WAVEFORM_SEARCH_MS = 20.0
@@ -62,8 +65,9 @@ class Piece:
 
 @dataclass(frozen=True)
 class Comparison:
-    """`latency_ms` is the median of the pieces that were heard, `spread_ms` the distance of their 10th from their
-    90th percentile; both None if too little was heard. See `similarity` and `coverage` for the others."""
+    """`latency_ms` is the median of the pieces that were heard, `spread_ms` the distance of their
+    10th from their 90th percentile; both None if too little was heard. See `similarity` and
+    `coverage` for the others."""
 
     latency_ms: float | None
     spread_ms: float | None
@@ -75,7 +79,8 @@ class Comparison:
 def correlation_latency_ms(
     spoken: Pcm, heard: Pcm, sample_rate: int, spoken_start_us: int, heard_start_us: int
 ) -> tuple[float | None, float | None]:
-    """Median delay and its spread in ms; the starts are the times of both first samples on one clock."""
+    """Median delay and its spread in ms; the starts are the times of both first samples on one
+    clock."""
     found = compare(spoken, heard, sample_rate, spoken_start_us, heard_start_us)
     return found.latency_ms, found.spread_ms
 
@@ -83,25 +88,27 @@ def correlation_latency_ms(
 def similarity(spoken: Pcm, heard: Pcm, sample_rate: int = 24_000) -> float:
     """How like the heard speech is, 0..1, wherever it was heard best.
 
-    The correlation of both log-mel spectrograms (32 bands of 80 to 7000 Hz, every 5 ms), each band less its mean, over
-    all pieces that contain speech. 1 is the same sound; noise and other speech stay under 0.3. It does not notice
-    loudness or a fixed filter.
-    """
+    The correlation of both log-mel spectrograms (32 bands of 80 to 7000 Hz, every 5 ms), each band
+    less its mean, over all pieces that contain speech. 1 is the same sound; noise and other speech
+    stay under 0.3. It does not notice loudness or a fixed filter."""
     return compare(spoken, heard, sample_rate).similarity
 
 
 def coverage(spoken: Pcm, heard: Pcm, sample_rate: int = 24_000) -> float:
-    """The part of the spoken pieces (those that contain speech) that was heard, 0..1; 0 if nothing was spoken."""
+    """The part of the spoken pieces (those that contain speech) that was heard, 0..1; 0 if nothing
+    was spoken."""
     return compare(spoken, heard, sample_rate).coverage
 
 
 def compare(
     spoken: Pcm, heard: Pcm, sample_rate: int = 24_000, spoken_start_us: int = 0, heard_start_us: int = 0
 ) -> Comparison:
-    """All of the above in one go. float32 [n] each, of one rate; the starts are on one clock, in microseconds.
+    """All of the above in one go. float32 [n] each, of one rate; the starts are on one clock, in
+    microseconds.
 
     Raises UsageError for arrays that are not one-dimensional."""
-    # The two share a time axis afterwards: what was heard before anything was spoken is cut, a later start is silence.
+    # The two share a time axis afterwards: what was heard before anything was spoken is cut, a
+    # later start is silence.
     late = round((heard_start_us - spoken_start_us) * sample_rate / 1e6)
     remainder_ms = (heard_start_us - spoken_start_us) / 1e3 - late * 1e3 / sample_rate
     early = round(-EARLIEST_MS * sample_rate / 1e3)
@@ -175,7 +182,8 @@ def _speech(pcm: Pcm, length: int, hop: int) -> list[int]:
 
 
 def _features(pcm: Pcm, sample_rate: int, hop: int) -> Array:
-    """[n] -> log-mel [frames, bands], limited to `RANGE_DB`, each band less its mean; frame i is centred on i * hop."""
+    """[n] -> log-mel [frames, bands], limited to `RANGE_DB`, each band less its mean; frame i is
+    centred on i * hop."""
     padded = np.pad(pcm, (FFT // 2, FFT))
     frames = sliding_window_view(padded, FFT)[: pcm.size + 1 : hop]
     power = np.abs(np.fft.rfft(frames * np.hanning(FFT).astype(np.float32))) ** 2
@@ -189,7 +197,8 @@ def _features(pcm: Pcm, sample_rate: int, hop: int) -> Array:
 
 
 def _mel(sample_rate: int) -> Array:
-    """Triangles [bands, bins] at equal distances on the mel scale (O'Shaughnessy 1987), each of area one."""
+    """Triangles [bands, bins] at equal distances on the mel scale (O'Shaughnessy 1987), each of
+    area one."""
     low, high = (2595 * math.log10(1 + hertz / 700) for hertz in BAND_HZ)
     edges = 700 * (10 ** (np.linspace(low, high, BANDS + 2) / 2595) - 1)
     hertz = np.fft.rfftfreq(FFT, 1 / sample_rate)
@@ -200,7 +209,8 @@ def _mel(sample_rate: int) -> Array:
 
 
 def _fit(piece: Array, ahead: Array, lags: int) -> Array:
-    """Correlation of a piece [frames, bands] with what was heard, for each of `lags` delays in hops."""
+    """Correlation of a piece [frames, bands] with what was heard, for each of `lags` delays in
+    hops."""
     frames = len(piece)
     ahead = np.pad(ahead, ((0, max(0, frames + lags - len(ahead))), (0, 0)))[: frames + lags - 1]
     windows = sliding_window_view(ahead, frames, axis=0)  # [lags, bands, frames]
@@ -211,9 +221,11 @@ def _fit(piece: Array, ahead: Array, lags: int) -> Array:
 
 
 def _smoothest(scores: Array) -> list[int]:
-    """The lag of each piece [pieces, lags] such that the scores, less what changes of lag cost, are highest (Viterbi).
+    """The lag of each piece [pieces, lags] such that the scores, less what changes of lag cost, are
+    highest (Viterbi).
 
-    A change costs 0.01 a millisecond and at most 1: drift is nearly free, a jump must explain two pieces or more."""
+    A change costs 0.01 a millisecond and at most 1: drift is nearly free, a jump must explain two
+    pieces or more."""
     lags = np.arange(scores.shape[1])
     cost = np.minimum(np.abs(lags[:, None] - lags) * (HOP_S * 1e3 * 0.01), 1.0)
     total, back = scores[0], []
@@ -246,8 +258,9 @@ def _band(pcm: Pcm, sample_rate: int) -> Array:
 
 
 def _waveform_lag(piece: Array, heard: Array, start: int, near: float, sample_rate: int) -> tuple[float, float]:
-    """The lag in samples, within `WAVEFORM_SEARCH_MS` of `near`, at which the waveforms correlate best, and how well.
-    Nearer lags are preferred a little, so that of two pitch periods the right one is taken."""
+    """The lag in samples, within `WAVEFORM_SEARCH_MS` of `near`, at which the waveforms correlate
+    best, and how well. Nearer lags are preferred a little, so that of two pitch periods the right
+    one is taken."""
     reach = round(WAVEFORM_SEARCH_MS * sample_rate / 1e3)
     first = max(0, round(near) - reach)
     region = heard[start + first : start + first + piece.size + 2 * reach]

@@ -1,4 +1,5 @@
-"""Pictures of a call, as PNG files: what was spoken above what was heard, and where the time went."""
+"""Pictures of a call, as PNG files: what was spoken above what was heard, and where the time
+went."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ Array = NDArray[np.float64]
 INK, FAINT = "#222222", "#dddddd"
 SPOKEN, HEARD = "#0072B2", "#D55E00"
 STAGE_COLOURS = ("#999999", "#E69F00", "#009E73", "#F0E442", "#56B4E9", "#0072B2", "#CC79A7", "#D55E00")
-"""Okabe and Ito's palette (jfly.uni-koeln.de/color), whose colours stay apart for the colour-blind."""
+"""Okabe and Ito's palette (jfly.uni-koeln.de/color), whose colours stay apart for the
+colour-blind."""
 MARKS = {"p50": "-", "p95": "--", "p99": ":"}
 DPI = 100
 LINE_TOP = 0.62
@@ -29,7 +31,8 @@ STYLE = {"size": 12, "title": 13}
 
 @dataclass(frozen=True)
 class Heard:
-    """One direction of talk; `heard` is shifted by the delay so that both are of the same moments. float32 [n] each."""
+    """One direction of talk; `heard` is shifted by the delay so that both are of the same moments.
+    float32 [n] each."""
 
     title: str
     figures: str
@@ -41,7 +44,8 @@ class Heard:
 
 @dataclass(frozen=True)
 class Delay:
-    """The delay of one direction over time: `stages_ms` [rows] each, in the order that they are stacked."""
+    """The delay of one direction over time: `stages_ms` [rows] each, in the order that they are
+    stacked."""
 
     title: str
     times_s: Sequence[float]
@@ -53,7 +57,8 @@ class Delay:
 
 
 def spoken_heard(directions: Sequence[Heard], path: Path) -> None:
-    """Waveforms and spectrograms, what was spoken above what was heard; a column for each direction."""
+    """Waveforms and spectrograms, what was spoken above what was heard; a column for each
+    direction."""
     figure = Figure(figsize=(7.2 * len(directions), 7.6), dpi=DPI, layout="constrained")
     grid = figure.subplots(4, len(directions), squeeze=False, sharex="col", height_ratios=[1, 1, 1.6, 1.6])
     for column, direction in enumerate(directions):

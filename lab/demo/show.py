@@ -1,4 +1,5 @@
-"""`earshot demo` and `earshot latency`: a conversation shown while it lasts, then what was measured of it."""
+"""`earshot demo` and `earshot latency`: a conversation shown while it lasts, then what was measured
+of it."""
 
 from __future__ import annotations
 
@@ -27,8 +28,9 @@ POINTS = ("p50", "p95", "p99")
 
 
 def demo(console: Console, plan: Plan) -> bool:
-    """Two voices talk through a server. Writes recordings, pictures and report.json to `plan.out`; True if each heard
-    all that the other said. Raises EarshotError where that could not even be tried."""
+    """Two voices talk through a server. Writes recordings, pictures and report.json to `plan.out`;
+    True if each heard all that the other said. Raises EarshotError where that could not even be
+    tried."""
     talk = _talk(console, plan)
     spoken_heard([_heard_picture(way) for way in talk.directions], plan.out / "spoken-heard.png")
     latency([_delay_picture(way) for way in talk.directions], plan.out / "latency.png")
@@ -42,7 +44,8 @@ def demo(console: Console, plan: Plan) -> bool:
 
 
 def measure_latency(console: Console, plan: Plan) -> bool:
-    """The same conversation, for the delay of each stage. True if all was heard and the two measures agree."""
+    """The same conversation, for the delay of each stage. True if all was heard and the two
+    measures agree."""
     talk = _talk(console, plan)
     latency([_delay_picture(way) for way in talk.directions], plan.out / "latency.png")
     _write(plan.out / "report.json", report(talk))
@@ -54,7 +57,8 @@ def measure_latency(console: Console, plan: Plan) -> bool:
 
 
 def report(talk: Conversation) -> dict[str, Any]:
-    """What report.json holds. Latencies in ms, rates in kbps; null is what could not be measured."""
+    """What report.json holds. Latencies in ms, rates in kbps; null is what could not be
+    measured."""
     return {
         "directions": [
             {
@@ -239,7 +243,8 @@ def _plain(console: Console, parts: Sequence[Part], room: str) -> Show:
 
 
 def _state(status: dict[str, Any], part: Part, room: str) -> ViewState:
-    """From the JSON of `earshot call --status-json`; a client that is still starting has said nothing."""
+    """From the JSON of `earshot call --status-json`; a client that is still starting has said
+    nothing."""
     if not status:
         return ViewState(part.name, room, "server", uplink=part.uplink)
     speakers = [SpeakerState(**speaker) for speaker in status["speakers"]]

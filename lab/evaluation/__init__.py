@@ -1,1 +1,2 @@
-"""Judging what a codec does to speech: measures on clips, beside other codecs. Nothing of time is measured here."""
+"""Judging what a codec does to speech: measures on clips, beside other codecs. Nothing of time is
+measured here."""

@@ -41,9 +41,9 @@ class Wishes:
 def run(patterns: Sequence[str], wishes: Wishes, command: str = "", progress: Progress | None = None) -> Evaluation:
     """Judges the clips and writes what `wishes.out` asks for.
 
-    Raises UsageError for wishes that cannot be, ModelError for models that cannot be loaded, AudioError where no clip
-    could be judged. Packages that are not installed cost only their measures; the notes say which.
-    """
+    Raises UsageError for wishes that cannot be, ModelError for models that cannot be loaded,
+    AudioError where no clip could be judged. Packages that are not installed cost only their
+    measures; the notes say which."""
     if not patterns:
         raise UsageError("name clips to judge by: a folder, files or glob patterns of speech")
     if wishes.save_audio and not wishes.out:
@@ -80,7 +80,8 @@ def run(patterns: Sequence[str], wishes: Wishes, command: str = "", progress: Pr
 
 
 def stress_all(patterns: Sequence[str], wishes: Wishes, progress: Progress | None = None) -> list[Stressed]:
-    """Every model at every rate on the sounds of lab/evaluation/stress.py and the music of `patterns`."""
+    """Every model at every rate on the sounds of lab/evaluation/stress.py and the music of
+    `patterns`."""
     music = [file for pattern in patterns for file in audio_files(pattern)]
     loaded = [load_model(given) for given in wishes.models]
     plan = [(model, kbps) for model in loaded for kbps in wishes.kbps or model.bandwidths]
@@ -92,12 +93,14 @@ def stress_all(patterns: Sequence[str], wishes: Wishes, progress: Progress | Non
 
 
 def _part_of(progress: Progress, before: int, parts: int) -> Progress:
-    """Progress in one of so many equal parts, `before` steps having been done in those before it."""
+    """Progress in one of so many equal parts, `before` steps having been done in those before
+    it."""
     return lambda done, total: progress(before + done, parts * total)
 
 
 def family_name(given: str, of: int) -> str:
-    """A lone model is `earshot`; several are named after their file, or its folder where that says more."""
+    """A lone model is `earshot`; several are named after their file, or its folder where that says
+    more."""
     if of == 1:
         return "earshot"
     path = Path(given)

@@ -1,4 +1,5 @@
-"""What is computed of decoded speech and its original, each a function of two signals of the same length."""
+"""What is computed of decoded speech and its original, each a function of two signals of the same
+length."""
 
 from __future__ import annotations
 
@@ -78,9 +79,9 @@ def level(original: Pcm, decoded: Pcm, sample_rate: int = 0) -> Value:
 def mel_distance(original: Pcm, decoded: Pcm, sample_rate: int) -> Value:
     """Mean absolute difference of two mel spectrograms in dB.
 
-    Magnitudes of 80 mel bands (triangles, 2595 log10(1 + f / 700)) up to half the sample rate, Hann windows of 1024
-    samples every 256. What lies more than 60 dB under the original's loudest band counts as 60 dB under it.
-    """
+    Magnitudes of 80 mel bands (triangles, 2595 log10(1 + f / 700)) up to half the sample rate, Hann
+    windows of 1024 samples every 256. What lies more than 60 dB under the original's loudest band
+    counts as 60 dB under it."""
     spoken, heard = _mel(original, sample_rate), _mel(decoded, sample_rate)
     floor = spoken.max(initial=0.0) * 10 ** (-MEL_RANGE_DB / 20)
     if floor == 0:
@@ -109,7 +110,8 @@ def _mel(pcm: Pcm, sample_rate: int) -> NDArray[np.float64]:
 
 
 def stoi(original: Pcm, decoded: Pcm, sample_rate: int) -> Value:
-    """Short-time objective intelligibility, 0..1 (Taal et al. 2011). None for clips with under 0.4 s of speech."""
+    """Short-time objective intelligibility, 0..1 (Taal et al. 2011). None for clips with under 0.4
+    s of speech."""
     from pystoi import stoi as compute
 
     if not original.any():
@@ -123,7 +125,8 @@ def stoi(original: Pcm, decoded: Pcm, sample_rate: int) -> Value:
 
 
 def pesq(original: Pcm, decoded: Pcm, sample_rate: int) -> Value:
-    """Wide-band PESQ, about 1..4.64 (ITU-T P.862.2). None where it finds no speech in the original."""
+    """Wide-band PESQ, about 1..4.64 (ITU-T P.862.2). None where it finds no speech in the
+    original."""
     from pesq import PesqError
     from pesq import pesq as compute
 
@@ -136,7 +139,8 @@ def pesq(original: Pcm, decoded: Pcm, sample_rate: int) -> Value:
 
 
 def visqol(original: Pcm, decoded: Pcm, sample_rate: int) -> Value:
-    """ViSQOL's audio mode, 1..4.73 (Chinen et al. 2020); about a second for each second of sound."""
+    """ViSQOL's audio mode, 1..4.73 (Chinen et al. 2020); about a second for each second of
+    sound."""
     if not original.any():
         return None
     spoken, heard = (pcm.astype(np.float64) for pcm in _resampled(original, decoded, sample_rate, FULL_BAND))
@@ -187,7 +191,8 @@ BY_KEY = {measure.key: measure for measure in MEASURES}
 
 
 def what_is_missing(measures: Sequence[Measure], others: Sequence[str] = ()) -> str | None:
-    """One line on what is left out for want of a package, and how to install it. `others`: what else is missing."""
+    """One line on what is left out for want of a package, and how to install it. `others`: what
+    else is missing."""
     missing = [measure for measure in measures if not measure.installed]
     if not missing and not others:
         return None

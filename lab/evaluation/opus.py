@@ -1,4 +1,5 @@
-"""Opus as calls use it, through PyAV: constant bit rate, application `voip`, complexity 10, frames of 20 ms."""
+"""Opus as calls use it, through PyAV: constant bit rate, application `voip`, complexity 10, frames
+of 20 ms."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ RATES_HZ = (8_000, 12_000, 16_000, 24_000, 48_000)
 DECODED_HZ = 48_000
 FRAME_SECONDS = 0.02
 MOST_SHIFT_SECONDS = 0.005
-"""The decoder drops the encoder's announced delay (RFC 7845 pre-skip); what is left depends on the rate and is under
+"""The decoder drops the encoder's announced delay (RFC 7845 pre-skip); what is left depends on the
+rate and is under
 0.2 ms. It is found by correlation, in favour of Opus."""
 
 
@@ -41,7 +43,8 @@ class Opus:
         return shifted(decoded, 0, pcm.size)
 
     def encode(self, pcm: Pcm, sample_rate: int) -> tuple[bytes, list[bytes]]:
-        """The stream's header and packets, two packets more than the sound has so that nothing of it stays inside."""
+        """The stream's header and packets, two packets more than the sound has so that nothing of
+        it stays inside."""
         import av
 
         rate = sample_rate if sample_rate in RATES_HZ else RATES_HZ[-1]

@@ -13,12 +13,14 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 INK, FAINT = "#222222", "#dddddd"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-"""Okabe and Ito's palette (jfly.uni-koeln.de/color), whose colours stay apart for the colour-blind."""
+"""Okabe and Ito's palette (jfly.uni-koeln.de/color), whose colours stay apart for the
+colour-blind."""
 MARKERS = ("o", "s", "^", "D", "v", "P")
 COLUMNS, DPI, SIZE = 3, 100, 12
 PANEL_INCHES = (4.6, 3.5)
 ASIDE = 1.015
-"""Each family stands so much to the right of the one before, so that their bars at one rate can be told apart."""
+"""Each family stands so much to the right of the one before, so that their bars at one rate can be
+told apart."""
 BETTER = {"higher": "higher is better", "lower": "lower is better", "zero": "0 is best"}
 
 

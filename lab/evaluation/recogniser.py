@@ -1,4 +1,5 @@
-"""An offline recogniser of English (CMU PocketSphinx with its own models), the same for every system."""
+"""An offline recogniser of English (CMU PocketSphinx with its own models), the same for every
+system."""
 
 from __future__ import annotations
 

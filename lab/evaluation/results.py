@@ -84,7 +84,8 @@ class Evaluation:
     """What was left out, and why."""
 
     def summary(self, system: str, measure: str) -> Mean | None:
-        """The mean over clips, for word errors that over words; None where no clip has this measure."""
+        """The mean over clips, for word errors that over words; None where no clip has this
+        measure."""
         rows = [score for score in self.scores if score.system == system]
         known = [(value, score.words) for score in rows if (value := score.values.get(measure)) is not None]
         if not known:
@@ -97,9 +98,10 @@ class Evaluation:
         return [m for m in self.measures if any(self.summary(name, m.key) for name in names)]
 
     def to_dict(self, command: str = "") -> dict[str, Any]:
-        """What scores.json holds: `scores` has a row for each clip and system with its values by measure (null where a
-        measure says nothing), `summary` one for each system and measure with the mean over clips and `ci95`, half of
-        its interval; `measures`, `systems`, `models` and `clips` explain their names; `versions` are of packages."""
+        """What scores.json holds: `scores` has a row for each clip and system with its values by
+        measure (null where a measure says nothing), `summary` one for each system and measure with
+        the mean over clips and `ci95`, half of its interval; `measures`, `systems`, `models` and
+        `clips` explain their names; `versions` are of packages."""
         summary = [
             {
                 "system": system.name,
@@ -139,7 +141,8 @@ def is_of_words(measure: str) -> bool:
 
 
 def weighted_mean(values: Sequence[float], weights: Sequence[float] | None = None) -> Mean:
-    """With Student's interval; with weights that of a ratio of sums, linearised (Cochran, Sampling Techniques, 6.4)."""
+    """With Student's interval; with weights that of a ratio of sums, linearised (Cochran, Sampling
+    Techniques, 6.4)."""
     x = np.asarray(values, np.float64)
     w = np.ones(x.size) if weights is None else np.asarray(weights, np.float64)
     mean = float(w @ x / w.sum())

@@ -1,4 +1,5 @@
-"""Runs every clip through every system, in worker processes. The result does not depend on how many there are."""
+"""Runs every clip through every system, in worker processes. The result does not depend on how many
+there are."""
 
 from __future__ import annotations
 
@@ -68,9 +69,8 @@ def evaluate(
     """Judges `clips` at `sample_rate`. `jobs` worker processes, one for each core if 0, none if 1.
 
     `audio`: a folder in which decoded files are left as CLIP/SYSTEM.wav beside CLIP/reference.wav.
-    A clip that cannot be read, and a system that fails on a clip, are left out and named in the notes.
-    Raises AudioError if no clip could be judged.
-    """
+    A clip that cannot be read, and a system that fails on a clip, are left out and named in the
+    notes. Raises AudioError if no clip could be judged."""
     installed = [measure for measure in measures if measure.installed]
     recognise = any(measure.key in (WER, WORD_CHANGES) for measure in installed)
     listened = _listened(clips) if recognise else {}
@@ -89,7 +89,8 @@ def evaluate(
 
 
 def _listened(clips: Iterable[Clip]) -> dict[str, list[str] | None]:
-    """The transcript of each clip whose words count; None where what is recognised in the original stands for it."""
+    """The transcript of each clip whose words count; None where what is recognised in the original
+    stands for it."""
     found: dict[str, list[str] | None] = {}
     for clip in clips:
         words = words_of(clip.transcript or "")

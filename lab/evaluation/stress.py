@@ -1,4 +1,5 @@
-"""How a model bears what is no clean speech: nothing that is not finite, no runaway level, and silence stays silent."""
+"""How a model bears what is no clean speech: nothing that is not finite, no runaway level, and
+silence stays silent."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ MUSIC_SECONDS = 20.0
 CLIPPING_DB = 20.0
 LOUD_DBFS, QUIET_DBFS = -40.0, -50.0
 MOST_CHANGE_DB = 3.0
-"""For inputs above LOUD_DBFS. What is below QUIET_DBFS stays below it, and what is between must not become loud."""
+"""For inputs above LOUD_DBFS. What is below QUIET_DBFS stays below it, and what is between must not
+become loud."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,8 @@ class Stressed:
 def stress(
     model: Model, kbps: float, music: Sequence[Path] = (), progress: Callable[[int, int], None] | None = None
 ) -> list[Stressed]:
-    """One row for each sound. Of each file of `music` the first 20 s, as they are and clipped. Raises AudioError for
-    files that cannot be read. `progress`: (sounds done, all)."""
+    """One row for each sound. Of each file of `music` the first 20 s, as they are and clipped.
+    Raises AudioError for files that cannot be read. `progress`: (sounds done, all)."""
     rows = []
     tried = list(sounds(model.sample_rate, music))
     for name, pcm in tried:

@@ -48,8 +48,8 @@ class Streamed:
 
 
 def through_stream(model: Model, pcm: Pcm, kbps: float) -> Pcm:
-    """What a listener of a live stream at `kbps` hears of `pcm` [n] -> [n]. A stereo model gets it in both channels,
-    and what it makes of these is mixed."""
+    """What a listener of a live stream at `kbps` hears of `pcm` [n] -> [n]. A stereo model gets it
+    in both channels, and what it makes of these is mixed."""
     if model.config.window_length is not None:
         return _through_windows(model, pcm, kbps)
     encoder, decoder = model.frame_encoder(kbps), model.frame_decoder()
@@ -70,7 +70,8 @@ def _through_windows(model: Model, pcm: Pcm, kbps: float) -> Pcm:
 
 
 def best_shift(decoded: Pcm, original: Pcm, most: int) -> int:
-    """By how many samples `decoded` comes late (negative: early), where the two correlate best; `most` either way."""
+    """By how many samples `decoded` comes late (negative: early), where the two correlate best;
+    `most` either way."""
     size = min(decoded.size, original.size)
     if size == 0:
         return 0
@@ -81,6 +82,7 @@ def best_shift(decoded: Pcm, original: Pcm, most: int) -> int:
 
 
 def shifted(pcm: Pcm, late: int, size: int) -> Pcm:
-    """`pcm` moved `late` samples to the front (or, if negative, to the back), cut or filled with silence to `size`."""
+    """`pcm` moved `late` samples to the front (or, if negative, to the back), cut or filled with
+    silence to `size`."""
     moved = np.pad(pcm, (max(0, -late), 0))[max(0, late) :][:size]
     return np.pad(moved, (0, size - moved.size))

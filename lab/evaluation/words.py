@@ -6,12 +6,13 @@ import re
 from collections.abc import Container, Sequence
 
 KNOWN_SHARE = 0.8
-"""A transcript is English if the recogniser's dictionary has so much of it; what is not in it cannot be recognised."""
+"""A transcript is English if the recogniser's dictionary has so much of it; what is not in it
+cannot be recognised."""
 
 
 def words_of(text: str) -> list[str]:
-    """Lower-case words without punctuation; apostrophes inside a word stay. Recognisers' `(2)` for a second way to
-    pronounce a word and their `<sil>` go. Numbers should be written as words."""
+    """Lower-case words without punctuation; apostrophes inside a word stay. Recognisers' `(2)` for
+    a second way to pronounce a word and their `<sil>` go. Numbers should be written as words."""
     text = re.sub(r"<[^>]*>|\(\d+\)", " ", text.lower().replace("\u2019", "'"))
     return [word for part in re.findall(r"[^\W_]+(?:'[^\W_]+)*'?|'[^\W_]+", text) if (word := part.strip("'"))]
 

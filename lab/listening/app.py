@@ -46,8 +46,8 @@ NOT_SAVED = "Your ratings could not be saved on the server. Please tell whoever 
 
 
 def create_app(session: Session, clips: Mapping[str, Clip], scores: ScoreFile, raters: Table) -> FastAPI:
-    """`clips` are those of the session's plan. Requests show the rater's key as a bearer token, never as a cookie,
-    so that no other page can make them."""
+    """`clips` are those of the session's plan. Requests show the rater's key as a bearer token,
+    never as a cookie, so that no other page can make them."""
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     saving = asyncio.Lock()
 

@@ -1,4 +1,5 @@
-"""The sounds of a listening test: a folder for each clip, `reference.wav` and one file for each system in it."""
+"""The sounds of a listening test: a folder for each clip, `reference.wav` and one file for each
+system in it."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ from earshot.lab.listening.plan import ANCHOR, REFERENCE
 from numpy.typing import NDArray
 
 MAX_SECONDS = 60.0
-"""As much as `earshot evaluate` leaves of a clip. BS.1534-3 asks for about 10: browsers hold a whole page decoded."""
+"""As much as `earshot evaluate` leaves of a clip. BS.1534-3 asks for about 10: browsers hold a
+whole page decoded."""
 MAX_CHANNELS = 2
 
 Samples = NDArray[np.float32]
@@ -22,7 +24,8 @@ Samples = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Clip:
-    """One trial's sounds. `gain` is at most 1, the same for all of them, and keeps the loudest from clipping."""
+    """One trial's sounds. `gain` is at most 1, the same for all of them, and keeps the loudest from
+    clipping."""
 
     folder: Path
     systems: tuple[str, ...]
@@ -32,7 +35,8 @@ class Clip:
     gain: float
 
     def wav(self, condition: str) -> bytes:
-        """The sound of a condition as a 16-bit file. All of a clip have the same length and the same header."""
+        """The sound of a condition as a 16-bit file. All of a clip have the same length and the
+        same header."""
         if condition == ANCHOR:
             pcm = low_pass(_read(self.folder / f"{REFERENCE}.wav")[0], self.sample_rate)
         else:
@@ -45,8 +49,8 @@ class Clip:
 def find_clips(folder: Path, systems: tuple[str, ...] = ()) -> dict[str, Clip]:
     """Clips of a folder by name, with these systems only if any are named.
 
-    Raises UsageError for a folder that is no listening test, AudioError for files that are no sound.
-    """
+    Raises UsageError for a folder that is no listening test, AudioError for files that are no
+    sound."""
     if not folder.is_dir():
         raise UsageError(f"there is no folder {folder}")
     folders = sorted(each for each in folder.iterdir() if each.is_dir() and not each.name.startswith("."))

@@ -10,7 +10,8 @@ from earshot.codec.errors import UsageError
 
 REFERENCE, ANCHOR = "reference", "anchor"
 MAX_CONDITIONS = 10
-"""With hidden reference and anchor; each has a digit as its key. BS.1534-3 wants no more than 12 at a time."""
+"""With hidden reference and anchor; each has a digit as its key. BS.1534-3 wants no more than 12 at
+a time."""
 MAX_CLIPS = 1000
 
 
@@ -58,7 +59,8 @@ def choose(clips: Sequence[str], count: int | None, seed: int) -> tuple[str, ...
 
 
 def shuffled(names: Iterable[str], *key: object) -> list[str]:
-    """An order that `key` decides, and nothing else: not the platform, nor the version of Python."""
+    """An order that `key` decides, and nothing else: not the platform, nor the version of
+    Python."""
 
     def rank(name: str) -> bytes:
         return hashlib.sha256("\0".join(map(str, (*key, name))).encode()).digest()

@@ -1,4 +1,5 @@
-"""The files that ratings are kept in. What was acknowledged survives a crash; what a crash cut short is taken away."""
+"""The files that ratings are kept in. What was acknowledged survives a crash; what a crash cut
+short is taken away."""
 
 from __future__ import annotations
 
@@ -19,10 +20,12 @@ RATER_COLUMNS = ("rater", "key")
 
 
 class Table:
-    """A CSV file that only grows, whole records at a time, in one process. Close it, or use it as a context."""
+    """A CSV file that only grows, whole records at a time, in one process. Close it, or use it as a
+    context."""
 
     def __init__(self, path: Path, columns: Sequence[str]) -> None:
-        """Raises UsageError for a file of something else, and one that another process writes to."""
+        """Raises UsageError for a file of something else, and one that another process writes
+        to."""
         self._path = path
         # Names are people's own, and the keys of raters open what they have rated.
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o600)
@@ -37,7 +40,8 @@ class Table:
             raise
 
     def append(self, rows: Sequence[Sequence[object]]) -> None:
-        """All of these rows or, with an OSError, none of them; they are on the disk when this returns."""
+        """All of these rows or, with an OSError, none of them; they are on the disk when this
+        returns."""
         data = _lines(rows)
         try:
             os.lseek(self._file, self._size, os.SEEK_SET)
@@ -80,7 +84,8 @@ class Table:
 
 
 class ScoreFile:
-    """Ratings as CSV, a whole trial at a time: its rows come together, that of the hidden reference last."""
+    """Ratings as CSV, a whole trial at a time: its rows come together, that of the hidden reference
+    last."""
 
     def __init__(self, path: Path) -> None:
         self._table = Table(path, SCORE_COLUMNS)
@@ -104,7 +109,8 @@ class ScoreFile:
 
 
 def read_ratings(path: Path) -> list[Rating]:
-    """All whole trials of a file, which may be written to meanwhile. Raises UsageError if it holds something else."""
+    """All whole trials of a file, which may be written to meanwhile. Raises UsageError if it holds
+    something else."""
     if not path.is_file():
         raise UsageError(f"nobody has rated yet: there is no {path}")
     rows, _ = _whole_rows(path, path.read_bytes(), SCORE_COLUMNS)

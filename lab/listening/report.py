@@ -37,7 +37,8 @@ def table(found: Result) -> Table:
 
 
 def draw(found: Result, path: Path) -> None:
-    """Writes a PNG: the mean of each system with its 95 % interval over all ratings that were kept."""
+    """Writes a PNG: the mean of each system with its 95 % interval over all ratings that were
+    kept."""
     rows = max(1, len(found.means))
     figure = Figure(figsize=(9.6, 1.9 + 0.62 * rows), dpi=120, layout="constrained")
     axes = figure.subplots()

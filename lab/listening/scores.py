@@ -1,4 +1,5 @@
-"""What the ratings say: which raters are left out, and the mean of each system with its confidence interval."""
+"""What the ratings say: which raters are left out, and the mean of each system with its confidence
+interval."""
 
 from __future__ import annotations
 
@@ -13,8 +14,9 @@ from scipy.special import stdtrit
 LOWEST, HIGHEST = 0, 100
 REFERENCE_BELOW, ANCHOR_ABOVE = 90, 80
 REFERENCE_SHARE, ANCHOR_SHARE = 20, 50
-"""Percent of the trials. Section 4.3 of the paper: raters are removed who score "the reference recordings less then 90
-in at least 20% of the cases, or rate the low-anchor recording above 80 more than 50% of the time"."""
+"""Percent of the trials. Section 4.3 of the paper: raters are removed who score "the reference
+recordings less then 90 in at least 20% of the cases, or rate the low-anchor recording above 80 more
+than 50% of the time"."""
 CONFIDENCE = 0.95
 
 
@@ -33,7 +35,8 @@ class Rating:
 
 @dataclass(frozen=True)
 class Mean:
-    """`half_width`: the mean plus and minus this is the 95 % interval of Student's t; None for a single rating."""
+    """`half_width`: the mean plus and minus this is the 95 % interval of Student's t; None for a
+    single rating."""
 
     system: str
     scores: tuple[int, ...]
@@ -68,7 +71,8 @@ def result(ratings: Sequence[Rating]) -> Result:
 
 
 def screen(ratings: Iterable[Rating]) -> dict[str, str]:
-    """Raters who did not hear the hidden reference, or thought well of the anchor -> what they did."""
+    """Raters who did not hear the hidden reference, or thought well of the anchor -> what they
+    did."""
     low_reference: Counter[str] = Counter()
     high_anchor: Counter[str] = Counter()
     trials: Counter[str] = Counter()

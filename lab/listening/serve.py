@@ -69,11 +69,11 @@ def listen(
     seed: int = 1,
     max_raters: int = MAX_RATERS,
 ) -> None:
-    """Serves the test of `folder` until Ctrl-C or SIGTERM, then shows the results if anybody has rated.
+    """Serves the test of `folder` until Ctrl-C or SIGTERM, then shows the results if anybody has
+    rated.
 
-    Ratings are kept in the folder, and a test that was stopped goes on. Raises UsageError and AudioError for a folder
-    that is no test, and UsageError for an address that cannot be had.
-    """
+    Ratings are kept in the folder, and a test that was stopped goes on. Raises UsageError and
+    AudioError for a folder that is no test, and UsageError for an address that cannot be had."""
     clips = find_clips(folder, systems)
     plan = Plan(choose(tuple(clips), trials, seed), next(iter(clips.values())).systems, seed)
     with contextlib.ExitStack() as stack:

@@ -87,7 +87,8 @@ class Trial:
 
 
 class Session:
-    """A running test. `secret` makes the tokens: without it nobody can tell which sound a token stands for."""
+    """A running test. `secret` makes the tokens: without it nobody can tell which sound a token
+    stands for."""
 
     def __init__(self, plan: Plan, secret: bytes, max_raters: int) -> None:
         self.plan = plan
@@ -96,7 +97,8 @@ class Session:
         self._raters: dict[bytes, Rater] = {}  # by the digest of the key; those who joined first come first
 
     def restore(self, ratings: Iterable[Rating], keys: Mapping[str, bytes]) -> None:
-        """Takes up what was saved: ratings, and rater -> digest of the key. Without a key a rater can only be counted.
+        """Takes up what was saved: ratings, and rater -> digest of the key. Without a key a rater
+        can only be counted.
 
         Raises UsageError for ratings of a test with other clips or systems."""
         by_name: dict[str, Rater] = {}

@@ -1,4 +1,5 @@
-"""HTTP of a listening test: whoever holds connections, or sends without end, keeps only its own address waiting."""
+"""HTTP of a listening test: whoever holds connections, or sends without end, keeps only its own
+address waiting."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
-"""A process of speakers who are each other's listeners, in rooms of two: `python -m earshot.lab.loadtest.generator`.
+"""A process of speakers who are each other's listeners, in rooms of two: `python -m
+earshot.lab.loadtest.generator`.
 
-It takes a line of JSON for each command and answers with one: `open` brings rooms in, `reset` begins to count, `report`
-says what was counted. No event loop: every client has its turn once a frame, reads what came since the last one, and
-speaks; so a frame costs two system calls and nobody waits for a listener. The times that matter are the server's, in
-the trace."""
+It takes a line of JSON for each command and answers with one: `open` brings rooms in, `reset`
+begins to count, `report` says what was counted. No event loop: every client has its turn once a
+frame, reads what came since the last one, and speaks; so a frame costs two system calls and nobody
+waits for a listener. The times that matter are the server's, in the trace."""
 
 from __future__ import annotations
 
@@ -158,7 +159,8 @@ class Generator:
         self._since_s = time.monotonic()
 
     def open(self, rooms: list[str]) -> dict[str, Any]:
-        """Two clients into each room, until one is refused. For a thread of its own: those who talk must go on."""
+        """Two clients into each room, until one is refused. For a thread of its own: those who talk
+        must go on."""
         opened = 0
         for room in rooms:
             pair: list[Client] = []

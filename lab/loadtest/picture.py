@@ -1,4 +1,5 @@
-"""The picture of a load test: how late the frames are that a server codes, by the number of speakers."""
+"""The picture of a load test: how late the frames are that a server codes, by the number of
+speakers."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ MOST_FRAMES = 2.5
 
 
 def draw(findings: Findings, file: Path) -> None:
-    """Median and p99 of what the server adds, against the number of speakers; one frame as a line."""
+    """Median and p99 of what the server adds, against the number of speakers; one frame as a
+    line."""
     figure = Figure(figsize=(8.0, 4.6), dpi=DPI, layout="constrained")
     axes = figure.subplots()
     top = MOST_FRAMES * findings.frame_ms

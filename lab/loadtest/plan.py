@@ -106,7 +106,8 @@ def row_of(
     after: Mapping[str, Any],
     refused: str,
 ) -> Row:
-    """A row from what listeners counted, what generators reported and what `/stats` said before and after."""
+    """A row from what listeners counted, what generators reported and what `/stats` said before and
+    after."""
     workers, earlier = after["workers"], before["workers"]
     steps, frames = (workers[key] - earlier[key] for key in ("steps", "frames"))
     elapsed = after["uptime_s"] - before["uptime_s"]

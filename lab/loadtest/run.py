@@ -1,4 +1,5 @@
-"""Runs a load test: a server that is a process of its own, generators beside it, one step after the other."""
+"""Runs a load test: a server that is a process of its own, generators beside it, one step after the
+other."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ STOP_S = 15.0
 SETTLE_S = 1.0
 """After new speakers came in, before it counts."""
 SPEAKERS_A_GENERATOR = 240
-"""One process took 0.12 of a core for 60 speakers and 0.18 for 120, where two took 0.16 and 0.23."""
+"""One process took 0.12 of a core for 60 speakers and 0.18 for 120, where two took 0.16 and
+0.23."""
 ONE_ADDRESS = {
     "EARSHOT_MAX_CONNECTIONS_PER_ADDRESS": "1024",
     "EARSHOT_MAX_ADDRESS_SHARE": "1",
@@ -42,8 +44,9 @@ Show = Callable[[str], None]
 def run(
     plan: Plan, model: str, voices: Path, url: str | None, show: Show, found: Callable[[Findings], None]
 ) -> Findings:
-    """All steps until one is too many, each shown by `found`. `voices` is a folder of FLAC files, `url` a server that
-    runs on this machine already; without it one is started. Raises EarshotError."""
+    """All steps until one is too many, each shown by `found`. `voices` is a folder of FLAC files,
+    `url` a server that runs on this machine already; without it one is started. Raises
+    EarshotError."""
     with tempfile.TemporaryDirectory() as folder:
         if url is not None:
             return _measure(plan, _on_loopback(url), voices, show, found)
@@ -127,7 +130,7 @@ def _generators(call: dict[str, Any], voices: Path, count: int) -> Iterator[list
     try:
         for seed in range(count):
             pipe = subprocess.PIPE
-            generator = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=_environment())  # noqa: S603
+            generator = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=_environment())
             generators.append(generator)
             _tell(generator, {"call": call, "voices": str(voices), "seed": seed})
         for generator in generators:
@@ -143,7 +146,7 @@ def _server(model: str, folder: Path) -> Iterator[str]:
     """The URL of a server that is a process of its own, as long as this lasts."""
     ready = folder / "ready.json"
     command = [sys.executable, "-m", "earshot", "serve", "--port", "0", "--model", model, "--ready-file", str(ready)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=TO_ITSELF | _environment() | ONE_ADDRESS)  # noqa: S603
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=TO_ITSELF | _environment() | ONE_ADDRESS)
     try:
         deadline = time.monotonic() + START_S
         while not ready.exists():

@@ -11,7 +11,8 @@ from earshot.lab.loadtest.wire import Arrival
 from earshot.protocol.packet import SEQUENCE_MODULUS, wrap_difference
 
 LONGEST_ON_THE_WAY = 75
-"""Frames that were sent and neither heard nor missed are lost once they are more than a second's."""
+"""Frames that were sent and neither heard nor missed are lost once they are more than a
+second's."""
 TICKS_PER_MS = 10
 
 
@@ -22,8 +23,8 @@ class Tally:
     heard: int = 0
     lost: int = 0
     added: Counter[int] = field(default_factory=Counter)
-    """From the moment a frame's last sample was sent to the moment the server handed its packet to the socket: what
-    the server added, the wait until it read the message included."""
+    """From the moment a frame's last sample was sent to the moment the server handed its packet to
+    the socket: what the server added, the wait until it read the message included."""
     inside: Counter[int] = field(default_factory=Counter)
     """The part of it after the server had read the message."""
     late: Counter[int] = field(default_factory=Counter)
@@ -46,7 +47,8 @@ class Tally:
 
 
 def percentile_ms(counts: Mapping[int, int], share: float) -> float | None:
-    """The least time, in ms, that `share` (0..1) of what was counted does not pass; None of nothing."""
+    """The least time, in ms, that `share` (0..1) of what was counted does not pass; None of
+    nothing."""
     total, seen = sum(counts.values()), 0
     for tick in sorted(counts):
         seen += counts[tick]

@@ -1,7 +1,9 @@
-"""Bytes of a load-test client: messages of PCM that need no work to send, and a reader that looks at no code.
+"""Bytes of a load-test client: messages of PCM that need no work to send, and a reader that looks
+at no code.
 
-A generator shares the cores with the server that it tests, so it may cost only a few microseconds a message: the
-WebSocket frame around the PCM stands ready, and of what a listener gets only sequence and trace are read."""
+A generator shares the cores with the server that it tests, so it may cost only a few microseconds a
+message: the WebSocket frame around the PCM stands ready, and of what a listener gets only sequence
+and trace are read."""
 
 from __future__ import annotations
 
@@ -25,10 +27,12 @@ _TRACED = 1
 
 
 class Utterance:
-    """One speaker's messages: s16 PCM with a trace, a frame each, made from `pcm` again and again."""
+    """One speaker's messages: s16 PCM with a trace, a frame each, made from `pcm` again and
+    again."""
 
     def __init__(self, pcm: bytes, hop: int, start: int) -> None:
-        """`pcm` is s16 samples, cut to whole frames; the first message holds frame number `start`."""
+        """`pcm` is s16 samples, cut to whole frames; the first message holds frame number
+        `start`."""
         self._size = 2 * hop
         self._hop = hop
         self._pcm = memoryview(pcm)[: len(pcm) // self._size * self._size]
@@ -40,7 +44,8 @@ class Utterance:
         struct.pack_into(">BBH4s", self._message, 0, BINARY, _MASKED | _LENGTH_16, payload, _NO_MASK)
 
     def next(self, now_us: int, frame_us: int) -> bytearray:
-        """The next message as WebSocket bytes, whose last sample was spoken now; good until the next call."""
+        """The next message as WebSocket bytes, whose last sample was spoken now; good until the
+        next call."""
         captured = (now_us - frame_us) % CLOCK_MODULUS
         sequence, timestamp = self._sent % SEQUENCE_MODULUS, self._sent * self._hop % TIMESTAMP_MODULUS
         fields = (MessageType.PCM_UP, _TRACED, PcmFormat.S16, 0, sequence, timestamp, captured, FRAME_TICKS, 0, 0, 0)
@@ -56,7 +61,8 @@ class Utterance:
 
 
 def client_frame(opcode: int, payload: bytes) -> bytes:
-    """A whole WebSocket frame from a client, of a payload that a control frame or a hello may have."""
+    """A whole WebSocket frame from a client, of a payload that a control frame or a hello may
+    have."""
     size = len(payload)
     head = (
         struct.pack(">BB", opcode, _MASKED | size)
@@ -91,7 +97,8 @@ class Inbox:
 
 @dataclass(frozen=True)
 class Arrival:
-    """What a listener is told of a packet; times in ticks since its first frame was spoken, None without a trace."""
+    """What a listener is told of a packet; times in ticks since its first frame was spoken, None
+    without a trace."""
 
     source: int
     sequence: int
@@ -101,7 +108,8 @@ class Arrival:
 
 
 def arrivals(message: bytes) -> list[Arrival]:
-    """The packets of a message of codes. Raises ProtocolError for other messages, and for what is cut short."""
+    """The packets of a message of codes. Raises ProtocolError for other messages, and for what is
+    cut short."""
     if len(message) < 2 or message[0] != MessageType.CODES_DOWN:
         raise ProtocolError(f"a message of codes was expected, not {message[:2].hex() or 'nothing'}")
     found, at = [], 2

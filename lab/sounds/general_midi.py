@@ -1,4 +1,5 @@
-"""Music made from nothing: random pieces that FluidSynth plays with the instruments of a General MIDI sound font.
+"""Music made from nothing: random pieces that FluidSynth plays with the instruments of a General
+MIDI sound font.
 
 apt install fluidsynth fluid-soundfont-gm        # FluidR3_GM, MIT licence
 python -m earshot.lab.sounds.general_midi FOLDER [--pieces 150] [--seed 2] [--font FILE]
@@ -79,7 +80,8 @@ def drums(r: Generator, beats: int) -> list[Note]:
 
 
 def piece(r: Generator) -> bytes:
-    """A Standard MIDI File of one track: a soloist in a third of the cases, else two to five and mostly drums."""
+    """A Standard MIDI File of one track: a soloist in a third of the cases, else two to five and
+    mostly drums."""
     tempo, root, scale = int(r.integers(60, 170)), int(r.integers(36, 60)), SCALES[int(r.integers(2))]
     beats, alone = SECONDS * tempo // 60, r.random() < 0.35
     events = [(0, 0, b"\xff\x51\x03" + (60_000_000 // tempo).to_bytes(3, "big"))]

@@ -1,7 +1,8 @@
-"""Sounds that are no speech, made from nothing: what lab/training/decoder_level.py teaches levels with.
+"""Sounds that are no speech, made from nothing: what lab/training/decoder_level.py teaches levels
+with.
 
-Noise of any colour, whistles, notes, strokes and waves with edges, at levels of -40 dBFS to full scale, some clipped.
-"""
+Noise of any colour, whistles, notes, strokes and waves with edges, at levels of -40 dBFS to full
+scale, some clipped."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ def log_uniform(r: Generator, low: float, high: float) -> float:
 
 
 def noise(r: Generator, size: int) -> np.ndarray:
-    """White in half of the cases, else of a spectrum that falls by up to 7 dB an octave, or rises a little."""
+    """White in half of the cases, else of a spectrum that falls by up to 7 dB an octave, or rises a
+    little."""
     spectrum = np.fft.rfft(r.standard_normal(size))
     slope = 0.0 if r.random() < 0.45 else r.uniform(-0.3, 1.1)
     return np.fft.irfft(spectrum / np.maximum(np.fft.rfftfreq(size, 1 / RATE), 30.0) ** slope, size)

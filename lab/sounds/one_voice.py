@@ -1,10 +1,11 @@
-"""One voice to fine-tune to and to judge by: sentences of this repository's documents, read by festival.
+"""One voice to fine-tune to and to judge by: sentences of this repository's documents, read by
+festival.
 
     apt install festival festvox-us-slt-hts
     python -m earshot.lab.sounds.one_voice FOLDER [--minutes 5] [--held 24]
 
-FOLDER/held has the first sentences with what they say (CLIP.txt), FOLDER/spoken others until the minutes are full.
-"""
+FOLDER/held has the first sentences with what they say (CLIP.txt), FOLDER/spoken others until the
+minutes are full."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Loss balancer (arXiv 2210.13438, section 3.4): weights set shares of the gradient, not scales of losses."""
+"""Loss balancer (arXiv 2210.13438, section 3.4): weights set shares of the gradient, not scales of
+losses."""
 
 from __future__ import annotations
 
@@ -14,16 +15,17 @@ def _alone(norms: Tensor) -> Tensor:
 
 
 class Balancer:
-    """Each loss's gradient at the model's output is divided by the running mean of its norm, then weighted.
+    """Each loss's gradient at the model's output is divided by the running mean of its norm, then
+    weighted.
 
-    A weight is therefore the share of the step that its loss gets, however large the loss is. `total_norm` is the
-    paper's reference norm. `per_item`: the norm is the mean over the batch's items, as in EnCodec's own training,
-    otherwise that of the whole batch. `mean_over_ranks` takes this process's norms [losses] and returns their mean
-    over all processes, each of which has a batch of the same size.
+    A weight is therefore the share of the step that its loss gets, however large the loss is.
+    `total_norm` is the paper's reference norm. `per_item`: the norm is the mean over the batch's
+    items, as in EnCodec's own training, otherwise that of the whole batch. `mean_over_ranks` takes
+    this process's norms [losses] and returns their mean over all processes, each of which has a
+    batch of the same size.
 
-    The running mean forgets with `decay` a step and divides by the weight of the steps there have been, so that the
-    first steps count in full (EnCodec's `averager`).
-    """
+    The running mean forgets with `decay` a step and divides by the weight of the steps there have
+    been, so that the first steps count in full (EnCodec's `averager`)."""
 
     def __init__(
         self,
@@ -36,7 +38,8 @@ class Balancer:
         self.norms: dict[str, float] = {}
         """Running mean of each loss's norm."""
         self._seen: dict[str, float] = {}
-        """What the steps behind each mean weigh together: 1 + decay + decay^2..., one term a step."""
+        """What the steps behind each mean weigh together: 1 + decay + decay^2..., one term a
+        step."""
 
     def state(self) -> dict[str, dict[str, float]]:
         """For a checkpoint: `load` goes on from it exactly."""
@@ -52,9 +55,8 @@ class Balancer:
     def gradient(self, losses: Mapping[str, Tensor], weights: Mapping[str, float], output: Tensor) -> Tensor:
         """What to back-propagate from `output` [B, ...]; losses that weigh nothing are left alone.
 
-        The losses keep their graphs. A norm that is not finite is left out of the mean, and its gradient is passed on:
-        the step is the caller's to refuse, the next one is not spoilt.
-        """
+        The losses keep their graphs. A norm that is not finite is left out of the mean, and its
+        gradient is passed on: the step is the caller's to refuse, the next one is not spoilt."""
         total = sum(weights[name] for name in losses)
         names = [name for name in losses if weights[name]]
         if not names:

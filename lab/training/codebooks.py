@@ -1,8 +1,8 @@
-"""How codebooks learn: k-means start, exponential moving averages, dead codes replaced (paper, section 3.2).
+"""How codebooks learn: k-means start, exponential moving averages, dead codes replaced (paper,
+section 3.2).
 
-Unlike the `encodec` package (its issue 25), the residual is detached before every codebook, so that each stage's
-commitment pulls the encoder towards that stage alone.
-"""
+Unlike the `encodec` package (its issue 25), the residual is detached before every codebook, so that
+each stage's commitment pulls the encoder towards that stage alone."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ class CodebookLearner(nn.Module):
 
     @torch.no_grad()
     def start(self, latents: Tensor, iterations: int = 8) -> None:
-        """Fills all codebooks by k-means, stage by stage, from [N, D] latents; of several processes, the first's."""
+        """Fills all codebooks by k-means, stage by stage, from [N, D] latents; of several
+        processes, the first's."""
         residual = latents
         for q, codebook in enumerate(self.codebooks):
             size = codebook.shape[0]
@@ -58,7 +59,8 @@ class CodebookLearner(nn.Module):
         return counts, x.new_zeros(size, x.shape[1]).index_add_(0, index, x)
 
     def forward(self, latents: Tensor, n_q: int) -> tuple[Tensor, Tensor, Tensor]:
-        """[B, D, F] -> quantized latents (straight-through), commitment loss, codes [n_q, B * F]; learns on the way."""
+        """[B, D, F] -> quantized latents (straight-through), commitment loss, codes [n_q, B * F];
+        learns on the way."""
         batch, dimension, frames = latents.shape
         flat = latents.transpose(1, 2).reshape(-1, dimension)
         residual, quantized = flat, torch.zeros_like(flat)

@@ -43,7 +43,8 @@ def train(
     minutes: float | None = None,
     device: str = "auto",
 ) -> Run:
-    """Begins a run in `out` or goes on with the one that is there. Raises UsageError for what cannot be trained."""
+    """Begins a run in `out` or goes on with the one that is there. Raises UsageError for what
+    cannot be trained."""
     data = {"sources": list(sources)} if sources else {}
     if exclude:
         data["exclude"] = list(exclude)
@@ -70,8 +71,8 @@ def train(
 
 
 def without_warm_up(settings: TrainSettings) -> TrainSettings:
-    """For weights that are trained already: a start on the waveform almost alone would take from them what they know
-    of the spectrum."""
+    """For weights that are trained already: a start on the waveform almost alone would take from
+    them what they know of the spectrum."""
     schedule = settings.schedule.model_copy(update={"unquantized": 0, "turn": 0})
     return settings.model_copy(update={"schedule": schedule})
 
@@ -95,10 +96,11 @@ def _begin(
 
 
 def smoke(console: Console, recipe: str, clips: Path, changes: Sequence[str] = (), device: str = "auto") -> None:
-    """Trains for two minutes, and for SMOKE_STEPS at least, from `clips` in a folder that is thrown away, with every
-    part of the recipe in its turn.
+    """Trains for two minutes, and for SMOKE_STEPS at least, from `clips` in a folder that is thrown
+    away, with every part of the recipe in its turn.
 
-    Raises TrainingError unless the spectral loss of what is heard through the codebooks has fallen."""
+    Raises TrainingError unless the spectral loss of what is heard through the codebooks has
+    fallen."""
     with tempfile.TemporaryDirectory() as folder:
         settings = read_recipe(recipe, [*SMOKE_CHANGES, *changes], {"sources": [str(clips)]})
         ranks = Ranks()

@@ -34,10 +34,10 @@ MOST_GAIN_DB = 40.0
 class TrainingData:
     """Draws batches as `settings` say. Raises UsageError if a source has no audio that can be read.
 
-    `counts` says what has happened so far: examples, those drawn again because they were silent or clipped, those
-    scaled down because they clipped again and again, noise left out because it was silent, segments that could not be
-    read. `notes` are sentences a user should see once; with `progress` they are printed.
-    """
+    `counts` says what has happened so far: examples, those drawn again because they were silent or
+    clipped, those scaled down because they clipped again and again, noise left out because it was
+    silent, segments that could not be read. `notes` are sentences a user should see once; with
+    `progress` they are printed."""
 
     def __init__(
         self, settings: DataSettings, sample_rate: int, channels: int = 1, crop: int = 24_000, progress: bool = True
@@ -93,10 +93,11 @@ class TrainingData:
                 f" as they are drawn: more than {self.settings.memory_gib:g} GiB"
             )
 
-    # -- batches -------------------------------------------------------------------------------------------
+    # -- batches --------------------------------------------------------------
 
     def batch(self, size: int, seed: int, step: int, rank: int = 0) -> Pcm:
-        """[size, channels, crop] in -1..1. Raises UsageError if all is silent or nothing can be read any more."""
+        """[size, channels, crop] in -1..1. Raises UsageError if all is silent or nothing can be
+        read any more."""
         batch = np.empty((size, self.channels, self.crop), np.float32)
         for i in range(size):
             batch[i] = self.example(np.random.default_rng([seed, step, rank, i]))
@@ -129,8 +130,8 @@ class TrainingData:
         raise UsageError("the training audio is silent nearly everywhere")
 
     def render(self, plan: Plan, random: np.random.Generator) -> Pcm | None:
-        """The example of a plan, [channels, crop], None if a part of it is silent. `random` draws other noise where
-        the planned one is silent. It may exceed full scale."""
+        """The example of a plan, [channels, crop], None if a part of it is silent. `random` draws
+        other noise where the planned one is silent. It may exceed full scale."""
         room = None if plan.room is None else self.rooms[int(plan.room * len(self.rooms))]
         before = 0 if room is None else room.size
         mix = np.zeros((self.channels, before + self.crop), np.float32)

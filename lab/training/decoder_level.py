@@ -1,14 +1,15 @@
-"""How the default model's decoder learned to keep the level of noise and music (parts three and four of its card).
+"""How the default model's decoder learned to keep the level of noise and music (parts three and
+four of its card).
 
 Encoder and codebooks stand still, so codes stay what they are.
 
-    python -m earshot.lab.sounds.general_midi MUSIC
-    python -m earshot.lab.training.decoder_level --speech SPEECH... --other MUSIC... --exclude GLOB... --out FILE \\
+    python -m earshot.lab.sounds.general_midi MUSIC python -m earshot.lab.training.decoder_level
+    --speech SPEECH... --other MUSIC... --exclude GLOB... --out FILE \\
         [--init default] [--before default] [--minutes 45] [--threads 1]
 
-Speech is held to its original and to what the decoder `--before` made of the same codes; other sounds to their original
-and its level. The result is a running mean of weights, saved every four minutes.
-"""
+Speech is held to its original and to what the decoder `--before` made of the same codes; other
+sounds to their original and its level. The result is a running mean of weights, saved every four
+minutes. """
 
 from __future__ import annotations
 
@@ -89,7 +90,8 @@ def relative(heard: Tensor, spoken: Tensor) -> Tensor:
 
 
 def level(heard: Tensor, spoken: Tensor) -> Tensor:
-    """|dB| between the levels of whole crops, and a little of that between 40 ms that are louder than -55 dBFS."""
+    """|dB| between the levels of whole crops, and a little of that between 40 ms that are louder
+    than -55 dBFS."""
 
     def dbfs(x: Tensor, size: int, hop: int) -> Tensor:
         return 10 * torch.log10(x[:, 0].unfold(1, size, hop).square().mean(2) + 1e-7)
@@ -101,7 +103,8 @@ def level(heard: Tensor, spoken: Tensor) -> Tensor:
 
 
 def evened(heard: Tensor, spoken: Tensor) -> Tensor:
-    """The same sounds, whose gradient grows with the root of their level: quiet examples do not decide alone."""
+    """The same sounds, whose gradient grows with the root of their level: quiet examples do not
+    decide alone."""
     weight = (spoken.square().mean((1, 2), keepdim=True).sqrt().clamp(min=3e-3) / 0.1) ** 0.5
     return heard * weight + (heard * (1 - weight)).detach()
 
@@ -125,7 +128,8 @@ class DecoderTrainer:
         self.step = 0
 
     def advance(self, batch: Tensor, done: float) -> dict[str, float]:
-        """One step; `done` is how much of the time has passed, after 15 % of which the rate falls to 0."""
+        """One step; `done` is how much of the time has passed, after 15 % of which the rate falls
+        to 0."""
         generator = torch.Generator().manual_seed(self.step)
         n_q = CODEBOOKS[int(torch.randint(len(CODEBOOKS), (), generator=generator))]
         net, padding = self.network, self.network.config.padding

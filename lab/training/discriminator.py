@@ -16,7 +16,8 @@ Features = list[list[Tensor]]
 
 
 def _conv(inputs: int, outputs: int, kernel: tuple[int, int], stride: int = 1, dilation: int = 1) -> nn.Conv2d:
-    """Over (time, frequency): `stride` in frequency, `dilation` in time, padded to keep both but for the stride."""
+    """Over (time, frequency): `stride` in frequency, `dilation` in time, padded to keep both but
+    for the stride."""
     padding = ((kernel[0] - 1) * dilation // 2, (kernel[1] - 1) // 2)
     conv = nn.Conv2d(inputs, outputs, kernel, (1, stride), padding, (dilation, 1))
     weight_norm(conv)
@@ -24,7 +25,8 @@ def _conv(inputs: int, outputs: int, kernel: tuple[int, int], stride: int = 1, d
 
 
 class STFTDiscriminator(nn.Module):
-    """One scale: 2D convolutions over real and imaginary parts, each channel of audio a pair of channels."""
+    """One scale: 2D convolutions over real and imaginary parts, each channel of audio a pair of
+    channels."""
 
     window: Tensor
 
@@ -43,7 +45,8 @@ class STFTDiscriminator(nn.Module):
         self.last = _conv(filters, 1, (3, 3))
 
     def spectrum(self, x: Tensor) -> Tensor:
-        """[B, C, T] -> [B, 2 C, frames, bins], real parts before imaginary ones. Not padded; scaled to unit energy.
+        """[B, C, T] -> [B, 2 C, frames, bins], real parts before imaginary ones. Not padded; scaled
+        to unit energy.
 
         At least the window's precision, float32 under autocast too.
         """
@@ -51,7 +54,8 @@ class STFTDiscriminator(nn.Module):
         return torch.cat([z.real, z.imag], dim=1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """[B, C, T] -> logits [B, 1, frames, bins / 8], five feature maps [B, filters, frames, ...]."""
+        """[B, C, T] -> logits [B, 1, frames, bins / 8], five feature maps [B, filters, frames,
+        ...]."""
         y = self.spectrum(x)
         features = []
         for layer in self.layers:
@@ -61,10 +65,11 @@ class STFTDiscriminator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """All scales. `windows` in samples, multiples of 4; the audio must be at least as long as the longest.
+    """All scales. `windows` in samples, multiples of 4; the audio must be at least as long as the
+    longest.
 
-    Every convolution is weight-normalised, as the paper says; the `encodec` package leaves out the first.
-    """
+    Every convolution is weight-normalised, as the paper says; the `encodec` package leaves out the
+    first."""
 
     def __init__(self, channels: int = 1, filters: int = 32, windows: Sequence[int] = WINDOWS) -> None:
         super().__init__()

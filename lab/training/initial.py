@@ -15,7 +15,8 @@ from torch.nn.utils.parametrizations import weight_norm
 
 
 def initialise(network: Encodec) -> None:
-    """Variance-preserving weights. With torch's defaults the latents carry nothing for hundreds of steps."""
+    """Variance-preserving weights. With torch's defaults the latents carry nothing for hundreds of
+    steps."""
     for module in network.modules():
         if isinstance(module, Conv1d | ConvTranspose1d):
             per_output = (

@@ -1,4 +1,5 @@
-"""Ctrl-C and SIGTERM, obeyed between two steps: in the middle of one, half of what moves has moved."""
+"""Ctrl-C and SIGTERM, obeyed between two steps: in the middle of one, half of what moves has
+moved."""
 
 from __future__ import annotations
 
@@ -9,10 +10,11 @@ from typing import Any, Self
 
 
 class Interrupt:
-    """While it is entered, the first SIGINT or SIGTERM is only noted in `asked`; a second one acts as it did before.
+    """While it is entered, the first SIGINT or SIGTERM is only noted in `asked`; a second one acts
+    as it did before.
 
-    A signal that is ignored stays so. Outside the main thread, where Python handles none, it does nothing.
-    """
+    A signal that is ignored stays so. Outside the main thread, where Python handles none, it does
+    nothing."""
 
     def __init__(self) -> None:
         self.asked: signal.Signals | None = None

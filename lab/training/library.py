@@ -1,4 +1,5 @@
-"""The audio of all sources: decoded into shared memory while it fits, read from disk segment by segment beyond that."""
+"""The audio of all sources: decoded into shared memory while it fits, read from disk segment by
+segment beyond that."""
 
 from __future__ import annotations
 
@@ -22,15 +23,16 @@ from rich.progress import track
 T = TypeVar("T")
 
 LEVEL_WINDOWS, LEVEL_WINDOW_S = 16, 2.0
-"""A longer file's level is measured over windows spread evenly: a file on disk is not read in full for it."""
+"""A longer file's level is measured over windows spread evenly: a file on disk is not read in full
+for it."""
 
 MARGIN = 512
 """Samples of a file read on both sides of a segment, for the resampler's filter to settle."""
 
 NARROW_RATE = 16_000
 NARROW_DB = -66.0
-"""Energy above 8.4 kHz over all energy. Measured: 16 kHz recordings that were resampled to 24 kHz lie at -69 to -97 dB,
-wide ones at -9 to -65 dB."""
+"""Energy above 8.4 kHz over all energy. Measured: 16 kHz recordings that were resampled to 24 kHz
+lie at -69 to -97 dB, wide ones at -9 to -65 dB."""
 
 
 @dataclass
@@ -67,7 +69,8 @@ def _bar(things: Sequence[T], words: str, progress: bool) -> Iterable[T]:
 
 
 def active_level(pcm: Pcm, sample_rate: int) -> float:
-    """RMS of [n, channels] over its blocks of 50 ms, those 30 dB below the loudest left out: pauses do not count."""
+    """RMS of [n, channels] over its blocks of 50 ms, those 30 dB below the loudest left out: pauses
+    do not count."""
     block = max(1, sample_rate // 20)
     power = np.mean(pcm.astype(np.float32) ** 2, axis=1)
     whole = power[: max(1, power.size // block) * block]
@@ -76,7 +79,8 @@ def active_level(pcm: Pcm, sample_rate: int) -> float:
 
 
 def is_narrow(pcm: Pcm, sample_rate: int) -> bool:
-    """Whether [n, channels] has next to nothing above 8.4 kHz, by 64 windows spread evenly over the first channel."""
+    """Whether [n, channels] has next to nothing above 8.4 kHz, by 64 windows spread evenly over the
+    first channel."""
     window = 2048
     hertz = np.fft.rfftfreq(window, 1 / sample_rate)
     if pcm.shape[0] < window or hertz[-1] < 9000:
@@ -127,7 +131,7 @@ class Library:
         )
         return narrow / max(sum(shelf.source.weight for shelf in shelves), 1e-9)
 
-    # -- loading -------------------------------------------------------------------------------------------
+    # -- loading --------------------------------------------------------------
 
     @staticmethod
     def _bytes(shelf: Shelf) -> int:
@@ -177,7 +181,7 @@ class Library:
             np.concatenate(parts, out=np.frombuffer(memoryview(shelf.memory), np.int16))
         return 2 * start
 
-    # -- drawing -------------------------------------------------------------------------------------------
+    # -- drawing --------------------------------------------------------------
 
     def clip(self, source: int, share: float) -> Clip:
         """The one that holds this share of the source's frames."""
@@ -186,11 +190,12 @@ class Library:
         return shelf.clips[min(at, len(shelf.clips) - 1)]
 
     def crop(self, source: int, clip: Clip, position: float, length: int, before: int = 0) -> Pcm:
-        """[channels, before + length] of `clip`; `position` 0..1 is where `length` begins among all places it can.
+        """[channels, before + length] of `clip`; `position` 0..1 is where `length` begins among all
+        places it can.
 
-        Clips that are too short stand at a random place in silence. One channel becomes two equal ones where two are
-        trained. Raises one of UNREADABLE for a file on disk that has gone or is damaged.
-        """
+        Clips that are too short stand at a random place in silence. One channel becomes two equal
+        ones where two are trained. Raises one of UNREADABLE for a file on disk that has gone or is
+        damaged."""
         places = clip.frames - length
         start = int(position * (places + 1)) if places >= 0 else -int(position * (1 - places))
         first, last = max(0, start - before), min(clip.frames, start + length)

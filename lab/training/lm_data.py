@@ -1,4 +1,5 @@
-"""What a language model learns from: the codes that a codec makes of audio, made anew for each pass over it."""
+"""What a language model learns from: the codes that a codec makes of audio, made anew for each pass
+over it."""
 
 from __future__ import annotations
 
@@ -15,8 +16,8 @@ from earshot.lab.training.sources import UNREADABLE, Source, read_channels, resa
 from numpy.typing import NDArray
 
 SPEED, GAIN_DB = (0.85, 1.18), (-14.0, 2.0)
-"""How much slower or faster (and lower or higher: other voices) and how loud a file is played in all passes but the
-first: codes are other ones then, so that a pass is more than a repetition."""
+"""How much slower or faster (and lower or higher: other voices) and how loud a file is played in
+all passes but the first: codes are other ones then, so that a pass is more than a repetition."""
 
 JUDGED_SECONDS = 30.0
 
@@ -33,9 +34,9 @@ def one_pass(
     seed: int,
     progress: Progress,
 ) -> list[Codes]:
-    """The codes of all files in one pass: arrays [n_q, F], one for all that streams, one for each window of a model
-    that codes in windows. A source's weight is how often its files come in a pass. Raises UsageError if nothing can
-    be read."""
+    """The codes of all files in one pass: arrays [n_q, F], one for all that streams, one for each
+    window of a model that codes in windows. A source's weight is how often its files come in a
+    pass. Raises UsageError if nothing can be read."""
     rng = np.random.default_rng([seed, number])
     files: list[Path] = []
     for source in sources:
@@ -56,8 +57,8 @@ def one_pass(
 
 
 def excluded(model: Model, sources: Sequence[Source], exclude: Sequence[str], kbps: float) -> list[Codes]:
-    """The codes of the files that are left out, as they are: what to judge by. One array for each pattern and stream,
-    up to 30 s."""
+    """The codes of the files that are left out, as they are: what to judge by. One array for each
+    pattern and stream, up to 30 s."""
     files = sorted({file for source in sources for file in source.files()})
     found: list[Codes] = []
     for pattern in exclude:
@@ -70,7 +71,8 @@ def excluded(model: Model, sources: Sequence[Source], exclude: Sequence[str], kb
 
 
 def code(model: Model, sounds: Iterator[Pcm], kbps: float) -> list[Codes]:
-    """Sounds [channels, n] -> codes, as `passes` gives them. Raises UsageError if there is nothing in them."""
+    """Sounds [channels, n] -> codes, as `passes` gives them. Raises UsageError if there is nothing
+    in them."""
     found: list[Codes] = []
     if model.config.window_seconds is None:
         session = model.frame_encoder(kbps, model.config.padding)

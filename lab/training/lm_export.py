@@ -1,4 +1,5 @@
-"""From the trained network to the integer model: each row of a matrix becomes 8 bits and a scale."""
+"""From the trained network to the integer model: each row of a matrix becomes 8 bits and a
+scale."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
-"""The network behind the integer language model (codec/lm/integer_lm.py), in floating point, as it is trained.
+"""The network behind the integer language model (codec/lm/integer_lm.py), in floating point, as it
+is trained.
 
-The codebooks are taken in groups, one for each rate of the codec. A tower of causal convolutions for each group looks
-at the codes of its own group and of coarser ones, up to the frame before and, of the coarser groups, this frame too;
-never at finer ones. A head for each codebook adds what is known of this frame so far. So a code depends on nothing that
-a listener at its rate does not get.
+The codebooks are taken in groups, one for each rate of the codec. A tower of causal convolutions
+for each group looks at the codes of its own group and of coarser ones, up to the frame before and,
+of the coarser groups, this frame too; never at finer ones. A head for each codebook adds what is
+known of this frame so far. So a code depends on nothing that a listener at its rate does not get.
 """
 
 from __future__ import annotations
@@ -72,8 +73,9 @@ class LmNetwork(nn.Module):
 
     @torch.no_grad()
     def start_from(self, codebooks: Tensor) -> None:
-        """The codec's codebooks [n_q, card, dimension] as tables and as what the heads compare with: what the codes
-        mean is known from the first step. Codebooks of another dimension are projected at random."""
+        """The codec's codebooks [n_q, card, dimension] as tables and as what the heads compare
+        with: what the codes mean is known from the first step. Codebooks of another dimension are
+        projected at random."""
         books = codebooks[: self.shape.n_q].float()
         if books.shape[2] != self.shape.embed:
             books = books @ torch.randn(books.shape[2], self.shape.embed) / books.shape[2] ** 0.5
@@ -84,7 +86,8 @@ class LmNetwork(nn.Module):
             out.bias.zero_()
 
     def forward(self, codes: Tensor, drop: float = 0.0) -> Tensor:
-        """int64 codes [B, n_q, T] of streams from their start -> the bits that each takes [B, n_q, T]."""
+        """int64 codes [B, n_q, T] of streams from their start -> the bits that each takes [B, n_q,
+        T]."""
         each = torch.stack([F.embedding(codes[:, q], table) for q, table in enumerate(self.tables)])  # [n_q, B, T, E]
         sums = torch.cat([torch.zeros_like(each[:1]), each.cumsum(0)])  # of the codebooks before each
         bits: list[Tensor] = []

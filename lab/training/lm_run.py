@@ -1,4 +1,5 @@
-"""A run that trains a language model in a folder: codes, steps, checkpoints, and what one wants to see meanwhile."""
+"""A run that trains a language model in a folder: codes, steps, checkpoints, and what one wants to
+see meanwhile."""
 
 from __future__ import annotations
 
@@ -29,8 +30,8 @@ REPORT_STEPS, CHECKPOINT_MINUTES, SMOOTHING = 100, 2.0, 0.02
 
 
 class LmRun:
-    """`checkpoint.pt` (resumable), `lm.safetensors` (usable, for --lm-model), `log.jsonl`, `bits.png`, and the codes
-    of each pass, which are not made twice."""
+    """`checkpoint.pt` (resumable), `lm.safetensors` (usable, for --lm-model), `log.jsonl`,
+    `bits.png`, and the codes of each pass, which are not made twice."""
 
     def __init__(self, model: Model, settings: LmSettings, folder: Path, device: torch.device) -> None:
         self.model, self.settings, self.folder = model, settings, folder
@@ -42,8 +43,8 @@ class LmRun:
         return self.folder / "checkpoint.pt"
 
     def resume(self) -> None:
-        """Goes on from `checkpoint.pt`. Raises WeightsError if it is damaged, UsageError if it is of another codec or
-        other settings; only the number of steps may differ."""
+        """Goes on from `checkpoint.pt`. Raises WeightsError if it is damaged, UsageError if it is
+        of another codec or other settings; only the number of steps may differ."""
         try:
             state = torch.load(self.checkpoint, map_location=self.trainer.device, weights_only=True)
             before = LmSettings(**state["settings"])
@@ -60,7 +61,8 @@ class LmRun:
             )
 
     def codes(self, console: Console, sources: Sequence[Source], exclude: Sequence[str]) -> list[Codes]:
-        """Of all passes, made now or by an earlier run in this folder. Raises UsageError if nothing can be read."""
+        """Of all passes, made now or by an earlier run in this folder. Raises UsageError if nothing
+        can be read."""
         found: list[Codes] = []
         for number in range(self.settings.passes):
             path = self.folder / f"codes-{number}.npz"
@@ -97,7 +99,8 @@ class LmRun:
     def go(
         self, console: Console, sources: Sequence[Source], exclude: Sequence[str] = (), minutes: float | None = None
     ) -> None:
-        """Trains to the last step, or for so many minutes. Ctrl-C and SIGTERM end the step, save and leave."""
+        """Trains to the last step, or for so many minutes. Ctrl-C and SIGTERM end the step, save
+        and leave."""
         settings, trainer = self.settings, self.trainer
         with Interrupt() as interrupt:
             codes = self.codes(console, sources, exclude)

@@ -31,19 +31,22 @@ class LmSettings:
     steps: int = 3_000
     batch: int = 12
     seconds: float = 4.0
-    """Of a crop, which begins as a stream does; of a model that codes in windows, crops are windows."""
+    """Of a crop, which begins as a stream does; of a model that codes in windows, crops are
+    windows."""
     learning_rate: float = 1.5e-3
     weight_decay: float = 0.05
     dropout: float = 0.1
     average: float = 0.99
-    """Decay of the running mean of the weights, which is what is kept. A thousand steps are too long a memory for runs
-    of a few thousand: with 0.999 the default's took 4 % more bits than its last weights."""
+    """Decay of the running mean of the weights, which is what is kept. A thousand steps are too
+    long a memory for runs of a few thousand: with 0.999 the default's took 4 % more bits than its
+    last weights."""
     seed: int = 0
     precision: Literal["bf16", "fp32"] = "bf16"
 
 
 def shape_for(model: Model, kbps: float) -> LmShape:
-    """Groups of codebooks as the model's rates have them, up to `kbps`. Raises UsageError for a rate it lacks."""
+    """Groups of codebooks as the model's rates have them, up to `kbps`. Raises UsageError for a
+    rate it lacks."""
     config = model.config
     groups = tuple(sorted({config.n_q(rate) for rate in config.bandwidths if rate <= kbps} | {config.n_q(kbps)}))
     longest, shorter = (1, 2, 4, 8, 16, 32, 64, 128), (1, 2, 4, 8, 16)

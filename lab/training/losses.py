@@ -20,12 +20,14 @@ def l1(heard: Tensor, spoken: Tensor) -> Tensor:
 
 
 def relative_l1(heard: Tensor, spoken: Tensor) -> Tensor:
-    """Mean absolute error over mean absolute value: quiet batches count as much as loud ones, silence stays finite."""
+    """Mean absolute error over mean absolute value: quiet batches count as much as loud ones,
+    silence stays finite."""
     return l1(heard, spoken) / spoken.abs().mean().clamp(min=1e-6)
 
 
 def mel_filters(n_fft: int, bands: int, sample_rate: int) -> Tensor:
-    """[bands, n_fft / 2 + 1] triangles, evenly spaced on O'Shaughnessy's mel scale (2595 log10(1 + f / 700))."""
+    """[bands, n_fft / 2 + 1] triangles, evenly spaced on O'Shaughnessy's mel scale (2595 log10(1 +
+    f / 700))."""
     frequencies = torch.linspace(0, sample_rate / 2, n_fft // 2 + 1, dtype=torch.float64)
     top = 2595 * torch.log10(torch.tensor(1 + sample_rate / 2 / 700, dtype=torch.float64))
     corners = 700 * (10 ** (torch.linspace(0, 1, bands + 2, dtype=torch.float64) * top / 2595) - 1)
@@ -35,12 +37,13 @@ def mel_filters(n_fft: int, bands: int, sample_rate: int) -> Tensor:
 
 
 class _Magnitude(torch.autograd.Function):
-    """[B, T], window [n] -> [B, frames, n / 2 + 1]: sqrt(|STFT|^2 + 1e-9), hop n / 4, without padding.
+    """[B, T], window [n] -> [B, frames, n / 2 + 1]: sqrt(|STFT|^2 + 1e-9), hop n / 4, without
+    padding.
 
-    By hand because torch's own backward takes a complex FFT for each real one and adds frames up by index: on a CPU
-    the mel loss takes half as long this way (45 ms instead of 90 for 14 x 15,360 samples on one core). Squares are
-    added as they are because summing a dimension of two, or a complex abs(), takes five times as long.
-    """
+    By hand because torch's own backward takes a complex FFT for each real one and adds frames up by
+    index: on a CPU the mel loss takes half as long this way (45 ms instead of 90 for 14 x 15,360
+    samples on one core). Squares are added as they are because summing a dimension of two, or a
+    complex abs(), takes five times as long."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, window: Tensor) -> Tensor:
@@ -75,11 +78,11 @@ _magnitude = cast(Callable[[Tensor, Tensor], Tensor], _Magnitude.apply)
 
 
 class MelLoss(nn.Module):
-    """L1 of mel magnitudes plus L2 of log mel magnitudes, averaged over windows; hop a quarter of the window.
+    """L1 of mel magnitudes plus L2 of log mel magnitudes, averaged over windows; hop a quarter of
+    the window.
 
-    `windows`: lengths in samples, multiples of 4. Short ones get at most a band for every two bins; the lowest bands
-    may still fall between bins and weigh nothing.
-    """
+    `windows`: lengths in samples, multiples of 4. Short ones get at most a band for every two bins;
+    the lowest bands may still fall between bins and weigh nothing."""
 
     def __init__(self, sample_rate: int, bands: int = 64, windows: Sequence[int] = WINDOWS) -> None:
         super().__init__()
@@ -90,7 +93,8 @@ class MelLoss(nn.Module):
             self.register_buffer(f"filters_{n}", filters, persistent=False)
 
     def forward(self, heard: Tensor, spoken: Tensor) -> Tensor:
-        """[B, T] or [B, C, T], both alike -> scalar, the mean over channels. T is more than half the longest window.
+        """[B, T] or [B, C, T], both alike -> scalar, the mean over channels. T is more than half
+        the longest window.
 
         Not under autocast: the magnitudes need float32.
         """
@@ -108,7 +112,8 @@ class MelLoss(nn.Module):
 
 
 def _wide(x: Tensor) -> Tensor:
-    """At least float32: under autocast the discriminator gives bfloat16, whose sums have three digits."""
+    """At least float32: under autocast the discriminator gives bfloat16, whose sums have three
+    digits."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
@@ -118,7 +123,8 @@ def generator_hinge(logits: Sequence[Tensor]) -> Tensor:
 
 
 def discriminator_hinge(real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
-    """Logits of what was spoken and heard -> mean over scales of max(0, 1 - D(real)) + max(0, 1 + D(fake))."""
+    """Logits of what was spoken and heard -> mean over scales of max(0, 1 - D(real)) + max(0, 1 +
+    D(fake))."""
     return generator_hinge(real) + generator_hinge([-logits for logits in fake])
 
 

@@ -1,4 +1,5 @@
-"""What microphones do to sound: narrow bands, clipping, and stretches with next to nothing. Arrays [channels, n]."""
+"""What microphones do to sound: narrow bands, clipping, and stretches with next to nothing. Arrays
+[channels, n]."""
 
 from __future__ import annotations
 
@@ -22,8 +23,9 @@ def low_pass(pcm: Pcm, cutoff: float, sample_rate: int) -> Pcm:
 
 
 def overload(pcm: Pcm, drive_db: float, hard: bool) -> Pcm:
-    """Drives a microphone so far over its full scale, which is the peak of `pcm`: what is above is cut off, with
-    corners or without, and the rest is louder than it was. The peak stays where it is."""
+    """Drives a microphone so far over its full scale, which is the peak of `pcm`: what is above is
+    cut off, with corners or without, and the rest is louder than it was. The peak stays where it
+    is."""
     peak = np.float32(np.abs(pcm).max())
     if peak <= 0:
         return pcm
@@ -35,7 +37,8 @@ def overload(pcm: Pcm, drive_db: float, hard: bool) -> Pcm:
 
 
 def hush(pcm: Pcm, start: float, stop: float, attenuation_db: float, sample_rate: int) -> Pcm:
-    """Attenuates from `start` to `stop` (shares of its length), with fades of 5 ms; inf dB leaves digital silence."""
+    """Attenuates from `start` to `stop` (shares of its length), with fades of 5 ms; inf dB leaves
+    digital silence."""
     n, fade = pcm.shape[1], max(1, sample_rate // 200)
     inside = np.zeros(n, np.float32)
     inside[int(start * n) : round(stop * n)] = 1

@@ -1,9 +1,8 @@
 """Batches made ahead of the trainer by worker processes, the same ones however many work.
 
-Processes, not threads: rendering holds Python's lock often enough to delay a trainer that launches many small
-kernels. Each worker has a duplex pipe and two slots of shared memory; slot numbers go to and fro, sound does not.
-A worker whose pipe closes ends, so none outlives its trainer.
-"""
+Processes, not threads: rendering holds Python's lock often enough to delay a trainer that launches
+many small kernels. Each worker has a duplex pipe and two slots of shared memory; slot numbers go to
+and fro, sound does not. A worker whose pipe closes ends, so none outlives its trainer."""
 
 from __future__ import annotations
 
@@ -41,12 +40,12 @@ class Data(Protocol):
 
 
 class Batches(Iterator[Pcm]):
-    """Endless; every batch is its receiver's own. Without workers batches are made as they are asked for.
+    """Endless; every batch is its receiver's own. Without workers batches are made as they are
+    asked for.
 
-    An error of a worker is raised here in its turn, as itself if it is an EarshotError and as a RuntimeError with its
-    traceback otherwise. Close it, or use it with `with`. Workers are spawned: a script that uses them must be
-    importable without running (`if __name__ == "__main__":`).
-    """
+    An error of a worker is raised here in its turn, as itself if it is an EarshotError and as a
+    RuntimeError with its traceback otherwise. Close it, or use it with `with`. Workers are spawned:
+    a script that uses them must be importable without running (`if __name__ == "__main__":`)."""
 
     def __init__(self, data: Data, size: int, seed: int, first_step: int, rank: int, workers: int) -> None:
         if not 0 <= workers <= MOST_WORKERS or size < 1:

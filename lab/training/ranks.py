@@ -1,4 +1,5 @@
-"""One training run in several processes, as `torchrun` starts them; alone, everything here does nothing."""
+"""One training run in several processes, as `torchrun` starts them; alone, everything here does
+nothing."""
 
 from __future__ import annotations
 
@@ -12,14 +13,16 @@ from torch import Tensor
 
 
 class Ranks:
-    """This process among those of the run. Every method must be called by all of them in the same order."""
+    """This process among those of the run. Every method must be called by all of them in the same
+    order."""
 
     def __init__(self) -> None:
         self.rank = int(os.environ.get("RANK", "0"))
         self.count = int(os.environ.get("WORLD_SIZE", "1"))
 
     def start(self, device: str = "auto") -> torch.device:
-        """Joins the others and returns the device of this one. Raises UsageError if there is none of that kind."""
+        """Joins the others and returns the device of this one. Raises UsageError if there is none
+        of that kind."""
         gpus = torch.cuda.device_count()
         kind, _, number = (device if device != "auto" else "cuda" if gpus else "cpu").partition(":")
         chosen = torch.device("cpu")

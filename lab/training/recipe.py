@@ -1,7 +1,8 @@
-"""What a training example is made of: the settings, and the decisions drawn from them before any sound is touched.
+"""What a training example is made of: the settings, and the decisions drawn from them before any
+sound is touched.
 
-Mixing follows arXiv 2210.13438, section 4.1; microphones and noise are ours, for calls from real rooms.
-"""
+Mixing follows arXiv 2210.13438, section 4.1; microphones and noise are ours, for calls from real
+rooms."""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ class _Table(BaseModel):
 
 
 class Strategies(_Table):
-    """How often one music source, one other source, two of any or three without music make an example."""
+    """How often one music source, one other source, two of any or three without music make an
+    example."""
 
     music: float = Field(default=0.32, ge=0)
     other: float = Field(default=0.32, ge=0)
@@ -92,17 +94,20 @@ class DataSettings(_Table):
     """Patterns of file names to leave out."""
     strategies: Strategies = Strategies()
     normalise: Literal["file", "file_peak", "crop_peak", "none"] = "file"
-    """What comes to `level_db`: a file's level while it sounds, its peak, or the peak of each crop."""
+    """What comes to `level_db`: a file's level while it sounds, its peak, or the peak of each
+    crop."""
     level_db: float = -24.0
     gain_db: Range = (-10.0, 6.0)
     """Drawn for each source of a mix, on top of its normalisation."""
     quietest_db: float = -50.0
-    """Crops below this level, normalised by file, or as they are otherwise, are drawn again: silence teaches little."""
+    """Crops below this level, normalised by file, or as they are otherwise, are drawn again:
+    silence teaches little."""
     reverberation: Reverberation = Reverberation()
     noise: Noise = Noise()
     microphone: Microphone = Microphone()
     memory_gib: float = Field(default=4.0, ge=0)
-    """Decoded audio held in memory, smallest sources first; the rest is read from disk as it is drawn."""
+    """Decoded audio held in memory, smallest sources first; the rest is read from disk as it is
+    drawn."""
     seed: int = Field(default=0, ge=0)
     """Of the synthesised rooms; what is drawn depends on the seed of the run."""
 

@@ -1,8 +1,8 @@
 """Rooms: impulse responses, measured or synthesised, and their reverberation time.
 
-A response starts with its direct sound, so that what it is convolved with stays where it was in time, and has unit
-energy, so that its level stays about what it was. The reverberant signal is what the codec has to reproduce.
-"""
+A response starts with its direct sound, so that what it is convolved with stays where it was in
+time, and has unit energy, so that its level stays about what it was. The reverberant signal is what
+the codec has to reproduce."""
 
 from __future__ import annotations
 
@@ -31,9 +31,8 @@ def decay_curve(response: Pcm) -> NDArray[np.float64]:
 def rt60(response: Pcm, sample_rate: int) -> float:
     """Seconds in which reverberation falls by 60 dB; nan if it cannot be told.
 
-    A line through Schroeder's curve from 5 to 25 dB (T20 of ISO 3382-1) below its level 5 ms after the direct sound,
-    which a close talker's direct sound would otherwise push out of the range.
-    """
+    A line through Schroeder's curve from 5 to 25 dB (T20 of ISO 3382-1) below its level 5 ms after
+    the direct sound, which a close talker's direct sound would otherwise push out of the range."""
     after = response[int(np.abs(response).argmax()) + int(0.005 * sample_rate) :] if response.size else response
     curve = decay_curve(after)
     chosen = np.flatnonzero((curve <= -5) & (curve >= -25))
@@ -44,8 +43,9 @@ def rt60(response: Pcm, sample_rate: int) -> float:
 
 
 def synthesise(random: np.random.Generator, sample_rate: int, seconds: float) -> Pcm:
-    """The response of a box-shaped room with an RT60 of `seconds`: a talker's early reflections as image sources
-    (Allen and Berkley 1979) and, from where these grow dense, noise that decays exponentially."""
+    """The response of a box-shaped room with an RT60 of `seconds`: a talker's early reflections as
+    image sources (Allen and Berkley 1979) and, from where these grow dense, noise that decays
+    exponentially."""
     size = np.array([random.uniform(2.5, 9), random.uniform(2.5, 7), random.uniform(2.2, 4)])
     microphone = size * random.uniform(0.2, 0.8, 3)
     away = random.standard_normal(3)
@@ -72,7 +72,8 @@ def synthesise(random: np.random.Generator, sample_rate: int, seconds: float) ->
     damping = np.exp(-2 * np.pi * random.uniform(3000, 9000) / sample_rate)  # air and walls take the treble first
     tail = signal.lfilter([1 - damping], [1, -damping], tail)
     tail /= np.sqrt(np.sum(tail**2))
-    # Reverberant over direct energy is (distance / critical distance)^2, the latter 0.057 sqrt(V / RT60).
+    # Reverberant over direct energy is (distance / critical distance)^2, the latter 0.057 sqrt(V /
+    # RT60).
     ratio = min(direct / (0.057 * np.sqrt(volume / seconds)), 3.0)
     return as_response((early + ratio * tail).astype(np.float32), sample_rate)
 
@@ -87,15 +88,16 @@ def as_response(measured: Pcm, sample_rate: int) -> Pcm:
 
 
 def synthesised_rooms(seed: int, rooms: int, sample_rate: int, seconds: tuple[float, float]) -> list[Pcm]:
-    """`rooms` responses with reverberation times spread evenly over `seconds`, a pure function of the arguments."""
+    """`rooms` responses with reverberation times spread evenly over `seconds`, a pure function of
+    the arguments."""
     times = np.linspace(*seconds, rooms) if rooms > 1 else [sum(seconds) / 2]
     return [synthesise(np.random.default_rng([seed, i]), sample_rate, float(t)) for i, t in enumerate(times)]
 
 
 def measured_rooms(pattern: str, sample_rate: int, seconds: tuple[float, float], most: int) -> tuple[list[Pcm], int]:
-    """Responses among the files of `pattern` whose reverberation time lies within `seconds`, `most` of them spread
-    evenly over the files, and how many files were left out because they are damaged or of another time.
-    Raises UsageError if none is left."""
+    """Responses among the files of `pattern` whose reverberation time lies within `seconds`, `most`
+    of them spread evenly over the files, and how many files were left out because they are damaged
+    or of another time. Raises UsageError if none is left."""
     files = Source(pattern).files()
     files = [files[i * len(files) // most] for i in range(most)] if len(files) > most else files
     responses = []

@@ -1,4 +1,5 @@
-"""A training run in a folder: steps, progress, checkpoints, and what one wants to hear and see meanwhile."""
+"""A training run in a folder: steps, progress, checkpoints, and what one wants to hear and see
+meanwhile."""
 
 from __future__ import annotations
 
@@ -28,12 +29,14 @@ SMOOTHING = 0.02
 """What a step's losses weigh in those that are shown."""
 
 MOST_REFUSED = 50
-"""Steps one after the other that are not learned from, because something in them is not finite, before a run ends."""
+"""Steps one after the other that are not learned from, because something in them is not finite,
+before a run ends."""
 
 
 class Run:
-    """One run in one folder: `checkpoint.pt` (resumable), `model.safetensors` (usable), `log.jsonl`, `losses.png`,
-    `samples/`. With several processes the first one writes; all must call the same methods."""
+    """One run in one folder: `checkpoint.pt` (resumable), `model.safetensors` (usable),
+    `log.jsonl`, `losses.png`, `samples/`. With several processes the first one writes; all must
+    call the same methods."""
 
     def __init__(self, trainer: Trainer, folder: Path) -> None:
         self.trainer, self.folder = trainer, folder
@@ -47,7 +50,8 @@ class Run:
         return self.folder / "checkpoint.pt"
 
     def save(self) -> None:
-        """Writes the checkpoint and the model as it is now; a crash while writing leaves the old ones.
+        """Writes the checkpoint and the model as it is now; a crash while writing leaves the old
+        ones.
 
         Raises TrainingError or OSError if the disk does not take them."""
         self._write()
@@ -66,8 +70,8 @@ class Run:
         save_native(self.trainer.exported(), self.folder / "model.safetensors")
 
     def resume(self) -> None:
-        """Goes on from `checkpoint.pt`. Raises WeightsError if it is damaged, UsageError if of another model or
-        discriminator."""
+        """Goes on from `checkpoint.pt`. Raises WeightsError if it is damaged, UsageError if of
+        another model or discriminator."""
         try:
             state = torch.load(self.checkpoint, map_location=self.trainer.device, weights_only=True)
             saved = ModelConfig.from_dict(state["config"])
@@ -87,10 +91,11 @@ class Run:
             raise WeightsError(f"{self.checkpoint} is incomplete ({error}); delete it to start again") from error
 
     def go(self, console: Console, minutes: float | None = None, at_least: int = 0) -> None:
-        """Trains to the last step, or for so many minutes and up to step `at_least`. Ctrl-C and SIGTERM end the step,
-        save and leave; a second one leaves at once.
+        """Trains to the last step, or for so many minutes and up to step `at_least`. Ctrl-C and
+        SIGTERM end the step, save and leave; a second one leaves at once.
 
-        Raises TrainingError if nothing has been learned for MOST_REFUSED steps, and what the data raise."""
+        Raises TrainingError if nothing has been learned for MOST_REFUSED steps, and what the data
+        raise."""
         trainer, settings = self.trainer, self.trainer.settings
         first = trainer.ranks.first
         columns = (
@@ -130,7 +135,8 @@ class Run:
                         f"{refused} steps up to step {trainer.step} had losses or gradients that are not finite:"
                         " nothing is learned any more; try a lower learning rate, or precision=fp32"
                     )
-                # The clocks of several processes differ, the first one's counts; any one may be told to stop.
+                # The clocks of several processes differ, the first one's counts; any one may be
+                # told to stop.
                 save, stop = self._any(
                     first and now - saved > 60 * settings.checkpoint_minutes,
                     interrupt.asked is not None or (first and trainer.step >= at_least and _over(now - began, minutes)),
@@ -144,7 +150,8 @@ class Run:
         interrupt.obey()
 
     def _learn(self, batch: torch.Tensor) -> bool:
-        """One step; whether it was learned from. What is not finite does not spoil the means that are shown."""
+        """One step; whether it was learned from. What is not finite does not spoil the means that
+        are shown."""
         values = self.trainer.advance(batch)
         for name, value in values.items():
             if math.isfinite(value):
@@ -162,7 +169,8 @@ class Run:
         return (ranks.sum(torch.tensor(wishes, dtype=torch.int32, device=self.trainer.device)) > 0).tolist()
 
     def _forget_later_rows(self) -> None:
-        """Takes away what the log says of steps after the checkpoint, which come again, and a line that was cut."""
+        """Takes away what the log says of steps after the checkpoint, which come again, and a line
+        that was cut."""
         log = self.folder / "log.jsonl"
         if log.exists():
             kept = "".join(line + "\n" for line in log.read_text("utf-8").splitlines() if self._is_past(line))

@@ -1,4 +1,5 @@
-"""What a run sounds like so far: a few of its own examples, decoded at the lowest and a middle rate."""
+"""What a run sounds like so far: a few of its own examples, decoded at the lowest and a middle
+rate."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ PAUSE_S = 0.2
 
 
 class Samples:
-    """The same examples each time, one after the other in one file: `original.wav`, then `STEP-KBPS.wav`."""
+    """The same examples each time, one after the other in one file: `original.wav`, then
+    `STEP-KBPS.wav`."""
 
     def __init__(self, data: TrainingData, folder: Path) -> None:
         self._folder, self._rate = folder, data.sample_rate
@@ -31,7 +33,8 @@ class Samples:
 
     @torch.inference_mode()
     def write(self, network: Encodec, step: int, always: bool = False) -> None:
-        """If not `always`, only where there are none of a step close by. Overwrites those of the same step."""
+        """If not `always`, only where there are none of a step close by. Overwrites those of the
+        same step."""
         steps = (file.name.partition("-")[0] for file in self._folder.glob("*-*.wav"))
         before = [int(text) for text in steps if text.isdecimal()]
         if not always and any(earlier != step and step < APART * earlier for earlier in before):

@@ -40,8 +40,8 @@ class Schedule(_Table):
     adversarial_from: Steps = 0
     """The discriminator learns from this step on."""
     adversarial_rise: Steps = 0
-    """Steps over which the codec's losses by the discriminator come to their weights: one that knows nothing yet would
-    only do harm to a codec that can speak already."""
+    """Steps over which the codec's losses by the discriminator come to their weights: one that
+    knows nothing yet would only do harm to a codec that can speak already."""
 
 
 class Optimiser(_Table):
@@ -54,7 +54,8 @@ class Optimiser(_Table):
     clip_gradient: Positive | None = None
     """The norm of the codec's gradient is cut to this."""
     average: Decay = 0.0
-    """Decay of the running mean of the weights that is exported; 0 exports the weights themselves."""
+    """Decay of the running mean of the weights that is exported; 0 exports the weights
+    themselves."""
 
 
 class Losses(_Table):
@@ -67,7 +68,8 @@ class Losses(_Table):
     commitment: Annotated[float, Field(ge=0)] = 1.0
     """Outside the balancer: it has no gradient at the output."""
     relative_waveform: bool = False
-    """Divides the waveform's error by its level, so that quiet batches count as much as loud ones."""
+    """Divides the waveform's error by its level, so that quiet batches count as much as loud
+    ones."""
     mel_windows: Windows = (2048, 1024, 512, 256, 128, 64, 32)
     balancer_decay: Share = 0.999
 
@@ -77,8 +79,9 @@ class DiscriminatorSettings(_Table):
     windows: Windows = (2048, 1024, 512, 256, 128)
     update_probability: Share = 2 / 3
     at_one_volume: bool = False
-    """It hears each example divided by the level of what was spoken, so that quiet ones count as much as loud ones. At
-    the level of speech it learned next to nothing in 270 steps of the default model's run."""
+    """It hears each example divided by the level of what was spoken, so that quiet ones count as
+    much as loud ones. At the level of speech it learned next to nothing in 270 steps of the default
+    model's run."""
 
 
 def _model(value: Any) -> Any:
@@ -107,7 +110,8 @@ class TrainSettings(_Table):
 
     @model_validator(mode="after")
     def _long_enough(self) -> Self:
-        """The discriminator may begin hours after the run: a window that does not fit is told before."""
+        """The discriminator may begin hours after the run: a window that does not fit is told
+        before."""
         judged = self.losses.adversarial or self.losses.features
         longest = max(max(self.losses.mel_windows) // 2 + 1, max(self.discriminator.windows) if judged else 0)
         if self.crop < longest:
@@ -129,8 +133,8 @@ def presets() -> list[str]:
 
 
 def read_recipe(name: str, changes: Sequence[str] = (), data: Mapping[str, Any] | None = None) -> TrainSettings:
-    """A preset or a TOML file. `changes` are `table.key=value` with values as TOML has them, `data` replaces keys of
-    the data table. Raises UsageError that names the key that is wrong."""
+    """A preset or a TOML file. `changes` are `table.key=value` with values as TOML has them, `data`
+    replaces keys of the data table. Raises UsageError that names the key that is wrong."""
     path = PRESETS / f"{name}.toml" if name in presets() else Path(name)
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))

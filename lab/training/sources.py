@@ -1,4 +1,5 @@
-"""Where training audio comes from: folders, files and patterns, their kind and weight, and reading one file."""
+"""Where training audio comes from: folders, files and patterns, their kind and weight, and reading
+one file."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ UNREADABLE = (soundfile.LibsndfileError, OSError, EOFError, MemoryError, ValueEr
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Source:
-    """A folder, a file or a glob pattern of audio, and how often it is drawn from relative to others of its kind."""
+    """A folder, a file or a glob pattern of audio, and how often it is drawn from relative to
+    others of its kind."""
 
     pattern: str
     weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
@@ -36,8 +38,9 @@ class Source:
 
     @classmethod
     def parse(cls, text: str) -> Source:
-        """`[KIND:]PATTERN[=WEIGHT]`, as in `voices`, `voices/*.flac=0.5` or `music:songs=2`. A file name that looks
-        like a kind or a weight is written with its folder: `./music:live`. Raises UsageError."""
+        """`[KIND:]PATTERN[=WEIGHT]`, as in `voices`, `voices/*.flac=0.5` or `music:songs=2`. A file
+        name that looks like a kind or a weight is written with its folder: `./music:live`. Raises
+        UsageError."""
         kind, colon, pattern = text.partition(":")
         if not colon or not kind.isalpha() or len(kind) == 1:  # one letter is a drive
             kind, pattern = "speech", text
@@ -57,8 +60,8 @@ class Source:
             raise UsageError(f"{text!r}: the weight after '=' must be a number") from None
 
     def files(self, exclude: Sequence[str] = ()) -> list[Path]:
-        """Its audio files, sorted, without those whose names match a pattern of `exclude`. Raises UsageError if
-        there are none to begin with."""
+        """Its audio files, sorted, without those whose names match a pattern of `exclude`. Raises
+        UsageError if there are none to begin with."""
         return [
             file for file in audio_files(self.pattern) if not any(fnmatch.fnmatch(file.name, name) for name in exclude)
         ]
@@ -70,13 +73,15 @@ def resample(pcm: NDArray[np.float32], rate: int, sample_rate: int) -> NDArray[n
 
 
 def mix_down(pcm: NDArray[np.float32], channels: int) -> NDArray[np.float32]:
-    """[n, any] -> [n, 1 or 2]: two channels stay two if `channels` is 2, everything else becomes their mean."""
+    """[n, any] -> [n, 1 or 2]: two channels stay two if `channels` is 2, everything else becomes
+    their mean."""
     if pcm.shape[1] == 1 or pcm.shape[1] == channels:
         return pcm
     return np.asarray(pcm.mean(axis=1, keepdims=True), np.float32)
 
 
 def read_channels(file: Path, sample_rate: int, channels: int) -> NDArray[np.float32]:
-    """A whole file as [n, 1 or 2] at `sample_rate`. Raises one of UNREADABLE for what it cannot read."""
+    """A whole file as [n, 1 or 2] at `sample_rate`. Raises one of UNREADABLE for what it cannot
+    read."""
     pcm, rate = soundfile.read(file, dtype="float32", always_2d=True)
     return resample(sanitize(mix_down(pcm, channels))[0], rate, sample_rate)

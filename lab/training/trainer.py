@@ -1,4 +1,5 @@
-"""One training step: a pure function of the settings and the step it stands at, so that a break changes nothing."""
+"""One training step: a pure function of the settings and the step it stands at, so that a break
+changes nothing."""
 
 from __future__ import annotations
 
@@ -23,12 +24,13 @@ from torch import Tensor, nn
 LATENTS_PER_ENTRY = 25
 """From so many the codebooks start: a batch has fewer latents than a codebook has entries."""
 QUIETEST = 1e-3
-"""Level up to which the discriminator hears examples at one volume: silence is not amplified to noise."""
+"""Level up to which the discriminator hears examples at one volume: silence is not amplified to
+noise."""
 
 
 class Trainer:
-    """Codec, discriminator and everything that moves while they learn. `init` is a model to start from instead of
-    random weights; its codebooks are kept."""
+    """Codec, discriminator and everything that moves while they learn. `init` is a model to start
+    from instead of random weights; its codebooks are kept."""
 
     def __init__(
         self,
@@ -62,17 +64,19 @@ class Trainer:
         self.step = 0
         self.seconds = 0.0
 
-    # -- schedule ------------------------------------------------------------------------------------------
+    # -- schedule -------------------------------------------------------------
 
     def decayed(self) -> float:
-        """What the learning rates are multiplied by: a linear rise, one, a half cosine to zero at the end."""
+        """What the learning rates are multiplied by: a linear rise, one, a half cosine to zero at
+        the end."""
         s = self.settings.schedule
         rise = min(1.0, (self.step + 1) / s.rise) if s.rise else 1.0
         left = max(0, s.steps - self.step) / min(s.decay, s.steps) if s.decay else 1.0
         return rise * (0.5 * (1 - math.cos(math.pi * left)) if left < 1 else 1.0)
 
     def loss_weights(self) -> dict[str, float]:
-        """Without the quantizer almost the waveform alone; then a turn, geometric, to the weights of the recipe."""
+        """Without the quantizer almost the waveform alone; then a turn, geometric, to the weights
+        of the recipe."""
         s, weights = self.settings.schedule, self.settings.losses
         begun = self.step - s.unquantized
         turned = min(1.0, max(0.0, begun / s.turn)) if s.turn else float(begun >= 0)
@@ -92,7 +96,7 @@ class Trainer:
         weights = self.settings.losses
         return bool(weights.adversarial or weights.features) and self.step >= self.settings.schedule.adversarial_from
 
-    # -- one step ------------------------------------------------------------------------------------------
+    # -- one step -------------------------------------------------------------
 
     def advance(self, batch: Tensor) -> dict[str, float]:
         """Learns from `batch` [B, C, T] and returns its losses."""
@@ -130,7 +134,8 @@ class Trainer:
         }
 
     def _judge(self, spoken: Tensor, heard: Tensor, losses: dict[str, Tensor], learn: bool) -> Tensor | None:
-        """Adds the discriminator's losses for the codec; returns its own if it is to learn. One pass serves both."""
+        """Adds the discriminator's losses for the codec; returns its own if it is to learn. One
+        pass serves both."""
         if self.settings.discriminator.at_one_volume:
             level = volume(spoken).clamp(min=QUIETEST)
             spoken, heard = spoken / level, heard / level
@@ -214,7 +219,7 @@ class Trainer:
         self.learner.start(torch.cat(parts))
         self.quantizes = True
 
-    # -- state ---------------------------------------------------------------------------------------------
+    # -- state ----------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
         """All that moves, for a checkpoint."""
@@ -233,7 +238,8 @@ class Trainer:
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        """Goes on from `state`. Raises KeyError, RuntimeError or ValueError if something is missing or misshapen."""
+        """Goes on from `state`. Raises KeyError, RuntimeError or ValueError if something is missing
+        or misshapen."""
         self.network.load_state_dict(state["network"])
         self.learner.load_state_dict(state["learner"])
         self.discriminator.load_state_dict(state["discriminator"])
@@ -250,7 +256,8 @@ class Trainer:
 
     @torch.no_grad()
     def exported(self) -> Encodec:
-        """The codec as it is now, of averaged weights if the recipe averages; weight norm folded, on the CPU."""
+        """The codec as it is now, of averaged weights if the recipe averages; weight norm folded,
+        on the CPU."""
         plain = Encodec(self.settings.model)
         add_weight_norm(plain)
         plain.load_state_dict({key: tensor.cpu() for key, tensor in self.network.state_dict().items()})

@@ -1,11 +1,12 @@
-"""Whether another stream fits: what steps take, how late results are, and what one more would do. No clock.
+"""Whether another stream fits: what steps take, how late results are, and what one more would do.
+No clock.
 
-Workers take whatever frames are ready as one batch, one worker after the other. With `base` us a step and `each` us a
-frame, S streams of a frame every T us and W workers, steps settle where one starts every base / (W - S each / T) us, or
-when a turn is due, if that is later (`turn_us`). A frame waits for the next start at most, or where no worker is free
-for the step that runs, and then for its own step: that is the longest that a result takes. A new stream fits if that
-stays within the limit, and if what was measured lately does too.
-"""
+Workers take whatever frames are ready as one batch, one worker after the other. With `base` us a
+step and `each` us a frame, S streams of a frame every T us and W workers, steps settle where one
+starts every base / (W - S each / T) us, or when a turn is due, if that is later (`turn_us`). A
+frame waits for the next start at most, or where no worker is free for the step that runs, and then
+for its own step: that is the longest that a result takes. A new stream fits if that stays within
+the limit, and if what was measured lately does too."""
 
 from __future__ import annotations
 
@@ -18,13 +19,14 @@ from typing import Literal
 Kind = Literal["encoder", "decoder"]
 
 FORGET = 0.995
-"""What a step before counts beside the next one: the last few hundred, seconds of a busy worker, decide."""
+"""What a step before counts beside the next one: the last few hundred, seconds of a busy worker,
+decide."""
 TRUSTED_STEPS = 10.0
-"""So many steps each measurement of an idle engine counts for, for ever: a lone speaker's steps alone would not say
-what each further frame of a batch costs."""
+"""So many steps each measurement of an idle engine counts for, for ever: a lone speaker's steps
+alone would not say what each further frame of a batch costs."""
 SURPRISE = 3.0
-"""A step counts as at most this many times what was expected: one that was interrupted says little, and many raise
-what is expected soon enough."""
+"""A step counts as at most this many times what was expected: one that was interrupted says little,
+and many raise what is expected soon enough."""
 LONGEST_TURN = 1 / 3
 """In frames, of one worker: from the start of a step to the start of the next."""
 SMALL_BATCH = 8
@@ -33,26 +35,29 @@ LEAST_EACH = 0.1
 
 WINDOW_US = 1_000_000
 LATE_SHARE, LATE_FRAMES = 0.01, 2
-"""Where in two windows in a row more frames than this share, and than so many, are late, the worker is behind."""
+"""Where in two windows in a row more frames than this share, and than so many, are late, the worker
+is behind."""
 KEPT_WINDOWS = 3
 BUCKET_US = 100
 
 
 def turn_us(step_us: float, frame_us: float, workers: int) -> float:
-    """From the start of a step to the start of the next one, by whichever worker: twice what the last one took, a third
-    of a frame at most, shared by the workers. So the next has more frames, which cost less each, and a lone speaker
-    hardly notices."""
+    """From the start of a step to the start of the next one, by whichever worker: twice what the
+    last one took, a third of a frame at most, shared by the workers. So the next has more frames,
+    which cost less each, and a lone speaker hardly notices."""
     return min(2 * step_us, LONGEST_TURN * frame_us) / workers
 
 
 def largest_batch(streams: int, workers: int) -> int:
-    """Frames that one worker takes at once: of half of its share of all streams. Were it more, what has piled up while
-    the machine did something else would be with one worker, and those that came last would be late."""
+    """Frames that one worker takes at once: of half of its share of all streams. Were it more, what
+    has piled up while the machine did something else would be with one worker, and those that came
+    last would be late."""
     return max(-(-streams // (2 * workers)), SMALL_BATCH)
 
 
 class StepTimes:
-    """How long a step takes by its number of frames: a line through what was measured, the latest above all."""
+    """How long a step takes by its number of frames: a line through what was measured, the latest
+    above all."""
 
     def __init__(self) -> None:
         self._lately = _Sums()
@@ -137,7 +142,8 @@ class Punctuality:
         self._windows: deque[_Window] = deque([_Window(now_us)], KEPT_WINDOWS)
 
     def add(self, taken_us: Sequence[int], busy_us: int, now_us: int) -> None:
-        """Results of one batch, each with its time from frame ready to result, and how long the worker was at it."""
+        """Results of one batch, each with its time from frame ready to result, and how long the
+        worker was at it."""
         window = self._window(now_us)
         window.busy_us += busy_us
         for taken in taken_us:
@@ -195,7 +201,8 @@ class WorkerLoad:
         self.punctuality = Punctuality(now_us)
 
     def longest_us(self, streams: Mapping[Kind, int]) -> float:
-        """The longest that a result is expected to take with so many streams; infinite if they are too many."""
+        """The longest that a result is expected to take with so many streams; infinite if they are
+        too many."""
         base, use = 0.0, 0.0
         for kind, count in streams.items():
             own_base, own_each = self.steps[kind].line()
@@ -214,7 +221,8 @@ class WorkerLoad:
         return self.punctuality.load(now_us) / self._workers
 
     def slack_ms(self, now_us: int) -> dict[str, float | None]:
-        """What was left of a frame's time when results were there: of most of them, and of the latest."""
+        """What was left of a frame's time when results were there: of most of them, and of the
+        latest."""
         taken = {name: self.punctuality.percentile_us(share, now_us) for name, share in (("p50", 0.5), ("p99", 0.99))}
         return {name: None if us is None else round((self.frame_us - us) / 1000, 1) for name, us in taken.items()}
 
@@ -242,6 +250,6 @@ class WorkerLoad:
 
 
 def within_share(held: int, capacity: int, share: float) -> bool:
-    """Whether an address that has `held` of a server's speakers may have one more: never more than its share of what
-    the server can carry, rounded up."""
+    """Whether an address that has `held` of a server's speakers may have one more: never more than
+    its share of what the server can carry, rounded up."""
     return held + 1 <= math.ceil(share * capacity)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 
 class TokenBucket:
-    """Fills with `rate` tokens a second up to `burst`, and starts full. Times are microseconds of any one clock."""
+    """Fills with `rate` tokens a second up to `burst`, and starts full. Times are microseconds of
+    any one clock."""
 
     def __init__(self, rate: float, burst: float, now_us: int) -> None:
         self.rate, self.burst = rate, burst

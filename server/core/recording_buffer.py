@@ -1,4 +1,5 @@
-"""What is recorded of a room between two writes, and the records that it becomes. No clock, no file, no thread."""
+"""What is recorded of a room between two writes, and the records that it becomes. No clock, no
+file, no thread."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ _Arrived = tuple[Packet, int]
 
 @dataclass
 class Batch:
-    """What came between two writes. It is filled by one thread and then made into bytes by another."""
+    """What came between two writes. It is filled by one thread and then made into bytes by
+    another."""
 
     hop: int
     sample_rate: int
@@ -73,7 +75,8 @@ def _runs(packets: list[_Arrived], hop: int) -> Iterator[list[_Arrived]]:
 
 
 class Tape:
-    """Collects what is said in a room. `now_us` is the server's clock; `max_n_q` cuts what is kept."""
+    """Collects what is said in a room. `now_us` is the server's clock; `max_n_q` cuts what is
+    kept."""
 
     def __init__(self, config: ModelConfig, began_us: int, max_n_q: int | None = None) -> None:
         self._config, self._began_us, self._max_n_q = config, began_us, max_n_q
@@ -106,7 +109,8 @@ class Tape:
         return batch
 
     def give_back(self, batch: Batch) -> None:
-        """What was taken cannot be written. Events are kept for the next try, codes are lost, and that is noted."""
+        """What was taken cannot be written. Events are kept for the next try, codes are lost, and
+        that is noted."""
         self._batch.lost += batch.lost + batch.frames
         kept = batch.events[: max(0, MAX_EVENTS - len(self._batch.events))]
         self._batch.events[:0] = kept

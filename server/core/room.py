@@ -66,7 +66,8 @@ class Peer:
         )
 
     def takes(self, speaker: Peer) -> int:
-        """Codebooks that it takes of a speaker; 0 if it takes no codes, or not those of the speaker's model."""
+        """Codebooks that it takes of a speaker; 0 if it takes no codes, or not those of the
+        speaker's model."""
         if self.want != "codes":
             return 0
         if speaker.model is None:
@@ -112,7 +113,8 @@ def _send_n_q(kbps: float, config: ModelConfig | WindowModel) -> int:
 
 
 def _decoded(speaker: Peer) -> bool:
-    """Whether the server must decode what it says for those who want PCM: it has no weights but the room's."""
+    """Whether the server must decode what it says for those who want PCM: it has no weights but the
+    room's."""
     return speaker.send != "none" and speaker.model is None
 
 
@@ -160,7 +162,8 @@ class Room:
         return peer, PeerJoined(peer=peer.info())
 
     def _new_id(self) -> int:
-        """The id least recently given, so that late packets of one who left are not taken for another's."""
+        """The id least recently given, so that late packets of one who left are not taken for
+        another's."""
         while True:
             self._last_id = self._last_id % PEER_IDS + 1
             if self._last_id not in self.peers:
@@ -186,7 +189,8 @@ class Room:
         return PeerChanged(peer=peer.info())
 
     def relay(self, speaker: Peer, packet: Packet, now_us: int) -> list[Peer]:
-        """Queues a speaker's codes for everyone else who takes them, cut to what each takes. Returns who that is."""
+        """Queues a speaker's codes for everyone else who takes them, cut to what each takes.
+        Returns who that is."""
         versions: dict[tuple[int, bool], Packet] = {}
         listeners: list[Peer] = []
         for peer in self.peers.values():
@@ -200,7 +204,8 @@ class Room:
         return listeners
 
     def relay_pcm(self, speaker_id: int, n_q: int, block: PcmBlock, now_us: int) -> list[Peer]:
-        """Queues what was decoded of a speaker's first `n_q` codebooks for those who listen at that rate."""
+        """Queues what was decoded of a speaker's first `n_q` codebooks for those who listen at that
+        rate."""
         listeners = self.pcm_listeners(speaker_id, n_q)
         for peer in listeners:
             peer.queue.put(block if peer.trace else block._replace(trace=None), now_us)
@@ -223,8 +228,8 @@ class Room:
         return heard + sum(_decoded(peer) for peer in self.peers.values())
 
     def decoders_for_rate(self, peer: Peer, message: SetRate) -> int:
-        """The same for a peer that is in and takes another rate: none if others have that too, or nobody its old one.
-        Raises ProtocolError."""
+        """The same for a peer that is in and takes another rate: none if others have that too, or
+        nobody its old one. Raises ProtocolError."""
         if peer.want != "pcm" or message.max_kbps is None:
             return 0
         others = [other for other in self.peers.values() if other is not peer]
@@ -234,8 +239,8 @@ class Room:
         return sum(map(_decoded, others))
 
     def pcm_rates(self, speaker: Peer) -> set[int]:
-        """The numbers of codebooks that a speaker must be decoded at for listeners that cannot; none for a speaker
-        whose model is not the room's."""
+        """The numbers of codebooks that a speaker must be decoded at for listeners that cannot;
+        none for a speaker whose model is not the room's."""
         if speaker.model is not None:
             return set()
         return {peer.listen_n_q for peer in self.peers.values() if peer is not speaker and peer.want == "pcm"}

@@ -1,4 +1,5 @@
-"""What waits for one listener, bounded by age (docs/protocol.md, "Slow listeners"). No clock, no socket."""
+"""What waits for one listener, bounded by age (docs/protocol.md, "Slow listeners"). No clock, no
+socket."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ Media = Packet | PcmBlock
 ACTIVE_US = 500_000
 """A speaker that sent nothing for so long is not waited for."""
 MAX_WAITING = 256
-"""Packets of one speaker at most, should many come at once; more than any allowed burst of audio."""
+"""Packets of one speaker at most, should many come at once; more than any allowed burst of
+audio."""
 MAX_JOINED_SAMPLES = 8000
 
 
@@ -29,7 +31,8 @@ class Ladder:
     cut_to_2_us: int = 190_000
     drop_us: int = 250_000
     recover_us: int = 1_000_000
-    """Calm that it takes to climb up one rung again, so that a listener at its limit does not swing."""
+    """Calm that it takes to climb up one rung again, so that a listener at its limit does not
+    swing."""
 
     def rung(self, age_us: int) -> int:
         """0: as it is; 1: joined; 2: cut to 4 codebooks; 3: cut to 2."""
@@ -47,7 +50,8 @@ class _Waiting(NamedTuple):
 
 
 class SendQueue:
-    """Media for one listener, by speaker. `put` as it comes, `take` when the socket can have more."""
+    """Media for one listener, by speaker. `put` as it comes, `take` when the socket can have
+    more."""
 
     def __init__(self, hop: int, frame_us: int, ladder: Ladder | None = None) -> None:
         self._hop = hop
@@ -94,8 +98,9 @@ class SendQueue:
     def due_us(self, now_us: int) -> int | None:
         """When the next message should go; None while nothing waits.
 
-        At once if everyone who speaks has something in it, else when the oldest packet has waited for one frame: so
-        a lone speaker waits for nobody, and a crowd of any size costs its listener one message a frame."""
+        At once if everyone who speaks has something in it, else when the oldest packet has waited
+        for one frame: so a lone speaker waits for nobody, and a crowd of any size costs its
+        listener one message a frame."""
         oldest = self._oldest_us()
         if oldest is None:
             return None
@@ -105,8 +110,8 @@ class SendQueue:
         return oldest
 
     def take(self, now_us: int) -> list[Media]:
-        """What goes into one message now: at most one packet or block a speaker, its oldest, joined or cut as the
-        age of what waits asks for. Traces get the time as `relayed`."""
+        """What goes into one message now: at most one packet or block a speaker, its oldest, joined
+        or cut as the age of what waits asks for. Traces get the time as `relayed`."""
         age = self.age_us(now_us)
         if age > self._ladder.drop_us:
             self._drop_old(now_us)
@@ -164,7 +169,8 @@ def _is_window(media: Media) -> bool:
 
 
 def _follows(parts: Sequence[Media], following: Media, hop: int) -> bool:
-    """Whether one packet can hold `following` too: the very next frames, of the same shape, within the limits."""
+    """Whether one packet can hold `following` too: the very next frames, of the same shape, within
+    the limits."""
     last, frames = parts[-1], sum(frames_of(part, hop) for part in parts) + frames_of(following, hop)
     if isinstance(last, Packet) != isinstance(following, Packet) or _is_window(last) or _is_window(following):
         return False

@@ -1,4 +1,5 @@
-"""What a speaker sends: its order checked, its pace limited, its PCM cut into frames. No clock of its own."""
+"""What a speaker sends: its order checked, its pace limited, its PCM cut into frames. No clock of
+its own."""
 
 from __future__ import annotations
 
@@ -24,9 +25,11 @@ from earshot.protocol.packet import (
 from earshot.server.core.rate_limit import TokenBucket
 
 CLOCK_TOLERANCE = 1.01
-"""Sound cards differ from the server's clock by up to 0.1 %; without slack that would fill any burst in time."""
+"""Sound cards differ from the server's clock by up to 0.1 %; without slack that would fill any
+burst in time."""
 FORGET_US = 12 * 3600 * 1_000_000
-"""After so long a silence any timestamp is taken: 2^31 samples (24.8 h at 24 kHz) could not be told from going back."""
+"""After so long a silence any timestamp is taken: 2^31 samples (24.8 h at 24 kHz) could not be told
+from going back."""
 
 
 _Codes = TypeVar("_Codes", Packet, CodedPacket)
@@ -43,7 +46,8 @@ class SpokenFrame(NamedTuple):
 
 
 class Line:
-    """Where a speaker stands in sequence and time; says what comes too late, twice, or from the far future."""
+    """Where a speaker stands in sequence and time; says what comes too late, twice, or from the far
+    future."""
 
     def __init__(self, sample_rate: int, ahead_us: int) -> None:
         self._sample_rate = sample_rate
@@ -57,10 +61,12 @@ class Line:
         """Samples between the end of the message before it and its start."""
 
     def admit(self, sequence: int, timestamp: int, count: int, samples: int, unit_samples: int, now_us: int) -> bool:
-        """Whether a message of `count` sequence numbers and `samples` samples may follow; if so, it has.
+        """Whether a message of `count` sequence numbers and `samples` samples may follow; if so, it
+        has.
 
-        `unit_samples` is what a sequence number stands for at least, in samples. A jump of either number that is
-        further than the time that passed (and the burst that is allowed) is from the far future."""
+        `unit_samples` is what a sequence number stands for at least, in samples. A jump of either
+        number that is further than the time that passed (and the burst that is allowed) is from the
+        far future."""
         if self._last_us is not None and now_us - self._last_us < FORGET_US:
             skipped = wrap_difference(sequence, self._sequence, SEQUENCE_MODULUS)
             gap = wrap_difference(timestamp, self._timestamp, TIMESTAMP_MODULUS)

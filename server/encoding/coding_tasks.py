@@ -1,4 +1,5 @@
-"""Small pieces of work that a codec worker does between its steps (server/encoding/worker.py): entropy coding."""
+"""Small pieces of work that a codec worker does between its steps (server/encoding/worker.py):
+entropy coding."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ MEAN_OF = 100
 
 
 class Chores:
-    """What waits, oldest first. `put` from the event loop; `do_one` and `rest` on the worker's thread."""
+    """What waits, oldest first. `put` from the event loop; `do_one` and `rest` on the worker's
+    thread."""
 
     def __init__(self) -> None:
         self._waiting: deque[tuple[Callable[[], Any], Future[tuple[Any, int]]]] = deque()
@@ -35,8 +37,8 @@ class Chores:
         return len(self._waiting) * self.mean_us
 
     def put(self, work: Callable[[], Any]) -> Future[tuple[Any, int]]:
-        """The future has what `work` returns, and the microseconds of processor that it took. One that is cancelled is
-        not done."""
+        """The future has what `work` returns, and the microseconds of processor that it took. One
+        that is cancelled is not done."""
         future: Future[tuple[Any, int]] = Future()
         with self._lock:
             if self._ended:
@@ -70,7 +72,8 @@ class Chores:
         return True
 
     def rest(self, seconds: float) -> None:
-        """Passes the time with chores, one at least if one waits; the last may end a little later."""
+        """Passes the time with chores, one at least if one waits; the last may end a little
+        later."""
         until = time.monotonic() + seconds
         while self.do_one() or self._arrived.wait(max(until - time.monotonic(), 0)):
             if time.monotonic() >= until:

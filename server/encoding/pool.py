@@ -1,7 +1,8 @@
-"""The codec workers of a server as the event loop sees them: streams come and go, frames go in, results come back.
+"""The codec workers of a server as the event loop sees them: streams come and go, frames go in,
+results come back.
 
-The workers share one engine and one queue of frames. What steps take and how late results are is counted here, on the
-event loop (server/core/admission.py): it decides who comes in."""
+The workers share one engine and one queue of frames. What steps take and how late results are is
+counted here, on the event loop (server/core/admission.py): it decides who comes in."""
 
 from __future__ import annotations
 
@@ -28,13 +29,15 @@ log = logging.getLogger(__name__)
 
 WARM_UP_STEPS = 3
 TRIAL_BATCHES = (1, 16)
-"""An idle engine is timed with so many frames a step, so that what one more costs is known before anyone speaks."""
+"""An idle engine is timed with so many frames a step, so that what one more costs is known before
+anyone speaks."""
 TRIAL_STEPS = 3
 STOP_TIMEOUT_S = 5.0
 
 
 class WorkerPool:
-    """All methods are for the event loop's thread, but those that say that they run on a worker's."""
+    """All methods are for the event loop's thread, but those that say that they run on a
+    worker's."""
 
     def __init__(
         self,
@@ -49,9 +52,9 @@ class WorkerPool:
         nice: int = 0,
         cores: Sequence[int | None] = (None,),
     ) -> None:
-        """A worker for each of `cores`; None stands for one that stays nowhere. `encoders` and `decoders` bound the
-        memory of streams. `limit_us` is the longest that results may take once another speaker has come in.
-        `make_engine` runs on the first worker's thread."""
+        """A worker for each of `cores`; None stands for one that stays nowhere. `encoders` and
+        `decoders` bound the memory of streams. `limit_us` is the longest that results may take once
+        another speaker has come in. `make_engine` runs on the first worker's thread."""
         self._make_engine = make_engine
         self._hop = hop
         self._room: dict[Kind, int] = {"encoder": encoders, "decoder": decoders}
@@ -91,14 +94,16 @@ class WorkerPool:
 
     @property
     def alive(self) -> bool:
-        """False once a worker has ended, be it by a fault; while others are left, they do what it would have done."""
+        """False once a worker has ended, be it by a fault; while others are left, they do what it
+        would have done."""
         return all(worker.alive for worker in self.workers)
 
     def has_room(self, kind: Kind) -> bool:
         return self._room[kind] > 0 and any(worker.alive for worker in self.workers)
 
     def open(self, kind: Kind, deliver: Deliver) -> CodecSession:
-        """A new stream, whether it fits or not. Raises EngineFull if there is no memory for it, or no worker."""
+        """A new stream, whether it fits or not. Raises EngineFull if there is no memory for it, or
+        no worker."""
         if not self.has_room(kind):
             raise EngineFull(f"all {kind}s of this server are taken")
         self._room[kind] -= 1
@@ -121,7 +126,8 @@ class WorkerPool:
         self._queue.streams += change
 
     def fits(self, encoders: int, decoders: int) -> bool:
-        """Whether so many streams more would all get their results in time, those that are there too."""
+        """Whether so many streams more would all get their results in time, those that are there
+        too."""
         more: dict[Kind, int] = {
             "encoder": self.streams["encoder"] + encoders,
             "decoder": self.streams["decoder"] + decoders,
@@ -139,12 +145,13 @@ class WorkerPool:
         return self.load.room(self.streams, self.limit_us, _now_us(), self._room["encoder"])
 
     def busy(self) -> float:
-        """The part of the workers' time, over the last seconds, that steps and chores took; 1 if no worker is left."""
+        """The part of the workers' time, over the last seconds, that steps and chores took; 1 if no
+        worker is left."""
         return self.load.busy(_now_us()) if any(worker.alive for worker in self.workers) else 1.0
 
     async def do(self, work: Callable[[], Any], limit_us: float = math.inf) -> Any:
-        """What `work` returns or raises, done by a worker between two steps. Raises EngineFull if it would wait longer
-        than that, or if no worker is left."""
+        """What `work` returns or raises, done by a worker between two steps. Raises EngineFull if
+        it would wait longer than that, or if no worker is left."""
         if self.chores.wait_us > limit_us:
             raise EngineFull("the workers of this server have no time")
         future = self.chores.put(work)
@@ -247,7 +254,8 @@ class WorkerPool:
 
 
 def _warm_up(engine: Engine, hop: int) -> None:
-    """The first steps of a process and of a thread allocate and compile; better before anyone speaks."""
+    """The first steps of a process and of a thread allocate and compile; better before anyone
+    speaks."""
     encoder, decoder = engine.open_encoder(), engine.open_decoder()
     for _ in range(WARM_UP_STEPS):
         codes = engine.encode([encoder], np.zeros((1, hop), np.float32), [1])

@@ -1,10 +1,10 @@
 """Frames that wait for a codec worker, and which worker takes which.
 
-All workers take from here, one at a time: whose turn it is takes whatever is ready, a frame of each stream at most, and
-no stream is with two workers at once. Between two turns some time must pass (`admission.turn_us`), so that batches are
-large, whichever worker it is that steps them: what a frame costs falls with their size, above all where the weights do
-not fit into the caches of a core (docs/capacity.md).
-"""
+All workers take from here, one at a time: whose turn it is takes whatever is ready, a frame of each
+stream at most, and no stream is with two workers at once. Between two turns some time must pass
+(`admission.turn_us`), so that batches are large, whichever worker it is that steps them: what a
+frame costs falls with their size, above all where the weights do not fit into the caches of a core
+(docs/capacity.md)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from earshot.server.encoding.session import Batch, CodecSession, Job
 
 
 class FrameQueue:
-    """`push`, `close`, `wake` and `stop` are for the event loop; `take` and `done` for the workers' threads."""
+    """`push`, `close`, `wake` and `stop` are for the event loop; `take` and `done` for the workers'
+    threads."""
 
     def __init__(self, backlog: int, max_batch: int, workers: int, frame_us: float) -> None:
         """`backlog` bounds the frames that wait of one stream."""
@@ -81,9 +82,9 @@ class FrameQueue:
             return sum(len(session.pending) for session in self._ready)
 
     def take(self, engine: Engine) -> Batch | None:
-        """Waits for a turn, unless a whole batch is there, and for work, and does chores meanwhile. Empty if there are
-        only chores; None at the end. Slots are opened and closed here, by the one whose turn it is. `done` must follow
-        a batch."""
+        """Waits for a turn, unless a whole batch is there, and for work, and does chores meanwhile.
+        Empty if there are only chores; None at the end. Slots are opened and closed here, by the
+        one whose turn it is. `done` must follow a batch."""
         with self._turn:
             full = len(self._ready) >= self._most()
             self.chores.rest(0.0 if full else max(self._next_turn - time.monotonic(), 0.0))
@@ -118,7 +119,8 @@ class FrameQueue:
         return min(self._max_batch, largest_batch(self.streams, self._workers))
 
     def done(self, batch: Batch, step_us: float) -> None:
-        """The streams of a batch may be taken again; to be called once its results are on their way."""
+        """The streams of a batch may be taken again; to be called once its results are on their
+        way."""
         with self._lock:
             self._step_us = step_us
             for session, _ in batch:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 
 class Job(NamedTuple):
-    """One frame to step: PCM [hop], or the same as bytes of signed 16-bit samples, and the number of codebooks to make
-    of it; or codes [n_q] (and no number)."""
+    """One frame to step: PCM [hop], or the same as bytes of signed 16-bit samples, and the number
+    of codebooks to make of it; or codes [n_q] (and no number)."""
 
     data: Any
     ready_us: int
@@ -28,7 +28,8 @@ class Job(NamedTuple):
 class Result(NamedTuple):
     tag: Any
     value: Any
-    """Codes [n_q] or PCM [hop]; None where the step failed, after which the session takes nothing more."""
+    """Codes [n_q] or PCM [hop]; None where the step failed, after which the session takes nothing
+    more."""
     finished_us: int
     packed: bytes = b""
     """The codes as a packet holds them."""

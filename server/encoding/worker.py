@@ -1,4 +1,5 @@
-"""A codec worker: a thread that steps whatever frames are ready as one batch, and does chores between its steps."""
+"""A codec worker: a thread that steps whatever frames are ready as one batch, and does chores
+between its steps."""
 
 from __future__ import annotations
 
@@ -49,8 +50,8 @@ class Worker:
         self._thread: threading.Thread | None = None
 
     def start(self, make_engine: Callable[[], Engine], ended: Callable[[], None]) -> Future[None]:
-        """Makes or finds its engine on its own thread, and works until the queue ends; then `ended` is called. The
-        future is done when the work begins, or has what `make_engine` raised."""
+        """Makes or finds its engine on its own thread, and works until the queue ends; then `ended`
+        is called. The future is done when the work begins, or has what `make_engine` raised."""
         ready: Future[None] = Future()
         self._thread = threading.Thread(
             target=self._run, args=(make_engine, ready, ended), name="earshot-codec", daemon=True
@@ -87,9 +88,9 @@ class Worker:
             ended()
 
     def _settle(self) -> None:
-        """To its core, and behind the event loop: what a step waits is little beside what it takes. The torch engine
-        gets this thread only, as there are as many as cores, and takes numbers too small for the fast path of the
-        processor, as fading silence makes them, for zero."""
+        """To its core, and behind the event loop: what a step waits is little beside what it takes.
+        The torch engine gets this thread only, as there are as many as cores, and takes numbers too
+        small for the fast path of the processor, as fading silence makes them, for zero."""
         import torch
 
         torch.set_num_threads(1)
@@ -115,7 +116,8 @@ class Worker:
 
 
 def _with(so_far: Stepped, engine: Engine, batch: Batch, kind: Kind) -> Stepped:
-    """With a step of the sessions of one kind; should that fail, of one by one, so that a fault stays its own."""
+    """With a step of the sessions of one kind; should that fail, of one by one, so that a fault
+    stays its own."""
     began, faults = time.monotonic_ns(), 0
     try:
         values = _step(engine, batch)

@@ -1,4 +1,5 @@
-"""Entropy coding of links (protocol/entropy_link.py) on the codec workers: what is measured of it, and what goes plain."""
+"""Entropy coding of links (protocol/entropy_link.py) on the codec workers: what is measured of it,
+and what goes plain."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ from earshot.server.encoding.pool import WorkerPool
 from earshot.server.settings import Settings
 
 CHORE_FRAMES = 8
-"""Frames that are coded at a stretch: a worker is back at its streams after a millisecond or two."""
+"""Frames that are coded at a stretch: a worker is back at its streams after a millisecond or
+two."""
 LONGEST_WAIT = 0.5
 """In frames: what would wait longer for a worker goes plain."""
 BUSY = 0.5
@@ -41,7 +43,8 @@ class Entropy:
         self.coded_bytes = 0
 
     def open(self, hello: Hello, address: str) -> EntropyLink | None:
-        """For a client that can, if there are place and time for it and its address has not its share of the places."""
+        """For a client that can, if there are place and time for it and its address has not its
+        share of the places."""
         if self.live is None or self.live.digest not in hello.entropy:
             return None
         most = self._settings.max_entropy_links
@@ -72,7 +75,8 @@ class Entropy:
         return sent
 
     async def decode(self, decoder: LinkDecoder, packet: CodedPacket) -> Packet:
-        """Waits as long as it takes: who sends the packet is read no further meanwhile. Raises ProtocolError."""
+        """Waits as long as it takes: who sends the packet is read no further meanwhile. Raises
+        ProtocolError."""
         try:
             plain: Packet = await self._pool.do(partial(decoder.decode, packet))
         except EngineFull as error:
@@ -99,8 +103,9 @@ class Entropy:
 
 
 class EntropyLink:
-    """Both directions of one connection. `code` and `decode` are each called by one task, one packet after the other:
-    so nothing waits here, and a worker without time holds up that connection alone."""
+    """Both directions of one connection. `code` and `decode` are each called by one task, one
+    packet after the other: so nothing waits here, and a worker without time holds up that
+    connection alone."""
 
     def __init__(self, entropy: Entropy, live: LiveLm, address: str) -> None:
         self._entropy, self._address = entropy, address
@@ -109,7 +114,8 @@ class EntropyLink:
         self._closed = False
 
     async def code(self, media: Sequence[Media], clock_us: Callable[[], int]) -> list[Packet | CodedPacket | PcmBlock]:
-        """What the send queue gave, a few frames at a time. Traces get the time when that is done as `relayed`."""
+        """What the send queue gave, a few frames at a time. Traces get the time when that is done
+        as `relayed`."""
         sent: list[Packet | CodedPacket | PcmBlock] = []
         waiting: list[Packet] = []
         for part in media:
@@ -125,8 +131,8 @@ class EntropyLink:
         return [part if part.trace is None else part._replace(trace=part.trace.relayed_at(now_us)) for part in sent]
 
     async def decode(self, packet: CodedPacket, admitted: CodedPacket | None) -> Packet | None:
-        """The plain packet, with what `admitted` says of it, None if it was not admitted; the stream goes on anyway.
-        Raises ProtocolError."""
+        """The plain packet, with what `admitted` says of it, None if it was not admitted; the
+        stream goes on anyway. Raises ProtocolError."""
         plain = await self._entropy.decode(self._decoder, packet)
         return None if admitted is None else plain._replace(trace=admitted.trace)
 

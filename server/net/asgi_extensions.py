@@ -1,4 +1,5 @@
-"""What server/net/transport.py offers a connection beyond ASGI, by the names under which it is in the scope."""
+"""What server/net/transport.py offers a connection beyond ASGI, by the names under which it is in
+the scope."""
 
 from __future__ import annotations
 

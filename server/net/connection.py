@@ -1,4 +1,5 @@
-"""One client's WebSocket: hello, a loop that receives, a loop that sends, and an end that cannot hang."""
+"""One client's WebSocket: hello, a loop that receives, a loop that sends, and an end that cannot
+hang."""
 
 from __future__ import annotations
 
@@ -65,8 +66,8 @@ class Connection:
             self._something.set()
 
     def tell(self, message: ServerMessage) -> None:
-        """Queues a control message. Of what a peer has changed only the newest waits, in the place of the one before
-        it: others could fill the outbox by changing to and fro."""
+        """Queues a control message. Of what a peer has changed only the newest waits, in the place
+        of the one before it: others could fill the outbox by changing to and fro."""
         if isinstance(message, PeerChanged):
             for index, waiting in enumerate(self._outbox):
                 if isinstance(waiting, PeerChanged) and waiting.peer.id == message.peer.id:
@@ -239,7 +240,8 @@ class Connection:
                 self._media(decode_up(message), clock_us())
             else:
                 await self._coded_media(message, self._link)
-            # Messages that are already here come without a pause; everyone else's turn is between them.
+            # Messages that are already here come without a pause; everyone else's turn is between
+            # them.
             await asyncio.sleep(0)
 
     def _control(self, text: str) -> None:
@@ -266,7 +268,8 @@ class Connection:
             peer.report = message
 
     async def _coded_media(self, data: bytes, link: EntropyLink) -> None:
-        """Media of one who may send entropy-coded packets. What comes after one waits until it is decoded."""
+        """Media of one who may send entropy-coded packets. What comes after one waits until it is
+        decoded."""
         message = decode_up(data)
         if not isinstance(message, CodedPacket):
             self._media(message, clock_us())
@@ -311,7 +314,8 @@ class Connection:
     # Sending
 
     async def _send_loop(self) -> None:
-        """Control first, then media when it is due. The only place that sends while a client is in a room."""
+        """Control first, then media when it is due. The only place that sends while a client is in
+        a room."""
         loop = asyncio.get_running_loop()
         _, peer = self._in_room()
         queue = peer.queue
@@ -335,7 +339,8 @@ class Connection:
             self._something.set()
 
     def _send_at_once(self) -> bool:
-        """Sends the media that are due without waking the task that sends; False if that has something to do."""
+        """Sends the media that are due without waking the task that sends; False if that has
+        something to do."""
         link, peer = self._short_cut, self._peer
         if link is None or peer is None or self._sending or self._outbox:
             return False
@@ -384,8 +389,9 @@ def _too_slow() -> ProtocolError:
 
 
 def _forget(error: BaseException) -> None:
-    """Lets go of the frames that an error came through. With what they hold they form circles around it, and to collect
-    those of a crowd that is sent away would stop everyone's sound for tens of milliseconds."""
+    """Lets go of the frames that an error came through. With what they hold they form circles
+    around it, and to collect those of a crowd that is sent away would stop everyone's sound for
+    tens of milliseconds."""
     link: BaseException | None = error
     while link is not None:
         traceback.clear_frames(link.__traceback__)

@@ -25,8 +25,9 @@ from earshot.server.settings import Settings
 log = logging.getLogger(__name__)
 
 GIL_SWITCH_S = 0.0005
-"""A worker between two torch calls holds the interpreter for up to this long while the event loop waits for it. The
-default, 5 ms, is a third of a frame; shorter than this, switching itself costs."""
+"""A worker between two torch calls holds the interpreter for up to this long while the event loop
+waits for it. The default, 5 ms, is a third of a frame; shorter than this, switching itself
+costs."""
 BACKLOG = 1024
 """Connections that wait in the kernel until they are let in."""
 OTHER_FILES = 256
@@ -34,7 +35,8 @@ OTHER_FILES = 256
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, which tells peers before it closes, and for which being stopped is success."""
+    """uvicorn's server, which tells peers before it closes, and for which being stopped is
+    success."""
 
     def __init__(
         self, config: uvicorn.Config, http: type[PatientHttp], settings: Settings, ready: Callable[[int], None]
@@ -52,7 +54,8 @@ class Server(uvicorn.Server):
             self._ready(sockets[0].getsockname()[1])
 
     async def _let_in(self, listener: socket.socket) -> None:
-        """Takes new connections one by one; a crowd waits in the kernel and is not felt by those who talk."""
+        """Takes new connections one by one; a crowd waits in the kernel and is not felt by those
+        who talk."""
         loop = asyncio.get_running_loop()
         listener.setblocking(False)
 
@@ -86,7 +89,8 @@ class Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        # uvicorn raises the signal that stopped it once more at the end; it has been obeyed by then.
+        # uvicorn raises the signal that stopped it once more at the end; it has been obeyed by
+        # then.
         with super().capture_signals():
             yield
             self._captured_signals.clear()
@@ -121,7 +125,8 @@ def serve(
     ready_file: Path | None = None,
     live_lm: LiveLm | None = None,
 ) -> None:
-    """Serves until SIGTERM or Ctrl-C. Raises UsageError if the address or the ready file cannot be had."""
+    """Serves until SIGTERM or Ctrl-C. Raises UsageError if the address or the ready file cannot be
+    had."""
     raise_file_limit(settings.max_connections)
     if ready_file is not None and not os.access(ready_file.parent, os.W_OK):
         raise UsageError(f"{ready_file.parent} is no folder that can be written to; choose another --ready-file")
@@ -136,7 +141,8 @@ def serve(
                 json.dumps({"url": url, "port": port, "model": model.name, "digest": model.digest}) + "\n"
             )
             os.replace(partial, ready_file)
-        # What is loaded by now stays: a full collection that walks over it would stop everyone's sound for 0.2 s.
+        # What is loaded by now stays: a full collection that walks over it would stop everyone's
+        # sound for 0.2 s.
         gc.collect()
         gc.freeze()
         print(f"listening on {url} (model {model.name} {model.digest})", flush=True)
@@ -146,8 +152,9 @@ def serve(
 
 
 def raise_file_limit(connections: int) -> None:
-    """Lets this process open as many files as so many connections take, if the system lets it. Ours are refused with a
-    reason, or at twice their number cut (server/net/transport.py); where files run out before that, nobody gets in."""
+    """Lets this process open as many files as so many connections take, if the system lets it. Ours
+    are refused with a reason, or at twice their number cut (server/net/transport.py); where files
+    run out before that, nobody gets in."""
     if sys.platform == "win32":
         return
     import resource
@@ -162,7 +169,8 @@ def raise_file_limit(connections: int) -> None:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A socket that listens; uvicorn would bind one only when the workers are warm, and log what went wrong."""
+    """A socket that listens; uvicorn would bind one only when the workers are warm, and log what
+    went wrong."""
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family, backlog=BACKLOG)

@@ -1,4 +1,5 @@
-"""uvicorn's protocols with bounds: small buffers, so that what waits has an age that we know; ends that cannot hang."""
+"""uvicorn's protocols with bounds: small buffers, so that what waits has an age that we know; ends
+that cannot hang."""
 
 from __future__ import annotations
 
@@ -25,14 +26,17 @@ except ImportError:
     from websockets.utils import apply_mask
 
 READ_SLICE = 2048
-"""A read may hold tens of thousands of empty messages; between slices of so many bytes it is seen that they pile up."""
+"""A read may hold tens of thousands of empty messages; between slices of so many bytes it is seen
+that they pile up."""
 MAX_FRAGMENTS = 64
 MAX_HEAD_BYTES = 1 << 16
 """Of an HTTP request, and of whatever follows it: nothing here takes a body."""
 PROTOCOL_SIZE_FACTOR = 2
-"""The WebSocket layer itself stops at so many times `max_message_bytes`, before it has read all of a message."""
+"""The WebSocket layer itself stops at so many times `max_message_bytes`, before it has read all of
+a message."""
 SHORT_CUTS = 8
-"""Messages of one read that take the short cut; what else came with them waits its turn, so that nobody takes all."""
+"""Messages of one read that take the short cut; what else came with them waits its turn, so that
+nobody takes all."""
 _BINARY, _MASKED, _LENGTH_16, _LENGTH_64, _KEY_BYTES = 0x82, 0x80, 126, 127, 4
 _SHORT_HEAD, _LONG_HEAD = struct.Struct(">BB"), struct.Struct(">BBH")
 
@@ -40,8 +44,9 @@ _SHORT_HEAD, _LONG_HEAD = struct.Struct(">BB"), struct.Struct(">BBH")
 class MediaProtocol(WebSocketsSansIOProtocol):
     """A WebSocket whose peer may be slow, dead or hostile.
 
-    `send` waits while more than `write_high_water_bytes` wait for the kernel, and the kernel holds little that is not
-    yet on its way (TCP_NOTSENT_LOWAT): the rest waits in the send queue, which knows how old it is."""
+    `send` waits while more than `write_high_water_bytes` wait for the kernel, and the kernel holds
+    little that is not yet on its way (TCP_NOTSENT_LOWAT): the rest waits in the send queue, which
+    knows how old it is."""
 
     settings: ClassVar[Settings]
 
@@ -70,8 +75,9 @@ class MediaProtocol(WebSocketsSansIOProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Whole binary messages go straight to `media` while nothing waits before them; a task, a queue and a pause of
-        the socket for each would cost several times what is done with them. All else takes uvicorn's way."""
+        """Whole binary messages go straight to `media` while nothing waits before them; a task, a
+        queue and a pause of the socket for each would cost several times what is done with them.
+        All else takes uvicorn's way."""
         if not self._upgraded:
             self._upgraded = True  # this is the request
             self._long_way(data)
@@ -95,7 +101,8 @@ class MediaProtocol(WebSocketsSansIOProtocol):
         self._head = b"" if self._dead else data[at:]
 
     def _short_cut(self, data: bytes, at: int, body: int, end: int) -> bool:
-        """Hands the frame at `at` to `media`; False, and nothing done, if it must go the long way."""
+        """Hands the frame at `at` to `media`; False, and nothing done, if it must go the long
+        way."""
         if data[at] != _BINARY or not data[at + 1] & _MASKED:
             return False
         if self.media is None or self.close_sent or not self.queue.empty() or self.frames:
@@ -171,7 +178,8 @@ class MediaProtocol(WebSocketsSansIOProtocol):
             await super().run_asgi()
         finally:
             self._cut_later()
-            # Circles through this connection; collecting those of a crowd would stop everyone's sound.
+            # Circles through this connection; collecting those of a crowd would stop everyone's
+            # sound.
             self.media = None
             for name in (LAST_WORDS, SHORT_CUT):
                 cast(dict[str, Any], self.scope["extensions"]).pop(name, None)
@@ -184,12 +192,14 @@ class MediaProtocol(WebSocketsSansIOProtocol):
         await super().send(message)
 
     def _last_words(self) -> None:
-        """From now on `send` waits for nothing: an error and a close follow, and then the connection is cut."""
+        """From now on `send` waits for nothing: an error and a close follow, and then the
+        connection is cut."""
         self._unbounded = True
         self.writable.set()
 
     def _refuse(self, code: CloseCode, message: str) -> None:
-        """Ends the connection from below the application, which hears of it as a disconnect with this code."""
+        """Ends the connection from below the application, which hears of it as a disconnect with
+        this code."""
         if self._dead or self.close_sent:
             return
         self.stop_keepalive()
@@ -204,8 +214,8 @@ class MediaProtocol(WebSocketsSansIOProtocol):
         while not self.queue.empty():
             self.queue.get_nowait()
         self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": message})
-        # What still comes is read and thrown away for a while: closing a socket with bytes unread resets the
-        # connection, and the client would lose the reason.
+        # What still comes is read and thrown away for a while: closing a socket with bytes unread
+        # resets the connection, and the client would lose the reason.
         self.transport.resume_reading()
         self.read_paused = True
         self.close_timer = self.loop.call_later(self.close_timeout / 2, self.transport.close)
@@ -217,8 +227,8 @@ class MediaProtocol(WebSocketsSansIOProtocol):
 
 
 def _frame_at(data: bytes, at: int) -> tuple[int, int] | None:
-    """(start of the payload, end) of the WebSocket frame at `at` (RFC 6455, section 5.2), None if its head is not
-    whole."""
+    """(start of the payload, end) of the WebSocket frame at `at` (RFC 6455, section 5.2), None if
+    its head is not whole."""
     left = len(data) - at
     if left < 2:
         return None
@@ -235,8 +245,8 @@ def _frame_at(data: bytes, at: int) -> tuple[int, int] | None:
 
 
 class PatientHttp(HttpToolsProtocol):
-    """HTTP in front of it, patient for `hello_timeout_s` and for `MAX_HEAD_BYTES`: a connection that never asks for
-    anything, or never comes to an end with asking, is cut."""
+    """HTTP in front of it, patient for `hello_timeout_s` and for `MAX_HEAD_BYTES`: a connection
+    that never asks for anything, or never comes to an end with asking, is cut."""
 
     settings: ClassVar[Settings]
 
@@ -244,7 +254,8 @@ class PatientHttp(HttpToolsProtocol):
         super().connection_made(transport)
         self._head_bytes = 0
         self._asked = self.loop.call_later(self.settings.hello_timeout_s, transport.abort)
-        # Upgraded connections count too; those above the limit are refused with a code, so some more may come.
+        # Upgraded connections count too; those above the limit are refused with a code, so some
+        # more may come.
         if len(self.connections) > 2 * self.settings.max_connections:
             transport.abort()
 

@@ -1,4 +1,5 @@
-"""Which rooms are recorded, since when and until when, and who is told. For the event loop; the disk is elsewhere."""
+"""Which rooms are recorded, since when and until when, and who is told. For the event loop; the
+disk is elsewhere."""
 
 from __future__ import annotations
 
@@ -23,11 +24,12 @@ from earshot.server.recording.writer import RecordingFile, Writer
 from earshot.server.settings import Settings
 
 FLUSH_S = 0.7
-"""Between two writes. What a killed server loses is this and what a write takes; a record costs 20 bytes, so that
-writing twice as often would add 0.1 MB an hour to each speaker."""
+"""Between two writes. What a killed server loses is this and what a write takes; a record costs 20
+bytes, so that writing twice as often would add 0.1 MB an hour to each speaker."""
 AGAIN_US = 5_000_000
-"""From the beginning of a recording to the next of the same room: everyone is told of each. In so long no more begin,
-on the whole server, than may go on at once: a room that empties and fills again is a new one, and each is a file."""
+"""From the beginning of a recording to the next of the same room: everyone is told of each. In so
+long no more begin, on the whole server, than may go on at once: a room that empties and fills again
+is a new one, and each is a file."""
 
 
 class Refused(Exception):  # noqa: N818 -- an answer, not a fault
@@ -35,7 +37,8 @@ class Refused(Exception):  # noqa: N818 -- an answer, not a fault
 
 
 class Recorder:
-    """What the recordings of one server share. Without a folder it records nothing, and has no thread."""
+    """What the recordings of one server share. Without a folder it records nothing, and has no
+    thread."""
 
     def __init__(self, config: ModelConfig, digest: str, settings: Settings, clock_us: Callable[[], int]) -> None:
         """Raises UsageError for settings that cannot be followed."""
@@ -99,7 +102,8 @@ class Recorder:
         return any(fnmatchcase(room, pattern) for pattern in self._patterns)
 
     def open(self, room: str, ended: Callable[[RecordingFile, str], None]) -> RecordingFile:
-        """A file for a recording that begins now. `ended` is called on the event loop if the writer gives it up.
+        """A file for a recording that begins now. `ended` is called on the event loop if the writer
+        gives it up.
 
         Raises Refused."""
         if len(self.active) >= self.settings.record_max_at_once:
@@ -158,7 +162,8 @@ class RoomRecorder:
         return self._tape is not None
 
     def entered(self, peer: Peer, peers: Collection[Peer]) -> None:
-        """A peer is in the room; with the first one some rooms are recorded. Its welcome says so, not `tell`."""
+        """A peer is in the room; with the first one some rooms are recorded. Its welcome says so,
+        not `tell`."""
         if self.on:
             self._joined(peer)
         elif len(peers) == 1 and self._recorder.always(self._room):
@@ -166,7 +171,8 @@ class RoomRecorder:
                 self._begin(peers)
 
     def ask(self, message: Record, peer: Peer, peers: Iterable[Peer]) -> Recording | None:
-        """A peer wants the recording to begin or end. Everyone is told if it does; else this is the answer."""
+        """A peer wants the recording to begin or end. Everyone is told if it does; else this is the
+        answer."""
         try:
             if not self._recorder.settings.record_on_request:
                 raise Refused("this server does not record because somebody asks")
@@ -234,7 +240,8 @@ class RoomRecorder:
             self._tape.note(event, self._recorder.clock_us())
 
     def spoke(self, peer: Peer, packet: Packet, now_us: int) -> None:
-        """Windows of other models than the room's are not recorded; it says so where such a peer joins."""
+        """Windows of other models than the room's are not recorded; it says so where such a peer
+        joins."""
         if self._tape is not None and peer.model is None:
             self._tape.add(peer.id, packet, now_us)
 

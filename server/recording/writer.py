@@ -28,7 +28,8 @@ Write = Callable[[int, memoryview], int]
 
 @dataclass(eq=False)
 class RecordingFile:
-    """One recording. Opened by the writer's thread when the first codes come, and touched by no other."""
+    """One recording. Opened by the writer's thread when the first codes come, and touched by no
+    other."""
 
     stem: str
     header: Header
@@ -46,8 +47,8 @@ class _End:
 
 
 class Writer:
-    """Writes batches to files, one after the other, on a thread of its own. What waits is bounded; what does not fit
-    is not taken. `write` is `os.write` but where a test stands in for a disk."""
+    """Writes batches to files, one after the other, on a thread of its own. What waits is bounded;
+    what does not fit is not taken. `write` is `os.write` but where a test stands in for a disk."""
 
     def __init__(self, folder: Path, settings: Settings, write: Write = os.write) -> None:
         self._folder = folder

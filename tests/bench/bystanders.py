@@ -1,8 +1,9 @@
-"""What two people who talk notice of others who misbehave: a peer of their room that stops reading, and 200 connections
-that say nothing. Server and talkers are processes of their own with default settings.
+"""What two people who talk notice of others who misbehave: a peer of their room that stops reading,
+and 200 connections that say nothing. Server and talkers are processes of their own with default
+settings.
 
-`python -m tests.bench.bystanders --help`. The figures are the talkers' own, counted by their play-out in each phase.
-"""
+`python -m tests.bench.bystanders --help`. The figures are the talkers' own, counted by their
+play-out in each phase."""
 
 from __future__ import annotations
 
@@ -67,7 +68,8 @@ async def nobody(url: str, seconds: float) -> None:
 
 
 async def one_that_stops_reading(url: str, seconds: float) -> None:
-    """Joins, wants everything at the highest rate and reads nothing for STOP_S; then another does so."""
+    """Joins, wants everything at the highest rate and reads nothing for STOP_S; then another does
+    so."""
     digest = (await asyncio.to_thread(stats, url))["model"]["digest"]
     hello = Hello(protocol=1, name="idle", model=digest, send="none", want="codes", max_kbps=12.0).model_dump_json()
     end = time.monotonic() + seconds
@@ -78,8 +80,9 @@ async def one_that_stops_reading(url: str, seconds: float) -> None:
 
 
 async def many_that_say_nothing(url: str, seconds: float) -> None:
-    """Opens SILENT connections, and as many again whenever the server has closed them all. They come from elsewhere in
-    real life: this process steps back, so that what the talkers notice is the server's work and not that of opening."""
+    """Opens SILENT connections, and as many again whenever the server has closed them all. They
+    come from elsewhere in real life: this process steps back, so that what the talkers notice is
+    the server's work and not that of opening."""
     os.nice(19)
     loop = asyncio.get_running_loop()
     with contextlib.suppress(TimeoutError):

@@ -1,10 +1,11 @@
-"""What one CUDA GPU carries: streams that it encodes and decodes within a tick of 13.3 ms, and whether exactly.
+"""What one CUDA GPU carries: streams that it encodes and decodes within a tick of 13.3 ms, and
+whether exactly.
 
-`python -m tests.bench.cuda` on a machine with an NVIDIA GPU and a CUDA build of torch. For every number of streams, up
-to the first whose 99th percentile is longer than a tick, it prints the time of a step: frames in, codes out, copies to
-and from the GPU among it. Before that, codes and sound of the engine are compared with those of the torch engine on the
-CPU. `--device cpu` tries the command out, without graphs; its times say nothing of a GPU.
-"""
+`python -m tests.bench.cuda` on a machine with an NVIDIA GPU and a CUDA build of torch. For every
+number of streams, up to the first whose 99th percentile is longer than a tick, it prints the time
+of a step: frames in, codes out, copies to and from the GPU among it. Before that, codes and sound
+of the engine are compared with those of the torch engine on the CPU. `--device cpu` tries the
+command out, without graphs; its times say nothing of a GPU."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Random arguments for the native module, its engine and its sessions: only documented errors, and streams that had
-nothing to do with them go on as if nothing had been."""
+"""Random arguments for the native module, its engine and its sessions: only documented errors, and
+streams that had nothing to do with them go on as if nothing had been."""
 
 from __future__ import annotations
 
@@ -88,7 +88,8 @@ class Arguments:
 
 
 def bad_arguments(number: int, calls: int) -> Counter[str]:
-    """Calls with the random arguments of this number. Raises AssertionError for errors that are not documented."""
+    """Calls with the random arguments of this number. Raises AssertionError for errors that are not
+    documented."""
     torch.manual_seed(0)
     random = np.random.default_rng(number)
     model, other = Model(Encodec(CONFIG)), Model(Encodec(CONFIG))
@@ -154,7 +155,8 @@ def _raw(
             return state.copy() if random.random() < 0.5 else state.reset()
         return _build(Arguments(random, [], []), tensors, kernels)
 
-    # What pybind11 cannot convert at all is a RuntimeError ("cast"), a setting that is missing a KeyError.
+    # What pybind11 cannot convert at all is a RuntimeError ("cast"), a setting that is missing a
+    # KeyError.
     return call, (ValueError, TypeError, KeyError, RuntimeError)
 
 

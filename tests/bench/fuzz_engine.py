@@ -1,13 +1,14 @@
-"""Random lives of streams in the native engine, every set of kernels, beside the torch engine; and random arguments.
+"""Random lives of streams in the native engine, every set of kernels, beside the torch engine; and
+random arguments.
 
     python -m tests.bench.fuzz_engine --minutes 10
     python -m tests.bench.fuzz_engine --life 17      # one again, as the report of a finding says
 
-A life is a model, of a random shape of the 24 kHz family or (every tenth) the default one, and some hundred operations:
-streams are opened, stepped in random company, copied, reset, saved, restored and closed. Codes must be those of torch,
-but for entries that are as near as rounding can tell; sound must be that of torch within 1e-5.
-`tests/codec/engine/test_fuzz.py` runs a few lives, `tests.bench.fuzz_arguments` tries what does not fit.
-"""
+A life is a model, of a random shape of the 24 kHz family or (every tenth) the default one, and some
+hundred operations: streams are opened, stepped in random company, copied, reset, saved, restored
+and closed. Codes must be those of torch, but for entries that are as near as rounding can tell;
+sound must be that of torch within 1e-5. `tests/codec/engine/test_fuzz.py` runs a few lives,
+`tests.bench.fuzz_arguments` tries what does not fit."""
 
 from __future__ import annotations
 
@@ -34,9 +35,11 @@ from tests.bench.fuzz_arguments import bad_arguments
 ROOM = 6
 """Slots of each kind."""
 LEVELS = (0.0, 1e-44, 1e-38, 1e-20, 1e-5, 1e-2, 0.1, 0.3, 1.0, 1.0, 32.0, 1e4, 1e9)
-"""Of samples: silence, numbers too small for the processor's fast path, speech, and what no microphone gives."""
+"""Of samples: silence, numbers too small for the processor's fast path, speech, and what no
+microphone gives."""
 OVERFLOW = 3e38
-"""Samples whose sums are infinite. What such a stream gives means nothing, and must trouble no other."""
+"""Samples whose sums are infinite. What such a stream gives means nothing, and must trouble no
+other."""
 ROUNDING = 1e-5
 """How far latents of two engines may be apart, as a part of the largest."""
 OPERATIONS = ("open", "copy", "close", "reset", "save", "restore", *["step"] * 6)
@@ -211,7 +214,8 @@ class Life:
                 self.counts["ties"] += 1
 
     def _tie(self, latent: torch.Tensor, own: np.ndarray, other: np.ndarray) -> bool:
-        """Whether the first codes that differ name entries that are equally near, as far as rounding can tell."""
+        """Whether the first codes that differ name entries that are equally near, as far as
+        rounding can tell."""
         q = int(np.nonzero(own != other)[0][0])
         rest = latent - sum((self.books[i, int(other[i])] for i in range(q)), torch.zeros(()).double())
         one, two = (self.books[q, int(codes[q])] for codes in (own, other))

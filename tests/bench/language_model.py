@@ -2,9 +2,9 @@
 
     python -m tests.bench.language_model CLIPS... [--lm-model FILE] [--run RUN]
 
-CLIPS are speech that was in no training. With --run, the folder of a run of `earshot train-lm`, the same weights in
-floating point are beside it. Rates count payload only: no headers of files or messages.
-"""
+CLIPS are speech that was in no training. With --run, the folder of a run of `earshot train-lm`, the
+same weights in floating point are beside it. Rates count payload only: no headers of files or
+messages."""
 
 from __future__ import annotations
 

@@ -1,12 +1,13 @@
 """Entropy coding of calls: bytes on the wire beside plain codes, and the processor that it takes.
 
-    python -m tests.bench.live_entropy CLIPS...           bytes and time, packet after packet, of clips of speech
-    python -m tests.bench.live_entropy --call [--cores 1] two calls through a server in real time, with and without
+    python -m tests.bench.live_entropy CLIPS...           bytes and time, packet after packet, of
+    clips of speech python -m tests.bench.live_entropy --call [--cores 1] two calls through a server
+    in real time, with and without
 
-A message is counted three ways: its codes, the message, and that with what client/core/traffic.py adds for WebSocket, TLS,
-TCP and IP. Messages have no trace. Time is of one core, both ends in one thread, whose caches nothing else uses: the
-calls, which do other things between two packets, take two to three times as much.
-"""
+A message is counted three ways: its codes, the message, and that with what client/core/traffic.py
+adds for WebSocket, TLS, TCP and IP. Messages have no trace. Time is of one core, both ends in one
+thread, whose caches nothing else uses: the calls, which do other things between two packets, take
+two to three times as much."""
 
 from __future__ import annotations
 
@@ -37,7 +38,8 @@ VOICES = Path(__file__).parents[2] / "lab" / "voices"
 
 
 def link(lm: CodesLm, codes: Codes, frames: int) -> np.ndarray:
-    """[2 (plain, coded), 3 (codes, message, wire)] bytes, then processor seconds of both ends in [2, 0] and [2, 1]."""
+    """[2 (plain, coded), 3 (codes, message, wire)] bytes, then processor seconds of both ends in
+    [2, 0] and [2, 1]."""
     encoder, decoder = LinkEncoder(lm), LinkDecoder(lm)
     sums = np.zeros((3, 3))
     for first in range(0, codes.shape[1] // frames * frames, frames):

@@ -1,10 +1,10 @@
-"""What models and sessions hold, and what a thousand sessions that were opened, used and closed leave behind.
+"""What models and sessions hold, and what a thousand sessions that were opened, used and closed
+leave behind.
 
     python -m tests.bench.memory
 
-Each row is a process of its own. RSS is what Linux reports: memory that was freed before and is used again does not
-show there. Python's own memory is counted by tracemalloc.
-"""
+Each row is a process of its own. RSS is what Linux reports: memory that was freed before and is
+used again does not show there. Python's own memory is counted by tracemalloc."""
 
 from __future__ import annotations
 
@@ -68,7 +68,8 @@ def opener(model: Model, engine: EngineName, through: str) -> Callable[[], Pair]
 
 
 def measure(row: tuple[str, EngineName, str]) -> tuple[float, float, float, float]:
-    """MiB of the model, KiB of a pair of sessions, of RSS that TIMES pairs left, of Python's memory that WARM left."""
+    """MiB of the model, KiB of a pair of sessions, of RSS that TIMES pairs left, of Python's memory
+    that WARM left."""
     name, engine, through = row
     torch.set_num_threads(1)
     use = opener(load("default"), engine, through)()  # what is loaded with the first model of any kind

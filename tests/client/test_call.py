@@ -1,5 +1,5 @@
-"""What a call does before the clocks are compared, against a WebSocket server that never answers a ping; and when a
-call begins."""
+"""What a call does before the clocks are compared, against a WebSocket server that never answers a
+ping; and when a call begins."""
 
 from __future__ import annotations
 

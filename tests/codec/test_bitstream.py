@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 
 def as_one_number(codes: np.ndarray) -> bytes:
-    """docs/protocol.md said another way: the codes are the digits, to the base 1024, of a little-endian number."""
+    """docs/protocol.md said another way: the codes are the digits, to the base 1024, of a
+    little-endian number."""
     number = sum(int(code) << BITS * place for place, code in enumerate(codes.reshape(-1)))
     return number.to_bytes(-(-codes.size * BITS // 8), "little")
 

@@ -1,4 +1,5 @@
-"""`earshot encode`, `decode` and `info`: files, folders, and what is said when something is wrong."""
+"""`earshot encode`, `decode` and `info`: files, folders, and what is said when something is
+wrong."""
 
 from __future__ import annotations
 

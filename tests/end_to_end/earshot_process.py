@@ -1,4 +1,5 @@
-"""Real `earshot` processes for tests: a server, and calls that are watched by their --status-json lines."""
+"""Real `earshot` processes for tests: a server, and calls that are watched by their --status-json
+lines."""
 
 from __future__ import annotations
 
@@ -43,8 +44,8 @@ def run_earshot(*arguments: str | Path, env: dict[str, str] | None = None) -> su
 
 
 class EarshotServer:
-    """`earshot serve` on a loopback port, with further arguments, more patient than by default unless `env` says
-    otherwise; leaving the context stops it."""
+    """`earshot serve` on a loopback port, with further arguments, more patient than by default
+    unless `env` says otherwise; leaving the context stops it."""
 
     def __init__(
         self, folder: Path, model: str | Path, port: int = 0, *more: str | Path, env: Mapping[str, str] = PATIENT_ENV

@@ -1,8 +1,9 @@
-"""Virtual sound devices of three computers for tests: a PulseAudio of our own, reached through PortAudio and ALSA.
+"""Virtual sound devices of three computers for tests: a PulseAudio of our own, reached through
+PortAudio and ALSA.
 
-Each side, a and b and one in stereo, has a microphone (what is played onto its wire is spoken into it) and a
-loudspeaker that can be recorded. Needs pulseaudio, pulseaudio-utils, libportaudio2 and libasound2-plugins.
-"""
+Each side, a and b and one in stereo, has a microphone (what is played onto its wire is spoken into
+it) and a loudspeaker that can be recorded. Needs pulseaudio, pulseaudio-utils, libportaudio2 and
+libasound2-plugins."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ SIDES = {"a": (24_000, 1), "b": (24_000, 1), "stereo": (48_000, 2)}
 
 
 class SoundServer:
-    """A PulseAudio daemon in a folder of its own; leaving the context ends it and whatever plays or records."""
+    """A PulseAudio daemon in a folder of its own; leaving the context ends it and whatever plays or
+    records."""
 
     def __enter__(self) -> Self:
         missing = [tool for tool in ("pulseaudio", "paplay", "parec", "pactl") if shutil.which(tool) is None]
@@ -59,7 +61,8 @@ class SoundServer:
         return os.environ | {"PULSE_SERVER": f"unix:{self._socket}"}
 
     def device_env(self, side: str) -> dict[str, str]:
-        """What makes the default sound devices of a process the microphone and loudspeaker of this side."""
+        """What makes the default sound devices of a process the microphone and loudspeaker of this
+        side."""
         return {
             "PULSE_SERVER": f"unix:{self._socket}",
             "PULSE_SINK": f"spk_{side}",

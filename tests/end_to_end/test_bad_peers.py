@@ -1,5 +1,5 @@
-"""Everything a peer can do wrong. It is told, or closed with the documented code; two others, who talk to each other
-all the while, get every frame of each other."""
+"""Everything a peer can do wrong. It is told, or closed with the documented code; two others, who
+talk to each other all the while, get every frame of each other."""
 
 from __future__ import annotations
 
@@ -325,8 +325,10 @@ def frames_in(data: bytes) -> list[tuple[int, bytes]]:
 async def test_one_that_stops_reading_for_ten_seconds_costs_the_others_nothing(
     server: RunningServer, others: tuple[TestPeer, TestPeer], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Item 7 of "Done when" of the first issue. After a while without progress it is closed with 4009."""
-    # Ten speakers fill what buffers the kernels have within the ten seconds, on machines that are not held up.
+    """Item 7 of "Done when" of the first issue. After a while without progress it is closed with
+    4009."""
+    # Ten speakers fill what buffers the kernels have within the ten seconds, on machines that are
+    # not held up.
     crowd = [await join(server, "bad", want="none") for _ in range(10)]
     raw = await quiet_socket(server.url, "bad", hello(server, send="none"))
     closed_before = server.hub.closed[4009]

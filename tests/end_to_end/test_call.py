@@ -1,5 +1,5 @@
-"""`earshot call` with files as microphone and loudspeaker, through a real server: what it reports, how it ends, how
-it comes back, and what it says when it cannot go on."""
+"""`earshot call` with files as microphone and loudspeaker, through a real server: what it reports,
+how it ends, how it comes back, and what it says when it cannot go on."""
 
 from __future__ import annotations
 
@@ -60,7 +60,8 @@ def test_two_calls_hear_each_other_and_report_it(tmp_path: Path, server: Earshot
         (speaker,) = report["speakers"].values()
         assert speaker["name"] == other
         assert speaker["frames"] > 0
-        # Some messages hold several frames, so that the last byte of packed codes may be partly empty.
+        # Some messages hold several frames, so that the last byte of packed codes may be partly
+        # empty.
         assert kbps <= speaker["codec_kbps"] < kbps * 1.03
         assert speaker["wire_kbps"] > speaker["codec_kbps"]
         assert speaker["mouth_to_ear_ms"]["p50"] > 320 / 24  # no frame is heard sooner than it is spoken

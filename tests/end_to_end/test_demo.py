@@ -1,4 +1,5 @@
-"""`earshot demo` and `earshot latency` as a user runs them, for a few seconds, with the weights that come with Earshot.
+"""`earshot demo` and `earshot latency` as a user runs them, for a few seconds, with the weights
+that come with Earshot.
 
 How long sound takes is not asserted: it depends on what else the machine does.
 """

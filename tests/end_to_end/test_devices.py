@@ -1,4 +1,5 @@
-"""`earshot call` from one virtual sound device to another, speech and music in stereo, and `earshot devices`."""
+"""`earshot call` from one virtual sound device to another, speech and music in stereo, and `earshot
+devices`."""
 
 from __future__ import annotations
 
@@ -36,13 +37,15 @@ def sound() -> Iterator[SoundServer]:
 
 
 def likeness(spoken: Pcm, heard: Pcm) -> float:
-    """How like the heard speech is, 0..1, if it begins within the first four seconds of the recording."""
+    """How like the heard speech is, 0..1, if it begins within the first four seconds of the
+    recording."""
     # `compare` looks for delays of up to two seconds.
     return max(compare(spoken, heard[start:]).similarity for start in (0, 48_000))
 
 
 def converse(folder: Path, sound: SoundServer, spoken: dict[str, Pcm]) -> tuple[dict[str, Pcm], dict[str, Any]]:
-    """Speaks into both microphones at once; what came out of each speaker, and the reports of both calls."""
+    """Speaks into both microphones at once; what came out of each speaker, and the reports of both
+    calls."""
     for side, pcm in spoken.items():
         soundfile.write(folder / f"{side}.wav", pcm, 24_000)
 
@@ -91,7 +94,8 @@ def test_speech_goes_both_ways_from_device_to_device(tmp_path: Path, sound: Soun
 
 
 def play_song(folder: Path, sound: SoundServer, song: Pcm) -> Pcm:
-    """What comes out of a stereo loudspeaker, [2, n], where somebody listens to a song of somebody else."""
+    """What comes out of a stereo loudspeaker, [2, n], where somebody listens to a song of somebody
+    else."""
     soundfile.write(folder / "song.wav", song.T, 48_000, "FLOAT")
     talk, music = folder / "talk.safetensors", folder / "music.safetensors"
     with EarshotServer(folder, talk) as server:
@@ -113,8 +117,9 @@ def play_song(folder: Path, sound: SoundServer, song: Pcm) -> Pcm:
 
 
 def sidedness(wanted: Pcm, heard: Pcm) -> float:
-    """How far what is heard on the left and not on the right is what should be, -1 (sides changed) to 1: the median
-    over quarters of a second, each where it fits best, because a busy machine may play silence between two."""
+    """How far what is heard on the left and not on the right is what should be, -1 (sides changed)
+    to 1: the median over quarters of a second, each where it fits best, because a busy machine may
+    play silence between two."""
     side, length, found = heard[0] - heard[1], 12_000, []
     for start in range(length, wanted.shape[1] - length, length):
         piece = (wanted[0] - wanted[1])[start : start + length]

@@ -1,4 +1,5 @@
-"""Entropy coding between real peers: a server with a language model, clients with and without it over WebSockets."""
+"""Entropy coding between real peers: a server with a language model, clients with and without it
+over WebSockets."""
 
 from __future__ import annotations
 
@@ -196,7 +197,8 @@ async def test_bad_packets_close_only_their_sender(server: RunningServer) -> Non
         liar = await enter(server, "bad", send="pcm")
         await liar.socket.send(encode_codes_up(CodedPacket(8, 1, 0, 0, b"1234567", True)))
         assert await liar.closed() == (4000, "codes came from a client that said it would send pcm")
-        # Out of order, what still decodes is other codes, as any could come in plain packets, and the call goes on.
+        # Out of order, what still decodes is other codes, as any could come in plain packets, and
+        # the call goes on.
         shuffled = await enter(server, "bad")
         assert shuffled.encoder is not None
         packets = [shuffled.encoder.encode(Packet(2, 1, i, HOP * i, pack(CODES[:2, i : i + 1]))) for i in range(6)]

@@ -1,4 +1,5 @@
-"""`earshot listen` in a real browser: one rater uses the keyboard alone, another does not listen."""
+"""`earshot listen` in a real browser: one rater uses the keyboard alone, another does not
+listen."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ SWITCHES = ["--disable-background-networking", "--disable-component-update", "--
 RATE, SECONDS = 16_000, 2
 UNRATED = "\u2013"
 TONES = {"reference": (500, 5000), "zebra": (500, 1000), "yellowbird": (500, 2000), "anchor": (500,)}
-"""Of each sound, in Hz: what is heard is known by its spectrum, the anchor by what the low pass took."""
+"""Of each sound, in Hz: what is heard is known by its spectrum, the anchor by what the low pass
+took."""
 SCORES = {
     "cliff": {"zebra": 80, "yellowbird": 40},
     "meadow": {"zebra": 70, "yellowbird": 50},
@@ -116,7 +118,8 @@ def listening(folder: Path, *options: str) -> Iterator[Listening]:
 
 
 class Rater:
-    """A browser of one rater, who recognises sounds by what they are made of: nothing else tells them apart."""
+    """A browser of one rater, who recognises sounds by what they are made of: nothing else tells
+    them apart."""
 
     def __init__(self, browser: Browser, url: str, **context: Any) -> None:
         self.url = url
@@ -168,7 +171,8 @@ class Rater:
         return self.page.locator("#conditions output").all_inner_texts()
 
     def close(self) -> None:
-        """Nothing went wrong in the page, it asked nobody else, and nothing ever told what is what."""
+        """Nothing went wrong in the page, it asked nobody else, and nothing ever told what is
+        what."""
         assert self.errors == []
         assert [url for url in self.requests if not url.startswith((self.url, "data:"))] == []
         self.read()
@@ -242,7 +246,8 @@ def give(rater: Rater, score: int) -> None:
 
 
 def switching_keeps_the_place(ada: Rater) -> None:
-    """All five sounds were started together, once, and only a pause starts them anew, where they were."""
+    """All five sounds were started together, once, and only a pause starts them anew, where they
+    were."""
     starts = ada.page.evaluate("starts.slice(-5)")
     assert starts == [starts[0]] * 5
     ada.page.evaluate("starts.length = 0")
@@ -268,7 +273,8 @@ def loop_is_set_by_arrows(ada: Rater) -> None:
     assert starts[0][2] == pytest.approx(1.6, abs=0.001)
     ada.page.get_by_role("button", name="Whole clip").press("Enter")
     expect(ada.page.locator("#loop-text")).to_have_text("loop 0.0 to 2.0 s")
-    # the button is hidden now, and the browser takes the focus from it a moment later: until then Enter is its own
+    # the button is hidden now, and the browser takes the focus from it a moment later: until then
+    # Enter is its own
     ada.page.wait_for_function("!(document.activeElement instanceof HTMLButtonElement)")
 
 
@@ -290,7 +296,8 @@ def rate_by_touch(ben: Rater) -> dict[str, dict[str, int]]:
             assert box is not None
             share = {"reference": 0.3, "anchor": 0.95, "zebra": 0.5, "yellowbird": 0.5}[name]
             slider.tap(position={"x": share * box["width"], "y": box["height"] / 2})
-            # a touch that ends counts as rated; the mouse event that moves the slider from the middle comes after it
+            # a touch that ends counts as rated; the mouse event that moves the slider from the
+            # middle comes after it
             passing = UNRATED if share == 0.5 else f"{UNRATED}|50"
             expect(page.locator("#conditions output").nth(place - 1)).not_to_have_text(re.compile(f"^({passing})$"))
         given[clip] = {name: int(score) for name, score in zip(names, ben.shown(), strict=True)}
@@ -331,7 +338,8 @@ def test_two_raters_and_what_is_made_of_their_scores(folder: Path, browser: Brow
     assert all(0 < float(row["seconds"]) < PATIENCE_S for row in rows)
     assert {clip["reference"] < 90 and clip["anchor"] > 80 and clip["zebra"] == 50 for clip in given.values()} == {True}
 
-    # Three scores 10 apart: deviation 10, Student's t of two degrees of freedom 4.303, 4.303 * 10 / sqrt(3) = 24.8.
+    # Three scores 10 apart: deviation 10, Student's t of two degrees of freedom 4.303, 4.303 * 10 /
+    # sqrt(3) = 24.8.
     assert "1 rater kept, 1 thrown out, 3 clips" in printed
     assert "thrown out: Ben (reference under 90 in 3 of 3, anchor over 80 in 3 of 3)" in printed
     table = [[cell.strip() for cell in line.split("│")[1:-1]] for line in printed.splitlines() if "│" in line]

@@ -16,7 +16,8 @@ from tests.peers import tiny_model
 
 COMMAND = [sys.executable, "-m", "earshot", "bench", "server"]
 UNHURRIED = PATIENT_ENV | {"EARSHOT_WORKER_NICE": "5"}
-"""For the server that the command starts: what it can do beside a machine's other work is not what is tested."""
+"""For the server that the command starts: what it can do beside a machine's other work is not what
+is tested."""
 
 
 @pytest.mark.timeout(300)

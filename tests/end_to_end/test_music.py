@@ -1,5 +1,5 @@
-"""Music in a room of talkers: a 48 kHz stereo speaker beside a 24 kHz one, through a real server that has no idea of
-the stereo model, and listeners that have it or not."""
+"""Music in a room of talkers: a 48 kHz stereo speaker beside a 24 kHz one, through a real server
+that has no idea of the stereo model, and listeners that have it or not."""
 
 from __future__ import annotations
 
@@ -62,7 +62,8 @@ def windows_of(heard: Heard) -> list[Window]:
 
 
 async def test_a_listener_hears_the_talker_and_the_music(server: RunningServer, model: Model, speech: Pcm) -> None:
-    """Each at its own rate, sample for sample what the models make of the codes; who lacks the model gets no window."""
+    """Each at its own rate, sample for sample what the models make of the codes; who lacks the
+    model gets no window."""
     music = make_music(speech)[:, 100_000 : 100_000 + 2 * STRIDE + 20_000]
     talk = server.model.encoder(6.0).push(noise(TALK_FRAMES, seed=9))
     spoken = WindowModel.of(model.config, model.digest)

@@ -1,4 +1,5 @@
-"""`earshot call` with music: who plays it, who hears it beside a talker, and who lacks the model."""
+"""`earshot call` with music: who plays it, who hears it beside a talker, and who lacks the
+model."""
 
 from __future__ import annotations
 
@@ -89,8 +90,8 @@ def play_and_talk(tmp_path: Path, folder: Path, server: EarshotServer, song: Pcm
 
 
 def check_mix(both: Path, talk_only: Path, model: Model, song: Pcm) -> None:
-    """What was heard, less what the model makes of the song, is one voice in the middle. Piece by piece, because a
-    busy machine may play a block of silence between two."""
+    """What was heard, less what the model makes of the song, is one voice in the middle. Piece by
+    piece, because a busy machine may play a block of silence between two."""
     mixed, rate = soundfile.read(both, dtype="float32")
     assert (rate, mixed.shape[1]) == (48_000, 2)
     assert soundfile.info(talk_only).channels == 1

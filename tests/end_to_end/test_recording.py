@@ -70,8 +70,8 @@ class Clock:
 
 
 async def test_a_killed_server_loses_at_most_the_last_second(model: Model, model_file: Path, tmp_path: Path) -> None:
-    """Ada sends codes, Ben, who comes 1.3 s later, PCM. Each hears the other; the recording has the same codes, up to
-    the last second, and both as far apart in time as they were heard."""
+    """Ada sends codes, Ben, who comes 1.3 s later, PCM. Each hears the other; the recording has the
+    same codes, up to the last second, and both as far apart in time as they were heard."""
     folder = tmp_path / "recordings"
     arguments = "--record", "d*", "--record-to", folder
     loop = asyncio.get_running_loop()

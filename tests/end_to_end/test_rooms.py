@@ -170,7 +170,8 @@ async def test_traces_are_filled_in_order_for_those_who_ask(server: RunningServe
         second = asks.heard[speaker.id].packets[1].trace
         assert second is not None
         assert second.capture_us == (pong.sent_us + HOP * 1_000_000 // 24_000) % (1 << 32)
-        # Its last sample came with the second message, whose own last sample was there 33.4 ms after the start.
+        # Its last sample came with the second message, whose own last sample was there 33.4 ms
+        # after the start.
         assert second.framed == (20_000 + 13_400 - 13_333) // 100
     else:
         assert (got.framed, got.encoded) == (134, 140)

@@ -16,7 +16,8 @@ CLIPS = Path(__file__).parents[2] / "lab" / "voices"
 
 @pytest.mark.timeout(1300)  # a busy machine takes longer than two minutes for the least number of steps
 def test_the_default_recipe_learns_in_two_minutes(tmp_path: Path) -> None:
-    """Warm-up, codebooks, spectrum and discriminator in their turn, from the clips that come with Earshot."""
+    """Warm-up, codebooks, spectrum and discriminator in their turn, from the clips that come with
+    Earshot."""
     done = subprocess.run(
         [*COMMAND, "train", "lite", "--smoke"], cwd=tmp_path, capture_output=True, text=True, timeout=1200, check=False
     )

@@ -1,4 +1,5 @@
-"""The engine as a C++ library without Python, under AddressSanitizer and UndefinedBehaviorSanitizer."""
+"""The engine as a C++ library without Python, under AddressSanitizer and
+UndefinedBehaviorSanitizer."""
 
 from __future__ import annotations
 

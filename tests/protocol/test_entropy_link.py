@@ -1,4 +1,5 @@
-"""Links: what goes in at one end comes out at the other, whatever was dropped, joined or cut before."""
+"""Links: what goes in at one end comes out at the other, whatever was dropped, joined or cut
+before."""
 
 from __future__ import annotations
 

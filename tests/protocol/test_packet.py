@@ -1,4 +1,5 @@
-"""Media messages: golden bytes written by hand from docs/protocol.md, and bytes that nobody should send."""
+"""Media messages: golden bytes written by hand from docs/protocol.md, and bytes that nobody should
+send."""
 
 from __future__ import annotations
 

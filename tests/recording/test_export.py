@@ -42,8 +42,8 @@ def said(tiny_model: Model, speech: Pcm) -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def meeting(tiny_model: Model, said: dict[str, np.ndarray]) -> bytes:
-    """Ada speaks from the beginning, mutes herself for 2 s after her frame 150, and says the rest; Ben comes 2.5 s late
-    and leaves before her; Cy only listens."""
+    """Ada speaks from the beginning, mutes herself for 2 s after her frame 150, and says the rest;
+    Ben comes 2.5 s late and leaves before her; Cy only listens."""
     ada = talk(1, said["ada"], 0)
     for index in range(150, len(ada)):
         at, speaker, packet = ada[index]
@@ -62,7 +62,8 @@ def listen(path: Path) -> Pcm:
 
 
 def find(heard: Pcm, expected: Pcm, at: int) -> None:
-    """`expected` but for its faded ends is heard `at` this sample, or up to a tick (0.1 ms) before."""
+    """`expected` but for its faded ends is heard `at` this sample, or up to a tick (0.1 ms)
+    before."""
     inner = np.clip(expected[FADE:-FADE], -1, 1)
     best = min(np.abs(heard[at + FADE - early :][: inner.size] - inner).max() for early in range(4))
     assert best < INEXACT
@@ -212,7 +213,8 @@ def test_a_failure_leaves_what_was_there(
 
 
 def resident_mb() -> float:
-    """Of this process's own memory, without what it has of files, which a busy system takes and gives back."""
+    """Of this process's own memory, without what it has of files, which a busy system takes and
+    gives back."""
     status = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in status if line.startswith("RssAnon:")) * 1024 / 1e6
 
@@ -221,7 +223,8 @@ def resident_mb() -> float:
 def test_an_hour_takes_no_more_memory_than_a_minute(
     tiny_model: Model, said: dict[str, np.ndarray], tmp_path: Path
 ) -> None:
-    """Three speakers come and go all the while; a second of speech stands for a quarter of a minute."""
+    """Three speakers come and go all the while; a second of speech stands for a quarter of a
+    minute."""
     source = tmp_path / "hour.eshr"
     hour: list[tuple[int, int, object]] = []
     for number, second in enumerate(range(0, 3600, 15)):

@@ -152,7 +152,8 @@ def test_mutated_recordings_give_records_or_documented_errors(items: list[Item],
 
 
 def test_what_speakers_say_cannot_look_like_a_record(tiny_model: Model) -> None:
-    """Codes that hold a whole record, made without knowing the salt, in a record that is then damaged."""
+    """Codes that hold a whole record, made without knowing the salt, in a record that is then
+    damaged."""
     inner = encode_event(Event(type="ended", at=1, reason="forged"), 0) + bytes(40)
     outer = bytearray(encode_spoken(Spoken(1, 4, len(inner) // 5, 0, 0, inner[: len(inner) // 5 * 5]), SALT))
     outer[5] ^= 1

@@ -52,7 +52,8 @@ def test_pauses_are_as_long_as_they_were() -> None:
 
 
 def test_a_count_that_stood_still_while_nothing_came() -> None:
-    """A client that does not count while it is silent: only when its frames came says how long that was."""
+    """A client that does not count while it is silent: only when its frames came says how long that
+    was."""
     records = [part(k * LENGTH, k * LENGTH / RATE) for k in range(3)]
     records += [part(3 * LENGTH + 1, 3 * LENGTH / RATE + 60)]
     assert place(records)[3].position == 3 * LENGTH + 60 * RATE

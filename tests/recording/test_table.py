@@ -27,7 +27,8 @@ def joined(speaker: int, name: str, at: int = 0, reason: str = "") -> tuple[int,
 
 @pytest.fixture
 def meeting(tiny_model: Model) -> bytes:
-    """Ada says 6 s at 6 kbps, Ben 2 s at 1.5 kbps and leaves, Cy nothing; Di and one without a name play music."""
+    """Ada says 6 s at 6 kbps, Ben 2 s at 1.5 kbps and leaves, Cy nothing; Di and one without a name
+    play music."""
     events = [
         joined(1, "Ada"),
         joined(3, "[bold]Cy"),
@@ -85,7 +86,8 @@ def test_nobody(tiny_model: Model, tmp_path: Path) -> None:
 
 
 def test_the_command_takes_recordings_and_files_of_codes(meeting: bytes, tmp_path: Path) -> None:
-    """By what is in them, whatever they are called; a recording whose first bytes are damaged by its name."""
+    """By what is in them, whatever they are called; a recording whose first bytes are damaged by
+    its name."""
     renamed, hurt = write(tmp_path / "renamed", meeting), write(tmp_path / "hurt.eshr", b"?" + meeting[1:])
     coded = write(tmp_path / "in.ecdc", ecdc.Header("[/red]", 9, 2, False).to_bytes())
     done = CliRunner().invoke(app, ["info", *map(str, (renamed, coded, hurt))], env={"COLUMNS": "300"})

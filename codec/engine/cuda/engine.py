@@ -1,9 +1,10 @@
-"""The engine for one CUDA GPU: a step is one graph over the first 1, 2, 4, 8, ... rows of all states.
+"""The engine for one CUDA GPU: a step is one graph over the first 1, 2, 4, 8, ... rows of all
+states.
 
-Rows have fixed places in the memory of the GPU. A step gets masks: which rows move, and which begin anew; the others
-keep what they hold. So no shape and no address depends on who steps, and a graph recorded once (CUDA graph) is a step
-without the time that launching its kernels one by one takes. Without recording, the same code runs on a CPU, for tests.
-"""
+Rows have fixed places in the memory of the GPU. A step gets masks: which rows move, and which begin
+anew; the others keep what they hold. So no shape and no address depends on who steps, and a graph
+recorded once (CUDA graph) is a step without the time that launching its kernels one by one takes.
+Without recording, the same code runs on a CPU, for tests."""
 
 from __future__ import annotations
 
@@ -24,11 +25,13 @@ from torch import Tensor
 
 DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 WARM_UP_RUNS = 2
-"""Before a recording: libraries choose kernels and allocate what must not be allocated while it runs."""
+"""Before a recording: libraries choose kernels and allocate what must not be allocated while it
+runs."""
 
 
 def gpu(precision: str = "fp32", device: str = "cuda") -> Place:
-    """Where the arithmetic is done. Raises UsageError without a CUDA GPU, and for a precision not in `DTYPES`."""
+    """Where the arithmetic is done. Raises UsageError without a CUDA GPU, and for a precision not
+    in `DTYPES`."""
     if precision not in DTYPES:
         raise UsageError(f"the cuda engine has no precision {precision!r}; choose one of {', '.join(DTYPES)}")
     if torch.device(device).type == "cuda" and not torch.cuda.is_available():
@@ -63,10 +66,11 @@ class MaskedBank(Bank):
 
 
 class _Direction:
-    """Encoding or decoding: fixed buffers on the device, their twins on the host, and a graph for every shape of step.
+    """Encoding or decoding: fixed buffers on the device, their twins on the host, and a graph for
+    every shape of step.
 
-    `arithmetic` is (inputs [n, ...], states [n, size], width) -> (outputs [n, ...], states then); `width` is the number
-    of codebooks where it matters."""
+    `arithmetic` is (inputs [n, ...], states [n, size], width) -> (outputs [n, ...], states then);
+    `width` is the number of codebooks where it matters."""
 
     def __init__(
         self,
@@ -115,8 +119,9 @@ class _Direction:
         outputs[:, : given.shape[1]].copy_(given)
 
     def step(self, rows: Sequence[int], width: int) -> Tensor:
-        """Steps `rows`, whose `inputs` are set, and returns the outputs of all rows that the step covered; they are
-        overwritten by the next one. `width` is the most codebooks of any of them."""
+        """Steps `rows`, whose `inputs` are set, and returns the outputs of all rows that the step
+        covered; they are overwritten by the next one. `width` is the most codebooks of any of
+        them."""
         size = next(size for size in self.sizes if size > max(rows))
         width = next(own for own in self.widths if own >= width)
         moves, anew = self._masks
@@ -138,7 +143,8 @@ class _Direction:
         return self._outputs
 
     def _on_stream(self) -> AbstractContextManager[object]:
-        """Steps have a stream of their own; what happens to single rows between them, another one."""
+        """Steps have a stream of their own; what happens to single rows between them, another
+        one."""
         if not self._on_gpu:
             return nullcontext()
         self._stream.wait_stream(torch.cuda.current_stream(self.bank.network.place.device))
@@ -155,8 +161,9 @@ def _doubling(most: int) -> list[int]:
 
 
 class CudaEngine(RowEngine[MaskedBank]):
-    """`earshot.codec.engine.base.Engine` on a GPU, exact in fp32: TF32 is off. Memory and graphs for all slots are made when it
-    is made; a step takes the least of them that holds its highest row. Raises UsageError without a CUDA GPU.
+    """`earshot.codec.engine.base.Engine` on a GPU, exact in fp32: TF32 is off. Memory and graphs
+    for all slots are made when it is made; a step takes the least of them that holds its highest
+    row. Raises UsageError without a CUDA GPU.
 
     `device` "cpu" runs the same masks without graphs, for tests."""
 

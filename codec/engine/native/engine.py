@@ -1,8 +1,8 @@
-"""The fast engine: packed weights and kernels in C++ (`codec/engine/native`), exact in fp32, faster in bf16 and int8.
+"""The fast engine: packed weights and kernels in C++ (`codec/engine/native`), exact in fp32, faster
+in bf16 and int8.
 
-Its streams give the same bits alone and in company. The C++ is built when Earshot is installed; where there was no
-compiler, importing this module raises ImportError.
-"""
+Its streams give the same bits alone and in company. The C++ is built when Earshot is installed;
+where there was no compiler, importing this module raises ImportError."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from earshot.codec.model.network import Encodec
 from earshot.codec.pcm import Pcm
 
 NativePrecision = Literal["fp32", "bf16", "int8"]
-"""`int8` is for the layers that run once a frame, which wait for their weights; the others are then in bf16 where the
-processor multiplies that, else in fp32."""
+"""`int8` is for the layers that run once a frame, which wait for their weights; the others are then
+in bf16 where the processor multiplies that, else in fp32."""
 
 
 def kernel_names() -> list[str]:
@@ -33,7 +33,8 @@ def kernel_names() -> list[str]:
 
 
 def find_kernels(name: str) -> str:
-    """The name of the set that serves if this one is asked for: of the fastest for "auto". Raises UsageError."""
+    """The name of the set that serves if this one is asked for: of the fastest for "auto". Raises
+    UsageError."""
     known = kernel_names()
     if name not in ("auto", *known):
         raise UsageError(f"there are no kernels {name!r} for this processor; it has: auto, {', '.join(known)}")
@@ -41,8 +42,9 @@ def find_kernels(name: str) -> str:
 
 
 def pack(model: Model, kernels: str = "auto", precision: NativePrecision = "fp32") -> _native.Network:
-    """The weights of a model, packed once for any number of sessions, engines and threads. Raises UsageError for models
-    that do not stream or that the native engine does not know, and for kernels that this processor does not run."""
+    """The weights of a model, packed once for any number of sessions, engines and threads. Raises
+    UsageError for models that do not stream or that the native engine does not know, and for
+    kernels that this processor does not run."""
     model.config.check_streams()
     return pack_network(model.network, kernels, precision)
 
@@ -68,7 +70,8 @@ _packed: WeakKeyDictionary[Encodec, dict[tuple[str, NativePrecision], _native.Ne
 
 
 class NativeEngine:
-    """`earshot.codec.engine.base.Engine` in C++, on the CPU. `network` is what `pack` made of the model."""
+    """`earshot.codec.engine.base.Engine` in C++, on the CPU. `network` is what `pack` made of the
+    model."""
 
     def __init__(
         self, model: Model, encoders: int = 64, decoders: int = 64, network: _native.Network | None = None
@@ -138,7 +141,8 @@ class NativeEngine:
 
 
 def restore(model: Model, kind: Kind, state: _native.State, data: bytes) -> None:
-    """Overwrites `state`. Raises UsageError, and changes nothing, for bytes that are no state of this size."""
+    """Overwrites `state`. Raises UsageError, and changes nothing, for bytes that are no state of
+    this size."""
     try:
         state.restore(data)
     except ValueError as error:

@@ -1,4 +1,5 @@
-"""The integer language model in C++: the same numbers as codec/lm/integer_lm.py, some twenty times sooner."""
+"""The integer language model in C++: the same numbers as codec/lm/integer_lm.py, some twenty times
+sooner."""
 
 from __future__ import annotations
 

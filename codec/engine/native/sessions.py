@@ -1,5 +1,6 @@
-"""Sessions that step in the native engine. What it does not do, torch does: the first step of a stream that starts on
-`reflect`, and the partial last frame. A stream can be saved in one engine and go on in the other."""
+"""Sessions that step in the native engine. What it does not do, torch does: the first step of a
+stream that starts on `reflect`, and the partial last frame. A stream can be saved in one engine and
+go on in the other."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ LANES = 16
 
 
 class NativeSessions(Sessions):
-    """Makes sessions that step in C++. The weights are packed for the first of them in each precision."""
+    """Makes sessions that step in C++. The weights are packed for the first of them in each
+    precision."""
 
     def __init__(
         self,
@@ -101,8 +103,8 @@ class NativeEncoderSession(EncoderSession):
 
 
 class NativeDecoderSession(DecoderSession):
-    """Codes in, PCM out. Streams that start on `reflect`, and states that were saved in torch, go on in torch: its
-    caches do not say what the native engine keeps."""
+    """Codes in, PCM out. Streams that start on `reflect`, and states that were saved in torch, go
+    on in torch: its caches do not say what the native engine keeps."""
 
     def __init__(self, network: Encodec, packed: _native.Network, start: Padding = "zeros") -> None:
         self._packed, self._work = packed, _native.Workspace()
@@ -197,7 +199,8 @@ def _convolution(layer: object) -> object:
 
 
 def _width(conv: CausalConv1d, pcm: bool) -> int:
-    """Floats from sample to sample. PCM, the input of the encoder's first layer, lies without padding."""
+    """Floats from sample to sample. PCM, the input of the encoder's first layer, lies without
+    padding."""
     return 1 if pcm else _padded(conv.in_channels)
 
 

@@ -15,8 +15,8 @@ from torch import Tensor
 
 
 class TorchEngine(RowEngine[Bank]):
-    """`earshot.codec.engine.base.Engine` in torch, on the CPU: the states of the streams that step are gathered, stepped
-    together, and put back."""
+    """`earshot.codec.engine.base.Engine` in torch, on the CPU: the states of the streams that step
+    are gathered, stepped together, and put back."""
 
     name = "torch"
 

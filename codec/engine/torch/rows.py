@@ -1,4 +1,5 @@
-"""Engines in torch: a slot is a row of a tensor that holds what all streams of one direction keep."""
+"""Engines in torch: a slot is a row of a tensor that holds what all streams of one direction
+keep."""
 
 from __future__ import annotations
 
@@ -18,8 +19,8 @@ from torch import Tensor
 
 
 class Bank:
-    """The states of all streams of one direction, [rows, size] float32. A free row holds zeros, the start of a stream;
-    the lowest is taken first, so that few streams are close together."""
+    """The states of all streams of one direction, [rows, size] float32. A free row holds zeros, the
+    start of a stream; the lowest is taken first, so that few streams are close together."""
 
     def __init__(self, network: Network, rows: int) -> None:
         self.network = network
@@ -99,11 +100,13 @@ class RowEngine(Generic[OwnBank]):
         return self._decode_rows(rows, codes).numpy()
 
     def _encode_rows(self, rows: list[int], frames: Pcm, n_q: int) -> Tensor:
-        """Steps these rows, of which there are some, over frames [len(rows), hop]: codes [len(rows), at least n_q]."""
+        """Steps these rows, of which there are some, over frames [len(rows), hop]: codes
+        [len(rows), at least n_q]."""
         raise NotImplementedError
 
     def _decode_rows(self, rows: list[int], codes: Sequence[FrameCodes]) -> Tensor:
-        """Steps these rows, of which there are some, over a frame of codes each: samples [len(rows), hop]."""
+        """Steps these rows, of which there are some, over a frame of codes each: samples
+        [len(rows), hop]."""
         raise NotImplementedError
 
     def close(self, slot: int) -> None:

@@ -1,6 +1,6 @@
-"""Sessions that step as matrix products. What those do not do, the network's own layers do: the first step of a stream
-that starts on `reflect`, the partial last frame, and long pushes. The state is the same: each goes on from the other's.
-"""
+"""Sessions that step as matrix products. What those do not do, the network's own layers do: the
+first step of a stream that starts on `reflect`, the partial last frame, and long pushes. The state
+is the same: each goes on from the other's."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from earshot.codec.model.streaming import Codes, DecoderSession, EncoderSession,
 from torch import Tensor
 
 MOST_FRAMES = 32
-"""More than that at once, and the network's own layers are as fast or faster (measured), without windows in memory."""
+"""More than that at once, and the network's own layers are as fast or faster (measured), without
+windows in memory."""
 
 
 class TorchSessions(Sessions):
@@ -58,7 +59,8 @@ class TorchDecoderSession(DecoderSession):
 
 
 def _takes(state: StreamState, frames: int) -> bool:
-    """Whether the next step is one for matrix products; else the state goes to where the network is."""
+    """Whether the next step is one for matrix products; else the state goes to where the network
+    is."""
     if frames <= MOST_FRAMES and (state.caches is not None or state.padding == "zeros"):
         return True
     if state.caches is not None:
@@ -79,5 +81,6 @@ def _step(state: StreamState, network: Network, x: Tensor) -> Tensor:
 
 
 def _turn(kept: Tensor) -> Tensor:
-    """Between time-major and the channels-major caches of `earshot.codec.model.seanet`; the LSTM's has neither."""
+    """Between time-major and the channels-major caches of `earshot.codec.model.seanet`; the LSTM's
+    has neither."""
     return kept.transpose(1, 2) if kept.dim() == 3 else kept

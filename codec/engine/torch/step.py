@@ -1,9 +1,10 @@
-"""A step of many streams as matrix products: `earshot.codec.model.seanet` and `earshot.codec.model.quantizer`, laid out to be quick.
+"""A step of many streams as matrix products: `earshot.codec.model.seanet` and
+`earshot.codec.model.quantizer`, laid out to be quick.
 
-Sound is time-major, [B, T, C]: the window of a convolution lies in memory as one row, and a layer is one product of
-such rows and its weights. What a layer keeps is what its module in `earshot.codec.model.seanet` keeps, time and channels swapped.
-Everything is a function of its arguments, on the device and in the precision that the weights were laid out for.
-"""
+Sound is time-major, [B, T, C]: the window of a convolution lies in memory as one row, and a layer
+is one product of such rows and its weights. What a layer keeps is what its module in
+`earshot.codec.model.seanet` keeps, time and channels swapped. Everything is a function of its
+arguments, on the device and in the precision that the weights were laid out for."""
 
 from __future__ import annotations
 
@@ -33,8 +34,8 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Place:
-    """Where the arithmetic is done, and in which precision. What is kept between steps, the cells of the LSTM and the
-    search of codes are float32 in any case."""
+    """Where the arithmetic is done, and in which precision. What is kept between steps, the cells
+    of the LSTM and the search of codes are float32 in any case."""
 
     device: torch.device
     dtype: torch.dtype
@@ -51,7 +52,8 @@ class Product:
         self._bias = None if bias is None else bias.detach().to(place.device, place.dtype).contiguous()
         self._packed = place == CPU and _onednn()
         if self._packed:
-            # Torch's own products go to MKL, which is less than half as fast on processors that are not Intel's.
+            # Torch's own products go to MKL, which is less than half as fast on processors that are
+            # not Intel's.
             self._weight = torch.ops.mkldnn._reorder_linear_weight(self._weight, None)
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -98,8 +100,9 @@ class Convolution:
 
 
 class NarrowConvolution:
-    """`CausalConv1d` to a few channels, as at the end of a decoder: windows would be many times their product. What
-    each input adds to the outputs of all windows that it is in is one product; the sums run along its diagonals."""
+    """`CausalConv1d` to a few channels, as at the end of a decoder: windows would be many times
+    their product. What each input adds to the outputs of all windows that it is in is one product;
+    the sums run along its diagonals."""
 
     def __init__(self, conv: CausalConv1d, place: Place) -> None:
         (self.kernel,), (self.dilation,) = conv.kernel_size, conv.dilation
@@ -117,8 +120,8 @@ class NarrowConvolution:
 
 
 class Upsampling:
-    """`CausalConvTranspose1d`: a step of the input gives `kernel` steps of the output, of which the last overlap with
-    those of the next one."""
+    """`CausalConvTranspose1d`: a step of the input gives `kernel` steps of the output, of which the
+    last overlap with those of the next one."""
 
     def __init__(self, conv: CausalConvTranspose1d, place: Place) -> None:
         (self.kernel,), (self.stride,) = conv.kernel_size, conv.stride
@@ -136,7 +139,8 @@ class Upsampling:
 
 
 class Recurrence:
-    """`ResidualLSTM`: all gates of a layer are one product of its input beside its own last output."""
+    """`ResidualLSTM`: all gates of a layer are one product of its input beside its own last
+    output."""
 
     def __init__(self, module: ResidualLSTM, place: Place) -> None:
         lstm = module.lstm
@@ -237,7 +241,8 @@ class Network:
 
 
 class Codebooks:
-    """`ResidualVectorQuantizer`, whose terms and their order are kept; what does not move is computed once."""
+    """`ResidualVectorQuantizer`, whose terms and their order are kept; what does not move is
+    computed once."""
 
     def __init__(self, quantizer: ResidualVectorQuantizer, place: Place) -> None:
         books = quantizer.codebooks.detach().to(place.device, torch.float32)  # [Q, K, D]
@@ -259,7 +264,8 @@ class Codebooks:
         return torch.stack(codes, dim=1)
 
     def rows(self, codes: Sequence[FrameCodes], width: int) -> NDArray[np.int64]:
-        """Where the entries of these frames are, [B, width]: places of a frame past its own codes add nothing."""
+        """Where the entries of these frames are, [B, width]: places of a frame past its own codes
+        add nothing."""
         rows = np.full((len(codes), width), len(self.entries) - 1)
         for row, own in zip(rows, codes, strict=True):
             row[: len(own)] = own + self._firsts[: len(own)]
@@ -280,7 +286,8 @@ class Weights:
 
 
 def lay_out(network: Encodec, place: Place = CPU) -> Weights:
-    """Laid out once for all engines, sessions and threads, as the weights are when this is first called."""
+    """Laid out once for all engines, sessions and threads, as the weights are when this is first
+    called."""
     places = _laid_out.setdefault(network, {})
     if place not in places:
         with torch.inference_mode():

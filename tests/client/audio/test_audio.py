@@ -1,4 +1,5 @@
-"""Sources and sinks: files as devices in real time, and how a device is chosen. Devices: end_to_end/test_devices.py."""
+"""Sources and sinks: files as devices in real time, and how a device is chosen. Devices:
+end_to_end/test_devices.py."""
 
 from __future__ import annotations
 
@@ -236,7 +237,9 @@ def test_missing_portaudio_says_what_to_install() -> None:
 
 
 def test_no_module_of_the_client_imports_sounddevice_by_itself() -> None:
-    script = "import sys, earshot.client.audio.endpoints, earshot.client.audio.files, earshot.client.audio.devices; print('sounddevice' in sys.modules)"
+    modules = ("endpoints", "files", "devices")
+    names = ", ".join(f"earshot.client.audio.{module}" for module in modules)
+    script = f"import sys, {names}; print('sounddevice' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "False"
 

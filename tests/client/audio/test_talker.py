@@ -1,4 +1,5 @@
-"""The encoder's thread: everything that is spoken is sent, in order, however late; what is too much is counted."""
+"""The encoder's thread: everything that is spoken is sent, in order, however late; what is too much
+is counted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Arrival traces replayed without a clock: what is played must be what was sent, in order, and nothing uncounted."""
+"""Arrival traces replayed without a clock: what is played must be what was sent, in order, and
+nothing uncounted."""
 
 from __future__ import annotations
 
@@ -19,8 +20,8 @@ Arrival = tuple[float, int]
 
 
 class Tone:
-    """A decoder whose frames are pieces of one sine, found by the frame number in the codes, with a pause of half a
-    second in every two, as in speech. Counts its calls."""
+    """A decoder whose frames are pieces of one sine, found by the frame number in the codes, with a
+    pause of half a second in every two, as in speech. Counts its calls."""
 
     def __init__(self) -> None:
         self.calls: list[list[int]] = []
@@ -54,7 +55,8 @@ class Replay:
         return np.concatenate(self.positions)
 
     def check(self) -> None:
-        """Whatever happened: order, counts, and that the positions tell the truth about the samples."""
+        """Whatever happened: order, counts, and that the positions tell the truth about the
+        samples."""
         playout, jitter = self.playout, self.playout.jitter
         assert jitter.received == jitter.taken + jitter.late + jitter.duplicates + jitter.overflow + len(jitter)
         in_and_out = playout.samples_decoded + playout.samples_stretched - playout.samples_compressed
@@ -215,7 +217,8 @@ def test_wrap_of_sequence_and_timestamp() -> None:
 
 
 def mute_gap() -> Replay:
-    """Two seconds of talk, three of silence that is not sent (the sequence goes on), two of talk."""
+    """Two seconds of talk, three of silence that is not sent (the sequence goes on), two of
+    talk."""
     decoder = Tone()
     result = Replay(Playout(lambda: decoder, HOP, RATE), decoder)
     for pull in range(525):
@@ -264,7 +267,8 @@ def test_before_anything_comes_there_is_silence() -> None:
 
 
 def test_age_of_every_sample_is_known_while_time_is_scaled() -> None:
-    """The place of each sample against where a correlation finds it: within 1 ms at every point of a drifting call."""
+    """The place of each sample against where a correlation finds it: within 1 ms at every point of
+    a drifting call."""
     arrivals = [(max(at, 2.1e6) if at > 2e6 else at, number) for at, number in on_time(600)]
     result = replay(arrivals, 7.5)
     playout = result.playout
@@ -278,7 +282,8 @@ def test_age_of_every_sample_is_known_while_time_is_scaled() -> None:
 
 @pytest.mark.parametrize("n", [320, 480])
 def test_speed_does_not_hunt(n: int) -> None:
-    """Leaving a frame boundary costs spare time; cutting and repeating must not chase each other over it."""
+    """Leaving a frame boundary costs spare time; cutting and repeating must not chase each other
+    over it."""
     rng = random.Random(3)
     result = replay(in_order([(at + abs(rng.gauss(0, 1_000)), number) for at, number in on_time(1_500)]), 19, n)
     assert result.playout.underruns == 0

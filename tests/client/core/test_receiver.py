@@ -1,4 +1,5 @@
-"""Messages in, sound out; and both halves of the pipeline together, for the accuracy of the latency they report."""
+"""Messages in, sound out; and both halves of the pipeline together, for the accuracy of the latency
+they report."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ FRAME_US = HOP * 1e6 / RATE
 
 
 class Level:
-    """A decoder whose frames are constant: the first code in thousandths. Refuses what it must never get."""
+    """A decoder whose frames are constant: the first code in thousandths. Refuses what it must
+    never get."""
 
     def push(self, codes: NDArray[np.int16]) -> Pcm:
         assert codes.dtype == np.int16
@@ -193,8 +195,9 @@ def clock_with(offset_us: int) -> ServerClock:
 @pytest.mark.parametrize("block", [320, 480])
 @pytest.mark.parametrize("stall", [False, True])
 def test_reported_latency_is_that_of_the_sound(block: int, stall: bool) -> None:
-    """A signal that names its own time (a ramp in steps of a frame, repeated every 0.9 s) goes through sender, a
-    server of fixed delays, and receiver. Mouth-to-ear by stages must be the age of what comes out."""
+    """A signal that names its own time (a ramp in steps of a frame, repeated every 0.9 s) goes
+    through sender, a server of fixed delays, and receiver. Mouth-to-ear by stages must be the age
+    of what comes out."""
     offset = CLOCK_MODULUS - 3_000_000
     sender = Sender("codes", encoder=LevelEncoder(), clock=clock_with(offset))
     receiver = Receiver(Level, clock=clock_with(offset))

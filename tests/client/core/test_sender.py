@@ -18,7 +18,8 @@ OFFSET_US = CLOCK_MODULUS - 6_000_000
 
 
 class CountingEncoder:
-    """Codes that tell which frame they are: the mean of the frame in the first codebook, the rate in the others."""
+    """Codes that tell which frame they are: the mean of the frame in the first codebook, the rate
+    in the others."""
 
     def __init__(self) -> None:
         self.kbps = 6.0

@@ -1,4 +1,5 @@
-"""A client's end of entropy coding: messages as they go and come, what cannot be read, and the meters."""
+"""A client's end of entropy coding: messages as they go and come, what cannot be read, and the
+meters."""
 
 from __future__ import annotations
 

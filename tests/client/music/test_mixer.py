@@ -34,7 +34,8 @@ class ToneDecoder:
 
 
 class Listener:
-    """A talker whose frames come in time, music, and a loudspeaker that takes what it wants of them."""
+    """A talker whose frames come in time, music, and a loudspeaker that takes what it wants of
+    them."""
 
     def __init__(self, talk: int, music: int = 0, talk_rate: int = TALK_RATE, source: str = "talk") -> None:
         self.now_us = START_US

@@ -62,7 +62,8 @@ def test_one_who_talks(tiny_model: Model) -> None:
 
 
 def test_one_who_plays_music(tiny_model: Model, music: Model) -> None:
-    """It announces what it sends, sends windows whatever was asked for, and says that they are a second late."""
+    """It announces what it sends, sends windows whatever was asked for, and says that they are a
+    second late."""
     models = CallModels(music, [tiny_model])
     assert models.spoken == WindowModel.of(music.config, music.digest)
     assert models.spoken.latency_s == 1.0
@@ -96,8 +97,8 @@ def test_everything_is_warm_before_the_call(both: CallModels, music: Model) -> N
 
 
 def arrive(models: CallModels, model: Model, song: Pcm) -> tuple[Pcm, dict[str, float]]:
-    """Windows of a song that all arrive in time, heard as the mixer gives them while they are decoded on the models'
-    own thread; and what is shown of the player."""
+    """Windows of a song that all arrive in time, heard as the mixer gives them while they are
+    decoded on the models' own thread; and what is shown of the player."""
     receiver, mixer = models.receiver(known_clock())
     assert mixer is not None
     assert receiver.music is not None

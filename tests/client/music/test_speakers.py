@@ -1,4 +1,5 @@
-"""Packets of music in, the mix of all who play out: what is lost, late or too much, and how old it is when heard."""
+"""Packets of music in, the mix of all who play out: what is lost, late or too much, and how old it
+is when heard."""
 
 from __future__ import annotations
 
@@ -36,7 +37,8 @@ WAIT_S = (DECODING_US + START_TARGET_US) / 1e6
 
 
 class Room:
-    """Music with a clock that the test moves: it stands still but for the time that decoding takes."""
+    """Music with a clock that the test moves: it stands still but for the time that decoding
+    takes."""
 
     def __init__(self, normalize: bool = True, at_once: bool = True) -> None:
         self.now_us = START_US
@@ -79,7 +81,8 @@ class Room:
         return np.concatenate(heard, axis=1)
 
     def stream(self, *windows: dict[str, object]) -> Pcm:
-        """Plays a window after the other, each a stride after the one before, and what there is of the last."""
+        """Plays a window after the other, each a stride after the one before, and what there is of
+        the last."""
         heard = []
         for window in windows:
             if window:
@@ -225,7 +228,8 @@ def test_numbers_wrap() -> None:
 
 
 def test_its_age_when_heard_is_the_sum_of_the_stages() -> None:
-    """From when it was played to when it is heard: a window, the way here, decoding, and what waits for its time."""
+    """From when it was played to when it is heard: a window, the way here, decoding, and what waits
+    for its time."""
     room = Room()
     room.meet()
     arrival, captured = room.now_us, room.now_us - 1_100_000

@@ -1,4 +1,5 @@
-"""Windows of music as one hears them: even where they come in time, silent and counted where they do not."""
+"""Windows of music as one hears them: even where they come in time, silent and counted where they
+do not."""
 
 from __future__ import annotations
 
@@ -116,7 +117,8 @@ def test_a_window_in_the_last_moment_goes_on_where_the_one_before_fades() -> Non
 
 
 def test_a_late_window_leaves_silence_once_and_the_next_may_be_as_late() -> None:
-    """Nothing of it is left out; what is heard is later by what it was late, and more is waited for from then on."""
+    """Nothing of it is left out; what is heard is later by what it was late, and more is waited for
+    from then on."""
     played = device(0, 400, 400, 400)
     heard = played.play(5)
     playout = played.playout

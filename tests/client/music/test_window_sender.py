@@ -1,4 +1,5 @@
-"""Music on its way out: windows whose place in time is that of what was played, whatever happens in between."""
+"""Music on its way out: windows whose place in time is that of what was played, whatever happens in
+between."""
 
 from __future__ import annotations
 
@@ -178,7 +179,8 @@ def test_a_rate_holds_from_the_next_window_on() -> None:
 
 
 def test_what_it_costs_is_shown() -> None:
-    """Windows overlap by 1 %, so that a second of sound takes a little more than the codec's rate."""
+    """Windows overlap by 1 %, so that a second of sound takes a little more than the codec's
+    rate."""
     player = Player()
     player.sender.kbps = 6.0
     player.play(steps(5 * FRAMES))

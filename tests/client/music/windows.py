@@ -1,4 +1,5 @@
-"""A stereo model that tests can see through: one-second windows whose sound says which codes it was made of."""
+"""A stereo model that tests can see through: one-second windows whose sound says which codes it was
+made of."""
 
 from __future__ import annotations
 
@@ -34,8 +35,9 @@ def known_clock() -> ServerClock:
 
 
 class LevelDecoder:
-    """The left channel is the first code in thousandths times the scale, the right one half of that. As the real one
-    does, it holds what the next window covers too, and takes nothing after a window that is shorter than a stride."""
+    """The left channel is the first code in thousandths times the scale, the right one half of
+    that. As the real one does, it holds what the next window covers too, and takes nothing after a
+    window that is shorter than a stride."""
 
     def __init__(self, channels: int = 2) -> None:
         self.channels = channels
@@ -67,7 +69,8 @@ class LevelDecoder:
 
 
 class LevelEncoder:
-    """The reverse: the first code of each frame is its mean on the left in thousandths, the others are the rate."""
+    """The reverse: the first code of each frame is its mean on the left in thousandths, the others
+    are the rate."""
 
     def __init__(self) -> None:
         self.kbps = 6.0

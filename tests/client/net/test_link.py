@@ -1,4 +1,5 @@
-"""Addresses, refusals in words, and the queue of what goes out, against real WebSocket servers on loopback."""
+"""Addresses, refusals in words, and the queue of what goes out, against real WebSocket servers on
+loopback."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Audio to `.ecdc` files and back: they hold what the model makes, and whatever is wrong with one is said."""
+"""Audio to `.ecdc` files and back: they hold what the model makes, and whatever is wrong with one
+is said."""
 
 from __future__ import annotations
 

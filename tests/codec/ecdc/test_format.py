@@ -1,4 +1,5 @@
-"""`.ecdc` files and the official package: the same bytes, read by both, plain and with the language model."""
+"""`.ecdc` files and the official package: the same bytes, read by both, plain and with the language
+model."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ from tests.stereo import official_stereo
 
 @dataclass
 class Pair:
-    """A model of the official package and its language model, ours loaded from its files, and something to code."""
+    """A model of the official package and its language model, ours loaded from its files, and
+    something to code."""
 
     official: Any
     ours: Model
@@ -60,7 +62,8 @@ def pair(
     else:
         official, pcm, kbps = official_stereo(encodec, 32, music), music[:, 96_000 : 96_000 + 61_234], 6.0
     official.name = request.param
-    # Smaller than the published one, which tests/codec/lm/test_transformer.py has: this is about files.
+    # Smaller than the published one, which tests/codec/lm/test_transformer.py has: this is about
+    # files.
     torch.manual_seed(5)
     lm = encodec.model.LMModel(
         official.quantizer.n_q, 1024, num_layers=2, dim=64, past_context=int(3.5 * official.frame_rate)

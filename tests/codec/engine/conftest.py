@@ -95,8 +95,8 @@ def full_model(
 
 @pytest.fixture(params=["torch", *CUDA_ENGINE_ON, *KERNELS])
 def make_engine(request: pytest.FixtureRequest) -> MakeEngine:
-    """(model, encoders=64, decoders=64) -> an engine: torch, the one for CUDA on each device that is here, or native
-    with each set of kernels in turn."""
+    """(model, encoders=64, decoders=64) -> an engine: torch, the one for CUDA on each device that
+    is here, or native with each set of kernels in turn."""
 
     def make(model: Model, encoders: int = 64, decoders: int = 64) -> Engine:
         if request.param in CUDA_ENGINE_ON:

@@ -1,4 +1,5 @@
-"""A few of the random lives and arguments of tests/bench; `python -m tests.bench.fuzz_engine --minutes 10` goes on."""
+"""A few of the random lives and arguments of tests/bench; `python -m tests.bench.fuzz_engine
+--minutes 10` goes on."""
 
 from __future__ import annotations
 

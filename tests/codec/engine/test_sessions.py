@@ -1,5 +1,5 @@
-"""Sessions that step in C++ or as matrix products against the network's own layers: every way of cutting, both starts,
-partial ends, copies and saved states."""
+"""Sessions that step in C++ or as matrix products against the network's own layers: every way of
+cutting, both starts, partial ends, copies and saved states."""
 
 from __future__ import annotations
 

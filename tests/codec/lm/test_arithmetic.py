@@ -1,4 +1,5 @@
-"""The arithmetic coder makes the same bytes as the official package's, and reads whatever it is given."""
+"""The arithmetic coder makes the same bytes as the official package's, and reads whatever it is
+given."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The integer language model: two implementations, one result, whatever the processor, the threads or the batch."""
+"""The integer language model: two implementations, one result, whatever the processor, the threads
+or the batch."""
 
 from __future__ import annotations
 

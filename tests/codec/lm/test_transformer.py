@@ -1,4 +1,5 @@
-"""The paper's language model: the same bits as the official package's, whatever is wrong with its file is said."""
+"""The paper's language model: the same bits as the official package's, whatever is wrong with its
+file is said."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ from earshot.codec.weights import download
 
 
 def official(encodec: ModuleType, n_q: int = 32, context: int = 262, dim: int = 200, layers: int = 5) -> Any:
-    """The package's model with random weights. Its biases are not zero, so that all of them matter."""
+    """The package's model with random weights. Its biases are not zero, so that all of them
+    matter."""
     torch.manual_seed(0)
     model = encodec.model.LMModel(n_q, 1024, num_layers=layers, dim=dim, past_context=context).eval()
     with torch.no_grad():

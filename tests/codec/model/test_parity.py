@@ -1,4 +1,5 @@
-"""Our codec against the official packages, with random weights of the official shapes: codes must be equal."""
+"""Our codec against the official packages, with random weights of the official shapes: codes must
+be equal."""
 
 from __future__ import annotations
 
@@ -24,14 +25,15 @@ from earshot import codec
 BLOCKS = [320, 1, 7, 160, 333, 960, 4096, None]
 FRAMES = 1501
 FULL_LENGTH = [320, 4096, None]
-"""Blocks that the full-size model gets all 20 s in. 1, 7 and 160 samples lead to the very steps of 320, and 333 and 960
-to longer ones, of which 2 s hold enough: over 20 s all of them are compared at the default's size."""
+"""Blocks that the full-size model gets all 20 s in. 1, 7 and 160 samples lead to the very steps of
+320, and 333 and 960 to longer ones, of which 2 s hold enough: over 20 s all of them are compared at
+the default's size."""
 SHORT_FRAMES = 150
 
 
 class Oracle(NamedTuple):
-    """The official model, ours loaded from its file, what the official offline code makes of the speech, and of its
-    codes: all 20 s at 6 kbps, 2 s at the other rates."""
+    """The official model, ours loaded from its file, what the official offline code makes of the
+    speech, and of its codes: all 20 s at 6 kbps, 2 s at the other rates."""
 
     official: dict[str, Any]
     ours: Model
@@ -94,9 +96,9 @@ def memory(oracle: Oracle) -> Steps:
 
 @pytest.fixture
 def remembered(memory: Steps, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A step is a pure function of its input and state, and most block sizes lead to the same steps: each is computed
-    once, and taken from memory only where every input of it, from the start of the stream on, was the same bytes. So
-    are the codes of latents that are the same bytes."""
+    """A step is a pure function of its input and state, and most block sizes lead to the same
+    steps: each is computed once, and taken from memory only where every input of it, from the start
+    of the stream on, was the same bytes. So are the codes of latents that are the same bytes."""
     compute, search = StreamState.step, ResidualVectorQuantizer.encode
 
     def step(self: StreamState, net: SEANet, x: torch.Tensor, last: bool) -> torch.Tensor:
@@ -152,7 +154,8 @@ def test_codes_of_the_engines_are_the_official_ones(oracle: Oracle, speech: Pcm,
 @pytest.mark.parametrize("engine", ["layers", *FAST])
 @pytest.mark.parametrize("start", ["reflect", "zeros"])
 def test_streamed_decoder_is_the_official_one(oracle: Oracle, start: Any, engine: str) -> None:
-    """20 s in packets of 1 to 16 frames, and 2 s at every other rate, which change no more than a sum of vectors."""
+    """20 s in packets of 1 to 16 frames, and 2 s at every other rate, which change no more than a
+    sum of vectors."""
     sessions = FAST.get(engine, Sessions)(oracle.ours.network)
     for kbps in oracle.ours.bandwidths:
         codes, expected = oracle.heard[start, kbps]
@@ -182,7 +185,8 @@ def test_the_rate_may_change_between_frames(oracle: Oracle, speech: Pcm) -> None
 @pytest.mark.parametrize("samples", [1, 2, 319, 320, 321, 960, 1919, 2239, 2240, 2241, 2559, 2560])
 @pytest.mark.parametrize("start", ["reflect", "zeros"])
 def test_short_streams(oracle: Oracle, speech: Pcm, samples: int, start: Any) -> None:
-    """Down to one sample: a reflecting stream that never reached its seventh frame gives all it has at the end."""
+    """Down to one sample: a reflecting stream that never reached its seventh frame gives all it has
+    at the end."""
     pcm = speech[24_000 : 24_000 + samples]
     with torch.no_grad():
         latents = oracle.official[start].encoder(torch.from_numpy(pcm)[None, None])
@@ -198,7 +202,8 @@ def test_short_streams(oracle: Oracle, speech: Pcm, samples: int, start: Any) ->
 
 
 def test_copied_saved_and_interleaved_sessions(oracle: Oracle, speech: Pcm) -> None:
-    """A copy, a session restored from a saved state, and one that was reset go on as if nothing else had happened."""
+    """A copy, a session restored from a saved state, and one that was reset go on as if nothing
+    else had happened."""
     for start in ("reflect", "zeros"):
         expected = oracle.codes[start, 6.0]
         one, other = oracle.ours.encoder(6.0, start), oracle.ours.encoder(6.0, start)

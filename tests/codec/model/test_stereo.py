@@ -1,5 +1,5 @@
-"""The 48 kHz stereo model against the official packages, with random weights: its network on one window, both
-kinds of files, and what it cannot do."""
+"""The 48 kHz stereo model against the official packages, with random weights: its network on one
+window, both kinds of files, and what it cannot do."""
 
 from __future__ import annotations
 
@@ -52,7 +52,8 @@ def test_the_network_on_a_window(stereo: Stereo, music: Pcm, samples: int) -> No
 
 
 def test_zero_padding_and_odd_shapes(encodec: ModuleType) -> None:
-    """Strides that cannot be halved, dilations, kernels of other lengths, and a mono model without norms of its own."""
+    """Strides that cannot be halved, dilations, kernels of other lengths, and a mono model without
+    norms of its own."""
     config = replace(
         ENCODEC_48KHZ, channels=1, norm="weight", padding="zeros", n_filters=4, ratios=(5, 3, 2), kernel_size=5,
         last_kernel_size=3, residual_kernel_size=5, n_residual_layers=3, dilation_base=3, normalize=False,
@@ -81,7 +82,8 @@ def test_zero_padding_and_odd_shapes(encodec: ModuleType) -> None:
 
 
 def test_it_can_be_trained(small: Stereo, music: Pcm) -> None:
-    """A gradient reaches every weight, those of the norms too, and following it brings the sound nearer."""
+    """A gradient reaches every weight, those of the norms too, and following it brings the sound
+    nearer."""
     network = Encodec(small.ours.config)
     network.load_state_dict(small.ours.network.state_dict())
     x = torch.from_numpy(music[None, :, 100_000:104_800])
@@ -99,7 +101,7 @@ def test_it_can_be_trained(small: Stereo, music: Pcm) -> None:
     assert losses[-1] < losses[0]
 
 
-# -- files -------------------------------------------------------------------------------------------------
+# -- files ----------------------------------------------------------------
 
 
 def test_native_file(small: Stereo, music: Pcm, tmp_path: Path) -> None:
@@ -201,7 +203,7 @@ def test_damaged_official_files(small: Stereo, tmp_path: Path) -> None:
     refuse(state | twice, r"encoder\.layers\.0\.weight in two spellings")
 
 
-# -- what it cannot do -------------------------------------------------------------------------------------
+# -- what it cannot do ----------------------------------------------------
 
 
 def test_no_stream_of_frames(small: Stereo) -> None:

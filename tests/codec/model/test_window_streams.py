@@ -1,4 +1,5 @@
-"""Streams of windows equal whole signals to the last bit, for any cutting, and their state can be carried around."""
+"""Streams of windows equal whole signals to the last bit, for any cutting, and their state can be
+carried around."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Whole signals in windows: equal to the official package, and nothing but what belongs to the model."""
+"""Whole signals in windows: equal to the official package, and nothing but what belongs to the
+model."""
 
 from __future__ import annotations
 
@@ -42,8 +43,8 @@ def test_the_end_of_a_signal(small: Stereo, music: Pcm, samples: int) -> None:
 
 
 def test_a_last_window_shorter_than_the_rest_of_the_one_before(small: Stereo, music: Pcm) -> None:
-    """Which the official package cannot decode: 240 samples past the stride are 1 frame, and the window before them
-    ends 480 samples past it."""
+    """Which the official package cannot decode: 240 samples past the stride are 1 frame, and the
+    window before them ends 480 samples past it."""
     samples = STRIDE + 240
     expected = official_windows(small.official, music[:, :samples], 6.0)
     windows = small.ours.encode_windows(music[:, :samples], 6.0)

@@ -40,7 +40,8 @@ class Mirror:
     data: bytes = DATA
     ranges: bool = True
     break_after: list[int] = field(default_factory=list)
-    """Bytes of each response after which the connection is cut, one a request; whole ones after that."""
+    """Bytes of each response after which the connection is cut, one a request; whole ones after
+    that."""
     status: list[int] = field(default_factory=list)
     """Answers without content, one a request, before the others."""
     silent: bool = False
@@ -96,7 +97,8 @@ Fetch = Callable[..., Path]
 
 @pytest.fixture
 def get(mirror: Mirror, tmp_path: Path) -> Fetch:
-    """Calls `fetch` without waiting between attempts; `get.waits` has the pauses, `get.said` the console."""
+    """Calls `fetch` without waiting between attempts; `get.waits` has the pauses, `get.said` the
+    console."""
 
     def call(
         url: str | None = None, release: Release = RELEASE, path: Path | None = None, patience: Patience = PATIENT
@@ -234,7 +236,8 @@ def test_the_stereo_model_has_a_name_too(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Where the weights are not to be had it says where to put them; from there on commands take the name."""
+    """Where the weights are not to be had it says where to put them; from there on commands take
+    the name."""
     music = make_music(speech)[:, :60_000]
     file = save_official(official_stereo(encodec, 4, music), tmp_path)
     known = download.CODECS["encodec_48khz"]

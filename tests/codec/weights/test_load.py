@@ -1,4 +1,5 @@
-"""Loading: every source gives the codes of the program that saved it, and every fault says what is wrong."""
+"""Loading: every source gives the codes of the program that saved it, and every fault says what is
+wrong."""
 
 from __future__ import annotations
 
@@ -45,7 +46,8 @@ def native_file(tiny_model: Model, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def huggingface(tmp_path_factory: pytest.TempPathFactory, random_encodec: Callable[..., Any]) -> tuple[Any, Path]:
-    """A small model of transformers with weights that matter, and the folder that its save_pretrained wrote."""
+    """A small model of transformers with weights that matter, and the folder that its
+    save_pretrained wrote."""
     from transformers import EncodecConfig, EncodecModel
 
     config = EncodecConfig(num_filters=4, target_bandwidths=[1.5, 3.0], pad_mode="constant")

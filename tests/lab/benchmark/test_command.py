@@ -1,4 +1,5 @@
-"""`earshot bench`, from its arguments to its files, with time that stands in for the processor's."""
+"""`earshot bench`, from its arguments to its files, with time that stands in for the
+processor's."""
 
 from __future__ import annotations
 
@@ -36,7 +37,8 @@ def model(tiny_model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def fake_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A turn steps once and says that it took what MS says, a tenth more or less in the first two rounds."""
+    """A turn steps once and says that it took what MS says, a tenth more or less in the first two
+    rounds."""
     turns: dict[Any, Any] = {}
 
     def turn(own: Contender, *_: object) -> float:

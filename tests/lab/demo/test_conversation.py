@@ -1,4 +1,5 @@
-"""What is concluded from a conversation: was everything heard, and do both measures of delay agree."""
+"""What is concluded from a conversation: was everything heard, and do both measures of delay
+agree."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ def voice() -> Pcm:
 
 
 def figures(delay_ms: float) -> dict[str, Any]:
-    """A listener's report of a speaker whose every packet took so long, from 1 s before the talk to its end."""
+    """A listener's report of a speaker whose every packet took so long, from 1 s before the talk to
+    its end."""
     marks = {"p50": delay_ms, "p95": delay_ms, "p99": delay_ms}
     return {
         "codec_kbps": 6.0,

@@ -44,7 +44,8 @@ def noise(size: int, level: float, seed: int = 1) -> Pcm:
 
 
 def vocoded(pcm: Pcm) -> Pcm:
-    """Keeps the spectrum's magnitude over time and none of its phase: what a poor neural codec does to a voice."""
+    """Keeps the spectrum's magnitude over time and none of its phase: what a poor neural codec does
+    to a voice."""
     hop, size = 120, 480
     window = np.sqrt(np.hanning(size + 1)[:-1])
     out = np.zeros(pcm.size + size)

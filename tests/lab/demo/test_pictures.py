@@ -1,4 +1,5 @@
-"""The pictures are drawn from any data, and what is drawn follows the data. How they look was judged by eye."""
+"""The pictures are drawn from any data, and what is drawn follows the data. How they look was
+judged by eye."""
 
 from __future__ import annotations
 

@@ -17,7 +17,8 @@ def test_all_systems_are_rated_with_the_hidden_reference_and_the_anchor() -> Non
 
 
 def test_orders_follow_from_seed_and_rater_on_every_machine() -> None:
-    """By hand: the order of the SHA-256 digests of "3", "ada" and the name, with zero bytes between them."""
+    """By hand: the order of the SHA-256 digests of "3", "ada" and the name, with zero bytes between
+    them."""
     assert Plan(("a", "b", "c"), ("new", "old"), seed=3).clips_for("ada") == PLAN.clips_for("ada")
     assert shuffled("abcdefgh", 3, "ada") == ["g", "f", "h", "a", "b", "e", "c", "d"]
 

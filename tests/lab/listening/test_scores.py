@@ -37,7 +37,8 @@ def test_it_is_said_why_and_others_are_not_touched() -> None:
 
 
 def test_mean_and_interval() -> None:
-    """60, 70, 80: deviation 10, Student's t for two degrees of freedom 4.3027; 10 / sqrt(3) * 4.3027 = 24.841."""
+    """60, 70, 80: deviation 10, Student's t for two degrees of freedom 4.3027; 10 / sqrt(3) *
+    4.3027 = 24.841."""
     found = mean("new", [60, 70, 80])
     assert found.mean == 70
     assert found.half_width == pytest.approx(24.841, abs=0.001)

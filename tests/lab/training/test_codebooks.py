@@ -63,8 +63,8 @@ def test_gradients_pass_straight_through() -> None:
 
 
 def test_each_stage_pulls_towards_its_own_entry_alone() -> None:
-    """The commitment of a stage is to its entry with the stages before held still (not so in the encodec package,
-    issue 25): its gradient is the sum of each stage's residual."""
+    """The commitment of a stage is to its entry with the stages before held still (not so in the
+    encodec package, issue 25): its gradient is the sum of each stage's residual."""
     torch.manual_seed(7)
     quantizer = ResidualVectorQuantizer(CONFIG)
     quantizer.codebooks.copy_(torch.randn_like(quantizer.codebooks))

@@ -33,8 +33,8 @@ def saved(config: ModelConfig, folder: Path) -> str:
 
 
 def test_trained_weights_are_not_warmed_up(tmp_path: Path) -> None:
-    """The recipe's first steps are for random ones. The same command goes on in the same way, and so does a recipe
-    that names the weights itself."""
+    """The recipe's first steps are for random ones. The same command goes on in the same way, and
+    so does a recipe that names the weights itself."""
     init = saved(replace(LITE_24KHZ, n_filters=2, dimension=8, codebook_size=16), tmp_path)
     for steps, going, more in ((1, init, []), (2, init, []), (3, None, [f"init={init}"])):
         told = io.StringIO()

@@ -1,4 +1,5 @@
-"""Examples as they are heard: levels, mixing, noise, rooms, and what happens to silence, clipping and damage."""
+"""Examples as they are heard: levels, mixing, noise, rooms, and what happens to silence, clipping
+and damage."""
 
 from __future__ import annotations
 
@@ -182,7 +183,8 @@ def test_silent_noise_is_drawn_again_and_then_left_out(voices: str, write: Calla
 
 
 def test_a_room_is_heard_with_what_was_before_the_crop(write: Callable[..., str]) -> None:
-    """A click just before the crop leaves its reverberation in it; one inside stays where it was."""
+    """A click just before the crop leaves its reverberation in it; one inside stays where it
+    was."""
     clicks = np.zeros(RATE, np.float32)
     clicks[[9900, 11_000]] = 0.9
     folder = write("clicks/a.wav", clicks)

@@ -18,7 +18,8 @@ TOLERANCE: dict[str, Any] = {"rtol": 1e-4, "atol": 1e-4}
 
 
 class Spectrogram(nn.Module):
-    """What the package uses of torchaudio's class, which divides by the window's norm if `normalized`."""
+    """What the package uses of torchaudio's class, which divides by the window's norm if
+    `normalized`."""
 
     def __init__(self, n_fft: int, hop_length: int, win_length: int, **options: Any) -> None:
         super().__init__()

@@ -29,7 +29,8 @@ def open_library(folder: Path, memory: float = 2**30, channels: int = 1) -> Libr
 def test_from_disk_and_from_memory_come_the_same_crops(
     tmp_path: Path, speech: Pcm, rate: int, tolerance: float, channels: int
 ) -> None:
-    """Small differences: what is in memory has 16 bits, and a segment is resampled from a whole sample on."""
+    """Small differences: what is in memory has 16 bits, and a segment is resampled from a whole
+    sample on."""
     pcm = speech[:60_000] / np.abs(speech[:60_000]).max()
     smooth = np.convolve(pcm, np.hanning(48) / np.hanning(48).sum(), mode="same")
     soundfile.write(tmp_path / "a.flac", np.stack([smooth, -0.5 * smooth], axis=1), rate)

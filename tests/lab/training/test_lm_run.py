@@ -1,4 +1,5 @@
-"""Training of a language model: it learns, goes on exactly where it stopped, and costs no more in integers."""
+"""Training of a language model: it learns, goes on exactly where it stopped, and costs no more in
+integers."""
 
 from __future__ import annotations
 

@@ -120,7 +120,8 @@ def is_running(pid: int) -> bool:
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_workers_do_not_outlive_a_killed_trainer(data: TrainingData, tmp_path: Path, how: signal.Signals) -> None:
-    """Killed, or interrupted with Ctrl-C, which reaches the workers too and which they leave to the trainer."""
+    """Killed, or interrupted with Ctrl-C, which reaches the workers too and which they leave to the
+    trainer."""
     script = tmp_path / "train.py"
     script.write_text(SCRIPT)
     trainer = subprocess.Popen(

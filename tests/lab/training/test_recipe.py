@@ -24,7 +24,8 @@ def draw(settings: DataSettings, count: int = DRAWS, seed: int = 0) -> list[Plan
 
 
 def assert_share(count: int, of: int, share: float) -> None:
-    """Within four and a half standard deviations of a binomial: wrong by chance once in 150,000 times."""
+    """Within four and a half standard deviations of a binomial: wrong by chance once in 150,000
+    times."""
     assert abs(count - of * share) <= 4.5 * np.sqrt(of * share * (1 - share)) + 1e-9, f"{count} of {of}, not {share}"
 
 

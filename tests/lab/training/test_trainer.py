@@ -103,8 +103,8 @@ def silent() -> Console:
 
 
 def test_a_break_changes_nothing(trainer: Make, tmp_path: Path) -> None:
-    """Broken off in the warm-up, after the codebooks have started and with the discriminator at work: weights, means
-    and codebooks are equal to the last bit."""
+    """Broken off in the warm-up, after the codebooks have started and with the discriminator at
+    work: weights, means and codebooks are equal to the last bit."""
     whole = trainer()
     losses = steps(whole, 9)
     assert losses[0]["used_first"] == 0
@@ -158,8 +158,8 @@ def test_the_loss_turns_and_the_rate_falls(trainer: Make) -> None:
 
 
 def test_each_learns_from_its_own_loss_alone(trainer: Make) -> None:
-    """A step without the critic's turn leaves the discriminator as it is; with it, its gradient is that of the hinge
-    loss on what was heard and spoken, and none of the codec's reaches it."""
+    """A step without the critic's turn leaves the discriminator as it is; with it, its gradient is
+    that of the hinge loss on what was heard and spoken, and none of the codec's reaches it."""
     never = trainer(recipe(discriminator={"update_probability": 0.0}))
     before = {key: tensor.clone() for key, tensor in never.discriminator.state_dict().items()}
     rows = steps(never, 6)
@@ -416,7 +416,8 @@ def test_damaged_and_foreign_checkpoints(trainer: Make, tmp_path: Path) -> None:
 
 @pytest.mark.timeout(300)
 def test_two_processes_make_one_model(voices: Path, tmp_path: Path) -> None:
-    """As torchrun starts them: different examples, gradients and codebook statistics reduced, the same weights."""
+    """As torchrun starts them: different examples, gradients and codebook statistics reduced, the
+    same weights."""
     text = f"""
         batch = 2
         crop_seconds = 0.1

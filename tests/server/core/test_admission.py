@@ -35,7 +35,8 @@ def streams(encoders: int, decoders: int = 0) -> dict[Kind, int]:
 
 
 class FakeWorkers:
-    """Streams with phases of their own, and workers that step what is ready in turns, as server/encoding/queue.py says."""
+    """Streams with phases of their own, and workers that step what is ready in turns, as
+    server/encoding/queue.py says."""
 
     def __init__(self, workers: int = 1, seed: int = 0) -> None:
         self.load = load_of(workers=workers)

@@ -25,7 +25,8 @@ from tests.peers import tiny_model as make_model
 
 
 class FakeEngine:
-    """Codes are the sum of a slot's frames so far. `gate` closed holds a step; poison makes it fail."""
+    """Codes are the sum of a slot's frames so far. `gate` closed holds a step; poison makes it
+    fail."""
 
     def __init__(self) -> None:
         self.gate = threading.Event()

@@ -1,4 +1,5 @@
-"""Connections that say too little or too much for HTTP, or fall silent after it: raw sockets to a real server."""
+"""Connections that say too little or too much for HTTP, or fall silent after it: raw sockets to a
+real server."""
 
 from __future__ import annotations
 

@@ -74,7 +74,8 @@ async def speak_pcm(peer: TestPeer, pcm: np.ndarray) -> None:
 
 
 async def test_everything_said_is_on_disk_exactly_as_it_came(model: Model, tmp_path: Path) -> None:
-    """Codes and PCM from speakers, a listener of codes and one of PCM, a new rate, a mute, one who leaves early."""
+    """Codes and PCM from speakers, a listener of codes and one of PCM, a new rate, a mute, one who
+    leaves early."""
     with running_server(model, record_to=tmp_path, record_rooms="other, den*") as server:
         ada = await join(server, "den-1", name="Ada")
         assert ada.welcome.recording
@@ -122,7 +123,8 @@ async def test_everything_said_is_on_disk_exactly_as_it_came(model: Model, tmp_p
 
 
 async def test_frames_are_where_they_came_in_time(model: Model, tmp_path: Path) -> None:
-    """Two speakers who begin 1 s apart: the recording has them as far from each other as a listener hears them."""
+    """Two speakers who begin 1 s apart: the recording has them as far from each other as a listener
+    hears them."""
     with running_server(model, record_to=tmp_path, record_rooms="*") as server:
         ada, ben, ear = await join(server, "den"), await join(server, "den"), await join(server, "den", send="none")
         loop = asyncio.get_running_loop()
@@ -226,7 +228,8 @@ async def test_less_can_be_kept_than_came(model: Model, tmp_path: Path) -> None:
 
 
 async def test_a_disk_that_stands_still_is_not_felt(model: Model, tmp_path: Path) -> None:
-    """Each write takes longer than a flush, and little may wait: frames are lost to the recording, none to the room."""
+    """Each write takes longer than a flush, and little may wait: frames are lost to the recording,
+    none to the room."""
     go = threading.Event()
 
     def write(handle: int, data: memoryview) -> int:

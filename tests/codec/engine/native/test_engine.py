@@ -1,4 +1,5 @@
-"""The native engine against the torch engine: equal codes, sound within 1e-5, for every set of kernels."""
+"""The native engine against the torch engine: equal codes, sound within 1e-5, for every set of
+kernels."""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ def frames_of(speech: Pcm, streams: int) -> np.ndarray:
 
 
 def run(engine: Any, frames: np.ndarray, n_q: int) -> tuple[np.ndarray, np.ndarray]:
-    """Codes and the sound that the codes of the first engine that was run with these frames make."""
+    """Codes and the sound that the codes of the first engine that was run with these frames
+    make."""
     streams = frames.shape[1]
     encoders = [engine.open_encoder() for _ in range(streams)]
     decoders = [engine.open_decoder() for _ in range(streams)]

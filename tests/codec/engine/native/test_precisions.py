@@ -1,4 +1,5 @@
-"""The native engine in bf16 and int8: near the fp32 of the same kernels, and near each other whatever the kernels."""
+"""The native engine in bf16 and int8: near the fp32 of the same kernels, and near each other
+whatever the kernels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Steps as matrix products against the layers of `earshot.codec.model.network`: equal codes, sound within 1e-5."""
+"""Steps as matrix products against the layers of `earshot.codec.model.network`: equal codes, sound
+within 1e-5."""
 
 from __future__ import annotations
 
