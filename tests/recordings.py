@@ -12,7 +12,7 @@ from earshot.codec.config import ModelConfig
 from earshot.codec.model.model import Model
 from earshot.protocol.packet import SEQUENCE_MODULUS, TIMESTAMP_MODULUS, Packet
 from earshot.recording.format import Event, Header, Item, Reader, Spoken, encode_event, encode_header
-from earshot.server.core.recording_buffer import Tape
+from earshot.server.core.recording_buffer import RecordingBuffer
 from earshot.server.recording.recorder import FLUSH_S
 
 SALT = 0x5EED
@@ -54,17 +54,17 @@ def record(
 ) -> bytes:
     """(microseconds after the beginning, speaker, what came) in order of time -> the recording that
     a server that writes every FLUSH_S makes of it; without its end if `end` is None."""
-    tape, parts, due, now = Tape(model.config, 0), [encode_header(header(model))], FLUSH_S * 1e6, 0
+    buffer, parts, due, now = RecordingBuffer(model.config, 0), [encode_header(header(model))], FLUSH_S * 1e6, 0
     for now, speaker, what in arrivals:
         while now >= due:
-            batch = tape.take(int(due))
+            batch = buffer.take(int(due))
             parts += [batch.encode(SALT)] if batch else []
             due += FLUSH_S * 1e6
         if isinstance(what, Event):
-            tape.note(what, now)
+            buffer.note(what, now)
         else:
-            tape.add(speaker, what, now)
-    batch = tape.take(now)
+            buffer.add(speaker, what, now)
+    batch = buffer.take(now)
     parts += [batch.encode(SALT)] if batch else []
     if end is not None:
         parts.append(encode_event(Event(type="ended", at=now // 100, reason=end), SALT))

@@ -74,7 +74,7 @@ def _runs(packets: list[_Arrived], hop: int) -> Iterator[list[_Arrived]]:
         yield run
 
 
-class Tape:
+class RecordingBuffer:
     """Collects what is said in a room. `now_us` is the server's clock; `max_n_q` cuts what is
     kept."""
 

@@ -18,7 +18,7 @@ from earshot.codec.errors import UsageError
 from earshot.protocol.messages import Record, Recording
 from earshot.protocol.packet import Packet
 from earshot.recording.format import Event, Header, clamp_ticks
-from earshot.server.core.recording_buffer import Tape
+from earshot.server.core.recording_buffer import RecordingBuffer
 from earshot.server.core.room import Peer
 from earshot.server.recording.writer import RecordingFile, Writer
 from earshot.server.settings import Settings
@@ -153,13 +153,13 @@ class RoomRecorder:
 
     def __init__(self, recorder: Recorder, room: str, tell: Callable[[Recording], None]) -> None:
         self._recorder, self._room, self._tell = recorder, room, tell
-        self._tape: Tape | None = None
+        self._buffer: RecordingBuffer | None = None
         self._file: RecordingFile | None = None
         self._began_us: int | None = None
 
     @property
     def on(self) -> bool:
-        return self._tape is not None
+        return self._buffer is not None
 
     def entered(self, peer: Peer, peers: Collection[Peer]) -> None:
         """A peer is in the room; with the first one some rooms are recorded. Its welcome says so,
@@ -193,7 +193,7 @@ class RoomRecorder:
         if self._began_us is not None and now - self._began_us < AGAIN_US:
             raise Refused(f"a recording began just now; wait {AGAIN_US // 1_000_000} s")
         self._file = recorder.open(self._room, self._given_up)
-        self._tape = Tape(recorder.config, now, recorder.max_n_q)
+        self._buffer = RecordingBuffer(recorder.config, now, recorder.max_n_q)
         self._began_us = now
         recorder.active.add(self)
         for peer in peers:
@@ -203,7 +203,7 @@ class RoomRecorder:
     def end(self, reason: str, by: Peer | None = None) -> None:
         """Ends it, if there is one, and tells everyone."""
         writer, file = self._recorder.writer, self._file
-        if self._tape is None or writer is None or file is None:
+        if self._buffer is None or writer is None or file is None:
             return
         self._write()
         at = max(0, self._recorder.clock_us() - (self._began_us or 0))
@@ -217,7 +217,7 @@ class RoomRecorder:
             self._forget(reason)
 
     def _forget(self, reason: str, by: Peer | None = None) -> None:
-        self._tape = self._file = None
+        self._buffer = self._file = None
         self._recorder.active.discard(self)
         self._tell(Recording(on=False, by=by.id if by else None, reason=reason))
 
@@ -236,14 +236,14 @@ class RoomRecorder:
         self._note(Event(type="muted" if peer.muted else "unmuted", at=0, peer=peer.id))
 
     def _note(self, event: Event) -> None:
-        if self._tape is not None:
-            self._tape.note(event, self._recorder.clock_us())
+        if self._buffer is not None:
+            self._buffer.note(event, self._recorder.clock_us())
 
     def spoke(self, peer: Peer, packet: Packet, now_us: int) -> None:
         """Windows of other models than the room's are not recorded; it says so where such a peer
         joins."""
-        if self._tape is not None and peer.model is None:
-            self._tape.add(peer.id, packet, now_us)
+        if self._buffer is not None and peer.model is None:
+            self._buffer.add(peer.id, packet, now_us)
 
     def flush(self) -> None:
         """Hands on to the disk what has come."""
@@ -253,10 +253,10 @@ class RoomRecorder:
             self.end(f"it is {hours:g} hours long, and no recording may be longer")
 
     def _write(self) -> None:
-        tape, writer, file = self._tape, self._recorder.writer, self._file
-        if tape is None or writer is None or file is None:
+        buffer, writer, file = self._buffer, self._recorder.writer, self._file
+        if buffer is None or writer is None or file is None:
             return
-        batch = tape.take(self._recorder.clock_us())
+        batch = buffer.take(self._recorder.clock_us())
         if batch is not None and not writer.put(file, batch):
             self._recorder.frames_lost += batch.frames
-            tape.give_back(batch)
+            buffer.give_back(batch)

@@ -17,7 +17,7 @@ import pytest
 from earshot.codec.config import LITE_24KHZ
 from earshot.recording.format import Event, Header, Spoken
 from earshot.recording.survey import describe, read_items
-from earshot.server.core.recording_buffer import Batch, Tape
+from earshot.server.core.recording_buffer import Batch, RecordingBuffer
 from earshot.server.recording.writer import RecordingFile, Writer
 from earshot.server.settings import Settings
 
@@ -43,10 +43,10 @@ def writing(folder: Path, write: Callable[[int, memoryview], int] = os.write, **
 
 
 def batch(frames: int = 50, seed: int = 0) -> Batch:
-    tape = Tape(LITE_24KHZ, 0)
+    buffer = RecordingBuffer(LITE_24KHZ, 0)
     for packet in packets(np.random.default_rng(seed).integers(0, 1024, (8, frames))):
-        tape.add(1, packet, 1_000_000)
-    taken = tape.take(1_000_000)
+        buffer.add(1, packet, 1_000_000)
+    taken = buffer.take(1_000_000)
     assert taken is not None
     return taken
 
