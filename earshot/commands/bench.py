@@ -61,7 +61,7 @@ def engines(
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     from earshot.codec.errors import UsageError
-    from earshot.lab.benchmark.command import Wishes, run
+    from earshot.lab.benchmark.command import BenchmarkOptions, run
     from earshot.lab.benchmark.inputs import FULL
     from earshot.lab.benchmark.table import result_table
 
@@ -69,15 +69,15 @@ def engines(
         wished = [int(batch) for batch in batches.split(",") if batch.strip()]
     except ValueError as error:
         raise UsageError(f"--batches takes whole numbers, as 1,8,32, not {batches!r}") from error
-    wishes = Wishes(
-        model=model or (FULL if quick else Wishes.model),
+    options = BenchmarkOptions(
+        model=model or (FULL if quick else BenchmarkOptions.model),
         kbps=kbps,
         batches=wished,
         rounds=rounds,
         quick=quick,
         peers=peers,
-        precisions=tuple(precision or Wishes.precisions),
-        kernels=tuple(kernels or Wishes.kernels),
+        precisions=tuple(precision or BenchmarkOptions.precisions),
+        kernels=tuple(kernels or BenchmarkOptions.kernels),
         threads=threads,
         json=json,
         png=png,
@@ -98,7 +98,7 @@ def engines(
             bar.update(task, description=label, completed=done)
             bar.refresh()
 
-        results = run(wishes, shlex.join(["earshot", *sys.argv[1:]]), show)
+        results = run(options, shlex.join(["earshot", *sys.argv[1:]]), show)
     console.print(result_table(results))
     console.print(f"measured in {time.monotonic() - began:.0f} s")
     for file in filter(None, (json, png)):

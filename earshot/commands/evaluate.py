@@ -55,10 +55,10 @@ def evaluate(
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from earshot.lab.evaluation.command import Wishes, run, stress_all
+    from earshot.lab.evaluation.command import EvaluationOptions, run, stress_all
     from earshot.lab.evaluation.tables import score_table, stress_summary, stress_table
 
-    wishes = Wishes(
+    options = EvaluationOptions(
         models=tuple(model or ["default"]),
         kbps=tuple(kbps or ()),
         opus_kbps=tuple(rate for rate in (opus or (6.0, 12.0, 24.0)) if rate),
@@ -76,11 +76,11 @@ def evaluate(
     ) as bar:
         task = bar.add_task("", total=None)
         if stress:
-            rows = stress_all(clips or (), wishes, lambda done, total: bar.update(task, completed=done, total=total))
+            rows = stress_all(clips or (), options, lambda done, total: bar.update(task, completed=done, total=total))
         else:
             found = run(
                 clips or (),
-                wishes,
+                options,
                 shlex.join(["earshot", *sys.argv[1:]]),
                 lambda done, total: bar.update(task, completed=done, total=total),
             )

@@ -29,7 +29,7 @@ Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
-class Wishes:
+class BenchmarkOptions:
     """The options of the command."""
 
     model: str = "default"
@@ -64,52 +64,52 @@ class Wishes:
                 raise UsageError(f"there is no folder {file.parent} to write {file.name} to")
 
 
-def run(wishes: Wishes, command: str = "", progress: Progress | None = None) -> Results:
-    """Measures, and writes what `wishes` asks for. Raises UsageError for wishes that cannot be,
+def run(options: BenchmarkOptions, command: str = "", progress: Progress | None = None) -> Results:
+    """Measures, and writes what `options` asks for. Raises UsageError for options that cannot be,
     ModelError for models that cannot be loaded. What is not installed is left out and named in the
     results."""
-    wishes.check()
-    model = benchmark_model(wishes.model)
-    n_q = model.config.n_q(wishes.kbps)
-    kernels = kernel_sets(wishes.kernels)
+    options.check()
+    model = benchmark_model(options.model)
+    n_q = model.config.n_q(options.kbps)
+    kernels = kernel_sets(options.kernels)
     before = torch.get_num_threads()
-    torch.set_num_threads(wishes.threads)
+    torch.set_num_threads(options.threads)
     torch.set_flush_denormal(True)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of packages that are measured, not used
-            rows, machines = measure(model, n_q, wishes, kernels, progress or (lambda *_: None))
+            rows, machines = measure(model, n_q, options, kernels, progress or (lambda *_: None))
     finally:
         torch.set_num_threads(before)
         torch.set_flush_denormal(False)
-    missing = what_is_missing(list(PEERS)) if wishes.peers else []
+    missing = what_is_missing(list(PEERS)) if options.peers else []
     if not native_is_built():
         missing.insert(0, f"the native engine is not built, and without it there is no floor: {HOW_TO_GET_IT}")
-    results = Results(wishes.model, n_q, rows, about(machines, wishes.threads), missing)
-    if wishes.json:
-        wishes.json.write_text(results.to_json(command), "utf-8")
-    if wishes.png:
-        streams_by_batch(results, wishes.png)
+    results = Results(options.model, n_q, rows, about(machines, options.threads), missing)
+    if options.json:
+        options.json.write_text(results.to_json(command), "utf-8")
+    if options.png:
+        streams_by_batch(results, options.png)
     return results
 
 
 def measure(
-    model: Model, n_q: int, wishes: Wishes, kernels: Sequence[str], progress: Progress
+    model: Model, n_q: int, options: BenchmarkOptions, kernels: Sequence[str], progress: Progress
 ) -> tuple[list[Row], list[Machine]]:
     """Direction after direction, batch after batch: of each all contenders are made, take turns and
     are let go."""
     rows: list[Row] = []
     machines: list[Machine] = []
-    batches, effort = wishes.chosen_batches(), wishes.effort
+    batches, effort = options.chosen_batches(), options.effort
     groups = [(direction, batch) for direction in DIRECTIONS for batch in batches]
     for index, (direction, batch) in enumerate(groups):
         label = f"{direction}, B = {batch}"
         progress(label, index / len(groups))
         inputs = inputs_of(model, batch, max(LEAST_FRAMES, -(-effort.codes // (batch * n_q))), n_q)
         signal = inputs_of(model, 1, max(1, round(effort.signal_seconds * model.frame_rate)), n_q)
-        task = Task(model, direction, inputs, signal, wishes.precisions, wishes.threads)
+        task = Task(model, direction, inputs, signal, options.precisions, options.threads)
         contenders = list(own_contenders(task, kernels))
-        if wishes.peers:
+        if options.peers:
             contenders += peer_contenders(task, first=batch == batches[0])
         equal = equal_codes(contenders, inputs)
         work, paced = work_of(model.config, direction, n_q), batch == 1

@@ -23,7 +23,7 @@ SCORES, PICTURE = "scores.json", "rate-quality.png"
 
 
 @dataclass(frozen=True)
-class Wishes:
+class EvaluationOptions:
     """The options of the command."""
 
     models: Sequence[str] = ("default",)
@@ -38,53 +38,55 @@ class Wishes:
     save_audio: bool = False
 
 
-def run(patterns: Sequence[str], wishes: Wishes, command: str = "", progress: Progress | None = None) -> Evaluation:
-    """Judges the clips and writes what `wishes.out` asks for.
+def run(
+    patterns: Sequence[str], options: EvaluationOptions, command: str = "", progress: Progress | None = None
+) -> Evaluation:
+    """Judges the clips and writes what `options.out` asks for.
 
-    Raises UsageError for wishes that cannot be, ModelError for models that cannot be loaded,
+    Raises UsageError for options that cannot be, ModelError for models that cannot be loaded,
     AudioError where no clip could be judged. Packages that are not installed cost only their
     measures; the notes say which."""
     if not patterns:
         raise UsageError("name clips to judge by: a folder, files or glob patterns of speech")
-    if wishes.save_audio and not wishes.out:
+    if options.save_audio and not options.out:
         raise UsageError("saving the decoded files needs a folder: --out FOLDER")
-    clips = find_clips(patterns, wishes.all_english)
-    families = unique_names([family_name(given, len(wishes.models)) for given in wishes.models])
-    loaded = list(zip(families, wishes.models, map(load_model, wishes.models), strict=True))
+    clips = find_clips(patterns, options.all_english)
+    families = unique_names([family_name(given, len(options.models)) for given in options.models])
+    loaded = list(zip(families, options.models, map(load_model, options.models), strict=True))
     rate = one_sample_rate([model for _, _, model in loaded])
     systems: list[System] = [
         Streamed(model, kbps, family)
         for family, _, model in loaded
-        for kbps in dict.fromkeys(wishes.kbps or model.bandwidths)
+        for kbps in dict.fromkeys(options.kbps or model.bandwidths)
     ]
     for system in systems:
         if isinstance(system, Streamed):
             system.model.encoder(system.kbps)  # a rate that the model lacks is told before the work begins
     if opus.installed():
-        systems += [opus.Opus(kbps) for kbps in dict.fromkeys(wishes.opus_kbps)]
-    left_out = {WER, WORD_CHANGES} if not wishes.words else set()
-    left_out |= set() if wishes.visqol else {"visqol"}
+        systems += [opus.Opus(kbps) for kbps in dict.fromkeys(options.opus_kbps)]
+    left_out = {WER, WORD_CHANGES} if not options.words else set()
+    left_out |= set() if options.visqol else {"visqol"}
     measures = [measure for measure in MEASURES if measure.key not in left_out]
-    missing = what_is_missing(measures, ["Opus"] if wishes.opus_kbps and not opus.installed() else [])
-    if wishes.out:
-        wishes.out.mkdir(parents=True, exist_ok=True)
-    audio = wishes.out / AUDIO if wishes.out and wishes.save_audio else None
+    missing = what_is_missing(measures, ["Opus"] if options.opus_kbps and not opus.installed() else [])
+    if options.out:
+        options.out.mkdir(parents=True, exist_ok=True)
+    audio = options.out / AUDIO if options.out and options.save_audio else None
     infos = [ModelInfo(family, model.name, model.digest, given) for family, given, model in loaded]
-    found = evaluate(clips, systems, measures, rate, infos, wishes.jobs, audio, progress)
+    found = evaluate(clips, systems, measures, rate, infos, options.jobs, audio, progress)
     if missing:
         found.notes.insert(0, missing)
-    if wishes.out:
-        found.write(wishes.out / SCORES, command)
-        rate_quality(found, wishes.out / PICTURE)
+    if options.out:
+        found.write(options.out / SCORES, command)
+        rate_quality(found, options.out / PICTURE)
     return found
 
 
-def stress_all(patterns: Sequence[str], wishes: Wishes, progress: Progress | None = None) -> list[Stressed]:
+def stress_all(patterns: Sequence[str], options: EvaluationOptions, progress: Progress | None = None) -> list[Stressed]:
     """Every model at every rate on the sounds of lab/evaluation/stress.py and the music of
     `patterns`."""
     music = [file for pattern in patterns for file in audio_files(pattern)]
-    loaded = [load_model(given) for given in wishes.models]
-    plan = [(model, kbps) for model in loaded for kbps in wishes.kbps or model.bandwidths]
+    loaded = [load_model(given) for given in options.models]
+    plan = [(model, kbps) for model in loaded for kbps in options.kbps or model.bandwidths]
     rows: list[Stressed] = []
     for model, kbps in plan:
         before = len(rows)

@@ -161,12 +161,12 @@ class Run:
         self._refused += not learned
         return learned
 
-    def _any(self, *wishes: bool) -> list[bool]:
+    def _any(self, *options: bool) -> list[bool]:
         """Of each wish, whether any of the processes has it."""
         ranks = self.trainer.ranks
         if ranks.count == 1:
-            return list(wishes)
-        return (ranks.sum(torch.tensor(wishes, dtype=torch.int32, device=self.trainer.device)) > 0).tolist()
+            return list(options)
+        return (ranks.sum(torch.tensor(options, dtype=torch.int32, device=self.trainer.device)) > 0).tolist()
 
     def _forget_later_rows(self) -> None:
         """Takes away what the log says of steps after the checkpoint, which come again, and a line

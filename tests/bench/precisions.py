@@ -40,13 +40,13 @@ def main() -> None:
     parser.add_argument("clips", nargs="+", help="files, folders or globs")
     parser.add_argument("--model", default="default")
     parser.add_argument("--kbps", type=float, nargs="+", default=[1.5, 3.0, 6.0, 12.0])
-    wishes = parser.parse_args()
-    models = {pair: codec.load(wishes.model, "native", *pair) for pair in PAIRS}
+    options = parser.parse_args()
+    models = {pair: codec.load(options.model, "native", *pair) for pair in PAIRS}
     reference = models["fp32", "fp32"]
     measures = [measure for measure in MEASURES if measure.key in COMPARED and measure.compute]
-    files = [file for pattern in wishes.clips for file in audio_files(pattern)]
+    files = [file for pattern in options.clips for file in audio_files(pattern)]
     print("kbps encoder decoder  equal codes      SNR  " + "".join(f"{m.label:>10} less than fp32" for m in measures))
-    for kbps in wishes.kbps:
+    for kbps in options.kbps:
         values: dict[tuple[str, str, str], list[float]] = defaultdict(list)
         equal: dict[str, list[np.ndarray]] = defaultdict(list)
         for file in files:

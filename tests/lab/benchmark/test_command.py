@@ -15,7 +15,7 @@ from earshot.codec.errors import UsageError
 from earshot.codec.model.model import Model
 from earshot.codec.weights.load import save_native
 from earshot.lab.benchmark import command, runner
-from earshot.lab.benchmark.command import Wishes, run
+from earshot.lab.benchmark.command import BenchmarkOptions, run
 from earshot.lab.benchmark.contenders import Contender
 from earshot.lab.benchmark.machine import Probe
 from earshot.lab.benchmark.peers import PEERS
@@ -86,7 +86,9 @@ def test_quick(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.usefixtures("fake_time")
 def test_every_set_of_kernels_and_no_peers(model: Path) -> None:
-    found = run(Wishes(str(model), batches=(2,), quick=True, peers=False, precisions=("fp32",), kernels=("all",)))
+    found = run(
+        BenchmarkOptions(str(model), batches=(2,), quick=True, peers=False, precisions=("fp32",), kernels=("all",))
+    )
     sets = [row.key.kernels for row in found.rows if row.key.engine == "native" and row.key.direction == "encode"]
     assert sets == kernel_names()
     assert {row.key.engine for row in found.rows} == {"torch, naive", "torch", "native"}
@@ -98,7 +100,7 @@ def test_every_set_of_kernels_and_no_peers(model: Path) -> None:
 @pytest.mark.usefixtures("fake_time")
 def test_whole_signal_peers_take_part_once(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     few_peers(monkeypatch, "transformers", "opus")
-    found = run(Wishes(str(model), batches=(1, 2), quick=True, precisions=("fp32",)))
+    found = run(BenchmarkOptions(str(model), batches=(1, 2), quick=True, precisions=("fp32",)))
     whole = [(row.key.engine, row.key.direction) for row in found.rows if row.key.batch is None]
     assert sorted(whole) == [(who, d) for who in ("opus", "transformers") for d in ("decode", "encode")]
     assert all(row.floor_ms_per_audio_s is None for row in found.rows if row.key.engine == "opus")
@@ -145,18 +147,18 @@ def test_all_of_the_memory_is_read(size: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wishes", "said"),
+    ("options", "said"),
     [
-        (Wishes(batches=(0,)), "1..1024"),
-        (Wishes(precisions=("fp64",)), "fp64"),
-        (Wishes(kernels=("mmx",)), "mmx"),
-        (Wishes(kbps=7.0), "no rate"),
-        (Wishes(png=Path("no/such/folder/a.png")), "no folder"),
+        (BenchmarkOptions(batches=(0,)), "1..1024"),
+        (BenchmarkOptions(precisions=("fp64",)), "fp64"),
+        (BenchmarkOptions(kernels=("mmx",)), "mmx"),
+        (BenchmarkOptions(kbps=7.0), "no rate"),
+        (BenchmarkOptions(png=Path("no/such/folder/a.png")), "no folder"),
     ],
 )
-def test_what_cannot_be(wishes: Wishes, said: str) -> None:
+def test_what_cannot_be(options: BenchmarkOptions, said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        run(wishes)
+        run(options)
 
 
 def test_batches_are_numbers() -> None:

@@ -15,7 +15,7 @@ from earshot.codec.errors import ModelError, UsageError
 from earshot.codec.model.model import Model
 from earshot.codec.weights.load import save_native
 from earshot.lab.evaluation import stress
-from earshot.lab.evaluation.command import Wishes, family_name, run
+from earshot.lab.evaluation.command import EvaluationOptions, family_name, run
 from typer.testing import CliRunner
 
 from earshot.cli import app
@@ -32,9 +32,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tiny_model: Model) -> Path:
     return place
 
 
-def wishes(folder: Path, **others: object) -> Wishes:
+def options(folder: Path, **others: object) -> EvaluationOptions:
     base = {"models": (str(folder / "model.safetensors"),), "kbps": (6.0,), "opus_kbps": (), "words": False, "jobs": 1}
-    return Wishes(**{**base, **others})  # type: ignore[arg-type]
+    return EvaluationOptions(**{**base, **others})  # type: ignore[arg-type]
 
 
 def test_command_line(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,7 +69,7 @@ def test_command_line(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_missing_packages_cost_their_measures_only(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for package in ("pesq", "av", "pocketsphinx"):
         monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
-    found = run([str(folder / "clips")], wishes(folder, opus_kbps=(6.0,), words=True, all_english=True))
+    found = run([str(folder / "clips")], options(folder, opus_kbps=(6.0,), words=True, all_english=True))
     assert found.notes == [
         "left out, because their packages are not installed: PESQ-WB, WER, words changed, Opus; "
         "pip install 'earshot[evaluate]'"
@@ -80,7 +80,7 @@ def test_missing_packages_cost_their_measures_only(folder: Path, monkeypatch: py
 
 def test_several_models_are_told_apart(folder: Path) -> None:
     model = str(folder / "model.safetensors")
-    found = run([str(folder / "clips")], wishes(folder, models=(model, model)))
+    found = run([str(folder / "clips")], options(folder, models=(model, model)))
     assert [info.family for info in found.models] == [folder.name, f"{folder.name}-2"]
     assert found.scores[1].values == found.scores[2].values
     assert family_name("default", 1) == "earshot"
@@ -90,13 +90,13 @@ def test_several_models_are_told_apart(folder: Path) -> None:
 def test_what_cannot_be_is_said_before_the_work(folder: Path, tmp_path: Path) -> None:
     clips = [str(folder / "clips")]
     with pytest.raises(UsageError, match="name clips"):
-        run([], wishes(folder))
+        run([], options(folder))
     with pytest.raises(UsageError, match="needs a folder: --out"):
-        run(clips, wishes(folder, save_audio=True))
+        run(clips, options(folder, save_audio=True))
     with pytest.raises(UsageError, match="7"):
-        run(clips, wishes(folder, kbps=(7.0,)))
+        run(clips, options(folder, kbps=(7.0,)))
     with pytest.raises(ModelError, match="no model"):
-        run(clips, wishes(folder, models=("nothing",)))
+        run(clips, options(folder, models=("nothing",)))
 
 
 def test_stress_fails_where_a_model_does(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
