@@ -11,10 +11,10 @@ from threading import Event, Lock
 from typing import Any
 
 MEAN_OF = 100
-"""Chores, the last of which make the mean."""
+"""CodingTasks, the last of which make the mean."""
 
 
-class Chores:
+class CodingTasks:
     """What waits, oldest first. `put` from the event loop; `do_one` and `rest` on the worker's
     thread."""
 
@@ -72,7 +72,7 @@ class Chores:
         return True
 
     def rest(self, seconds: float) -> None:
-        """Passes the time with chores, one at least if one waits; the last may end a little
+        """Passes the time with coding tasks, one at least if one waits; the last may end a little
         later."""
         until = time.monotonic() + seconds
         while self.do_one() or self._arrived.wait(max(until - time.monotonic(), 0)):

@@ -62,7 +62,7 @@ class WorkerPool:
         self.streams: dict[Kind, int] = {"encoder": 0, "decoder": 0}
         self.load = WorkerLoad(frame_us, time.monotonic_ns() // 1000, len(cores))
         self._queue = FrameQueue(backlog, max_batch, len(cores), frame_us)
-        self.chores = self._queue.chores
+        self.coding_tasks = self._queue.coding_tasks
         self.workers = [Worker(self._queue, self._hand_over, core, nice) for core in cores]
         self._working = 0
         self._making = threading.Lock()
@@ -118,7 +118,7 @@ class WorkerPool:
 
     def close(self, session: CodecSession) -> None:
         if self._queue.close(session):
-            self._room[session.kind] += 1
+            self._headroom[session.kind] += 1
             self._count(session.kind, -1)
 
     def _count(self, kind: Kind, change: int) -> None:
@@ -145,16 +145,16 @@ class WorkerPool:
         return self.load.room(self.streams, self.limit_us, _now_us(), self._room["encoder"])
 
     def busy(self) -> float:
-        """The part of the workers' time, over the last seconds, that steps and chores took; 1 if no
-        worker is left."""
+        """The part of the workers' time, over the last seconds, that steps and coding tasks took; 1
+        if no worker is left."""
         return self.load.busy(_now_us()) if any(worker.alive for worker in self.workers) else 1.0
 
     async def do(self, work: Callable[[], Any], limit_us: float = math.inf) -> Any:
         """What `work` returns or raises, done by a worker between two steps. Raises EngineFull if
         it would wait longer than that, or if no worker is left."""
-        if self.chores.wait_us > limit_us:
+        if self.coding_tasks.wait_us > limit_us:
             raise EngineFull("the workers of this server have no time")
-        future = self.chores.put(work)
+        future = self.coding_tasks.put(work)
         self._queue.wake()
         try:
             value, busy_us = await asyncio.wrap_future(future)
@@ -179,7 +179,7 @@ class WorkerPool:
             "steps": self.steps,
             "frames": self.frames,
             "frames_waiting": self._queue.waiting(),
-            "chores": self.chores.count,
+            "coding_tasks": self.coding_tasks.count,
             "frames_dropped": self.frames_dropped,
             "faults": self.faults,
             "batch_sizes": {str(size): count for size, count in sorted(self.batches.items())},
@@ -230,11 +230,11 @@ class WorkerPool:
         with self._making:
             self._working -= 1
             if not self._working:
-                self.chores.end()
+                self.coding_tasks.end()
 
     def _try_out(self, engine: Engine) -> None:
         """Times steps of few and of many frames."""
-        batches = sorted({min(batch, *self._room.values()) for batch in TRIAL_BATCHES})
+        batches = sorted({min(batch, *self._headroom.values()) for batch in TRIAL_BATCHES})
         for batch in batches:
             encoders = [engine.open_encoder() for _ in range(batch)]
             decoders = [engine.open_decoder() for _ in range(batch)]

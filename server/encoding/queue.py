@@ -13,7 +13,7 @@ import time
 
 from earshot.codec.engine.base import Engine
 from earshot.server.core.admission import largest_batch, turn_us
-from earshot.server.encoding.coding_tasks import Chores
+from earshot.server.encoding.coding_tasks import CodingTasks
 from earshot.server.encoding.session import Batch, CodecSession, Job
 
 
@@ -36,7 +36,7 @@ class FrameQueue:
         self._closing: list[CodecSession] = []
         self._stopping = False
         self.streams = 0
-        self.chores = Chores()
+        self.coding_tasks = CodingTasks()
 
     def push(self, session: CodecSession, job: Job) -> int:
         """Returns how many of the session's oldest frames were dropped for this one."""
@@ -66,7 +66,7 @@ class FrameQueue:
         return True
 
     def wake(self) -> None:
-        """There is a chore."""
+        """There is a coding task."""
         with self._lock:
             self._changed.notify()
 
@@ -82,15 +82,15 @@ class FrameQueue:
             return sum(len(session.pending) for session in self._ready)
 
     def take(self, engine: Engine) -> Batch | None:
-        """Waits for a turn, unless a whole batch is there, and for work, and does chores meanwhile.
-        Empty if there are only chores; None at the end. Slots are opened and closed here, by the
-        one whose turn it is. `done` must follow a batch."""
+        """Waits for a turn, unless a whole batch is there, and for work, and does coding tasks
+        meanwhile. Empty if there are only coding tasks; None at the end. Slots are opened and
+        closed here, by the one whose turn it is. `done` must follow a batch."""
         with self._turn:
             full = len(self._ready) >= self._most()
-            self.chores.rest(0.0 if full else max(self._next_turn - time.monotonic(), 0.0))
+            self.coding_tasks.rest(0.0 if full else max(self._next_turn - time.monotonic(), 0.0))
             while True:
                 with self._lock:
-                    while not (self._ready or self._closing or self._stopping or self.chores):
+                    while not (self._ready or self._closing or self._stopping or self.coding_tasks):
                         self._changed.wait()
                     if self._stopping:
                         return None
@@ -102,7 +102,7 @@ class FrameQueue:
                 for session, _ in batch:
                     if session.slot is None:
                         session.slot = engine.open_encoder() if session.kind == "encoder" else engine.open_decoder()
-                if batch or self.chores:
+                if batch or self.coding_tasks:
                     self._next_turn = time.monotonic() + turn_us(self._step_us, self._frame_us, self._workers) / 1e6
                     return batch
 

@@ -1,4 +1,4 @@
-"""A codec worker: a thread that steps whatever frames are ready as one batch, and does chores
+"""A codec worker: a thread that steps whatever frames are ready as one batch, and does coding tasks
 between its steps."""
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Worker:
                 if batch:
                     self._work(engine, batch)
                 else:
-                    self._queue.chores.do_one()
+                    self._queue.coding_tasks.do_one()
         except Exception:
             log.exception("a codec worker has ended")
         finally:

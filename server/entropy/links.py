@@ -18,7 +18,7 @@ from earshot.server.core.send_queue import Media
 from earshot.server.encoding.pool import WorkerPool
 from earshot.server.settings import Settings
 
-CHORE_FRAMES = 8
+TASK_FRAMES = 8
 """Frames that are coded at a stretch: a worker is back at its streams after a millisecond or
 two."""
 LONGEST_WAIT = 0.5
@@ -98,7 +98,7 @@ class Entropy:
             "coded_bytes": self.coded_bytes,
             "saved_share": round(1 - self.coded_bytes / self.plain_bytes, 4) if self.plain_bytes else 0.0,
             "frames_plain": self.frames_plain,
-            "cpu_s": round(self._pool.chores.cpu_us / 1e6, 3),
+            "cpu_s": round(self._pool.coding_tasks.cpu_us / 1e6, 3),
         }
 
 
@@ -123,7 +123,7 @@ class EntropyLink:
                 sent.append(part)
                 continue
             waiting.append(part)
-            if sum(packet.frames for packet in waiting) >= CHORE_FRAMES:
+            if sum(packet.frames for packet in waiting) >= TASK_FRAMES:
                 sent += await self._entropy.code(self._encoder, waiting)
                 waiting = []
         sent += await self._entropy.code(self._encoder, waiting) if waiting else []

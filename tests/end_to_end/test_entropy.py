@@ -127,7 +127,7 @@ async def test_a_link_that_was_held_up_goes_on_after_joining_cutting_and_droppin
         heard, gate = listener.heard[speaker.id], threading.Event()
         for index in range(80):
             if index == 10:
-                server.call_soon(lambda: server.hub.pool.chores.put(gate.wait))
+                server.call_soon(lambda: server.hub.pool.coding_tasks.put(gate.wait))
             if index == 45:
                 gate.set()
             await speaker.send_codes(CODES[:8, index : index + 1])

@@ -1,4 +1,4 @@
-"""Chores of a codec worker: in order, between steps, and never waited for in vain."""
+"""CodingTasks of a codec worker: in order, between steps, and never waited for in vain."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from earshot.codec.errors import EngineFull
 from earshot.server.core.admission import WorkerLoad
 from earshot.server.encoding import pool as worker_pool
-from earshot.server.encoding.coding_tasks import Chores
+from earshot.server.encoding.coding_tasks import CodingTasks
 from earshot.server.encoding.pool import WorkerPool
 from earshot.server.encoding.session import Result
 
@@ -30,40 +30,40 @@ async def engine_and_pool() -> AsyncIterator[tuple[FakeEngine, WorkerPool]]:
 
 
 def test_they_are_done_in_order_and_errors_come_back() -> None:
-    chores, done = Chores(), []
-    futures = [chores.put(lambda number=number: done.append(number) or number) for number in range(3)]
-    dropped = chores.put(lambda: done.append("dropped"))
-    broken = chores.put(lambda: 1 // 0)
-    assert len(chores) == 5
+    tasks, done = CodingTasks(), []
+    futures = [tasks.put(lambda number=number: done.append(number) or number) for number in range(3)]
+    dropped = tasks.put(lambda: done.append("dropped"))
+    broken = tasks.put(lambda: 1 // 0)
+    assert len(tasks) == 5
     dropped.cancel()
-    while chores.do_one():
+    while tasks.do_one():
         pass
     assert [future.result()[0] for future in futures] == done == [0, 1, 2]
     assert all(future.result()[1] >= 0 for future in futures)
     with pytest.raises(ZeroDivisionError):
         broken.result()
-    assert (chores.count, len(chores), chores.wait_us) == (4, 0, 0)
+    assert (tasks.count, len(tasks), tasks.wait_us) == (4, 0, 0)
 
 
 def test_a_rest_is_spent_on_them() -> None:
-    chores, done = Chores(), threading.Event()
-    resting = threading.Thread(target=chores.rest, args=(60.0,))
-    late = threading.Timer(0.05, lambda: chores.put(done.set))
+    tasks, done = CodingTasks(), threading.Event()
+    resting = threading.Thread(target=tasks.rest, args=(60.0,))
+    late = threading.Timer(0.05, lambda: tasks.put(done.set))
     resting.daemon = True
     resting.start()
     late.start()
     assert done.wait(30)
-    chores.put(lambda: None)
-    chores.rest(0)
-    assert not chores  # one at least, without time too
+    tasks.put(lambda: None)
+    tasks.rest(0)
+    assert not tasks  # one at least, without time too
 
 
 def test_none_is_left_waiting_at_the_end() -> None:
-    chores = Chores()
-    waiting = chores.put(lambda: None)
-    chores.end()
+    tasks = CodingTasks()
+    waiting = tasks.put(lambda: None)
+    tasks.end()
     assert waiting.cancelled()
-    assert chores.put(lambda: None).cancelled()
+    assert tasks.put(lambda: None).cancelled()
 
 
 async def test_a_worker_does_them_between_its_steps(engine_and_pool: tuple[FakeEngine, WorkerPool]) -> None:
@@ -76,13 +76,13 @@ async def test_a_worker_does_them_between_its_steps(engine_and_pool: tuple[FakeE
     engine.hold()
     session.push(job(frame(1), 1))
     await asyncio.to_thread(engine.entered.wait)
-    chore = asyncio.create_task(pool.do(lambda: "done"))
+    task = asyncio.create_task(pool.do(lambda: "done"))
     given_up = asyncio.create_task(pool.do(lambda: "never"))
     await asyncio.sleep(0.05)
-    assert not chore.done()  # a step runs
+    assert not task.done()  # a step runs
     given_up.cancel()
     engine.gate.set()
-    assert await chore == "done"
+    assert await task == "done"
     await until(lambda: results)
     with pytest.raises(asyncio.CancelledError):
         await given_up
@@ -91,9 +91,9 @@ async def test_a_worker_does_them_between_its_steps(engine_and_pool: tuple[FakeE
 async def test_what_would_wait_too_long_is_refused(engine_and_pool: tuple[FakeEngine, WorkerPool]) -> None:
     _, pool = engine_and_pool
     gate = threading.Event()
-    pool.chores.mean_us = 1000.0
+    pool.coding_tasks.mean_us = 1000.0
     held = [asyncio.create_task(pool.do(gate.wait)) for _ in range(10)]
-    await until(lambda: len(pool.chores) == 9)
+    await until(lambda: len(pool.coding_tasks) == 9)
     with pytest.raises(EngineFull, match="no time"):
         await pool.do(lambda: None, 5000.0)
     gate.set()
