@@ -135,7 +135,7 @@ class _Window:
     busy_us: int = 0
 
 
-class Punctuality:
+class LatencyWindow:
     """How long results took lately, in windows of a second."""
 
     def __init__(self, now_us: int = 0) -> None:
@@ -192,13 +192,13 @@ def _late(times: Counter[int], limit_us: float) -> bool:
 
 
 class WorkerLoad:
-    """What steps take, and how punctual the workers are."""
+    """What steps take, and how in time the workers are."""
 
     def __init__(self, frame_us: float, now_us: int = 0, workers: int = 1) -> None:
         self.frame_us = frame_us
         self._workers = workers
         self.steps: dict[Kind, StepTimes] = {"encoder": StepTimes(), "decoder": StepTimes()}
-        self.punctuality = Punctuality(now_us)
+        self.latency = LatencyWindow(now_us)
 
     def longest_us(self, streams: Mapping[Kind, int]) -> float:
         """The longest that a result is expected to take with so many streams; infinite if they are
@@ -218,12 +218,12 @@ class WorkerLoad:
 
     def busy(self, now_us: int) -> float:
         """The part of their time, lately, that the workers stepped."""
-        return self.punctuality.load(now_us) / self._workers
+        return self.latency.load(now_us) / self._workers
 
     def slack_ms(self, now_us: int) -> dict[str, float | None]:
         """What was left of a frame's time when results were there: of most of them, and of the
         latest."""
-        taken = {name: self.punctuality.percentile_us(share, now_us) for name, share in (("p50", 0.5), ("p99", 0.99))}
+        taken = {name: self.latency.percentile_us(share, now_us) for name, share in (("p50", 0.5), ("p99", 0.99))}
         return {name: None if us is None else round((self.frame_us - us) / 1000, 1) for name, us in taken.items()}
 
     def step_ms(self) -> dict[Kind, dict[str, float]]:
@@ -235,11 +235,11 @@ class WorkerLoad:
 
     def fits(self, streams: Mapping[Kind, int], limit_us: float, now_us: int) -> bool:
         """Whether so many streams would all get their results within the limit."""
-        return self.longest_us(streams) <= limit_us and not self.punctuality.behind(limit_us, now_us)
+        return self.longest_us(streams) <= limit_us and not self.latency.behind(limit_us, now_us)
 
     def room(self, streams: Mapping[Kind, int], limit_us: float, now_us: int, most: int) -> int:
         """How many encoders more would fit, at most `most`."""
-        if self.punctuality.behind(limit_us, now_us):
+        if self.latency.behind(limit_us, now_us):
             return 0
         low, high = 0, most
         while low < high:

@@ -163,7 +163,7 @@ class WorkerPool:
             if task is None or task.cancelling():
                 raise
             raise EngineFull("a codec worker has ended") from None
-        self.load.punctuality.add((), busy_us, _now_us())
+        self.load.latency.add((), busy_us, _now_us())
         return value
 
     def stats(self) -> dict[str, Any]:
@@ -199,7 +199,7 @@ class WorkerPool:
         self.step_us_mean += (busy_us - self.step_us_mean) / min(self.steps, 100)
         for kind, count, us in stepped.steps:
             self.load.steps[kind].add(count, us)
-        self.load.punctuality.add([now_us - result.ready_us for _, result in stepped.results], busy_us, now_us)
+        self.load.latency.add([now_us - result.ready_us for _, result in stepped.results], busy_us, now_us)
         for session, result in stepped.results:
             if not session.closed:
                 try:

@@ -9,7 +9,7 @@ import pytest
 from earshot.server.core.admission import (
     WINDOW_US,
     Kind,
-    Punctuality,
+    LatencyWindow,
     StepTimes,
     WorkerLoad,
     largest_batch,
@@ -68,7 +68,7 @@ class FakeWorkers:
             heapq.heapreplace(self.free_us, start + took)
             self.load.steps["encoder"].add(len(ready), took)
             taken = [int(start + took - came) for came in ready]
-            self.load.punctuality.add(taken, int(took), int(start))
+            self.load.latency.add(taken, int(took), int(start))
             self.longest_us = max(self.longest_us, *taken)
             self.now_us = start + turn_us(took, FRAME_US, len(self.free_us))
 
@@ -142,7 +142,7 @@ def test_one_slow_first_step_refuses_nobody(speaking: int) -> None:
         worker.join()
     worker.run(2)
     worker.load.steps["encoder"].add(1, 400_000)
-    worker.load.punctuality.add([400_000], 400_000, int(worker.now_us))
+    worker.load.latency.add([400_000], 400_000, int(worker.now_us))
     for _ in range(5):
         assert worker.fits()
         worker.run(1)
@@ -167,7 +167,7 @@ def test_late_results_refuse_although_steps_are_short_and_are_forgotten() -> Non
     load = load_of()
     for second in range(3):
         for frame in range(75):
-            load.punctuality.add([20_000], 500, second * WINDOW_US + frame * 13_333)
+            load.latency.add([20_000], 500, second * WINDOW_US + frame * 13_333)
     assert not load.fits(streams(2), LIMIT_US, 3 * WINDOW_US)
     assert load.room(streams(1), LIMIT_US, 3 * WINDOW_US, 10) == 0
     assert load.fits(streams(2), LIMIT_US, 60 * WINDOW_US)
@@ -186,16 +186,16 @@ def test_more_workers_carry_more() -> None:
 
 
 def test_windows_say_how_much_time_was_used_and_left() -> None:
-    punctuality = Punctuality()
+    latency = LatencyWindow()
     for frame in range(300):
-        punctuality.add([2000] * 98 + [9000] * 2, 4000, frame * 10_000)
-    assert punctuality.load(3 * WINDOW_US) == pytest.approx(0.4, abs=0.01)
+        latency.add([2000] * 98 + [9000] * 2, 4000, frame * 10_000)
+    assert latency.load(3 * WINDOW_US) == pytest.approx(0.4, abs=0.01)
     load = WorkerLoad(FRAME_US, workers=4)
-    load.punctuality = punctuality
+    load.latency = latency
     assert load.busy(3 * WINDOW_US) == pytest.approx(0.1, abs=0.01)
-    assert punctuality.percentile_us(0.5, 3 * WINDOW_US) == 2000
-    assert punctuality.percentile_us(0.99, 3 * WINDOW_US) == 9000
-    assert punctuality.percentile_us(0.5, 100 * WINDOW_US) is None
+    assert latency.percentile_us(0.5, 3 * WINDOW_US) == 2000
+    assert latency.percentile_us(0.99, 3 * WINDOW_US) == 9000
+    assert latency.percentile_us(0.5, 100 * WINDOW_US) is None
 
 
 @pytest.mark.parametrize(
