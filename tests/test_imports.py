@@ -20,7 +20,7 @@ SHELLS = {
     "earshot.lab.benchmark": "empty",
     "earshot.commands.bench": "the command `earshot bench`",
     "earshot.lab.benchmark.command": "what it does",
-    "earshot.lab.benchmark.contenders": "steps engines",
+    "earshot.lab.benchmark.candidates": "steps engines",
     "earshot.lab.benchmark.graph": "writes ONNX",
     "earshot.lab.benchmark.inputs": "random weights, made-up voices",
     "earshot.lab.benchmark.machine": "measures the machine",

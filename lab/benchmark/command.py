@@ -12,7 +12,7 @@ import torch
 from earshot.codec.engine.choice import HOW_TO_GET_IT, native_is_built
 from earshot.codec.errors import UsageError
 from earshot.codec.model.model import Model
-from earshot.lab.benchmark.contenders import Contender, Task, kernel_sets, own_contenders
+from earshot.lab.benchmark.candidates import Candidate, Task, kernel_sets, own_candidates
 from earshot.lab.benchmark.floor import BYTES, Direction, Machine, work_of
 from earshot.lab.benchmark.inputs import benchmark_model, inputs_of
 from earshot.lab.benchmark.machine import Probe, processor, versions
@@ -96,7 +96,7 @@ def run(options: BenchmarkOptions, command: str = "", progress: Progress | None 
 def measure(
     model: Model, n_q: int, options: BenchmarkOptions, kernels: Sequence[str], progress: Progress
 ) -> tuple[list[Row], list[Machine]]:
-    """Direction after direction, batch after batch: of each all contenders are made, take turns and
+    """Direction after direction, batch after batch: of each all candidates are made, take turns and
     are let go."""
     rows: list[Row] = []
     machines: list[Machine] = []
@@ -108,13 +108,13 @@ def measure(
         inputs = inputs_of(model, batch, max(LEAST_FRAMES, -(-effort.codes // (batch * n_q))), n_q)
         signal = inputs_of(model, 1, max(1, round(effort.signal_seconds * model.frame_rate)), n_q)
         task = Task(model, direction, inputs, signal, options.precisions, options.threads)
-        contenders = list(own_contenders(task, kernels))
+        candidates = list(own_candidates(task, kernels))
         if options.peers:
-            contenders += peer_contenders(task, first=batch == batches[0])
-        equal = equal_codes(contenders, inputs)
+            candidates += peer_candidates(task, first=batch == batches[0])
+        equal = equal_codes(candidates, inputs)
         work, paced = work_of(model.config, direction, n_q), batch == 1
-        stepping = sum(own.key.batch is not None for own in contenders)
-        turns, done = effort.rounds * (len(contenders) + paced * stepping), 0
+        stepping = sum(own.key.batch is not None for own in candidates)
+        turns, done = effort.rounds * (len(candidates) + paced * stepping), 0
 
         def turned(label: str = label, index: int = index, turns: int = turns) -> None:
             nonlocal done
@@ -122,7 +122,7 @@ def measure(
             progress(label, (index + done / turns) / len(groups))
 
         probe = Probe(work)
-        times = run_rounds(contenders, probe, effort, 1 / model.frame_rate if paced else None, turned)
+        times = run_rounds(candidates, probe, effort, 1 / model.frame_rate if paced else None, turned)
         found = rows_of(times, equal, work, machine := probe.machine())
         rows += [row for row in found if row.key.batch is not None or batch == batches[0]]
         machines += [machine] if machine else []
@@ -130,7 +130,7 @@ def measure(
     return rows, machines
 
 
-def peer_contenders(task: Task, first: bool) -> Iterator[Contender]:
+def peer_candidates(task: Task, first: bool) -> Iterator[Candidate]:
     """The encodec package is in every group, since all are compared with it; what does not depend
     on the batch is only in the `first`."""
     for peer in PEERS.values():

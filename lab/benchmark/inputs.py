@@ -1,4 +1,4 @@
-"""What all contenders get: a model, sound like speech, and the codes that torch makes of it."""
+"""What all candidates get: a model, sound like speech, and the codes that torch makes of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one core of this machine does at best, measured between the contenders: it drifts, and they
+"""What one core of this machine does at best, measured between the candidates: it drifts, and they
 drift with it."""
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from earshot.codec.config import ModelConfig
-from earshot.lab.benchmark.contenders import Contender, Task
+from earshot.lab.benchmark.candidates import Candidate, Task
 from earshot.lab.benchmark.runtimes import ONNXRUNTIME, OPENVINO, onnxruntime, openvino
 from earshot.lab.evaluation import opus
 
@@ -59,7 +59,7 @@ def encodec_model(config: ModelConfig) -> Any:
     return package.model.EncodecModel(encoder, decoder, quantizer, rates, config.sample_rate, 1).eval()
 
 
-def encodec_offline(task: Task) -> Iterator[Contender]:
+def encodec_offline(task: Task) -> Iterator[Candidate]:
     model = encodec_model(task.model.config)
     model.set_target_bandwidth(task.n_q * task.model.config.kbps_per_codebook)
     signal = torch.from_numpy(task.pcm)[None, None]
@@ -70,10 +70,10 @@ def encodec_offline(task: Task) -> Iterator[Contender]:
     def step() -> None:
         model.encode(signal) if task.direction == "encode" else model.decode(codes)
 
-    yield Contender(task.key(ENCODEC, whole=True), step, task.seconds)
+    yield Candidate(task.key(ENCODEC, whole=True), step, task.seconds)
 
 
-def transformers_offline(task: Task) -> Iterator[Contender]:
+def transformers_offline(task: Task) -> Iterator[Candidate]:
     from transformers import EncodecConfig, EncodecModel
 
     shape, kbps = task.model.config, task.n_q * task.model.config.kbps_per_codebook
@@ -99,10 +99,10 @@ def transformers_offline(task: Task) -> Iterator[Contender]:
         else:
             model.decode(coded.audio_codes, coded.audio_scales)
 
-    yield Contender(task.key(TRANSFORMERS, whole=True), step, task.seconds)
+    yield Candidate(task.key(TRANSFORMERS, whole=True), step, task.seconds)
 
 
-def opus_voip(task: Task) -> Iterator[Contender]:
+def opus_voip(task: Task) -> Iterator[Candidate]:
     """At the codec's rate; what PyAV takes to make frames is in it."""
     codec = opus.Opus(task.n_q * task.model.config.kbps_per_codebook)
     signal, rate = task.pcm, task.model.sample_rate
@@ -111,14 +111,14 @@ def opus_voip(task: Task) -> Iterator[Contender]:
     def step() -> None:
         codec.encode(signal, rate) if task.direction == "encode" else codec.decode(header, packets)
 
-    yield Contender(task.key(OPUS, whole=True), step, task.seconds)
+    yield Candidate(task.key(OPUS, whole=True), step, task.seconds)
 
 
 @dataclass(frozen=True)
 class Peer:
     packages: tuple[str, ...]
     how: str
-    make: Callable[[Task], Iterator[Contender]]
+    make: Callable[[Task], Iterator[Candidate]]
     once: bool = False
     """It does not depend on the batch."""
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from earshot.lab.benchmark.contenders import NAIVE
+from earshot.lab.benchmark.candidates import NAIVE
 from earshot.lab.benchmark.floor import Direction
 from earshot.lab.benchmark.peers import ENCODEC
 from earshot.lab.benchmark.results import Results, Row

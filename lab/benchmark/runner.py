@@ -1,4 +1,4 @@
-"""Rounds in which all contenders take turns, so that a machine that drifts drifts for all."""
+"""Rounds in which all candidates take turns, so that a machine that drifts drifts for all."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 
 import numpy as np
-from earshot.lab.benchmark.contenders import Contender
+from earshot.lab.benchmark.candidates import Candidate
 from earshot.lab.benchmark.floor import Machine, Work
 from earshot.lab.benchmark.inputs import Inputs
 from earshot.lab.benchmark.machine import Caches, Probe
@@ -24,7 +24,7 @@ class Effort:
 
     rounds: int = 7
     turn_seconds: float = 0.15
-    """Of processor, for each contender in each round."""
+    """Of processor, for each candidate in each round."""
     paced_frames: int = 15
     """As many in each round."""
     codes: int = 8192
@@ -39,26 +39,26 @@ Turns = dict[Key, list[float]]
 
 
 def run_rounds(
-    contenders: Sequence[Contender],
+    candidates: Sequence[Candidate],
     probe: Probe,
     effort: Effort,
     frame_seconds: float | None,
     turned: Callable[[], None],
 ) -> Turns:
-    """Every round measures the machine, then each contender once, first one after the other; where
+    """Every round measures the machine, then each candidate once, first one after the other; where
     `frame_seconds` is given, those that step also with a frame so often and cold caches. `turned`
     is called after every turn."""
-    times: Turns = {own.key: [] for own in contenders}
+    times: Turns = {own.key: [] for own in candidates}
     caches = Caches() if frame_seconds else None
-    for own in contenders:
+    for own in candidates:
         for _ in range(WARM_STEPS if own.key.batch else 1):
             own.step()
     for _ in range(effort.rounds):
         probe.turn()
-        for own in contenders:
+        for own in candidates:
             times[own.key].append(tight_turn(own, effort.turn_seconds))
             turned()
-        for own in contenders:
+        for own in candidates:
             if caches and frame_seconds and own.key.batch:
                 paced = times.setdefault(replace(own.key, paced=True), [])
                 paced.append(paced_turn(own, caches, effort.paced_frames, frame_seconds))
@@ -66,7 +66,7 @@ def run_rounds(
     return times
 
 
-def tight_turn(own: Contender, seconds: float) -> float:
+def tight_turn(own: Candidate, seconds: float) -> float:
     """The median of the steps that fit into a turn. What other programs take of the processor is
     not counted; what they take of the caches is. A runtime's own threads are."""
     clock = time.process_time if own.cpu else time.perf_counter
@@ -79,7 +79,7 @@ def tight_turn(own: Contender, seconds: float) -> float:
     return median(times) * 1000 / own.seconds
 
 
-def paced_turn(own: Contender, caches: Caches, frames: int, frame_seconds: float) -> float:
+def paced_turn(own: Candidate, caches: Caches, frames: int, frame_seconds: float) -> float:
     """As in a call: between two frames there is time for the rest of the machine to take the
     caches."""
     clock = time.process_time if own.cpu else time.perf_counter
@@ -95,10 +95,10 @@ def paced_turn(own: Contender, caches: Caches, frames: int, frame_seconds: float
     return median(times) * 1000 / own.seconds
 
 
-def equal_codes(contenders: Iterable[Contender], inputs: Inputs) -> dict[Key, float]:
+def equal_codes(candidates: Iterable[Candidate], inputs: Inputs) -> dict[Key, float]:
     """The fraction of codes that are the reference's, of those encoders for which it says
     something."""
-    return {own.key: float(np.mean(own.encode(inputs.pcm) == inputs.codes)) for own in contenders if own.encode}
+    return {own.key: float(np.mean(own.encode(inputs.pcm) == inputs.codes)) for own in candidates if own.encode}
 
 
 def rows_of(times: Turns, equal: dict[Key, float], work: Work, machine: Machine | None) -> list[Row]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import numpy as np
-from earshot.lab.benchmark.contenders import Contender, Task
+from earshot.lab.benchmark.candidates import Candidate, Task
 from earshot.lab.benchmark.inputs import again_and_again
 from numpy.typing import NDArray
 
@@ -25,14 +25,14 @@ def graph_of(task: Task, form: Form) -> bytes:
     return bytes(step_graph(task.model, task.direction, task.batch, task.n_q, form).SerializeToString())
 
 
-def stepped(task: Task, engine: str, precision: str, form: Form, step: Step) -> Contender:
-    """A contender that steps over the task's frames."""
+def stepped(task: Task, engine: str, precision: str, form: Form, step: Step) -> Candidate:
+    """A candidate that steps over the task's frames."""
     frames = again_and_again(task.inputs.pcm if task.direction == "encode" else task.inputs.codes.astype(np.int64))
     key = task.key(engine, precision, form)
-    return Contender(key, lambda: step(next(frames)), task.batch / task.model.frame_rate)
+    return Candidate(key, lambda: step(next(frames)), task.batch / task.model.frame_rate)
 
 
-def onnxruntime(task: Task) -> Iterator[Contender]:
+def onnxruntime(task: Task) -> Iterator[Candidate]:
     """float32, and int8 weights with activations that are quantized on the way."""
     plain = graph_of(task, "matmul")  # its convolutions took 1.1 to 1.5 times as long
     for precision in task.precisions:
@@ -95,7 +95,7 @@ def quantized(graph: bytes) -> bytes:
         return small.read_bytes()
 
 
-def openvino(task: Task) -> Iterator[Contender]:
+def openvino(task: Task) -> Iterator[Candidate]:
     for precision in task.precisions:
         if precision in ("fp32", "bf16"):
             # Of all it is given, only its bf16 encoder is faster with convolutions: 0.8 times the

@@ -15,8 +15,8 @@ from earshot.codec.errors import UsageError
 from earshot.codec.model.model import Model
 from earshot.codec.weights.load import save_native
 from earshot.lab.benchmark import command, runner
+from earshot.lab.benchmark.candidates import Candidate
 from earshot.lab.benchmark.command import BenchmarkOptions, run
-from earshot.lab.benchmark.contenders import Contender
 from earshot.lab.benchmark.machine import Probe
 from earshot.lab.benchmark.peers import PEERS
 from earshot.lab.benchmark.runner import Effort
@@ -41,7 +41,7 @@ def fake_time(monkeypatch: pytest.MonkeyPatch) -> None:
     rounds."""
     turns: dict[Any, Any] = {}
 
-    def turn(own: Contender, *_: object) -> float:
+    def turn(own: Candidate, *_: object) -> float:
         own.step()
         drift = (1.1, 0.9, 1.0)[next(turns.setdefault(own.key, count())) % 3]
         return MS.get(own.key.engine, 100.0) * drift
@@ -119,7 +119,7 @@ def test_missing_peers_are_told_with_how_to_get_them(monkeypatch: pytest.MonkeyP
 def test_time_is_counted_as_what_a_stream_takes() -> None:
     key: Any = None
     ticks = iter([0.0, 0.0, 0.004, 0.004, 0.004, 0.010, 1.0])
-    own = Contender(key, lambda: None, seconds=2.0)
+    own = Candidate(key, lambda: None, seconds=2.0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runner.time, "process_time", lambda: next(ticks))
         assert runner.tight_turn(own, 0.009) == pytest.approx(1000 * 0.005 / 2)

@@ -22,7 +22,7 @@ NAIVE = "torch, naive"
 
 
 @dataclass(frozen=True)
-class Contender:
+class Candidate:
     key: Key
     step: Callable[[], object]
     """A frame of each of the streams, or a whole signal."""
@@ -68,7 +68,7 @@ class Task:
         return len(self.signal.pcm) / self.model.frame_rate
 
 
-def naive_torch(task: Task) -> Contender:
+def naive_torch(task: Task) -> Candidate:
     """The network's own layers, as anybody would step them."""
     model, batch, n_q = task.model, task.batch, task.n_q
     quantizer = model.network.quantizer
@@ -88,16 +88,16 @@ def naive_torch(task: Task) -> Contender:
         latents = quantizer.decode(torch.from_numpy(next(codes))[..., None])
         _, caches = net.step(latents, caches, "zeros", last=False)
 
-    return Contender(task.key(NAIVE), encode if task.direction == "encode" else decode, batch / model.frame_rate)
+    return Candidate(task.key(NAIVE), encode if task.direction == "encode" else decode, batch / model.frame_rate)
 
 
-def engine_contender(task: Task, engine: Engine, key: Key) -> Contender:
+def engine_candidate(task: Task, engine: Engine, key: Key) -> Candidate:
     inputs, batch, n_q = task.inputs, task.batch, task.n_q
     seconds, cpu = batch / task.model.frame_rate, key.engine != "cuda"
     if key.direction == "decode":
         decoders = [engine.open_decoder() for _ in range(batch)]
         rows = again_and_again(inputs.codes)
-        return Contender(key, lambda: engine.decode(decoders, list(next(rows))), seconds, cpu=cpu)
+        return Candidate(key, lambda: engine.decode(decoders, list(next(rows))), seconds, cpu=cpu)
     encoders, counts = [engine.open_encoder() for _ in range(batch)], [n_q] * batch
     frames = again_and_again(inputs.pcm)
 
@@ -106,7 +106,7 @@ def engine_contender(task: Task, engine: Engine, key: Key) -> Contender:
             engine.reset(slot)
         return np.stack([np.stack(engine.encode(encoders, frame, counts)) for frame in pcm])
 
-    return Contender(key, lambda: engine.encode(encoders, next(frames), counts), seconds, codes, cpu)
+    return Candidate(key, lambda: engine.encode(encoders, next(frames), counts), seconds, codes, cpu)
 
 
 def kernel_sets(wished: Sequence[str]) -> list[str]:
@@ -124,7 +124,7 @@ def kernel_sets(wished: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def own_contenders(task: Task, kernels: Sequence[str]) -> Iterator[Contender]:
+def own_candidates(task: Task, kernels: Sequence[str]) -> Iterator[Candidate]:
     """Precisions that an engine refuses are left out. `kernels` are those of the native engine."""
     if "fp32" in task.precisions:
         yield naive_torch(task)
@@ -133,7 +133,7 @@ def own_contenders(task: Task, kernels: Sequence[str]) -> Iterator[Contender]:
             for own in kernels if name == "native" else (None,):
                 made = _make(task.model, name, precision, own)
                 if made is not None:
-                    yield engine_contender(task, made(task.batch, task.batch), task.key(name, precision, own))
+                    yield engine_candidate(task, made(task.batch, task.batch), task.key(name, precision, own))
 
 
 def _make(model: Model, name: EngineName, precision: str, kernels: str | None) -> Callable[[int, int], Engine] | None:
