@@ -31,7 +31,7 @@ from earshot.protocol.messages import (
 from earshot.protocol.packet import SEQUENCE_MODULUS, TIMESTAMP_MODULUS, Packet, PcmBlock
 from earshot.server.core.admission import within_share
 from earshot.server.core.room import Peer, Room
-from earshot.server.core.send_queue import Ladder
+from earshot.server.core.send_queue import DegradationPolicy
 from earshot.server.encoding.pool import WorkerPool
 from earshot.server.encoding.session import CodecSession, Job, Result
 from earshot.server.entropy.links import Entropy
@@ -151,7 +151,7 @@ class Hub:
         self.closed: Counter[int] = Counter()
         self.started_us = clock_us()
         self.shutting_down = False
-        self._ladder = Ladder(
+        self._degradation = DegradationPolicy(
             join_us=int(settings.join_after_ms * 1000),
             cut_to_4_us=int(settings.cut_to_4_after_ms * 1000),
             cut_to_2_us=int(settings.cut_to_2_after_ms * 1000),
@@ -182,7 +182,7 @@ class Hub:
         if live is None:
             if len(self.rooms) >= self.settings.max_rooms:
                 raise ProtocolError("this server has too many rooms", CloseCode.TOO_MANY_ROOMS)
-            limits = (self.settings.max_peers_per_room, self._ladder, self.settings.audio_burst_ms)
+            limits = (self.settings.max_peers_per_room, self._degradation, self.settings.audio_burst_ms)
             live = LiveRoom(Room(name, self.config, *limits), self)
         peer, joined = live.room.join(hello, clock_us())
         self.rooms[name] = live

@@ -56,8 +56,8 @@ class Settings(BaseSettings):
     stats_interval_s: Seconds = 1.0
 
     join_after_ms: Milliseconds = 40.0
-    """The ladder of docs/protocol.md, "Slow listeners": the age of what waits at which each rung
-    begins."""
+    """The degradation of docs/protocol.md, "Slow listeners": the age of what waits at which each
+    rung begins."""
     cut_to_4_after_ms: Milliseconds = 120.0
     cut_to_2_after_ms: Milliseconds = 190.0
     drop_after_ms: Milliseconds = 250.0

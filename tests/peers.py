@@ -51,7 +51,7 @@ PATIENT: dict[str, Any] = {
 }
 """Server and peers share one process in tests, and that shares its cores: a pause of all of them is
 not what is tested, so frames may wait longer than by default before they are joined, cut or
-dropped. The ladder has tests in fake time."""
+dropped. The degradation has tests in fake time."""
 PATIENCE_S = 40.0
 """For what takes an instant on a quiet machine."""
 LATE_S = 0.5

@@ -22,7 +22,7 @@ from earshot.protocol.messages import (
     WindowModel,
 )
 from earshot.protocol.packet import Packet, PcmBlock
-from earshot.server.core.send_queue import Ladder, SendQueue
+from earshot.server.core.send_queue import DegradationPolicy, SendQueue
 from earshot.server.core.uplink import Uplink
 
 PEER_IDS = (1 << 16) - 1
@@ -130,12 +130,14 @@ def _listen_n_q(kbps: float, config: ModelConfig) -> int:
 class Room:
     """Peers by id. Methods return the message that all the other peers should get."""
 
-    def __init__(self, name: str, config: ModelConfig, max_peers: int, ladder: Ladder, audio_burst_ms: float) -> None:
+    def __init__(
+        self, name: str, config: ModelConfig, max_peers: int, degradation: DegradationPolicy, audio_burst_ms: float
+    ) -> None:
         self.name = name
         self.peers: dict[int, Peer] = {}
         self._config = config
         self._max_peers = max_peers
-        self._ladder = ladder
+        self._degradation = degradation
         self._audio_burst_ms = audio_burst_ms
         self._last_id = 0
 
@@ -152,7 +154,7 @@ class Room:
             max_kbps=hello.max_kbps,
             trace=hello.trace,
             uplink=Uplink(hello.send_model or self._config, self._audio_burst_ms, now_us),
-            queue=SendQueue(self._config.hop_length, int(1e6 / self._config.frame_rate), self._ladder),
+            queue=SendQueue(self._config.hop_length, int(1e6 / self._config.frame_rate), self._degradation),
             send_n_q=_send_n_q(hello.send_kbps, hello.send_model or self._config),
             listen_n_q=_listen_n_q(hello.max_kbps, self._config),
             model=hello.send_model,

@@ -23,7 +23,7 @@ MAX_JOINED_SAMPLES = 8000
 
 
 @dataclass(frozen=True)
-class Ladder:
+class DegradationPolicy:
     """Ages, in microseconds, of what waits, from which on more and more is saved."""
 
     join_us: int = 40_000
@@ -53,10 +53,10 @@ class SendQueue:
     """Media for one listener, by speaker. `put` as it comes, `take` when the socket can have
     more."""
 
-    def __init__(self, hop: int, frame_us: int, ladder: Ladder | None = None) -> None:
+    def __init__(self, hop: int, frame_us: int, degradation: DegradationPolicy | None = None) -> None:
         self._hop = hop
         self._frame_us = frame_us
-        self._ladder = ladder or Ladder()
+        self._degradation = degradation or DegradationPolicy()
         self._waiting: dict[int, deque[_Waiting]] = {}
         self._heard_us: dict[int, int] = {}
         self._rung = 0
@@ -113,7 +113,7 @@ class SendQueue:
         """What goes into one message now: at most one packet or block a speaker, its oldest, joined
         or cut as the age of what waits asks for. Traces get the time as `relayed`."""
         age = self.age_us(now_us)
-        if age > self._ladder.drop_us:
+        if age > self._degradation.drop_us:
             self._drop_old(now_us)
             age = self.age_us(now_us)
         rung = self._settle(age, now_us)
@@ -132,12 +132,12 @@ class SendQueue:
         return message
 
     def _settle(self, age: int, now_us: int) -> int:
-        """Down the ladder at once, up one rung after each stretch of calm."""
+        """Down the degradation at once, up one rung after each stretch of calm."""
         self.largest_age_us = max(self.largest_age_us, age)
-        rung = self._ladder.rung(age)
+        rung = self._degradation.rung(age)
         if rung >= self._rung:
             self._rung, self._rung_us = rung, now_us
-        elif now_us - self._rung_us >= self._ladder.recover_us:
+        elif now_us - self._rung_us >= self._degradation.recover_us:
             self._rung, self._rung_us = self._rung - 1, now_us
         return self._rung
 
@@ -149,7 +149,7 @@ class SendQueue:
         return media.cut(keep)
 
     def _drop_old(self, now_us: int) -> None:
-        too_old = now_us - self._ladder.drop_us
+        too_old = now_us - self._degradation.drop_us
         for source, line in list(self._waiting.items()):
             while line and line[0].since_us < too_old:
                 self._drop(line)

@@ -121,8 +121,8 @@ def check(packets: list[Packet | PcmBlock]) -> None:
 
 
 async def test_a_link_that_was_held_up_goes_on_after_joining_cutting_and_dropping() -> None:
-    ladder = {"join_after_ms": 40, "cut_to_4_after_ms": 120, "cut_to_2_after_ms": 190, "drop_after_ms": 250}
-    with running_server(tiny_model(), LM, **ladder) as server:
+    degradation = {"join_after_ms": 40, "cut_to_4_after_ms": 120, "cut_to_2_after_ms": 190, "drop_after_ms": 250}
+    with running_server(tiny_model(), LM, **degradation) as server:
         speaker, listener = await join(server, "slow", want="none"), await enter(server, "slow", send="none")
         heard, gate = listener.heard[speaker.id], threading.Event()
         for index in range(80):

@@ -12,7 +12,7 @@ from earshot.codec.errors import CloseCode, ProtocolError
 from earshot.protocol.messages import Hello, Mute, SetRate, WindowModel
 from earshot.protocol.packet import Packet, PcmBlock, Trace
 from earshot.server.core.room import PEER_IDS, Peer, Room, check_hello
-from earshot.server.core.send_queue import Ladder
+from earshot.server.core.send_queue import DegradationPolicy
 
 DIGEST = "0123456789abcdef"
 MUSIC = WindowModel.of(ENCODEC_48KHZ, "f" * 16)
@@ -21,7 +21,7 @@ CODES = np.arange(16).reshape(16, 1)
 
 @pytest.fixture
 def room() -> Room:
-    return Room("blue", LITE_24KHZ, max_peers=4, ladder=Ladder(), audio_burst_ms=2000)
+    return Room("blue", LITE_24KHZ, max_peers=4, degradation=DegradationPolicy(), audio_burst_ms=2000)
 
 
 def join(room: Room, **fields: Any) -> Peer:
