@@ -14,7 +14,7 @@ from earshot.codec.errors import UsageError
 from earshot.codec.model.model import Model
 from earshot.protocol.entropy_link import LiveLm
 from earshot.protocol.packet import MAX_CODEBOOKS
-from earshot.server.encoding.pool import WorkerPool, places
+from earshot.server.encoding.pool import WorkerPool, cpu_affinity
 from earshot.server.hub import Hub
 from earshot.server.net.connection import Connection
 from earshot.server.settings import Settings
@@ -68,7 +68,7 @@ def create_app(
         settings.late_after * frame_us,
         frame_us,
         settings.worker_nice,
-        places(workers, settings.pin_workers),
+        cpu_affinity(workers, settings.pin_workers),
     )
     hub = Hub(model.config, model.digest, settings, pool, live_lm)
 

@@ -264,7 +264,7 @@ def _warm_up(engine: Engine, hop: int) -> None:
     engine.close(decoder)
 
 
-def places(workers: int, pinned: bool) -> list[int | None]:
+def cpu_affinity(workers: int, pinned: bool) -> list[int | None]:
     """A core for each worker to stay on, or None where it is not to, or cannot be told to."""
     own = sorted(os.sched_getaffinity(0)) if pinned and hasattr(os, "sched_getaffinity") else []
     return [own[index % len(own)] if own else None for index in range(workers)]
