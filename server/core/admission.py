@@ -237,7 +237,7 @@ class WorkerLoad:
         """Whether so many streams would all get their results within the limit."""
         return self.longest_us(streams) <= limit_us and not self.latency.behind(limit_us, now_us)
 
-    def room(self, streams: Mapping[Kind, int], limit_us: float, now_us: int, most: int) -> int:
+    def headroom(self, streams: Mapping[Kind, int], limit_us: float, now_us: int, most: int) -> int:
         """How many encoders more would fit, at most `most`."""
         if self.latency.behind(limit_us, now_us):
             return 0

@@ -57,7 +57,7 @@ class WorkerPool:
         another speaker has come in. `make_engine` runs on the first worker's thread."""
         self._make_engine = make_engine
         self._hop = hop
-        self._room: dict[Kind, int] = {"encoder": encoders, "decoder": decoders}
+        self._headroom: dict[Kind, int] = {"encoder": encoders, "decoder": decoders}
         self.limit_us = limit_us
         self.streams: dict[Kind, int] = {"encoder": 0, "decoder": 0}
         self.load = WorkerLoad(frame_us, time.monotonic_ns() // 1000, len(cores))
@@ -98,15 +98,15 @@ class WorkerPool:
         would have done."""
         return all(worker.alive for worker in self.workers)
 
-    def has_room(self, kind: Kind) -> bool:
-        return self._room[kind] > 0 and any(worker.alive for worker in self.workers)
+    def has_headroom(self, kind: Kind) -> bool:
+        return self._headroom[kind] > 0 and any(worker.alive for worker in self.workers)
 
     def open(self, kind: Kind, deliver: Deliver) -> CodecSession:
         """A new stream, whether it fits or not. Raises EngineFull if there is no memory for it, or
         no worker."""
-        if not self.has_room(kind):
+        if not self.has_headroom(kind):
             raise EngineFull(f"all {kind}s of this server are taken")
-        self._room[kind] -= 1
+        self._headroom[kind] -= 1
         self._count(kind, 1)
         return CodecSession(self, kind, deliver)
 
@@ -140,9 +140,9 @@ class WorkerPool:
 
     def more_speakers(self) -> int:
         """How many encoders more are expected to fit."""
-        if not self.has_room("encoder"):
+        if not self.has_headroom("encoder"):
             return 0
-        return self.load.room(self.streams, self.limit_us, _now_us(), self._room["encoder"])
+        return self.load.headroom(self.streams, self.limit_us, _now_us(), self._headroom["encoder"])
 
     def busy(self) -> float:
         """The part of the workers' time, over the last seconds, that steps and coding tasks took; 1
@@ -174,8 +174,8 @@ class WorkerPool:
             "load": round(self.load.busy(now_us), 3),
             "slack_ms": self.load.slack_ms(now_us),
             "step_ms": self.load.step_ms(),
-            "free_encoders": self._room["encoder"],
-            "free_decoders": self._room["decoder"],
+            "free_encoders": self._headroom["encoder"],
+            "free_decoders": self._headroom["decoder"],
             "steps": self.steps,
             "frames": self.frames,
             "frames_waiting": self._queue.waiting(),

@@ -115,14 +115,14 @@ def test_an_engine_that_became_slower_takes_fewer_and_takes_more_again_when_it_h
     for _ in range(15):
         worker.join()
     worker.run(3)
-    before = worker.load.room(streams(15), LIMIT_US, int(worker.now_us), 200)
+    before = worker.load.headroom(streams(15), LIMIT_US, int(worker.now_us), 200)
     assert before > 15
     worker.base_us, worker.each_us = 3 * BASE_US, 3 * EACH_US
     worker.run(10)
     assert not worker.fits()
     worker.base_us, worker.each_us = BASE_US, EACH_US
     worker.run(20)
-    assert worker.load.room(streams(15), LIMIT_US, int(worker.now_us), 200) == pytest.approx(before, abs=3)
+    assert worker.load.headroom(streams(15), LIMIT_US, int(worker.now_us), 200) == pytest.approx(before, abs=3)
 
 
 def test_it_recovers_when_speakers_leave() -> None:
@@ -169,19 +169,19 @@ def test_late_results_refuse_although_steps_are_short_and_are_forgotten() -> Non
         for frame in range(75):
             load.latency.add([20_000], 500, second * WINDOW_US + frame * 13_333)
     assert not load.fits(streams(2), LIMIT_US, 3 * WINDOW_US)
-    assert load.room(streams(1), LIMIT_US, 3 * WINDOW_US, 10) == 0
+    assert load.headroom(streams(1), LIMIT_US, 3 * WINDOW_US, 10) == 0
     assert load.fits(streams(2), LIMIT_US, 60 * WINDOW_US)
 
 
 def test_decoders_count_too() -> None:
     load = load_of()
-    most = load.room(streams(0), LIMIT_US, 0, 200)
-    assert load.room(streams(0, 10), LIMIT_US, 0, 200) == pytest.approx(most - 10, abs=4)
-    assert load.room(streams(0, most), LIMIT_US, 0, 200) == 0
+    most = load.headroom(streams(0), LIMIT_US, 0, 200)
+    assert load.headroom(streams(0, 10), LIMIT_US, 0, 200) == pytest.approx(most - 10, abs=4)
+    assert load.headroom(streams(0, most), LIMIT_US, 0, 200) == 0
 
 
 def test_more_workers_carry_more() -> None:
-    most = [load_of(workers=workers).room(streams(0), LIMIT_US, 0, 2000) for workers in (1, 2, 8)]
+    most = [load_of(workers=workers).headroom(streams(0), LIMIT_US, 0, 2000) for workers in (1, 2, 8)]
     assert most[0] < most[1] / 1.9 < most[2] / 7.5
 
 

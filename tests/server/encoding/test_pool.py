@@ -276,10 +276,10 @@ async def test_a_worker_that_ends_leaves_its_streams_to_the_others(monkeypatch: 
     await until(lambda: len(results) == 20)
     await until(lambda: not pool.alive)
     assert [worker.alive for worker in pool.workers].count(True) == 1
-    assert pool.has_room("encoder")
+    assert pool.has_headroom("encoder")
     assert await pool.do(lambda: "done") == "done"
     await pool.stop()
-    assert not pool.has_room("encoder")
+    assert not pool.has_headroom("encoder")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="niceness of a thread")
