@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from earshot.codec.errors import ProtocolError, UsageError
+from earshot.codec.errors import DataError, UsageError
 from numpy.typing import NDArray
 
 Codes = NDArray[np.int16]
@@ -43,14 +43,14 @@ def pack_frames(frames: Sequence[NDArray[np.integer]]) -> list[bytes]:
 
 
 def unpack(data: bytes | memoryview, n_q: int, frames: int) -> Codes:
-    """The reverse of `pack`. Raises ProtocolError if `data` is not exactly as long as its shape
+    """The reverse of `pack`. Raises DataError if `data` is not exactly as long as its shape
     says, or if unused bits are set (so that every packet has one spelling)."""
     if len(data) != packed_size(n_q, frames):
-        raise ProtocolError(f"{n_q} x {frames} codes take {packed_size(n_q, frames)} bytes, not {len(data)}")
+        raise DataError(f"{n_q} x {frames} codes take {packed_size(n_q, frames)} bytes, not {len(data)}")
     bits = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")
     used = n_q * frames * BITS
     if bits[used:].any():
-        raise ProtocolError("unused bits of packed codes are not zero")
+        raise DataError("unused bits of packed codes are not zero")
     weights = (1 << np.arange(BITS)).astype(np.int16)
     return (bits[:used].reshape(n_q, frames, BITS) @ weights).astype(np.int16)
 

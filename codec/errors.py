@@ -1,11 +1,10 @@
 """Every error that Earshot raises on purpose, in one tree that says who is to blame.
 
-Local misuse is a `UsageError`, a model that cannot be had or trusted is a `ModelError`, bytes that
-a remote peer should not have sent are a `ProtocolError`. Anything else that escapes is a bug."""
+Local misuse is a `UsageError`, a model that cannot be had or trusted is a `ModelError`, and bytes
+from elsewhere that nothing could have written are a `DataError`. What a remote peer does wrong is a
+`ProtocolError` (protocol/close_codes.py). Anything else that escapes is a bug."""
 
 from __future__ import annotations
-
-from enum import IntEnum
 
 
 class EarshotError(Exception):
@@ -18,6 +17,10 @@ class UsageError(EarshotError, ValueError):
 
 class AudioError(EarshotError):
     """A sound device or an audio file cannot be opened or has failed."""
+
+
+class DataError(EarshotError):
+    """Bytes that came from elsewhere are malformed."""
 
 
 class ModelError(EarshotError):
@@ -45,35 +48,5 @@ class CallError(EarshotError):
     none."""
 
     def __init__(self, message: str, code: int | None = None) -> None:
-        super().__init__(message)
-        self.code = code
-
-
-class CloseCode(IntEnum):
-    """WebSocket close codes of the protocol (RFC 6455 section 7.4.2: 4000-4999 are for private
-    use)."""
-
-    MALFORMED = 4000
-    UNSUPPORTED_VERSION = 4001
-    MODEL_MISMATCH = 4002
-    HELLO_EXPECTED = 4003
-    MESSAGE_TOO_BIG = 4004
-    TOO_MANY_MESSAGES = 4005
-    FASTER_THAN_REAL_TIME = 4006
-    ROOM_FULL = 4007
-    TOO_MANY_ROOMS = 4008
-    TOO_SLOW = 4009
-    SHUTTING_DOWN = 4010
-    TOO_MANY_CONNECTIONS = 4011
-    BAD_ROOM = 4012
-    OVERLOADED = 4013
-    INTERNAL_ERROR = 4014
-
-
-class ProtocolError(EarshotError):
-    """A remote peer sent what docs/protocol.md does not allow. `code` is what its connection is
-    closed with."""
-
-    def __init__(self, message: str, code: CloseCode = CloseCode.MALFORMED) -> None:
         super().__init__(message)
         self.code = code

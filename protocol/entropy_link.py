@@ -12,8 +12,9 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from earshot.codec.bitstream import pack, packed_size, unpack
-from earshot.codec.errors import ProtocolError
+from earshot.codec.errors import DataError
 from earshot.codec.lm.entropy import CodesLm, EntropyDecoder, EntropyEncoder
+from earshot.protocol.close_codes import ProtocolError
 from earshot.protocol.packet import MAX_CODED_BYTES, MAX_CODED_FRAMES, CodedPacket, Packet
 
 MAX_STREAMS = 8
@@ -106,9 +107,9 @@ class LinkDecoder:
         sections = [packet.payload[:coded]] + ([packet.payload[coded:]] if plain else [])
         try:
             codes = stream.decode(sections, packet.n_q, packet.frames)
-        except ProtocolError:
+        except DataError as error:
             del self._streams[packet.source]  # it stands in the middle of a frame
-            raise
+            raise ProtocolError(str(error)) from error
         return Packet(
             packet.n_q, packet.frames, packet.sequence, packet.timestamp, pack(codes), packet.trace, packet.source
         )

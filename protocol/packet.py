@@ -12,8 +12,9 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from earshot.codec.bitstream import cut, packed_size, unpack
-from earshot.codec.errors import ProtocolError
+from earshot.codec.errors import DataError
 from earshot.codec.pcm import MOST_SCALE
+from earshot.protocol.close_codes import ProtocolError
 
 MAX_FRAMES = 32
 """Frames in one packet at most (0.43 s)."""
@@ -225,7 +226,10 @@ class _Reader:
             if not 0 <= scale <= MOST_SCALE:
                 raise ProtocolError(f"the scale of a window is {scale}: 0..{MOST_SCALE:g} is allowed")
         payload = self.take(packed_size(n_q, frames))
-        unpack(payload, n_q, frames)
+        try:
+            unpack(payload, n_q, frames)
+        except DataError as error:
+            raise ProtocolError(str(error)) from error
         return trace, scale, payload
 
     def coded(self, n_q: int, frames: int, flags: int, size: int | None) -> tuple[Trace | None, bytes]:

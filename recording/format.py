@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from earshot.codec.bitstream import Codes, packed_size, unpack
-from earshot.codec.errors import AudioError, ProtocolError, UsageError
+from earshot.codec.errors import AudioError, DataError, UsageError
 from earshot.protocol.messages import Name
 from earshot.protocol.packet import MAX_CODEBOOKS
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -244,7 +244,7 @@ class Reader:
                 return None
             unpack(payload, n_q, frames)
             return Spoken(speaker, n_q, frames, timestamp, start, payload)
-        except (ValidationError, ProtocolError, struct.error):
+        except (ValidationError, DataError, struct.error):
             return None
 
 

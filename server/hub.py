@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from earshot.codec.bitstream import unpack
 from earshot.codec.config import ModelConfig
-from earshot.codec.errors import CloseCode, EngineFull, ProtocolError
+from earshot.codec.errors import EngineFull
 from earshot.codec.pcm import to_s16
+from earshot.protocol.close_codes import CloseCode, ProtocolError
 from earshot.protocol.entropy_link import LiveLm
 from earshot.protocol.messages import (
     PROTOCOL,

@@ -25,7 +25,7 @@ from earshot.codec.config import ENCODEC_48KHZ, ModelConfig
 from earshot.codec.ecdc.coding import coding_to_write
 from earshot.codec.ecdc.files import decode_file, encode_file
 from earshot.codec.ecdc.format import FRONT
-from earshot.codec.errors import EarshotError, ProtocolError
+from earshot.codec.errors import EarshotError
 from earshot.codec.lm.entropy import EntropyDecoder, EntropyEncoder
 from earshot.codec.lm.integer_lm import IntegerLm, LmShape
 from earshot.codec.lm.transformer import LanguageModel, context_frames
@@ -33,6 +33,7 @@ from earshot.codec.lm.weights import save_integer_lm
 from earshot.codec.model.model import Model
 from earshot.codec.model.network import Encodec
 from earshot.lab.training.initial import initialise
+from earshot.protocol.close_codes import ProtocolError
 from earshot.protocol.entropy_link import LinkDecoder, LinkEncoder
 from earshot.protocol.packet import CodedPacket, Packet, decode_down, decode_up, encode_codes_down, encode_codes_up
 

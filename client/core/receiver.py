@@ -15,8 +15,8 @@ from earshot.client.core.playout import Block, Decoder, Playout
 from earshot.client.core.traffic import Traffic
 from earshot.client.music.speakers import Music, MusicSpeaker
 from earshot.codec.bitstream import BITS, unpack
-from earshot.codec.errors import CloseCode, ProtocolError
 from earshot.codec.pcm import Pcm, from_s16, soft_limit
+from earshot.protocol.close_codes import CloseCode, ProtocolError
 from earshot.protocol.packet import MAX_CODEBOOKS, CodedPacket, Packet, PcmBlock, decode_down
 from numpy.typing import NDArray
 

@@ -13,7 +13,7 @@ from typing import TypeVar
 from earshot.client.audio.endpoints import monotonic_us
 from earshot.client.net.link import Lost
 from earshot.codec.bitstream import packed_size
-from earshot.codec.errors import ProtocolError
+from earshot.protocol.close_codes import ProtocolError
 from earshot.protocol.entropy_link import LinkDecoder, LinkEncoder, LiveLm
 from earshot.protocol.packet import CodedPacket, Packet, PcmBlock, decode_down, decode_up, encode_codes_up
 

@@ -18,9 +18,10 @@ from earshot.client.core.latency import LatencyLog, Path
 from earshot.client.core.traffic import Traffic
 from earshot.client.music.window_playout import Chunk, WindowPlayout
 from earshot.codec.bitstream import BITS, unpack
-from earshot.codec.errors import CloseCode, ProtocolError, UsageError
+from earshot.codec.errors import UsageError
 from earshot.codec.model.window import Window
 from earshot.codec.pcm import Pcm
+from earshot.protocol.close_codes import CloseCode, ProtocolError
 from earshot.protocol.messages import WindowModel
 from earshot.protocol.packet import SEQUENCE_MODULUS, TIMESTAMP_MODULUS, Packet, wrap_difference
 

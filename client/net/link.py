@@ -12,7 +12,8 @@ from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
 from earshot.client.audio.endpoints import monotonic_us
-from earshot.codec.errors import CloseCode, ProtocolError, UsageError
+from earshot.codec.errors import UsageError
+from earshot.protocol.close_codes import CloseCode, ProtocolError
 from earshot.protocol.messages import ROOM_PATTERN, SUBPROTOCOL, Error, Hello, Welcome, parse_server
 from pydantic import BaseModel
 from websockets.asyncio.client import ClientConnection, connect

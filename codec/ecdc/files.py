@@ -17,7 +17,7 @@ import soxr
 from earshot.codec.bitstream import BITS, Codes
 from earshot.codec.ecdc.coding import PLAIN, Coding, coding_to_read
 from earshot.codec.ecdc.format import SCALE, Header, Reader, Writer, exactly, read_header
-from earshot.codec.errors import AudioError, ProtocolError, UsageError
+from earshot.codec.errors import AudioError, DataError, UsageError
 from earshot.codec.lm.arithmetic import Damaged
 from earshot.codec.model.window_streams import WindowDecoder, WindowEncoder
 from earshot.codec.model.windows import Window
@@ -115,7 +115,7 @@ def decode_file(
                     damage = "there are bytes after its end"
             except EOFError:
                 damage = "the file ends too soon"
-            except (Damaged, ProtocolError) as error:
+            except (Damaged, DataError) as error:
                 damage = str(error)
             if damage and left == header.samples and header.samples:
                 raise AudioError(f"{source} is damaged at its beginning: {damage}")
@@ -143,7 +143,7 @@ def _decoded(model: Model, header: Header, file: BinaryIO, reader: Reader) -> It
                 finally:
                     if parts:
                         yield windows.push([Window(np.concatenate(parts, axis=1), scale)])
-        except (EOFError, Damaged, ProtocolError):
+        except (EOFError, Damaged, DataError):
             yield windows.flush()
             raise
         yield windows.flush()
@@ -152,7 +152,7 @@ def _decoded(model: Model, header: Header, file: BinaryIO, reader: Reader) -> It
         try:
             for codes in reader.read(-(-header.samples // config.hop_length)):
                 yield decoder.push(codes)[None]
-        except (EOFError, Damaged, ProtocolError):
+        except (EOFError, Damaged, DataError):
             yield decoder.flush()[None]
             raise
         yield decoder.flush()[None]

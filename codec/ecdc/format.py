@@ -114,7 +114,7 @@ class Reader(Protocol):
         """A window, or a stream without windows, in parts [n_q, 1..BLOCK_FRAMES].
 
         Where the file ends too soon or is seen to be damaged, raises EOFError, Damaged or
-        ProtocolError, after having given all that came before."""
+        DataError, after having given all that came before."""
 
 
 class PlainWriter:

@@ -19,7 +19,7 @@ from typing import Protocol
 
 import numpy as np
 from earshot.codec.bitstream import BITS, Codes, pack, unpack
-from earshot.codec.errors import ProtocolError, UsageError
+from earshot.codec.errors import DataError, UsageError
 from earshot.codec.lm.arithmetic import ArithmeticDecoder, ArithmeticEncoder, Damaged
 from earshot.codec.lm.integer_lm import LmShape, LmStreams
 
@@ -80,13 +80,13 @@ class EntropyDecoder(_Ends):
     def decode(self, sections: Sequence[bytes], n_q: int, frames: int) -> Codes:
         """The reverse, of all sections or of the first ones of a packet: int16 [n_q, frames].
 
-        Raises ProtocolError for what no encoder makes; the stream then needs a `reset`. Work is
+        Raises DataError for what no encoder makes; the stream then needs a `reset`. Work is
         bounded by `frames`, whatever the sections hold; most damage is not seen, and gives other
         codes."""
         coded = self._modelled(n_q)
         wanted = len(coded) + (n_q > self._shape.n_q)
         if n_q < 1 or len(sections) != wanted:
-            raise ProtocolError(f"{n_q} codebooks are {wanted} sections, not {len(sections)}")
+            raise DataError(f"{n_q} codebooks are {wanted} sections, not {len(sections)}")
         codes = np.zeros((n_q, frames), np.int16)
         if n_q > self._shape.n_q:
             codes[self._shape.n_q :] = unpack(sections[-1], n_q - self._shape.n_q, frames)
@@ -100,8 +100,8 @@ class EntropyDecoder(_Ends):
                         self._streams.push(codes[q, frame : frame + 1])
                 self._streams.end_frame()
         except Damaged as error:
-            raise ProtocolError(f"a packet is damaged: {error}") from error
+            raise DataError(f"a packet is damaged: {error}") from error
         unread = any(next(source, None) is not None for source in sources)
         if unread or any(section.endswith(b"\0") for section in sections[: len(coded)]):
-            raise ProtocolError("a packet is damaged: there are bytes after its last code")
+            raise DataError("a packet is damaged: there are bytes after its last code")
         return codes

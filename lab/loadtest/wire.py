@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from earshot.codec.errors import ProtocolError
+from earshot.protocol.close_codes import ProtocolError
 from earshot.protocol.packet import CLOCK_MODULUS, SEQUENCE_MODULUS, TIMESTAMP_MODULUS, MessageType, PcmFormat
 
 FRAME_TICKS = 133

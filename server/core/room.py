@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from earshot.codec.config import ModelConfig
-from earshot.codec.errors import CloseCode, ProtocolError
+from earshot.protocol.close_codes import CloseCode, ProtocolError
 from earshot.protocol.messages import (
     PROTOCOL,
     Hello,

@@ -7,8 +7,8 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 from earshot.codec.config import ModelConfig
-from earshot.codec.errors import CloseCode, ProtocolError
 from earshot.codec.pcm import Framer, Pcm, from_s16, sanitize
+from earshot.protocol.close_codes import CloseCode, ProtocolError
 from earshot.protocol.messages import WindowModel
 from earshot.protocol.packet import (
     CLOCK_MODULUS,

@@ -9,7 +9,8 @@ from functools import partial
 from typing import Any
 
 from earshot.codec.bitstream import packed_size
-from earshot.codec.errors import CloseCode, EngineFull, ProtocolError
+from earshot.codec.errors import EngineFull
+from earshot.protocol.close_codes import CloseCode, ProtocolError
 from earshot.protocol.entropy_link import LinkDecoder, LinkEncoder, LiveLm
 from earshot.protocol.messages import Hello
 from earshot.protocol.packet import CodedPacket, Packet, PcmBlock

@@ -10,7 +10,8 @@ import traceback
 from collections import Counter, deque
 from collections.abc import Coroutine
 
-from earshot.codec.errors import CloseCode, EngineFull, ProtocolError
+from earshot.codec.errors import EngineFull
+from earshot.protocol.close_codes import CloseCode, ProtocolError
 from earshot.protocol.messages import (
     ROOM_PATTERN,
     SUBPROTOCOL,

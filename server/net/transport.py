@@ -10,7 +10,7 @@ from asyncio.transports import BaseTransport
 from collections.abc import Callable
 from typing import Any, ClassVar, cast
 
-from earshot.codec.errors import CloseCode
+from earshot.protocol.close_codes import CloseCode
 from earshot.protocol.messages import Error
 from earshot.server.net.asgi_extensions import CLOSE_REASON_BYTES, LAST_WORDS, SHORT_CUT
 from earshot.server.settings import Settings

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from earshot.codec.bitstream import BITS, cut, pack, packed_size, unpack
-from earshot.codec.errors import ProtocolError, UsageError
+from earshot.codec.errors import DataError, UsageError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -41,10 +41,10 @@ def test_codes_out_of_range_are_refused() -> None:
 def test_wrong_lengths_and_unused_bits_are_refused() -> None:
     data = pack(np.full((3, 1), 1023))
     for wrong in (data[:-1], data + b"\0", b""):
-        with pytest.raises(ProtocolError, match="3 x 1 codes take 4 bytes"):
+        with pytest.raises(DataError, match="3 x 1 codes take 4 bytes"):
             unpack(wrong, 3, 1)
     for bit in (6, 7):
-        with pytest.raises(ProtocolError, match="unused bits"):
+        with pytest.raises(DataError, match="unused bits"):
             unpack(data[:-1] + bytes([data[-1] | 1 << bit]), 3, 1)
 
 
@@ -53,6 +53,6 @@ def test_bytes_that_unpack_have_one_spelling(n_q: int, frames: int, data: st.Dat
     raw = data.draw(st.binary(min_size=packed_size(n_q, frames), max_size=packed_size(n_q, frames)))
     try:
         codes = unpack(raw, n_q, frames)
-    except ProtocolError:
+    except DataError:
         return
     assert pack(codes) == raw

@@ -7,7 +7,8 @@ import subprocess
 import sys
 
 from earshot.codec import errors
-from earshot.codec.errors import CallError, CloseCode, EarshotError, ProtocolError
+from earshot.codec.errors import CallError, EarshotError
+from earshot.protocol.close_codes import CloseCode, ProtocolError
 
 from earshot import codec
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from earshot.codec.bitstream import pack
-from earshot.codec.errors import ProtocolError
 from earshot.codec.lm.entropy import CodesLm
+from earshot.protocol.close_codes import ProtocolError
 from earshot.protocol.entropy_link import IDLE_PACKETS, MAX_STREAMS, LinkDecoder, LinkEncoder
 from earshot.protocol.packet import MAX_CODED_FRAMES, CodedPacket, Packet, Trace
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 from earshot.codec.config import ENCODEC_24KHZ, ENCODEC_48KHZ
-from earshot.codec.errors import CloseCode, ProtocolError, UsageError
+from earshot.codec.errors import UsageError
+from earshot.protocol.close_codes import CloseCode, ProtocolError
 from earshot.protocol.messages import (
     MAX_CONTROL_BYTES,
     Hello,

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from earshot.codec.bitstream import pack, unpack
-from earshot.codec.errors import CloseCode, ProtocolError
+from earshot.protocol.close_codes import CloseCode, ProtocolError
 from earshot.protocol.packet import (
     MAX_MESSAGE_BYTES,
     MAX_PCM_SAMPLES,

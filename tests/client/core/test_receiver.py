@@ -12,8 +12,8 @@ from earshot.client.core.latency import STAGES
 from earshot.client.core.receiver import MAX_WAITING, Receiver
 from earshot.client.core.sender import Sender
 from earshot.codec.bitstream import pack
-from earshot.codec.errors import CloseCode, ProtocolError
 from earshot.codec.pcm import Pcm, soft_limit, to_s16
+from earshot.protocol.close_codes import CloseCode, ProtocolError
 from earshot.protocol.messages import Pong
 from earshot.protocol.packet import (
     CLOCK_MODULUS,

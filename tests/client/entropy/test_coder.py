@@ -10,7 +10,7 @@ from earshot.client.entropy.coder import EntropyLink, Meter, Rates, Totals
 from earshot.client.net.connection import Connection
 from earshot.client.net.link import Lost
 from earshot.codec.bitstream import pack
-from earshot.codec.errors import ProtocolError
+from earshot.protocol.close_codes import ProtocolError
 from earshot.protocol.entropy_link import LinkDecoder, LinkEncoder
 from earshot.protocol.packet import (
     CodedPacket,

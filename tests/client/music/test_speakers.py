@@ -11,8 +11,9 @@ import pytest
 from earshot.client.core.latency import STAGES
 from earshot.client.music.speakers import MAX_SPEAKERS, MAX_UNDECODED, Decodable, Music
 from earshot.client.music.window_playout import START_TARGET_US
-from earshot.codec.errors import CloseCode, ProtocolError, UsageError
+from earshot.codec.errors import UsageError
 from earshot.codec.pcm import Pcm
+from earshot.protocol.close_codes import CloseCode, ProtocolError
 from earshot.protocol.messages import WindowModel
 from earshot.protocol.packet import SEQUENCE_MODULUS, TIMESTAMP_MODULUS
 

@@ -10,7 +10,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 from earshot.client.net import link
 from earshot.client.net.link import MAX_WAITING, Lost, Outbox, join, open_connection, room_url
-from earshot.codec.errors import CloseCode, UsageError
+from earshot.codec.errors import UsageError
+from earshot.protocol.close_codes import CloseCode
 from earshot.protocol.messages import Error, Hello, Mute
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.typing import Subprotocol

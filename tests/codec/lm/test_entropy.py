@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from earshot.codec.bitstream import Codes
-from earshot.codec.errors import ProtocolError, UsageError
+from earshot.codec.errors import DataError, UsageError
 from earshot.codec.lm.entropy import CodesLm, EntropyDecoder, EntropyEncoder, spans
 from earshot.codec.lm.integer_lm import IntegerLm, LmShape
 
@@ -71,13 +71,13 @@ def test_spans() -> None:
 
 def test_what_no_encoder_makes_is_refused(lm: CodesLm, codes: Codes) -> None:
     decoder = EntropyDecoder(lm)
-    with pytest.raises(ProtocolError, match="4 codebooks are 2 sections, not 1"):
+    with pytest.raises(DataError, match="4 codebooks are 2 sections, not 1"):
         decoder.decode([b""], 4, 1)
-    with pytest.raises(ProtocolError, match="0 codebooks"):
+    with pytest.raises(DataError, match="0 codebooks"):
         decoder.decode([], 0, 1)
-    with pytest.raises(ProtocolError, match="8 x 1 codes take 10 bytes, not 9"):
+    with pytest.raises(DataError, match="8 x 1 codes take 10 bytes, not 9"):
         decoder.decode([b"", b"", b"", b"123456789"], 16, 1)
-    with pytest.raises(ProtocolError, match="a packet is damaged"):
+    with pytest.raises(DataError, match="a packet is damaged"):
         decoder.decode([b"\xff" * 60], 2, 20)  # beyond the last symbol
     with pytest.raises(UsageError, match=r"codes must be in 0\.\.1023"):
         EntropyEncoder(lm).encode(codes[:2] - 1023)
@@ -90,7 +90,7 @@ def test_bytes_after_the_last_code_are_refused(lm: CodesLm, codes: Codes, surplu
     """So that what a packet decodes to has few spellings, and truncation to nothing is all that is
     unseen."""
     (section,) = EntropyEncoder(lm, joint=True).encode(codes[:4, :3])
-    with pytest.raises(ProtocolError, match="bytes after its last code"):
+    with pytest.raises(DataError, match="bytes after its last code"):
         EntropyDecoder(lm, joint=True).decode([section + surplus], 4, 3)
 
 
@@ -100,5 +100,5 @@ def test_any_bytes_give_codes_or_one_error(lm: CodesLm) -> None:
         try:
             found = decoder.decode([rng.bytes(int(rng.integers(6))) for _ in range(2)], 4, 3)
             assert 0 <= found.min() <= found.max() < 1024
-        except ProtocolError:
+        except DataError:
             decoder.reset()

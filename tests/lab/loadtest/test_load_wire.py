@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from earshot.codec.bitstream import pack
-from earshot.codec.errors import ProtocolError
 from earshot.codec.pcm import to_s16
 from earshot.lab.loadtest.wire import BINARY, CLOSE, TEXT, Arrival, Inbox, Utterance, arrivals, client_frame
+from earshot.protocol.close_codes import ProtocolError
 from earshot.protocol.packet import Packet, PcmFormat, PcmUp, Trace, decode_up, encode_codes_down
 from websockets.frames import Frame, Opcode
 

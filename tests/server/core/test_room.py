@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from earshot.codec.bitstream import pack, unpack
 from earshot.codec.config import ENCODEC_48KHZ, LITE_24KHZ
-from earshot.codec.errors import CloseCode, ProtocolError
+from earshot.protocol.close_codes import CloseCode, ProtocolError
 from earshot.protocol.messages import Hello, Mute, SetRate, WindowModel
 from earshot.protocol.packet import Packet, PcmBlock, Trace
 from earshot.server.core.room import PEER_IDS, Peer, Room, check_hello

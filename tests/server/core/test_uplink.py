@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from earshot.codec.bitstream import pack
 from earshot.codec.config import ENCODEC_48KHZ, LITE_24KHZ
-from earshot.codec.errors import CloseCode, ProtocolError
+from earshot.protocol.close_codes import CloseCode, ProtocolError
 from earshot.protocol.messages import WindowModel
 from earshot.protocol.packet import Packet, PcmFormat, PcmUp, Trace
 from earshot.server.core.uplink import FORGET_US, Uplink

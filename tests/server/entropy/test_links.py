@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any, cast
 
 import pytest
-from earshot.codec.errors import CloseCode, EngineFull, ProtocolError
+from earshot.codec.errors import EngineFull
 from earshot.codec.lm.entropy import CodesLm
+from earshot.protocol.close_codes import CloseCode, ProtocolError
 from earshot.protocol.entropy_link import LinkDecoder
 from earshot.protocol.packet import CodedPacket
 from earshot.server.encoding.pool import WorkerPool
