@@ -23,8 +23,7 @@ check: lint ## Lint, formatting, types, import rules, then the same tests (warni
 lint: $(VENV)/.test ## The part of check without the tests
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .
-	@$(RUN) -m mypy --strict
-	@$(VENV)/bin/lint-imports --no-cache
+	@names=$$(scripts/names) && MYPYPATH=$$names $(RUN) -m mypy && cd $$names && ../bin/lint-imports --no-cache ../../pyproject.toml
 
 bench: $(VENV)/.test ## The engines beside others and the floor of this machine, in one run; ARGS=--quick: a minute
 	@$(RUN) -m earshot bench $(ARGS)
