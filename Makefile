@@ -24,6 +24,7 @@ lint: $(VENV)/.test ## The part of check without the tests
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .
 	@names=$$(scripts/names) && MYPYPATH=$$names $(RUN) -m mypy && cd $$names && ../bin/lint-imports --no-cache ../../pyproject.toml
+	@$(RUN) -m pytest tests/test_documents.py
 
 bench: $(VENV)/.test ## The engines beside others and the floor of this machine, in one run; ARGS=--quick: a minute
 	@$(RUN) -m earshot bench $(ARGS)
