@@ -1,4 +1,4 @@
-"""The walls of docs/architecture.md, kept over the real import graph, and shown to fail when broken."""
+"""Keeps the walls of docs/architecture.md over the real import graph, and breaks each once."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def contracts() -> list[dict[str, object]]:
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A copy of the sources as they are named when installed: server/core is earshot/server/core."""
+    """Copies the sources as they are named when installed: server/core is earshot/server/core."""
     pattern = shutil.ignore_patterns("*.so", "*.safetensors", "*.flac", "__pycache__")
     shutil.copytree(ROOT / "earshot", tmp_path / "earshot", ignore=pattern)
     for folder in FOLDERS:
@@ -90,7 +90,8 @@ def test_each_wall_fails_when_it_is_broken(tree: Path, breach: str) -> None:
 
 def test_importing_the_pure_parts_imports_no_torch() -> None:
     """Checked by importing them: contracts see what files say, and this what Python does."""
-    modules = [relative(file).removesuffix(".py").replace("/", ".") for file in FILES if relative(file).startswith(PURE)]
+    files = [relative(file) for file in FILES if relative(file).startswith(PURE)]
+    modules = [name.removesuffix(".py").replace("/", ".") for name in files]
     lines = ["import sys", *(f"import earshot.{name.removesuffix('.__init__')}" for name in ["codec", *modules])]
     lines.append("found = {'torch', 'asyncio', 'fastapi', 'websockets', 'sounddevice'} & set(sys.modules)")
     lines.append("sys.exit(', '.join(sorted(found)) if found else 0)")
@@ -122,11 +123,9 @@ def module_level_imports(source: str) -> set[str]:
 def test_command_line_imports_lazily() -> None:
     """`earshot --help` must not wait for torch, nor a listener for the trainer."""
     for file in (ROOT / "earshot").rglob("*.py"):
-        heavy = {
-            name
-            for name in module_level_imports(file.read_text()) - {"earshot.codec.errors"}
-            if not name.startswith(("earshot.commands", "earshot.cli")) and name.split(".")[0] not in sys.stdlib_module_names
-        }
+        names = module_level_imports(file.read_text()) - {"earshot.codec.errors"}
+        names = {name for name in names if not name.startswith(("earshot.commands", "earshot.cli"))}
+        heavy = {name for name in names if name.split(".")[0] not in sys.stdlib_module_names}
         assert heavy <= {"typer", "rich.console", "rich.table"}, relative(file)
 
 
