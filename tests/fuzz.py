@@ -29,9 +29,9 @@ from earshot.codec.errors import EarshotError
 from earshot.codec.lm.entropy import EntropyDecoder, EntropyEncoder
 from earshot.codec.lm.integer_lm import IntegerLm, LmShape
 from earshot.codec.lm.transformer import LanguageModel, context_frames
-from earshot.codec.lm.weights import save_integer_lm
 from earshot.codec.model.model import Model
 from earshot.codec.model.network import Encodec
+from earshot.codec.weights.lm import save_integer_lm
 from earshot.lab.training.initial import initialise
 from earshot.protocol.close_codes import ProtocolError
 from earshot.protocol.entropy_link import LinkDecoder, LinkEncoder

@@ -87,7 +87,7 @@ def coding_to_read(model: Model, header: Header, name: object, path: Path | None
 def _public_name(model: Model) -> str:
     """What the encodec package calls official weights, however their file or folder is called
     here."""
-    from earshot.codec.lm.weights import official_config
+    from earshot.codec.weights.lm import official_config
 
     official = official_config(model.config)
     return official.name if official else model.name
@@ -95,7 +95,7 @@ def _public_name(model: Model) -> str:
 
 def _official(model: Model, path: Path | None) -> Coding:
     from earshot.codec.lm.transformer import LmPredictor
-    from earshot.codec.lm.weights import load_official_lm
+    from earshot.codec.weights.lm import load_official_lm
 
     lm = load_official_lm(model.config, path)
     return Coding(
@@ -108,7 +108,7 @@ def _official(model: Model, path: Path | None) -> Coding:
 
 def _integer(model: Model, path: Path | None) -> Coding:
     from earshot.codec.engine.choice import integer_lm
-    from earshot.codec.lm.weights import BUNDLED, digest, load_integer_lm
+    from earshot.codec.weights.lm import BUNDLED, digest, load_integer_lm
 
     weights = load_integer_lm(model.digest, path or BUNDLED)
     lm = integer_lm(weights)

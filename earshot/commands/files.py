@@ -120,7 +120,7 @@ def _coded_table(files: list[Path]) -> Table:
     from rich.text import Text
 
     from earshot.codec.ecdc.files import read_info
-    from earshot.codec.lm.weights import known_config
+    from earshot.codec.weights.lm import known_config
 
     table = Table()
     for heading in ("file", "model", "codebooks", "length", "codec rate", "on disk", "coding"):

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 from earshot.codec.errors import TrainingError, UsageError, WeightsError
-from earshot.codec.lm.weights import save_integer_lm
 from earshot.codec.model.model import Model
+from earshot.codec.weights.lm import save_integer_lm
 from earshot.lab.training.interrupt import Interrupt
 from earshot.lab.training.lm_data import Codes, Crops, excluded, one_pass
 from earshot.lab.training.lm_export import to_integers

@@ -18,8 +18,8 @@ from earshot.codec.bitstream import Codes, packed_size
 from earshot.codec.ecdc.audio_files import audio_files, read_audio
 from earshot.codec.engine.choice import integer_lm
 from earshot.codec.lm.entropy import CodesLm, EntropyDecoder, EntropyEncoder
-from earshot.codec.lm.weights import BUNDLED, load_integer_lm
 from earshot.codec.model.model import Model
+from earshot.codec.weights.lm import BUNDLED, load_integer_lm
 from earshot.lab.training.lm_run import LmRun
 from earshot.lab.training.lm_trainer import LmSettings, bits_of
 

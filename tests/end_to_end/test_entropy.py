@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from earshot.codec.bitstream import pack, unpack
-from earshot.codec.lm.weights import save_integer_lm
+from earshot.codec.weights.lm import save_integer_lm
 from earshot.codec.weights.load import save_native
 from earshot.protocol.messages import Mute, PeerChanged, SetRate
 from earshot.protocol.packet import CodedPacket, Packet, PcmBlock, encode_codes_up

@@ -18,10 +18,10 @@ from earshot.codec.ecdc.files import decode_file, encode_file, read_info
 from earshot.codec.ecdc.format import BLOCK_FRAMES, FRONT, Header
 from earshot.codec.errors import AudioError, ModelError, UsageError
 from earshot.codec.lm.arithmetic import Cdf
-from earshot.codec.lm.weights import digest, save_integer_lm
 from earshot.codec.model.model import Model
 from earshot.codec.model.network import Encodec
 from earshot.codec.pcm import Pcm
+from earshot.codec.weights.lm import digest, save_integer_lm
 from earshot.lab.training.initial import initialise
 
 from tests.integer_lm import random_weights

@@ -15,7 +15,7 @@ import pytest
 from earshot.codec.errors import ModelError, UsageError, WeightsError
 from earshot.codec.lm.entropy import CodesLm
 from earshot.codec.lm.integer_lm import FRACTION, IntegerLm, LmShape, LmWeights, cdf_of, powers
-from earshot.codec.lm.weights import BUNDLED, digest, load_integer_lm, save_integer_lm
+from earshot.codec.weights.lm import BUNDLED, digest, load_integer_lm, save_integer_lm
 from numpy.typing import NDArray
 
 from earshot import codec

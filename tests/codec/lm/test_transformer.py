@@ -14,8 +14,8 @@ import torch
 from earshot.codec.config import ENCODEC_24KHZ, ENCODEC_48KHZ, LITE_24KHZ
 from earshot.codec.errors import ModelError, UsageError, WeightsError
 from earshot.codec.lm.transformer import LanguageModel, LmState, context_frames
-from earshot.codec.lm.weights import load_official_lm
 from earshot.codec.weights import download
+from earshot.codec.weights.lm import load_official_lm
 
 
 def official(encodec: ModuleType, n_q: int = 32, context: int = 262, dim: int = 200, layers: int = 5) -> Any:

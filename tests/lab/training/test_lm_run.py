@@ -15,8 +15,8 @@ from earshot.codec.errors import UsageError, WeightsError
 from earshot.codec.lm.arithmetic import TOTAL
 from earshot.codec.lm.entropy import EntropyDecoder, EntropyEncoder
 from earshot.codec.lm.integer_lm import IntegerLm
-from earshot.codec.lm.weights import load_integer_lm
 from earshot.codec.model.model import Model
+from earshot.codec.weights.lm import load_integer_lm
 from earshot.lab.training import lm_run
 from earshot.lab.training.lm_data import Crops, code, one_pass
 from earshot.lab.training.lm_export import to_integers
