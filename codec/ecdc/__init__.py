@@ -1,1 +1,1 @@
-"""Files of codes (`.ecdc`), and the audio files that they are made from."""
+"""Files of codes (`.ecdc`)."""

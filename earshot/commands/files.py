@@ -48,7 +48,7 @@ def encode(
     model's language model computes in whole numbers: what is written on one
     machine can be read on every other. Formats: docs/files.md.
     """
-    from earshot.codec.ecdc.audio_files import audio_files
+    from earshot.codec.audio_files import audio_files
     from earshot.codec.ecdc.coding import coding_to_write
     from earshot.codec.ecdc.files import encode_file
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from earshot.codec.ecdc.audio_files import audio_files
+from earshot.codec.audio_files import audio_files
 from earshot.codec.errors import AudioError
 
 MANIFEST = "MANIFEST.tsv"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from earshot.codec.ecdc.audio_files import audio_files
+from earshot.codec.audio_files import audio_files
 from earshot.codec.errors import UsageError
 from earshot.codec.model.model import Model
 from earshot.codec.weights.load import load_model

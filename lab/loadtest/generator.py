@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from earshot.codec.ecdc.audio_files import audio_files, read_audio
+from earshot.codec.audio_files import audio_files, read_audio
 from earshot.codec.errors import CallError, EarshotError
 from earshot.codec.pcm import to_s16
 from earshot.lab.loadtest.tally import TICKS_PER_MS, Ear, Tally

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
-from earshot.codec.ecdc.audio_files import read_audio
+from earshot.codec.audio_files import read_audio
 from earshot.codec.errors import AudioError, UsageError
 from earshot.codec.pcm import Pcm
 from earshot.lab.training.sources import UNREADABLE, Source

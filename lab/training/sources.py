@@ -11,7 +11,7 @@ from typing import Literal, get_args
 import numpy as np
 import soundfile
 import soxr
-from earshot.codec.ecdc.audio_files import audio_files
+from earshot.codec.audio_files import audio_files
 from earshot.codec.errors import UsageError
 from earshot.codec.pcm import sanitize
 from numpy.typing import NDArray

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from earshot.codec.audio_files import audio_files, read_audio
 from earshot.codec.bitstream import Codes, packed_size
-from earshot.codec.ecdc.audio_files import audio_files, read_audio
 from earshot.codec.engine.choice import integer_lm
 from earshot.codec.lm.entropy import CodesLm, EntropyDecoder, EntropyEncoder
 from earshot.codec.model.model import Model

@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 import torch
 from earshot.client.core.traffic import MESSAGE_OVERHEAD_BYTES
+from earshot.codec.audio_files import audio_files, read_audio
 from earshot.codec.bitstream import Codes, pack
-from earshot.codec.ecdc.audio_files import audio_files, read_audio
 from earshot.codec.engine.choice import live_lm
 from earshot.codec.lm.entropy import CodesLm
 from earshot.protocol.entropy_link import LinkDecoder, LinkEncoder

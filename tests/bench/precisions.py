@@ -14,7 +14,7 @@ import argparse
 from collections import defaultdict
 
 import numpy as np
-from earshot.codec.ecdc.audio_files import audio_files, read_audio
+from earshot.codec.audio_files import audio_files, read_audio
 from earshot.codec.engine.choice import Precision
 from earshot.codec.model.model import Model
 from earshot.codec.pcm import Pcm

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import soundfile
 import torch
-from earshot.codec.ecdc.audio_files import read_audio
+from earshot.codec.audio_files import read_audio
 from earshot.codec.errors import ModelError, UsageError
 from earshot.codec.model.model import Model
 from earshot.codec.weights.load import save_native

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from earshot.codec.ecdc.audio_files import read_audio
+from earshot.codec.audio_files import read_audio
 from earshot.codec.errors import AudioError
 from earshot.codec.model.model import Model
 from earshot.codec.pcm import Pcm
