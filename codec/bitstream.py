@@ -1,18 +1,29 @@
-"""Codes as bytes: codebook-major, least significant bit first, so that fewer codebooks are a
-shorter prefix."""
+"""Codes, and codes as bytes: codebook-major, least significant bit first, so that fewer codebooks
+are a shorter prefix."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from earshot.codec.errors import DataError, UsageError
 from numpy.typing import NDArray
 
 Codes = NDArray[np.int16]
+"""The codes of consecutive frames, [n_q, frames]."""
 
 BITS = 10
-"""Bits a code, for codebooks of 1024 entries."""
+"""Bits per code, for codebooks of 1024 entries."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """One window of a model that codes in windows: its codes [n_q, frames], and the scale that its
+    samples are multiplied by (None if the model leaves the volume alone)."""
+
+    codes: Codes
+    scale: float | None = None
 
 
 def packed_size(n_q: int, frames: int) -> int:

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import soxr
 import torch
+from earshot.codec.bitstream import Window
 from earshot.codec.config import ENCODEC_48KHZ
 from earshot.codec.model.model import Model
 from earshot.codec.model.network import Encodec
-from earshot.codec.model.windows import Window
 from earshot.codec.pcm import Pcm
 
 from earshot import codec

@@ -17,9 +17,8 @@ from earshot.client.core.clock import ServerClock
 from earshot.client.core.latency import LatencyLog, Path
 from earshot.client.core.traffic import Traffic
 from earshot.client.music.window_playout import Chunk, WindowPlayout
-from earshot.codec.bitstream import BITS, unpack
+from earshot.codec.bitstream import BITS, Window, unpack
 from earshot.codec.errors import UsageError
-from earshot.codec.model.window import Window
 from earshot.codec.pcm import Pcm
 from earshot.protocol.close_codes import CloseCode, ProtocolError
 from earshot.protocol.messages import WindowModel

@@ -10,8 +10,7 @@ import numpy as np
 from earshot.client.core.clock import ServerClock
 from earshot.client.core.sender import CAPTURE_SMOOTHING, GAP_US
 from earshot.client.core.traffic import Traffic
-from earshot.codec.bitstream import BITS, pack
-from earshot.codec.model.window import Window
+from earshot.codec.bitstream import BITS, Window, pack
 from earshot.codec.pcm import Pcm
 from earshot.protocol.messages import WindowModel
 from earshot.protocol.packet import CLOCK_MODULUS, SEQUENCE_MODULUS, TIMESTAMP_MODULUS, Packet, Trace, encode_codes_up

@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 import soundfile
 import soxr
-from earshot.codec.bitstream import BITS, Codes
+from earshot.codec.bitstream import BITS, Codes, Window
 from earshot.codec.ecdc.coding import PLAIN, Coding, coding_to_read
 from earshot.codec.ecdc.format import SCALE, Header, Reader, Writer, exactly, read_header
 from earshot.codec.errors import AudioError, DataError, UsageError
 from earshot.codec.lm.arithmetic import Damaged
 from earshot.codec.model.window_streams import WindowDecoder, WindowEncoder
-from earshot.codec.model.windows import Window
 from earshot.codec.pcm import MOST_SCALE, Pcm
 
 if TYPE_CHECKING:

@@ -7,11 +7,12 @@ from functools import cached_property
 
 import numpy as np
 import torch
+from earshot.codec.bitstream import Codes, Window
 from earshot.codec.config import ModelConfig, Padding
 from earshot.codec.model.network import Encodec
-from earshot.codec.model.streaming import Codes, DecoderSession, EncoderSession, check_codes
+from earshot.codec.model.streaming import DecoderSession, EncoderSession, check_codes
 from earshot.codec.model.window_streams import WindowDecoder, WindowEncoder
-from earshot.codec.model.windows import Window, decode_windows, encode_windows
+from earshot.codec.model.windows import decode_windows, encode_windows
 from earshot.codec.pcm import Pcm, as_pcm, sanitize
 from numpy.typing import ArrayLike, NDArray
 

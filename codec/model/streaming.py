@@ -15,6 +15,7 @@ from typing import Self
 import numpy as np
 import safetensors.torch
 import torch
+from earshot.codec.bitstream import Codes
 from earshot.codec.config import ModelConfig, Padding
 from earshot.codec.errors import UsageError
 from earshot.codec.model.network import Encodec
@@ -26,7 +27,6 @@ from torch import Tensor
 
 log = logging.getLogger(__name__)
 
-Codes = NDArray[np.int16]
 NATIVE = "native"
 """Key of the state of the native engine in what a session saves. Where another engine goes on, the
 caches serve."""

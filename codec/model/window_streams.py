@@ -16,9 +16,10 @@ from typing import Self
 import numpy as np
 import safetensors.torch
 import torch
+from earshot.codec.bitstream import Window
 from earshot.codec.errors import UsageError
 from earshot.codec.model.network import Encodec
-from earshot.codec.model.windows import Window, as_channels, check_window, decode_window, encode_window, triangle
+from earshot.codec.model.windows import as_channels, check_window, decode_window, encode_window, triangle
 from earshot.codec.pcm import Pcm, sanitize
 from numpy.typing import ArrayLike
 from safetensors import SafetensorError

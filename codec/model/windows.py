@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
+from earshot.codec.bitstream import Window
 from earshot.codec.config import ModelConfig
 from earshot.codec.errors import UsageError
 from earshot.codec.model.network import Encodec
 from earshot.codec.model.streaming import check_codes
-from earshot.codec.model.window import Window as Window
 from earshot.codec.pcm import MOST_SCALE, Pcm, sanitize
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor

@@ -7,10 +7,9 @@ import asyncio
 
 import numpy as np
 import pytest
-from earshot.codec.bitstream import pack, unpack
+from earshot.codec.bitstream import Window, pack, unpack
 from earshot.codec.model.model import Model
 from earshot.codec.model.window_streams import WindowDecoder
-from earshot.codec.model.windows import Window
 from earshot.codec.pcm import Pcm
 from earshot.protocol.messages import PeerJoined, WindowModel
 from earshot.protocol.packet import Packet, Trace, encode_codes_up

@@ -11,13 +11,14 @@ import numpy as np
 import safetensors.torch
 import torch
 import torch.nn.functional as F
+from earshot.codec.bitstream import Codes
 from earshot.codec.config import Padding
 from earshot.codec.engine.native import _native
 from earshot.codec.engine.native.engine import NativePrecision, pack_network
 from earshot.codec.model.model import Sessions
 from earshot.codec.model.network import Encodec
 from earshot.codec.model.seanet import CausalConv1d, CausalConvTranspose1d, ResidualLSTM, ResidualUnit, SEANet
-from earshot.codec.model.streaming import NATIVE, Codes, DecoderSession, EncoderSession, StreamState, check_codes
+from earshot.codec.model.streaming import NATIVE, DecoderSession, EncoderSession, StreamState, check_codes
 from earshot.codec.pcm import Pcm
 from numpy.typing import ArrayLike
 from torch import Tensor

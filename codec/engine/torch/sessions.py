@@ -5,11 +5,12 @@ is the same: each goes on from the other's."""
 from __future__ import annotations
 
 import numpy as np
+from earshot.codec.bitstream import Codes
 from earshot.codec.config import Padding
 from earshot.codec.engine.torch.step import CPU, Network, Place, lay_out
 from earshot.codec.model.model import Sessions
 from earshot.codec.model.network import Encodec
-from earshot.codec.model.streaming import Codes, DecoderSession, EncoderSession, StreamState
+from earshot.codec.model.streaming import DecoderSession, EncoderSession, StreamState
 from torch import Tensor
 
 MOST_FRAMES = 32

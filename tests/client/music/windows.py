@@ -5,9 +5,8 @@ from __future__ import annotations
 
 import numpy as np
 from earshot.client.core.clock import ServerClock
-from earshot.codec.bitstream import pack
+from earshot.codec.bitstream import Window, pack
 from earshot.codec.errors import UsageError
-from earshot.codec.model.window import Window
 from earshot.codec.pcm import Pcm
 from earshot.protocol.messages import Pong, WindowModel
 from earshot.protocol.packet import CLOCK_MODULUS, SEQUENCE_MODULUS, TIMESTAMP_MODULUS, Packet, Trace

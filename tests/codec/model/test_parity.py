@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
+from earshot.codec.bitstream import Codes
 from earshot.codec.engine.native.sessions import NativeSessions
 from earshot.codec.engine.torch.sessions import TorchSessions
 from earshot.codec.model.model import Model, Sessions
 from earshot.codec.model.quantizer import ResidualVectorQuantizer
 from earshot.codec.model.seanet import SEANet
-from earshot.codec.model.streaming import Codes, EncoderSession, StreamState
+from earshot.codec.model.streaming import EncoderSession, StreamState
 from earshot.codec.pcm import Pcm
 
 from earshot import codec
