@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from earshot.codec.bitstream import pack, packed_size, unpack
 from earshot.codec.errors import DataError
 from earshot.codec.lm.entropy import CodesLm, EntropyDecoder, EntropyEncoder
+from earshot.codec.lm.entropy import LiveLm as LiveLm
 from earshot.protocol.close_codes import ProtocolError
 from earshot.protocol.packet import MAX_CODED_BYTES, MAX_CODED_FRAMES, CodedPacket, Packet
 
@@ -21,14 +22,6 @@ MAX_STREAMS = 8
 """Speakers of a link that are coded at once; each takes some 0.12 MB at both ends."""
 IDLE_PACKETS = 400
 """A speaker's place goes to another one after so many coded packets of others (5 s and more)."""
-
-
-@dataclass(frozen=True)
-class LiveLm:
-    """A language model as both ends of a link must have it."""
-
-    lm: CodesLm
-    digest: str
 
 
 @dataclass

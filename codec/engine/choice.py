@@ -15,11 +15,10 @@ from earshot.codec.engine.base import Engine
 from earshot.codec.engine.torch.sessions import TorchSessions
 from earshot.codec.engine.torch.step import CPU, lay_out
 from earshot.codec.errors import ModelError, UsageError
-from earshot.codec.lm.entropy import CodesLm, EntropyEncoder
+from earshot.codec.lm.entropy import CodesLm, EntropyEncoder, LiveLm
 from earshot.codec.lm.integer_lm import IntegerLm, LmWeights
 from earshot.codec.model.model import Model
 from earshot.codec.weights.lm import BUNDLED, digest, load_integer_lm
-from earshot.protocol.entropy_link import LiveLm
 
 if TYPE_CHECKING:
     from earshot.codec.engine.native.engine import NativePrecision

@@ -14,6 +14,7 @@ was lost both begin anew."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Protocol
 
@@ -31,6 +32,15 @@ class CodesLm(Protocol):
     def shape(self) -> LmShape: ...
 
     def streams(self, count: int = 1) -> LmStreams: ...
+
+
+@dataclass(frozen=True)
+class LiveLm:
+    """A language model for live packets, and the digest by which both ends make sure that they have
+    the same one."""
+
+    lm: CodesLm
+    digest: str
 
 
 def spans(shape: LmShape, n_q: int) -> list[tuple[int, int]]:
