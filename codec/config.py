@@ -164,6 +164,10 @@ class ModelConfig:
         """What `from_dict` reads, without later settings that are as they always were."""
         return {key: value for key, value in asdict(self).items() if key not in _LATER or value != _DEFAULTS[key]}
 
+    def shape(self) -> dict[str, Any]:
+        """Returns `to_dict` without the name and the rates, which change no weight and no state."""
+        return {**self.to_dict(), "name": None, "bandwidths": None}
+
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ModelConfig:
         """The reverse of `to_dict`. Raises ModelError for unknown or wrongly typed values."""

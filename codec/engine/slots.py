@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Generic, Literal, TypeVar
 
@@ -76,21 +75,3 @@ def check_codes(config: ModelConfig, count: int, codes: Sequence[FrameCodes]) ->
             raise UsageError(f"a frame has 1..{config.n_codebooks} whole numbers as codes, not {own!r}")
         if own.min() < 0 or own.max() >= config.codebook_size:
             raise UsageError(f"codes must be in 0..{config.codebook_size - 1}")
-
-
-def seal(engine: str, kind: Kind, config: ModelConfig, state: bytes) -> bytes:
-    """A saved state that says what it belongs to."""
-    return _identity(engine, kind, config) + state
-
-
-def unseal(engine: str, kind: Kind, config: ModelConfig, data: bytes) -> bytes:
-    """The reverse of `seal`. Raises UsageError for a state of anything else."""
-    identity = _identity(engine, kind, config)
-    if not isinstance(data, bytes) or not data.startswith(identity):
-        raise UsageError(f"this is no saved state of a {kind} slot of this engine and model")
-    return data[len(identity) :]
-
-
-def _identity(engine: str, kind: Kind, config: ModelConfig) -> bytes:
-    shape = {**config.to_dict(), "name": None, "bandwidths": None}
-    return json.dumps(["earshot", engine, kind, shape], sort_keys=True).encode() + b"\n"

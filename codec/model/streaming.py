@@ -1,46 +1,41 @@
-"""Sessions: one direction of one stream, frame by frame, with all of its state.
+"""Sessions that work frame by frame.
 
 A session that starts on `zeros` equals the same network padded with zeros and answers from the
-first frame. One that starts on `reflect` equals the official offline network: it waits until the
-first step holds enough frames (`reflect_frames`) for every layer to reflect, then goes on frame by
-frame."""
+first frame. A session that starts on `reflect` equals the official offline network: it waits until
+the first step holds enough frames (`reflect_frames`) for every layer to reflect, then continues
+frame by frame."""
 
 from __future__ import annotations
 
-import json
-import logging
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-import safetensors.torch
 import torch
 from earshot.codec.bitstream import Codes
 from earshot.codec.config import ModelConfig, Padding
 from earshot.codec.errors import UsageError
 from earshot.codec.model.network import Encodec
 from earshot.codec.model.seanet import SEANet
-from earshot.codec.pcm import Pcm, as_pcm, sanitize
+from earshot.codec.model.session import Encoding, Session
+from earshot.codec.pcm import Pcm, as_pcm
 from numpy.typing import ArrayLike, NDArray
-from safetensors import SafetensorError
 from torch import Tensor
 
-log = logging.getLogger(__name__)
-
 NATIVE = "native"
-"""Key of the state of the native engine in what a session saves. Where another engine goes on, the
-caches serve."""
+"""Name of the tensor that holds the native engine's own state in a saved state. Other engines
+ignore it and continue from the caches."""
 
 
 def reflect_frames(config: ModelConfig) -> int:
-    """Frames that the first step of a reflecting stream must hold: one more than the widest
-    convolution at frame rate looks back (the last of the encoder, the first of the decoder)."""
+    """Returns how many frames the first step of a reflecting stream must hold: one more than the
+    widest convolution at frame rate looks back (the encoder's last, the decoder's first)."""
     return max(config.kernel_size, config.last_kernel_size)
 
 
 def check_codes(codes: ArrayLike, config: ModelConfig) -> NDArray[np.int64]:
-    """[n_q, k] as int64. Raises UsageError for another shape, too many codebooks or codes out of
-    range."""
+    """Returns codes [n_q, k] as int64. Raises UsageError for another shape, too many codebooks or
+    codes out of range."""
     array = np.asarray(codes)
     if array.ndim != 2 or not 1 <= array.shape[0] <= config.n_codebooks:
         raise UsageError(f"codes must be [n_q, frames] with n_q in 1..{config.n_codebooks}, not {array.shape}")
@@ -53,7 +48,7 @@ def check_codes(codes: ArrayLike, config: ModelConfig) -> NDArray[np.int64]:
 
 @dataclass
 class StreamState:
-    """Where a stream through a SEANet stands: `caches` is None until its first step."""
+    """How far a stream through a SEANet has come: `caches` is None until its first step."""
 
     padding: Padding
     caches: list[Tensor] | None = None
@@ -66,20 +61,17 @@ class StreamState:
         return StreamState(self.padding, [cache.clone() for cache in self.caches] if self.caches else None)
 
 
-class _Session:
-    """What encoder and decoder sessions share: input that waits for a step, and state that moves.
+class FrameSession(Session):
+    """A session that keeps input until it makes whole frames, and steps over these.
 
-    `unit` is the number of time steps of the input that make a frame.
-    """
-
-    kind: str
+    `unit` is the number of time steps of the input in a frame."""
 
     def __init__(self, network: Encodec, net: SEANet, start: Padding, unit: int, channels: int) -> None:
         network.config.check_streams()
         if start not in ("zeros", "reflect"):
             raise UsageError(f"start must be 'zeros' or 'reflect', not {start!r}")
+        super().__init__(network)
         self.start: Padding = start
-        self._network = network
         self._net = net
         self._unit = unit
         self._first = unit * (reflect_frames(network.config) if start == "reflect" else 1)
@@ -87,13 +79,13 @@ class _Session:
         self.reset()
 
     def reset(self) -> None:
-        """Back to the start of a new stream."""
+        """Goes back to the start of a new stream."""
         self._state = StreamState(self.start)
         self._hold(torch.zeros(1, self._channels, 0))
         self._ended = False
 
     def copy(self) -> Self:
-        """An independent session that goes on from the same point."""
+        """Returns an independent session that continues from the same point."""
         twin = type(self).__new__(type(self))
         twin.__dict__.update(self.__dict__)
         twin._state = self._state.copy()
@@ -101,17 +93,16 @@ class _Session:
         return twin
 
     def _hold(self, x: Tensor) -> None:
-        """Keeps `x` alone for the next step."""
+        """Keeps `x`, and nothing else, for the next step."""
         self._pieces, self._waiting = [x], x.shape[-1]
 
     def _held(self) -> Tensor:
         return torch.cat(self._pieces, dim=-1)
 
     def _push(self, x: Tensor) -> Tensor | None:
-        """Takes the whole frames out of what is held and `x`; None where there are none to step
-        over yet."""
-        if self._ended:
-            raise UsageError("this stream has been flushed; call reset() to begin another")
+        """Adds `x` to what is held and takes the whole frames out of it. Returns None where there
+        are not enough for a step yet."""
+        self._check_open()
         if x.shape[-1]:
             self._pieces.append(x)
             self._waiting += x.shape[-1]
@@ -122,50 +113,38 @@ class _Session:
         return held[..., :ready]
 
     def _flush(self) -> Tensor | None:
-        """Ends the stream: what is held is for the last step."""
+        """Ends the stream. Returns what was held, which is for the last step."""
         held, ended = self._held(), self._ended
         self._hold(held[..., :0])
         self._ended = True
         return None if ended or not held.shape[-1] else held
 
-    def _identity(self) -> Tensor:
-        """What must be the same where a state is restored, as bytes."""
-        shape = {**self._network.config.to_dict(), "name": None, "bandwidths": None}
-        text = json.dumps([self.kind, self.start, shape])
-        return torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
+    def _owner(self) -> tuple[str, ...]:
+        return self.kind, self.start
 
-    def save(self) -> bytes:
-        """The whole state, as the bytes of a safetensors file."""
-        tensors = {"identity": self._identity(), "held": self._held(), "ended": torch.tensor([self._ended])}
-        tensors |= {f"cache.{index}": cache for index, cache in enumerate(self._state.caches or [])} | self._extra()
-        return safetensors.torch.save({key: tensor.contiguous() for key, tensor in tensors.items()})
+    def _state_tensors(self) -> dict[str, Tensor]:
+        caches = {_cache(index): cache for index, cache in enumerate(self._state.caches or [])}
+        return {"held": self._held(), **caches}
 
-    def _extra(self) -> dict[str, Tensor]:
-        """What a session of another engine saves beside the caches."""
-        return {}
-
-    def restore(self, data: bytes) -> None:
-        """Goes on from what `save` of a session of the same kind, start and model returned. Raises
-        UsageError, and changes nothing, if it does not fit."""
-        try:
-            tensors = safetensors.torch.load(data)
-            identity, held, ended = tensors.pop("identity"), tensors.pop("held"), bool(tensors.pop("ended"))
-            tensors.pop(NATIVE, None)
-            caches = [tensors[f"cache.{index}"] for index in range(len(tensors))]
-        except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
-            raise UsageError(f"this is no saved session state: {error}") from error
-        if not torch.equal(identity, self._identity()):
-            raise UsageError("this state was saved by another kind of session or by one of another model")
+    def _take_tensors(self, tensors: dict[str, Tensor]) -> bool:
+        names = [_cache(index) for index in range(len(tensors.keys() - {"held", NATIVE}))]
+        if not tensors.keys() >= {"held", *names}:
+            return False
+        held, caches = tensors["held"], [tensors[name] for name in names]
         shapes = [cache.shape for cache in self._net.init_caches(1)]
         if (caches and [cache.shape for cache in caches] != shapes) or held.shape[:-1] != (1, self._channels):
-            raise UsageError("this saved session state is damaged: its tensors have other shapes")
+            return False
         self._state = StreamState(self.start, caches or None)
         self._hold(held)
-        self._ended = ended
+        return True
 
 
-class EncoderSession(_Session):
-    """PCM in, codes out. Made by `Model.encoder`."""
+def _cache(index: int) -> str:
+    return f"cache.{index}"
+
+
+class EncoderSession(FrameSession, Encoding):
+    """Turns PCM into codes. `Model.encoder` makes it."""
 
     kind = "encoder"
 
@@ -174,46 +153,32 @@ class EncoderSession(_Session):
         self.replaced_samples = 0
         self.kbps = kbps
 
-    @property
-    def kbps(self) -> float:
-        """Codec rate of the frames to come, one of the model's `bandwidths`; may be set between
-        frames."""
-        return self._kbps
-
-    @kbps.setter
-    def kbps(self, kbps: float) -> None:
-        self._n_q = self._network.config.n_q(kbps)
-        self._kbps = kbps
-
     @torch.inference_mode()
     def push(self, pcm: ArrayLike) -> Codes:
-        """[n] samples in -1..1, any n >= 0 -> int16 [n_q, k], the k whole frames that they
-        complete.
+        """Takes samples [n] in -1..1, any n >= 0. Returns int16 codes [n_q, k] of the k whole
+        frames that they complete.
 
         NaN and infinite samples are replaced by silence, counted in `replaced_samples` and
         logged."""
-        clean, replaced = sanitize(as_pcm(pcm))
-        if replaced:
-            self.replaced_samples += replaced
-            log.warning("replaced %d samples that were not finite or impossibly loud", replaced)
+        clean = self._sanitized(as_pcm(pcm))
         return self._codes(self._push(torch.tensor(clean)[None, None]), last=False)
 
     @torch.inference_mode()
     def flush(self) -> Codes:
-        """Ends the stream: the codes of the partial last frame, and of all frames of a `reflect`
-        stream that was too short to start. [n_q, 0] if nothing is held."""
+        """Ends the stream. Returns the codes of the partial last frame, and of all frames of a
+        `reflect` stream that was too short to start; [n_q, 0] if nothing is held."""
         return self._codes(self._flush(), last=True)
 
     def _codes(self, pcm: Tensor | None, last: bool) -> Codes:
-        """The step itself: [1, 1, T] samples -> codes."""
+        """Steps over samples [1, 1, T]."""
         if pcm is None:
             return np.zeros((self._n_q, 0), np.int16)
         latents = self._state.step(self._net, pcm, last)
         return self._network.quantizer.encode(latents, self._n_q)[0].numpy().astype(np.int16)
 
 
-class DecoderSession(_Session):
-    """Codes in, PCM out. Made by `Model.decoder`."""
+class DecoderSession(FrameSession):
+    """Turns codes into PCM. `Model.decoder` makes it."""
 
     kind = "decoder"
 
@@ -222,20 +187,20 @@ class DecoderSession(_Session):
 
     @torch.inference_mode()
     def push(self, codes: ArrayLike) -> Pcm:
-        """[n_q, k] -> float32 [hop * k]; n_q may change from call to call. A `reflect` stream gives
-        nothing until it holds enough frames, then all of them. Raises UsageError for codes that the
-        model does not have."""
+        """Takes codes [n_q, k]; n_q may change from call to call. Returns float32 [hop * k]. A
+        `reflect` stream returns nothing until it holds enough frames, then all of them. Raises
+        UsageError for codes that the model does not have."""
         checked = torch.from_numpy(check_codes(codes, self._network.config))
         return self._pcm(self._push(self._network.quantizer.decode(checked[None])), last=False)
 
     @torch.inference_mode()
     def flush(self) -> Pcm:
-        """Ends the stream: the samples of a `reflect` stream that was too short to start, else
-        none."""
+        """Ends the stream. Returns the samples of a `reflect` stream that was too short to start,
+        and none for others."""
         return self._pcm(self._flush(), last=True)
 
     def _pcm(self, latents: Tensor | None, last: bool) -> Pcm:
-        """The step itself: [1, D, F] latents -> samples."""
+        """Steps over latents [1, D, F]."""
         if latents is None:
             return np.zeros(0, np.float32)
         return self._state.step(self._net, latents, last)[0, 0].numpy().copy()

@@ -32,7 +32,7 @@ _MOST_LAYERS = 32
 def official_config(config: ModelConfig) -> ModelConfig | None:
     """The official model that this one has the shape of, None if of none."""
     for known in (ENCODEC_24KHZ, ENCODEC_48KHZ):
-        if config.to_dict() | {"name": known.name, "bandwidths": known.bandwidths} == known.to_dict():
+        if config.shape() == known.shape():
             return known
     return None
 

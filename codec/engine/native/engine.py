@@ -16,10 +16,11 @@ import numpy as np
 import torch
 from earshot.codec.engine.base import FrameCodes
 from earshot.codec.engine.native import _native
-from earshot.codec.engine.slots import Kind, Slots, check_codes, check_frames, seal, unseal
+from earshot.codec.engine.slots import Kind, Slots, check_codes, check_frames
 from earshot.codec.errors import UsageError
 from earshot.codec.model.model import Model
 from earshot.codec.model.network import Encodec
+from earshot.codec.model.saved_state import seal, unseal
 from earshot.codec.pcm import Pcm
 
 NativePrecision = Literal["fp32", "bf16", "int8"]

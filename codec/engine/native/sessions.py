@@ -1,6 +1,6 @@
-"""Sessions that step in the native engine. What it does not do, torch does: the first step of a
-stream that starts on `reflect`, and the partial last frame. A stream can be saved in one engine and
-go on in the other."""
+"""Sessions that step in the native engine. Torch takes the steps that the native engine cannot: the
+first step of a stream that starts on `reflect`, and the partial last frame. A stream can be saved
+in one engine and continue in the other."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from contextlib import suppress
 from typing import Self
 
 import numpy as np
-import safetensors.torch
 import torch
 import torch.nn.functional as F
 from earshot.codec.bitstream import Codes
@@ -18,7 +17,7 @@ from earshot.codec.engine.native.engine import NativePrecision, pack_network
 from earshot.codec.model.model import Sessions
 from earshot.codec.model.network import Encodec
 from earshot.codec.model.seanet import CausalConv1d, CausalConvTranspose1d, ResidualLSTM, ResidualUnit, SEANet
-from earshot.codec.model.streaming import NATIVE, DecoderSession, EncoderSession, StreamState, check_codes
+from earshot.codec.model.streaming import NATIVE, DecoderSession, EncoderSession, FrameSession, StreamState, check_codes
 from earshot.codec.pcm import Pcm
 from numpy.typing import ArrayLike
 from torch import Tensor
@@ -51,74 +50,79 @@ class NativeSessions(Sessions):
         return pack_network(self.network, self._kernels, precision)
 
 
-class NativeEncoderSession(EncoderSession):
-    """PCM in, codes out."""
+class _NativeSession(FrameSession):
+    """A session whose state is `_live`, in the native engine, or else the caches of the base
+    class."""
 
-    def __init__(self, network: Encodec, packed: _native.Network, kbps: float, start: Padding = "zeros") -> None:
-        self._packed, self._work = packed, _native.Workspace()
-        super().__init__(network, kbps, start)
+    _packed: _native.Network
+    _work: _native.Workspace
+
+    def _begin(self) -> _native.State:
+        """Returns the state of a new stream."""
+        return self._packed.encoder() if self.kind == "encoder" else self._packed.decoder()
 
     def reset(self) -> None:
         super().reset()
-        self._live = self._packed.encoder() if self.start == "zeros" else None
-        """The state, where the native engine has it; else the caches of the base class have it."""
+        self._live = self._begin() if self.start == "zeros" else None
 
     def copy(self) -> Self:
         twin = super().copy()
         twin._work, twin._live = _native.Workspace(), self._live and self._live.copy()
         return twin
+
+    def _export(self) -> None:
+        """Brings the caches of the base class up to date."""
+        if self._live is not None:
+            self._state = StreamState(self.start, export_caches(self._net, self._live.save()))
+
+    def _state_tensors(self) -> dict[str, Tensor]:
+        self._export()
+        return super()._state_tensors()
+
+
+class NativeEncoderSession(_NativeSession, EncoderSession):
+    """Turns PCM into codes."""
+
+    def __init__(self, network: Encodec, packed: _native.Network, kbps: float, start: Padding = "zeros") -> None:
+        self._packed, self._work = packed, _native.Workspace()
+        EncoderSession.__init__(self, network, kbps, start)
 
     def _codes(self, pcm: Tensor | None, last: bool) -> Codes:
         if pcm is None:
             return super()._codes(None, last)
         if self._live is None or last:
-            self._to_torch()
+            self._export()
+            self._live = None
             codes = super()._codes(pcm, last)
-            self._to_native()
+            self._import()
             return codes
         frames = pcm.reshape(-1, 1, self._unit).numpy()
         n_q = [self._n_q]
         return np.stack([self._packed.encode(self._work, [self._live], frame, n_q)[0] for frame in frames], axis=1)
 
-    def _to_torch(self) -> None:
-        if self._live is not None:
-            self._state = StreamState(self.start, export_caches(self._net, self._live.save()))
-            self._live = None
-
-    def _to_native(self) -> None:
+    def _import(self) -> None:
+        """Moves the state from the caches to the native engine."""
         if self._state.caches is not None:
-            live = self._packed.encoder()
+            live = self._begin()
             with suppress(ValueError):  # a state that is not finite, as none becomes by itself, stays where it is
                 live.restore(import_caches(self._net, self._state.caches))
                 self._live = live
 
-    def save(self) -> bytes:
-        if self._live is not None:
-            self._state = StreamState(self.start, export_caches(self._net, self._live.save()))
-        return super().save()
-
-    def restore(self, data: bytes) -> None:
-        super().restore(data)
-        self._live = self._packed.encoder() if self.start == "zeros" and self._state.caches is None else None
-        self._to_native()
+    def _take_tensors(self, tensors: dict[str, Tensor]) -> bool:
+        if not super()._take_tensors(tensors):
+            return False
+        self._live = self._begin() if self.start == "zeros" and self._state.caches is None else None
+        self._import()
+        return True
 
 
-class NativeDecoderSession(DecoderSession):
-    """Codes in, PCM out. Streams that start on `reflect`, and states that were saved in torch, go
-    on in torch: its caches do not say what the native engine keeps."""
+class NativeDecoderSession(_NativeSession, DecoderSession):
+    """Turns codes into PCM. Streams that start on `reflect`, and states that were saved in torch,
+    continue in torch: its caches do not say what the native engine keeps."""
 
     def __init__(self, network: Encodec, packed: _native.Network, start: Padding = "zeros") -> None:
         self._packed, self._work = packed, _native.Workspace()
-        super().__init__(network, start)
-
-    def reset(self) -> None:
-        super().reset()
-        self._live = self._packed.decoder() if self.start == "zeros" else None
-
-    def copy(self) -> Self:
-        twin = super().copy()
-        twin._work, twin._live = _native.Workspace(), self._live and self._live.copy()
-        return twin
+        DecoderSession.__init__(self, network, start)
 
     def push(self, codes: ArrayLike) -> Pcm:
         if self._live is None or self._ended:
@@ -128,26 +132,22 @@ class NativeDecoderSession(DecoderSession):
         heard = [self._packed.decode(self._work, [self._live], frame[None], n_q)[0] for frame in checked.T]
         return np.concatenate(heard) if heard else np.zeros(0, np.float32)
 
-    def _extra(self) -> dict[str, Tensor]:
-        if self._live is None:
-            return {}
-        return {NATIVE: torch.frombuffer(bytearray(self._live.save()), dtype=torch.uint8)}
+    def _state_tensors(self) -> dict[str, Tensor]:
+        own = {} if self._live is None else {NATIVE: torch.frombuffer(bytearray(self._live.save()), dtype=torch.uint8)}
+        return super()._state_tensors() | own
 
-    def save(self) -> bytes:
-        if self._live is not None:
-            self._state = StreamState(self.start, export_caches(self._net, self._live.save()))
-        return super().save()
-
-    def restore(self, data: bytes) -> None:
-        super().restore(data)
-        live = safetensors.torch.load(data).get(NATIVE)
+    def _take_tensors(self, tensors: dict[str, Tensor]) -> bool:
+        if not super()._take_tensors(tensors):
+            return False
+        own = tensors.get(NATIVE)
         begun = self._state.caches is not None
-        self._live = self._packed.decoder() if self.start == "zeros" and (live is not None or not begun) else None
-        if self._live is not None and live is not None:
+        self._live = self._begin() if self.start == "zeros" and (own is not None or not begun) else None
+        if self._live is not None and own is not None:
             try:
-                self._live.restore(live.numpy().tobytes())
-            except ValueError:  # of other kernels, or damaged: the caches are checked
+                self._live.restore(own.numpy().tobytes())
+            except ValueError:  # other kernels saved it, or it is damaged; the caches have been checked
                 self._live = None
+        return True
 
 
 def export_caches(net: SEANet, data: bytes) -> list[Tensor]:
