@@ -14,9 +14,9 @@ import numpy as np
 import soundfile
 from earshot.codec.errors import AudioError, ModelError, UsageError
 from earshot.codec.pcm import Pcm, soft_limit
+from earshot.recording.alignment import EARLY_S, LOOK_S, Edges, Placer
+from earshot.recording.description import Description, Speaker, clock, describe, read_items
 from earshot.recording.format import TICK_US, Spoken
-from earshot.recording.placing import EARLY_S, LOOK_S, Edges, Placer
-from earshot.recording.survey import Description, Speaker, clock, describe, read_items
 
 if TYPE_CHECKING:
     from earshot.codec.model.model import Model

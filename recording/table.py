@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from earshot.recording.survey import Description, Speaker, clock
+from earshot.recording.description import Description, Speaker, clock
 from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table

@@ -104,7 +104,7 @@ def info(
     Recordings are read from end to end. Nothing is decoded, so no model is
     needed.
     """
-    from earshot.recording.survey import describe, is_recording
+    from earshot.recording.description import describe, is_recording
     from earshot.recording.table import description_table
 
     recordings = {file for file in files if file.suffix == ".eshr" or is_recording(file)}

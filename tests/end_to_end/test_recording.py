@@ -16,9 +16,9 @@ from earshot.codec.weights.load import save_native
 from earshot.lab.loadtest.run import stats
 from earshot.protocol.messages import Record, Recording
 from earshot.protocol.packet import Packet
+from earshot.recording.alignment import Placer
+from earshot.recording.description import describe, read_items
 from earshot.recording.format import Spoken
-from earshot.recording.placing import Placer
-from earshot.recording.survey import describe, read_items
 
 from tests.end_to_end.earshot_process import EarshotCall, EarshotServer, run_earshot
 from tests.peers import FRAME_S, HOP, RunningServer, TestPeer, join, noise, real_time, running_server, until

@@ -14,9 +14,9 @@ from earshot.codec.errors import AudioError, ModelError, UsageError
 from earshot.codec.model.model import Model
 from earshot.codec.pcm import Pcm
 from earshot.recording import export
+from earshot.recording.description import describe, is_recording
 from earshot.recording.export import export_recording
 from earshot.recording.format import Event
-from earshot.recording.survey import describe, is_recording
 
 from tests.peers import tiny_model as other_model
 from tests.recordings import FRAME_US, HOP, record, talk, write

@@ -9,8 +9,8 @@ import pytest
 from earshot.codec.ecdc import format as ecdc
 from earshot.codec.errors import AudioError
 from earshot.codec.model.model import Model
+from earshot.recording.description import describe
 from earshot.recording.format import Event
-from earshot.recording.survey import describe
 from earshot.recording.table import description_table
 from rich.console import Console
 from typer.testing import CliRunner

@@ -17,8 +17,8 @@ from earshot.codec.errors import UsageError
 from earshot.codec.model.model import Model
 from earshot.protocol.messages import Mute, Record, Recording, SetRate, WindowModel
 from earshot.protocol.packet import Packet, encode_codes_up
+from earshot.recording.description import describe, read_items
 from earshot.recording.format import Event, Header
-from earshot.recording.survey import describe, read_items
 from earshot.server.recording import recorder
 from earshot.server.recording.recorder import Recorder
 from earshot.server.settings import Settings

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 from earshot.codec.config import LITE_24KHZ
+from earshot.recording.description import describe, read_items
 from earshot.recording.format import Event, Header, Spoken
-from earshot.recording.survey import describe, read_items
 from earshot.server.core.recording_buffer import Batch, RecordingBuffer
 from earshot.server.recording.writer import RecordingFile, Writer
 from earshot.server.settings import Settings

@@ -7,8 +7,8 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from earshot.recording.alignment import EARLY_S, LOOK_S, MOST_WAITING, Edges, Placed, Placer
 from earshot.recording.format import Spoken, clamp_ticks
-from earshot.recording.placing import EARLY_S, LOOK_S, MOST_WAITING, Edges, Placed, Placer
 
 from tests.recordings import HOP
 
