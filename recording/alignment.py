@@ -27,7 +27,7 @@ FADE_S = 0.005
 
 
 @dataclass(frozen=True)
-class Placed:
+class AlignedRecord:
     """A record, the sample of the recording where it belongs, and how many of its own samples no
     longer fit."""
 
@@ -49,7 +49,7 @@ class _Waiting:
         return self.start - self.count
 
 
-class Placer:
+class Aligner:
     """Records of one speaker in, in the order of the recording; out, LOOK_S later, with their
     places. Places never overlap."""
 
@@ -77,16 +77,16 @@ class Placer:
         start = record.start * self._sample_rate * TICK_US // 1_000_000
         self._waiting.append(_Waiting(record, self._count, start))
 
-    def take(self, now: int | None) -> Iterator[Placed]:
+    def take(self, now: int | None) -> Iterator[AlignedRecord]:
         """Records whose surroundings are known when the recording has been read up to sample `now`;
         all of them if it is None. A place is at most a frame after the record's `start` and EARLY_S
         before it, but never before the end of what came before."""
         while self._waiting and (
             now is None or self._waiting[0].start <= now - self._look or len(self._waiting) > MOST_WAITING
         ):
-            yield self._place(self._waiting.popleft())
+            yield self._align(self._waiting.popleft())
 
-    def _place(self, here: _Waiting) -> Placed:
+    def _align(self, here: _Waiting) -> AlignedRecord:
         while self._passed and self._passed[0].start < here.start - self._look:
             self._passed.popleft()
         near = (other for other in (*self._passed, *self._waiting) if abs(other.start - here.start) <= self._look)
@@ -99,7 +99,7 @@ class Placer:
         self._passed.append(here)
         self._due = here.count + length
         self._end = position + length if self._end is None else max(position + length, self._end)
-        return Placed(here.record, position, skip)
+        return AlignedRecord(here.record, position, skip)
 
 
 class Edges:

@@ -14,7 +14,7 @@ import numpy as np
 import soundfile
 from earshot.codec.errors import AudioError, ModelError, UsageError
 from earshot.codec.pcm import Pcm, soft_limit
-from earshot.recording.alignment import EARLY_S, LOOK_S, Edges, Placer
+from earshot.recording.alignment import EARLY_S, LOOK_S, Aligner, Edges
 from earshot.recording.description import Description, Speaker, clock, describe, read_items
 from earshot.recording.format import TICK_US, Spoken
 
@@ -25,7 +25,7 @@ FORMATS = ("wav", "flac")
 WAV_BYTES = (1 << 32) - 4096
 """The format counts in 32 bits."""
 BEHIND_S = LOOK_S + EARLY_S + 3.0
-"""Before this, nothing more comes: what Placer holds back, what it may move, and a few records."""
+"""Before this, nothing more comes: what Aligner holds back, what it may move, and a few records."""
 
 Progress = Callable[[int, int], None]
 """(done, all), both in samples of the recording."""
@@ -140,19 +140,19 @@ class _Voice:
     """One speaker on the way from codes to sound."""
 
     def __init__(self, model: Model, records: int) -> None:
-        self.placer = Placer(model.sample_rate, model.hop_length)
+        self.aligner = Aligner(model.sample_rate, model.hop_length)
         self.left = records
         """Records that are still to come."""
         self._decoder = model.frame_decoder("zeros")
         self._edges = Edges(model.sample_rate)
 
     def take(self, now: int | None) -> Iterator[tuple[int, Pcm]]:
-        """(place, sound) of what can be placed when the recording has been read up to sample
+        """(place, sound) of what can be aligned when the recording has been read up to sample
         `now`."""
         # Nothing more comes of one that has left, so that nothing is to be waited for.
-        for placed in self.placer.take(now if self.placer.waiting < self.left else None):
-            pcm = self._decoder.push(placed.record.codes())
-            yield from self._edges.push(placed.position + placed.skip, pcm[placed.skip :], placed.skip > 0)
+        for aligned in self.aligner.take(now if self.aligner.waiting < self.left else None):
+            pcm = self._decoder.push(aligned.record.codes())
+            yield from self._edges.push(aligned.position + aligned.skip, pcm[aligned.skip :], aligned.skip > 0)
             self.left -= 1
         if not self.left:
             yield from self._edges.end()
@@ -167,7 +167,7 @@ def _decode(model: Model, found: Description, outs: Sequence[_Out]) -> Iterator[
             continue
         if item.speaker not in voices:
             voices[item.speaker] = _Voice(model, found.speakers[item.speaker].records)
-        voices[item.speaker].placer.add(item)
+        voices[item.speaker].aligner.add(item)
         now = max(now, item.start * rate * TICK_US // 1_000_000 + item.frames * model.hop_length)
         if now - passed >= rate:
             passed = now

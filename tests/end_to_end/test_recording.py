@@ -16,7 +16,7 @@ from earshot.codec.weights.load import save_native
 from earshot.lab.loadtest.run import stats
 from earshot.protocol.messages import Record, Recording
 from earshot.protocol.packet import Packet
-from earshot.recording.alignment import Placer
+from earshot.recording.alignment import Aligner
 from earshot.recording.description import describe, read_items
 from earshot.recording.format import Spoken
 
@@ -112,7 +112,7 @@ async def test_a_killed_server_loses_at_most_the_last_second(model: Model, model
     (file,) = files_in(folder)
     found = describe(file)
     assert found.ended is None
-    placed = places(file, model)
+    aligned = places(file, model)
     for speaker, clock in clocks.items():
         saved = codes_of((item for item, _ in read_items(file)), speaker)
         assert len(clock.frames) > 100
@@ -122,7 +122,7 @@ async def test_a_killed_server_loses_at_most_the_last_second(model: Model, model
             np.testing.assert_array_equal(saved[timestamp], clock.frames[timestamp][1])
         # The fastest of many says when the speaker began, on either clock.
         began = min(came - timestamp / RATE for timestamp, (came, _) in clock.frames.items())
-        clock.frames = {0: (began - placed[speaker] / RATE, codes)}
+        clock.frames = {0: (began - aligned[speaker] / RATE, codes)}
     offsets = [clock.frames[0][0] for clock in clocks.values()]
     assert abs(offsets[0] - offsets[1]) < FRAME_S
 
@@ -137,19 +137,19 @@ async def test_a_killed_server_loses_at_most_the_last_second(model: Model, model
     assert rate == RATE
     assert {track.size for track in tracks.values()} == {mix.size}
     assert mix.size > (TALK_S - last_s - 0.5) * RATE
-    silent = round(placed[ben.id]) - HOP
+    silent = round(aligned[ben.id]) - HOP
     assert not tracks["002-Ben.flac"][:silent].any()
     assert np.abs(tracks["002-Ben.flac"][silent : silent + RATE]).max() > 0
 
 
 def places(file: Path, model: Model) -> dict[int, float]:
     """Where the sample with timestamp 0 of each speaker is in the recording."""
-    placers: dict[int, Placer] = {}
+    aligners: dict[int, Aligner] = {}
     for item, _ in read_items(file):
         if isinstance(item, Spoken):
-            placers.setdefault(item.speaker, Placer(RATE, model.hop_length)).add(item)
-    firsts = {speaker: next(placer.take(None)) for speaker, placer in placers.items()}
-    return {speaker: placed.position - placed.record.timestamp for speaker, placed in firsts.items()}
+            aligners.setdefault(item.speaker, Aligner(RATE, model.hop_length)).add(item)
+    firsts = {speaker: next(aligner.take(None)) for speaker, aligner in aligners.items()}
+    return {speaker: aligned.position - aligned.record.timestamp for speaker, aligned in firsts.items()}
 
 
 def files_in(folder: Path) -> list[Path]:

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from earshot.recording.alignment import EARLY_S, LOOK_S, MOST_WAITING, Edges, Placed, Placer
+from earshot.recording.alignment import EARLY_S, LOOK_S, MOST_WAITING, AlignedRecord, Aligner, Edges
 from earshot.recording.format import Spoken, clamp_ticks
 
 from tests.recordings import HOP
@@ -20,29 +20,29 @@ def part(count: int, start_s: float, frames: int = FRAMES) -> Spoken:
     return Spoken(1, 1, frames, count % (1 << 32), clamp_ticks(round(start_s * 1e6)), b"")
 
 
-def place(records: Iterable[Spoken]) -> list[Placed]:
-    placer, placed, now = Placer(RATE, HOP), [], 0
+def place(records: Iterable[Spoken]) -> list[AlignedRecord]:
+    aligner, aligned, now = Aligner(RATE, HOP), [], 0
     for record in records:
-        placer.add(record)
+        aligner.add(record)
         now = max(now, record.start_us * RATE // 1_000_000 + record.frames * HOP)
-        placed += list(placer.take(now))
-        for each in placed[-3:]:
+        aligned += list(aligner.take(now))
+        for each in aligned[-3:]:
             assert each.record.start_us * RATE / 1e6 <= now - LOOK_S * RATE
-    return placed + list(placer.take(None))
+    return aligned + list(aligner.take(None))
 
 
 @pytest.mark.parametrize("first", [0, (1 << 32) - 3 * LENGTH - 17])
 def test_even_speech_stays_where_it_began(first: int) -> None:
-    placed = place(part(first + k * LENGTH, 2 + k * LENGTH / RATE) for k in range(100))
-    assert [each.position for each in placed] == [2 * RATE + k * LENGTH for k in range(100)]
-    assert {each.skip for each in placed} == {0}
+    aligned = place(part(first + k * LENGTH, 2 + k * LENGTH / RATE) for k in range(100))
+    assert [each.position for each in aligned] == [2 * RATE + k * LENGTH for k in range(100)]
+    assert {each.skip for each in aligned} == {0}
 
 
 def test_the_fastest_nearby_says_where() -> None:
     """The first second came late, and every other record too."""
     delays = [0.3, 0.25] + [0.05 * (k % 2) for k in range(40)]
-    placed = place(part(k * LENGTH, 1 + k * LENGTH / RATE + delay) for k, delay in enumerate(delays))
-    assert [each.position for each in placed] == [RATE + k * LENGTH for k in range(42)]
+    aligned = place(part(k * LENGTH, 1 + k * LENGTH / RATE + delay) for k, delay in enumerate(delays))
+    assert [each.position for each in aligned] == [RATE + k * LENGTH for k in range(42)]
 
 
 def test_pauses_are_as_long_as_they_were() -> None:
@@ -63,11 +63,11 @@ def test_a_count_that_stood_still_while_nothing_came() -> None:
 def test_a_sound_card_that_drifts_is_followed_within_a_frame(drift: float) -> None:
     """In speech without any pause: 10 minutes, twenty times what a bad card does."""
     count = 300
-    placed = place(part(k * LENGTH, k * LENGTH * (1 + drift) / RATE) for k in range(count))
-    for k, each in enumerate(placed):
+    aligned = place(part(k * LENGTH, k * LENGTH * (1 + drift) / RATE) for k in range(count))
+    for k, each in enumerate(aligned):
         exact = k * LENGTH * (1 + drift)
         assert abs(each.position - exact) <= HOP + RATE * LOOK_S * abs(drift)
-    moved = sum(1 for one, two in pairwise(placed) if two.position - one.position != LENGTH)
+    moved = sum(1 for one, two in pairwise(aligned) if two.position - one.position != LENGTH)
     assert 0 < moved < count / 3
 
 
@@ -88,12 +88,12 @@ def test_nothing_overlaps_and_nothing_is_far_from_when_it_came() -> None:
 
 
 def test_little_waits_whatever_the_times() -> None:
-    placer = Placer(RATE, HOP)
-    placer.add(part(0, 100_000))
+    aligner = Aligner(RATE, HOP)
+    aligner.add(part(0, 100_000))
     for k in range(MOST_WAITING + 50):
-        placer.add(part(k, 1))
-        list(placer.take(RATE))
-        assert placer.waiting <= MOST_WAITING
+        aligner.add(part(k, 1))
+        list(aligner.take(RATE))
+        assert aligner.waiting <= MOST_WAITING
 
 
 def test_edges_fade_and_middles_are_exact() -> None:
