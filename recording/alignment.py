@@ -102,7 +102,7 @@ class Aligner:
         return AlignedRecord(here.record, position, skip)
 
 
-class Edges:
+class Fader:
     """The sound of one speaker, faded where it is not continuous. The last FADE_S wait for what
     follows."""
 

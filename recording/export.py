@@ -14,7 +14,7 @@ import numpy as np
 import soundfile
 from earshot.codec.errors import AudioError, ModelError, UsageError
 from earshot.codec.pcm import Pcm, soft_limit
-from earshot.recording.alignment import EARLY_S, LOOK_S, Aligner, Edges
+from earshot.recording.alignment import EARLY_S, LOOK_S, Aligner, Fader
 from earshot.recording.description import Description, Speaker, clock, describe, read_items
 from earshot.recording.format import TICK_US, Spoken
 
@@ -144,7 +144,7 @@ class _Voice:
         self.left = records
         """Records that are still to come."""
         self._decoder = model.frame_decoder("zeros")
-        self._edges = Edges(model.sample_rate)
+        self._fader = Fader(model.sample_rate)
 
     def take(self, now: int | None) -> Iterator[tuple[int, Pcm]]:
         """(place, sound) of what can be aligned when the recording has been read up to sample
@@ -152,10 +152,10 @@ class _Voice:
         # Nothing more comes of one that has left, so that nothing is to be waited for.
         for aligned in self.aligner.take(now if self.aligner.waiting < self.left else None):
             pcm = self._decoder.push(aligned.record.codes())
-            yield from self._edges.push(aligned.position + aligned.skip, pcm[aligned.skip :], aligned.skip > 0)
+            yield from self._fader.push(aligned.position + aligned.skip, pcm[aligned.skip :], aligned.skip > 0)
             self.left -= 1
         if not self.left:
-            yield from self._edges.end()
+            yield from self._fader.end()
 
 
 def _decode(model: Model, found: Description, outs: Sequence[_Out]) -> Iterator[int]:

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from earshot.recording.alignment import EARLY_S, LOOK_S, MOST_WAITING, AlignedRecord, Aligner, Edges
+from earshot.recording.alignment import EARLY_S, LOOK_S, MOST_WAITING, AlignedRecord, Aligner, Fader
 from earshot.recording.format import Spoken, clamp_ticks
 
 from tests.recordings import HOP
@@ -98,19 +98,19 @@ def test_little_waits_whatever_the_times() -> None:
 
 def test_edges_fade_and_middles_are_exact() -> None:
     pcm = np.ones(1000, np.float32)
-    edges, heard = Edges(RATE), np.zeros(6000, np.float32)
+    fader, heard = Fader(RATE), np.zeros(6000, np.float32)
 
     def put(pieces: Iterable[tuple[int, np.ndarray]]) -> None:
         for position, piece in pieces:
             assert not heard[position : position + piece.size].any()
             heard[position : position + piece.size] = piece
 
-    put(edges.push(100, pcm, False))
-    put(edges.push(1100, pcm, False))
-    put(edges.push(2100, pcm, True))
-    put(edges.push(4000, pcm[:60], False))
-    put(edges.push(4060, pcm[:1], False))
-    put(edges.end())
+    put(fader.push(100, pcm, False))
+    put(fader.push(1100, pcm, False))
+    put(fader.push(2100, pcm, True))
+    put(fader.push(4000, pcm[:60], False))
+    put(fader.push(4060, pcm[:1], False))
+    put(fader.end())
     assert not heard[:100].any()
     assert (np.diff(heard[100:220]) > 0).all()
     assert (heard[220:1980] == 1).all()
