@@ -17,7 +17,7 @@ from earshot.codec.config import ENCODEC_24KHZ, ENCODEC_48KHZ, ModelConfig
 from earshot.codec.errors import ModelError, WeightsError
 from earshot.codec.model.model import Model
 from earshot.codec.model.network import Encodec
-from earshot.codec.weights import foreign
+from earshot.codec.weights import conversion
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -106,19 +106,19 @@ def _load_huggingface(folder: Path) -> Model:
         values = json.loads(file.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise WeightsError(f"{file} cannot be read: {error}; get the folder again") from error
-    config = foreign.config_from_huggingface(values, file)
+    config = conversion.config_from_huggingface(values, file)
     path = folder / "model.safetensors"
     if not path.is_file():
         raise WeightsError(f"{path} is missing; get it, or save the model again with save_pretrained")
     tensors, _ = _read_safetensors(path)
-    model = _assemble(config, foreign.from_huggingface(tensors, path), path)
+    model = _assemble(config, conversion.from_huggingface(tensors, path), path)
     model.official = True
     return model
 
 
 def _load_official(path: Path) -> Model:
     state = read_state_dict(path)
-    model = _assemble(foreign.config_from_official(state, path), foreign.from_official(state, path), path)
+    model = _assemble(conversion.config_from_official(state, path), conversion.from_official(state, path), path)
     model.official = True
     return model
 
@@ -130,7 +130,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         data = path.read_bytes()
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error}") from error
-    foreign.check_hash(path, data)
+    conversion.check_hash(path, data)
     try:
         with warnings.catch_warnings():
             # What it warns of (a pickle of another protocol) it either reads or refuses.
