@@ -52,7 +52,7 @@ LANGUAGE_MODELS = {
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """How long to wait for a server, and how often to ask it."""
 
     attempts: int = 4
@@ -89,7 +89,7 @@ def fetch(
     release: Release,
     path: Path,
     base_url: str,
-    patience: Patience = Patience(),
+    policy: RetryPolicy = RetryPolicy(),
     sleep: Callable[[float], None] = time.sleep,
     console: Console | None = None,
 ) -> Path:
@@ -106,11 +106,11 @@ def fetch(
     partial = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        for attempt in range(patience.attempts):
+        for attempt in range(policy.attempts):
             if attempt:
-                sleep(patience.pause_s * 2 ** (attempt - 1))
+                sleep(policy.pause_s * 2 ** (attempt - 1))
             try:
-                _attempt(url, release, partial, patience, console)
+                _attempt(url, release, partial, policy, console)
             except _Retry as error:
                 log.warning("fetching %s: %s", url, error)
                 reason = str(error)
@@ -122,19 +122,19 @@ def fetch(
             f"{path} cannot be written: {error.strerror or error}. Make room or set XDG_CACHE_HOME to another folder"
         ) from error
     raise DownloadError(
-        f"{url} could not be fetched in {patience.attempts} attempts: {reason}. Try again (it goes on where it "
+        f"{url} could not be fetched in {policy.attempts} attempts: {reason}. Try again (it goes on where it "
         f"stopped), set {URL_VARIABLE} to a mirror, or put the file at {path} yourself"
     )
 
 
-def _attempt(url: str, release: Release, partial: Path, patience: Patience, console: Console) -> None:
+def _attempt(url: str, release: Release, partial: Path, policy: RetryPolicy, console: Console) -> None:
     """Fetches what `partial` does not hold yet and verifies the whole."""
     held = partial.stat().st_size if partial.exists() else 0
     if held > (release.size or MOST_BYTES):
         held = 0
     complete = held == release.size or (release.size is None and held and _sha256(partial).startswith(release.sha256))
     if not complete:
-        _transfer(url, release, partial, held, patience, console)
+        _transfer(url, release, partial, held, policy, console)
     actual = _sha256(partial)
     if not actual.startswith(release.sha256):
         partial.unlink()
@@ -146,10 +146,10 @@ def _attempt(url: str, release: Release, partial: Path, patience: Patience, cons
         )
 
 
-def _transfer(url: str, release: Release, partial: Path, held: int, patience: Patience, console: Console) -> None:
+def _transfer(url: str, release: Release, partial: Path, held: int, policy: RetryPolicy, console: Console) -> None:
     # Unencoded bytes are counted and cannot swell; a Range needs them as well.
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={held}-"} if held else {})
-    timeout = httpx.Timeout(patience.silence_s, connect=patience.connect_s)
+    timeout = httpx.Timeout(policy.silence_s, connect=policy.connect_s)
     columns = (TextColumn(release.file), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     try:
         with httpx.stream("GET", url, headers=headers, timeout=timeout, follow_redirects=True) as response:

@@ -19,7 +19,7 @@ import soundfile
 from earshot.codec.errors import DownloadError
 from earshot.codec.pcm import Pcm
 from earshot.codec.weights import download
-from earshot.codec.weights.download import Patience, Release, fetch
+from earshot.codec.weights.download import Release, RetryPolicy, fetch
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -29,7 +29,7 @@ from tests.stereo import make_music, official_stereo
 
 DATA = np.random.default_rng(0).bytes(300_000)
 RELEASE = Release("weights.th", len(DATA), hashlib.sha256(DATA).hexdigest())
-PATIENT = Patience(attempts=3, connect_s=10.0, silence_s=20.0, pause_s=0.5)
+POLICY = RetryPolicy(attempts=3, connect_s=10.0, silence_s=20.0, pause_s=0.5)
 
 
 @dataclass
@@ -101,10 +101,10 @@ def get(mirror: Mirror, tmp_path: Path) -> Fetch:
     console."""
 
     def call(
-        url: str | None = None, release: Release = RELEASE, path: Path | None = None, patience: Patience = PATIENT
+        url: str | None = None, release: Release = RELEASE, path: Path | None = None, policy: RetryPolicy = POLICY
     ) -> Path:
         target = path or tmp_path / "cache" / release.file
-        return fetch(release, target, url or mirror.url, patience, call.waits.append, Console(file=call.said))  # type: ignore[attr-defined]
+        return fetch(release, target, url or mirror.url, policy, call.waits.append, Console(file=call.said))  # type: ignore[attr-defined]
 
     call.waits, call.said = [], StringIO()  # type: ignore[attr-defined]
     return call
@@ -180,7 +180,7 @@ def test_busy_server_is_asked_again(get: Any, mirror: Mirror) -> None:
 def test_silent_server(get: Any, mirror: Mirror) -> None:
     mirror.silent, mirror.break_after = True, [1000, 1000, 1000]
     with pytest.raises(DownloadError, match="does not answer, or went silent"):
-        get(patience=replace(PATIENT, silence_s=2.0))
+        get(policy=replace(POLICY, silence_s=2.0))
     assert mirror.asked == [None, "bytes=1000-", "bytes=2000-"]
 
 
