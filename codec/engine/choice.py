@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, cast, get_args
 
 import numpy as np
 from earshot.codec.engine.base import Engine
-from earshot.codec.engine.torch.sessions import TorchSessions
+from earshot.codec.engine.torch.sessions import TorchSessionFactory
 from earshot.codec.engine.torch.step import CPU, lay_out
 from earshot.codec.errors import ModelError, UsageError
 from earshot.codec.lm.entropy import CodesLm, EntropyEncoder, LiveLm
@@ -85,11 +85,11 @@ def use_engine(
     except UsageError:
         return model
     if native and decoding:
-        from earshot.codec.engine.native.sessions import NativeSessions
+        from earshot.codec.engine.native.sessions import NativeSessionFactory
 
-        model.sessions = NativeSessions(model.network, _kernels(), native, decoding)
+        model.sessions = NativeSessionFactory(model.network, _kernels(), native, decoding)
     else:
-        model.sessions = TorchSessions(model.network, place)
+        model.sessions = TorchSessionFactory(model.network, place)
     return model
 
 

@@ -17,7 +17,7 @@ from earshot.codec.pcm import Pcm, as_pcm, sanitize
 from numpy.typing import ArrayLike, NDArray
 
 
-class Sessions:
+class SessionFactory:
     """Makes sessions that step in torch."""
 
     def __init__(self, network: Encodec) -> None:
@@ -36,7 +36,7 @@ class Model:
     def __init__(self, network: Encodec) -> None:
         self.network = network.eval().requires_grad_(False)
         self.config: ModelConfig = network.config
-        self.sessions: Sessions = Sessions(network)
+        self.sessions: SessionFactory = SessionFactory(network)
         """What makes the sessions; `codec.load` puts a faster maker here."""
         self.official = False
         """Whether the weights came in a file of the `encodec` package or of transformers."""

@@ -14,7 +14,7 @@ from earshot.codec.bitstream import Codes
 from earshot.codec.config import Padding
 from earshot.codec.engine.native import _native
 from earshot.codec.engine.native.engine import NativePrecision, pack_network
-from earshot.codec.model.model import Sessions
+from earshot.codec.model.model import SessionFactory
 from earshot.codec.model.network import Encodec
 from earshot.codec.model.seanet import CausalConv1d, CausalConvTranspose1d, ResidualLSTM, ResidualUnit, SEANet
 from earshot.codec.model.streaming import NATIVE, DecoderSession, EncoderSession, FrameSession, StreamState, check_codes
@@ -26,7 +26,7 @@ LANES = 16
 """Channels are padded to whole vectors of this width, as in native/memory.h."""
 
 
-class NativeSessions(Sessions):
+class NativeSessionFactory(SessionFactory):
     """Makes sessions that step in C++. The weights are packed for the first of them in each
     precision."""
 

@@ -8,7 +8,7 @@ import numpy as np
 from earshot.codec.bitstream import Codes
 from earshot.codec.config import Padding
 from earshot.codec.engine.torch.step import CPU, Network, Place, lay_out
-from earshot.codec.model.model import Sessions
+from earshot.codec.model.model import SessionFactory
 from earshot.codec.model.network import Encodec
 from earshot.codec.model.streaming import DecoderSession, EncoderSession, StreamState
 from torch import Tensor
@@ -18,7 +18,7 @@ MOST_FRAMES = 32
 windows in memory."""
 
 
-class TorchSessions(Sessions):
+class TorchSessionFactory(SessionFactory):
     """Makes sessions that step at `place`. The weights are laid out for the first of them."""
 
     def __init__(self, network: Encodec, place: Place = CPU) -> None:

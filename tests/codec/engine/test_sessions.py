@@ -9,10 +9,15 @@ import numpy as np
 import pytest
 from earshot.codec.config import Padding
 from earshot.codec.engine.native.engine import pack
-from earshot.codec.engine.native.sessions import NativeDecoderSession, NativeEncoderSession, NativeSessions
-from earshot.codec.engine.torch.sessions import MOST_FRAMES, TorchDecoderSession, TorchEncoderSession, TorchSessions
+from earshot.codec.engine.native.sessions import NativeDecoderSession, NativeEncoderSession, NativeSessionFactory
+from earshot.codec.engine.torch.sessions import (
+    MOST_FRAMES,
+    TorchDecoderSession,
+    TorchEncoderSession,
+    TorchSessionFactory,
+)
 from earshot.codec.errors import UsageError
-from earshot.codec.model.model import Model, Sessions
+from earshot.codec.model.model import Model, SessionFactory
 from earshot.codec.pcm import Pcm
 
 from earshot import codec
@@ -25,13 +30,13 @@ def model(request: pytest.FixtureRequest, odd_models: dict[str, Model]) -> Model
     return codec.load("default") if request.param == "default" else odd_models[request.param]
 
 
-Makers = tuple[Sessions, NativeSessions | TorchSessions]
+Makers = tuple[SessionFactory, NativeSessionFactory | TorchSessionFactory]
 
 
-@pytest.fixture(params=[NativeSessions, TorchSessions])
+@pytest.fixture(params=[NativeSessionFactory, TorchSessionFactory])
 def makers(request: pytest.FixtureRequest, model: Model) -> Makers:
     """By the network's own layers, and by what is tried."""
-    return Sessions(model.network), request.param(model.network)
+    return SessionFactory(model.network), request.param(model.network)
 
 
 def cuts(samples: int, most: int) -> Iterator[slice]:
@@ -115,7 +120,7 @@ def test_states_pass_between_engines(makers: Makers, model: Model, speech: Pcm, 
 
 
 def test_a_native_decoder_goes_on_with_the_same_bits(model: Model) -> None:
-    maker = NativeSessions(model.network)
+    maker = NativeSessionFactory(model.network)
     codes = np.random.default_rng(0).integers(0, model.config.codebook_size, (1, 20))
     decoder, other = maker.decoder("zeros"), maker.decoder("zeros")
     decoder.push(codes)
@@ -156,7 +161,7 @@ def test_load_gives_the_engine_that_is_asked_for(monkeypatch: pytest.MonkeyPatch
 def test_long_and_short_pushes_follow_each_other(tiny_model: Model, speech: Pcm) -> None:
     """Long ones go through the network's own layers, short ones are matrix products."""
     parts = np.split(speech[: 90 * 320], [320 * n for n in (2, 3 + MOST_FRAMES, 3 + 2 * MOST_FRAMES, 70)])
-    makers = (Sessions(tiny_model.network), TorchSessions(tiny_model.network))
+    makers = (SessionFactory(tiny_model.network), TorchSessionFactory(tiny_model.network))
     sessions, decoders = (
         [maker.encoder(12.0, "zeros") for maker in makers],
         [maker.decoder("zeros") for maker in makers],

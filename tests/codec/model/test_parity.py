@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import torch
 from earshot.codec.bitstream import Codes
-from earshot.codec.engine.native.sessions import NativeSessions
-from earshot.codec.engine.torch.sessions import TorchSessions
-from earshot.codec.model.model import Model, Sessions
+from earshot.codec.engine.native.sessions import NativeSessionFactory
+from earshot.codec.engine.torch.sessions import TorchSessionFactory
+from earshot.codec.model.model import Model, SessionFactory
 from earshot.codec.model.quantizer import ResidualVectorQuantizer
 from earshot.codec.model.seanet import SEANet
 from earshot.codec.model.streaming import EncoderSession, StreamState
@@ -128,7 +128,7 @@ def remembered(memory: Steps, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("block", BLOCKS)
 def test_streamed_codes_are_the_official_ones(oracle: Oracle, speech: Pcm, start: Any, block: int | None) -> None:
     """All of it with the partial tail, or the beginning."""
-    session = Sessions(oracle.ours.network).encoder(oracle.ours.bandwidths[-1], start)
+    session = SessionFactory(oracle.ours.network).encoder(oracle.ours.bandwidths[-1], start)
     short = oracle.ours.config.n_filters == 32 and block not in FULL_LENGTH
     pcm = speech[: SHORT_FRAMES * 320] if short else speech
     *pushed, flushed = push_in_blocks(session, pcm, block)
@@ -139,7 +139,7 @@ def test_streamed_codes_are_the_official_ones(oracle: Oracle, speech: Pcm, start
         np.testing.assert_array_equal(codes[: len(expected)], expected)
 
 
-FAST: dict[str, type[Sessions]] = {"torch": TorchSessions, "native": NativeSessions}
+FAST: dict[str, type[SessionFactory]] = {"torch": TorchSessionFactory, "native": NativeSessionFactory}
 
 
 @pytest.mark.parametrize("engine", FAST)
@@ -157,7 +157,7 @@ def test_codes_of_the_engines_are_the_official_ones(oracle: Oracle, speech: Pcm,
 def test_streamed_decoder_is_the_official_one(oracle: Oracle, start: Any, engine: str) -> None:
     """20 s in packets of 1 to 16 frames, and 2 s at every other rate, which change no more than a
     sum of vectors."""
-    sessions = FAST.get(engine, Sessions)(oracle.ours.network)
+    sessions = FAST.get(engine, SessionFactory)(oracle.ours.network)
     for kbps in oracle.ours.bandwidths:
         codes, expected = oracle.heard[start, kbps]
         session, sizes = sessions.decoder(start), np.random.default_rng(2).integers(1, 17, 400)
