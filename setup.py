@@ -1,4 +1,4 @@
-"""Builds the native engine. Without a compiler everything is installed but that: the torch engine
+"""Builds the native engine. Without a compiler everything else is installed, and the torch engine
 serves."""
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ WITHOUT = (
 
 
 def kernel_flags() -> dict[str, list[str]]:
-    """Flags of single files, from the one place that has them."""
+    """Returns the compiler flags of single files, from the one place that has them."""
     lines = (NATIVE / "flags.txt").read_text().splitlines()
     return {line.split()[0]: line.split()[1:] for line in lines if not line.startswith("#")}
 
 
 class BuildNative(build_ext):
     def build_extension(self, ext: Any) -> None:
-        """Each file of kernels is compiled for its own instruction set; the rest for any
+        """Compiles each file of kernels for its own instruction set, and all others for any
         processor."""
         unix = self.compiler.compiler_type != "msvc"
         x86 = self.plat_name.endswith(("x86_64", "amd64"))
@@ -62,7 +62,7 @@ class BuildNative(build_ext):
 
 
 LANGUAGE_MODEL = NATIVE / "integer_lm.cpp"
-"""A module of its own: it shares nothing with the engine."""
+"""Source of a module of its own, which shares nothing with the engine."""
 
 
 def extension(name: str, sources: list[Path]) -> Extension:

@@ -1,4 +1,7 @@
-"""Streaming EnCodec. `load` gives a model; torch is imported no sooner than that."""
+"""Streaming EnCodec: `load` returns a model, and imports torch no sooner than that.
+
+Imports go one way: errors < config, pcm, bitstream < lm, model < weights < engine < ecdc, and
+engine/cuda only where the engine "cuda" is chosen."""
 
 from __future__ import annotations
 
@@ -24,12 +27,16 @@ def load(
     `name` is "default" (the weights that come with this package), "encodec_24khz" or
     "encodec_48khz" (the official weights, fetched once and verified), the path of an official `.th`
     file, of a Hugging Face folder (config.json and model.safetensors), or of a folder or
-    `.safetensors` file written by `earshot train`. `engine` is what its sessions step in: "native"
-    (C++), "torch", "cuda", or "auto", the fastest of the first two that is exact and to be had.
-    `precision` is what they compute in: "fp32" gives the codes of the reference; "native" also has
-    "bf16" and "int8", "cuda" has "bf16" and "fp16" (docs/engine.md says what each changes).
-    `decode_precision` is for decoders alone. Raises UsageError for an engine or a precision that is
-    not to be had; ModelError, WeightsError or DownloadError, each saying what to do."""
+    `.safetensors` file written by `earshot train`.
+
+    `engine` is what its sessions step in: "native" (C++), "torch", "cuda", or "auto", which is
+    native where it is built and torch elsewhere. `precision` is what they compute in: "fp32" gives
+    the codes of the reference; "native" also has "bf16" and "int8", "cuda" has "bf16" and "fp16"
+    (docs/engine.md says what each changes). `decode_precision` is for decoders alone.
+
+    Raises UsageError for an engine or a precision that is unknown or not available, and ModelError,
+    WeightsError or DownloadError for a model that cannot be loaded. Each message says what to
+    do."""
     from earshot.codec.engine.choice import use_engine
     from earshot.codec.weights.load import load_model
 

@@ -1,4 +1,4 @@
-"""Audio files: which there are, and what is in one."""
+"""Finds audio files and reads them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from earshot.codec.pcm import Pcm
 
 
 def audio_files(pattern: str) -> list[Path]:
-    """The audio files of a folder (with those below it), of a glob pattern, or the one named;
-    sorted.
+    """Returns the audio files, sorted: those of a folder and its subfolders, those that match a
+    glob pattern, or the one named.
 
-    A file is known by its suffix; one that is named itself is taken with any. Raises UsageError if
-    there are none."""
+    In folders and patterns a file counts as audio by its suffix; a file that is named itself may
+    have any suffix. Raises UsageError if there are none."""
     path = Path(pattern).expanduser()
     if path.is_file():
         return [path]
@@ -34,8 +34,8 @@ def audio_files(pattern: str) -> list[Path]:
 
 
 def read_audio(file: Path, sample_rate: int, seconds: float | None = None) -> Pcm:
-    """A file, or its first `seconds`, mixed to mono at `sample_rate`. Raises AudioError for what
-    cannot be read."""
+    """Returns the samples of a file, or of its first `seconds`, mixed to mono at `sample_rate`.
+    Raises AudioError for a file that cannot be read."""
     try:
         with soundfile.SoundFile(file) as audio:
             rate = audio.samplerate

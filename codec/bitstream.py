@@ -27,13 +27,13 @@ class Window:
 
 
 def packed_size(n_q: int, frames: int) -> int:
-    """Bytes of [n_q, frames] codes."""
+    """Returns how many bytes codes [n_q, frames] take."""
     return (n_q * frames * BITS + 7) // 8
 
 
 def pack(codes: NDArray[np.integer]) -> bytes:
-    """[n_q, frames] codes in 0..1023 -> bytes: all frames of codebook 0, then of codebook 1, and so
-    on. Unused bits of the last byte are zero. Raises UsageError for codes out of range."""
+    """Packs codes [n_q, frames] in 0..1023: all frames of codebook 0, then all of codebook 1, and
+    so on. Unused bits of the last byte are zero. Raises UsageError for codes out of range."""
     values = np.asarray(codes)
     if values.size and (values.min() < 0 or values.max() >= 1 << BITS):
         raise UsageError(f"codes must be in 0..{(1 << BITS) - 1}")
@@ -42,7 +42,8 @@ def pack(codes: NDArray[np.integer]) -> bytes:
 
 
 def pack_frames(frames: Sequence[NDArray[np.integer]]) -> list[bytes]:
-    """`pack` of each of many frames [n_q], at once where they have the same number of codes."""
+    """Packs each of many frames [n_q] by itself. Frames with the same number of codes are packed in
+    one pass."""
     sizes = {len(codes) for codes in frames}
     if len(sizes) != 1:
         return [pack(codes[:, None]) for codes in frames]
@@ -54,8 +55,9 @@ def pack_frames(frames: Sequence[NDArray[np.integer]]) -> list[bytes]:
 
 
 def unpack(data: bytes | memoryview, n_q: int, frames: int) -> Codes:
-    """The reverse of `pack`. Raises DataError if `data` is not exactly as long as its shape
-    says, or if unused bits are set (so that every packet has one spelling)."""
+    """Unpacks the codes [n_q, frames] that `pack` packed. Raises DataError if `data` has another
+    length than that shape takes, or if unused bits are set (so that every packet has only one
+    spelling)."""
     if len(data) != packed_size(n_q, frames):
         raise DataError(f"{n_q} x {frames} codes take {packed_size(n_q, frames)} bytes, not {len(data)}")
     bits = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")
@@ -67,7 +69,7 @@ def unpack(data: bytes | memoryview, n_q: int, frames: int) -> Codes:
 
 
 def cut(data: bytes, frames: int, n_q: int) -> bytes:
-    """The first `n_q` codebooks of packed codes: the same bytes as packing only those."""
+    """Returns the first `n_q` codebooks of packed codes: the same bytes as packing only those."""
     size, spare = packed_size(n_q, frames), -(n_q * frames * BITS) % 8
     if not spare or not size:
         return bytes(data[:size])
@@ -75,8 +77,9 @@ def cut(data: bytes, frames: int, n_q: int) -> bytes:
 
 
 def join(parts: Sequence[tuple[bytes, int]], n_q: int) -> bytes:
-    """(packed codes, their frames) of consecutive packets, all of `n_q` codebooks: the same bytes
-    as packing all their frames together."""
+    """Joins the packed codes of consecutive packets, given as pairs (packed codes, number of
+    frames), all with `n_q` codebooks. Returns the same bytes as packing all their frames
+    together."""
     rows = [
         np.unpackbits(np.frombuffer(data, np.uint8), count=n_q * frames * BITS, bitorder="little").reshape(n_q, -1)
         for data, frames in parts

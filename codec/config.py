@@ -12,13 +12,13 @@ Padding = Literal["zeros", "reflect"]
 Norm = Literal["weight", "time_group"]
 
 MOST, MOST_LAYERS = 1 << 16, 16
-"""What the counts of a configuration may be at most, so that a damaged file cannot ask for the
-whole memory."""
+"""Limits of the counts in a configuration, so that a damaged file cannot ask for the whole
+memory."""
 MOST_WINDOW_SECONDS, MOST_OVERLAP = 60.0, 0.5
 _MOST = {"n_residual_layers": MOST_LAYERS, "dilation_base": MOST_LAYERS, "lstm_layers": MOST_LAYERS, "channels": 2}
 _LATER = ("channels", "causal", "norm", "normalize", "window_seconds", "window_overlap")
-"""Fields that came after models had been given away: a digest must not depend on them where they
-say nothing new."""
+"""Fields that were added after models had been published. They are left out of a digest where they
+have their default, so that older digests stay valid."""
 
 
 @dataclass(frozen=True)
@@ -47,19 +47,20 @@ class ModelConfig:
     bandwidths: tuple[float, ...] = (1.5, 3.0, 6.0, 12.0, 24.0)
     padding: Padding = "reflect"
     channels: int = 1
-    """1 is mono, 2 is stereo."""
+    """1 for mono, 2 for stereo."""
     causal: bool = True
-    """Whether convolutions look back only. Those that look both ways cannot stream."""
+    """Whether convolutions only look back. A model whose convolutions look both ways cannot
+    stream."""
     norm: Norm = "weight"
-    """`weight`: none in what is stored, weight normalisation while training. `time_group`: over all
-    channels and the whole window, after every convolution."""
+    """`weight`: weight normalisation while training, which is folded into the stored weights.
+    `time_group`: normalisation over all channels and the whole window, after every convolution."""
     normalize: bool = False
-    """Whether each window is brought to the same volume before it is coded; its scale travels with
+    """Whether each window is scaled to the same volume before it is coded; the scale travels with
     its codes."""
     window_seconds: float | None = None
-    """Length of the windows that a signal is coded in, None for all of it at once."""
+    """Length of the windows that a signal is coded in; None if it is coded as a whole."""
     window_overlap: float = 0.01
-    """The part of a window that the next one covers too."""
+    """Share of a window that the next one covers too."""
 
     def __post_init__(self) -> None:
         for name in (field.name for field in fields(self) if field.type == "int"):
@@ -96,18 +97,18 @@ class ModelConfig:
 
     @property
     def window_length(self) -> int | None:
-        """Samples in a window, None where there are no windows."""
+        """Samples in a window; None if there are no windows."""
         return None if self.window_seconds is None else int(self.window_seconds * self.sample_rate)
 
     @property
     def window_stride(self) -> int | None:
-        """Samples from the start of a window to the start of the next, None where there are no
+        """Samples from the start of a window to the start of the next; None if there are no
         windows."""
         return None if self.window_length is None else max(1, int((1 - self.window_overlap) * self.window_length))
 
     def check_plain(self) -> None:
-        """Raises UsageError for models whose signals are more than one row of codes: stereo, or
-        coded in windows."""
+        """Raises UsageError for models whose signals are more than one sequence of codes: stereo
+        models, and models that code in windows."""
         if self.channels != 1 or self.normalize or self.window_seconds is not None:
             raise UsageError(
                 f"{self.name} codes {'stereo' if self.channels == 2 else 'mono'} sound in windows; use encode_windows "
@@ -129,13 +130,13 @@ class ModelConfig:
 
     @property
     def frame_rate(self) -> float:
-        """Frames a second."""
+        """Frames per second."""
         return self.sample_rate / self.hop_length
 
     @property
     def latency_s(self) -> float:
-        """From a sample to the codes that hold it, at most, in a stream: a frame, or a window where
-        there are windows; infinite for a model that codes whole signals only."""
+        """Longest time from a sample to the codes that hold it, in a stream: a frame, or a window
+        if the model codes in windows. It is infinite for a model that codes whole signals only."""
         if self.window_length is not None:
             return self.window_length / self.sample_rate
         return self.hop_length / self.sample_rate if self.causal and self.channels == 1 else math.inf
@@ -149,19 +150,20 @@ class ModelConfig:
         return self.bits_per_code * self.frame_rate / 1000
 
     def n_q_at_most(self, kbps: float) -> int:
-        """The largest number of codebooks whose rate does not pass `kbps`; 0 if not even one
-        does."""
+        """Returns the largest number of codebooks whose rate is at most `kbps`; 0 if even one is
+        more."""
         return min(self.n_codebooks, int(kbps / self.kbps_per_codebook + 1e-9))
 
     def n_q(self, kbps: float) -> int:
-        """Codebooks of one of the model's `bandwidths`. Raises UsageError for any other rate."""
+        """Returns the number of codebooks of one of the model's `bandwidths`. Raises UsageError for
+        any other rate."""
         if kbps not in self.bandwidths:
             rates = ", ".join(f"{rate:g}" for rate in self.bandwidths)
             raise UsageError(f"{self.name} has no rate of {kbps:g} kbps; choose one of {rates}")
         return self.n_q_at_most(kbps)
 
     def to_dict(self) -> dict[str, Any]:
-        """What `from_dict` reads, without later settings that are as they always were."""
+        """Returns what `from_dict` reads, without later settings that have their default."""
         return {key: value for key, value in asdict(self).items() if key not in _LATER or value != _DEFAULTS[key]}
 
     def shape(self) -> dict[str, Any]:
@@ -170,7 +172,8 @@ class ModelConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ModelConfig:
-        """The reverse of `to_dict`. Raises ModelError for unknown or wrongly typed values."""
+        """Builds a configuration from what `to_dict` returned. Raises ModelError for unknown or
+        wrongly typed values."""
         known = {field.name for field in fields(cls)}
         unknown = sorted(set(values) - known)
         if unknown:

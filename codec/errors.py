@@ -1,14 +1,15 @@
-"""Every error that Earshot raises on purpose, in one tree that says who is to blame.
+"""Every error that Earshot raises on purpose, in one tree.
 
-Local misuse is a `UsageError`, a model that cannot be had or trusted is a `ModelError`, and bytes
-from elsewhere that nothing could have written are a `DataError`. What a remote peer does wrong is a
-`ProtocolError` (protocol/close_codes.py). Anything else that escapes is a bug."""
+A `UsageError` is a mistake of the caller in this process, a `ModelError` is a model that cannot be
+loaded or trusted, and a `DataError` is malformed bytes from elsewhere. A `ProtocolError`
+(protocol/close_codes.py) is a mistake of a remote peer. Any other exception that escapes is a
+bug."""
 
 from __future__ import annotations
 
 
 class EarshotError(Exception):
-    """Base of all errors below. The message is one that a user can act on."""
+    """Base of all errors below. Its message tells a user what to do."""
 
 
 class UsageError(EarshotError, ValueError):
@@ -28,7 +29,8 @@ class ModelError(EarshotError):
 
 
 class WeightsError(ModelError):
-    """A weight file is missing, truncated, tampered with, or of another shape than its model."""
+    """A weight file is missing, truncated, tampered with, or does not have the shape of its
+    model."""
 
 
 class DownloadError(ModelError):
@@ -36,7 +38,7 @@ class DownloadError(ModelError):
 
 
 class TrainingError(EarshotError):
-    """A training run did not do what it must."""
+    """A training run failed, or missed what it must reach."""
 
 
 class EngineFull(EarshotError):  # noqa: N818 -- a condition to handle, as queue.Full is
@@ -44,7 +46,7 @@ class EngineFull(EarshotError):  # noqa: N818 -- a condition to handle, as queue
 
 
 class CallError(EarshotError):
-    """A server refused or ended a call. `code` is the WebSocket close code, None where there was
+    """A server refused or ended a call. `code` is the WebSocket close code, or None if there was
     none."""
 
     def __init__(self, message: str, code: int | None = None) -> None:

@@ -1,2 +1,2 @@
-"""Recordings of rooms: their format, what one holds, and how it becomes audio again
-(docs/recordings.md)."""
+"""Recordings of rooms (docs/recordings.md): their format, a description of what one holds, and how
+it becomes audio again."""

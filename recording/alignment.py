@@ -1,9 +1,9 @@
-"""Where the frames of one speaker belong on the server's clock. No clock of its own, no file.
+"""Aligns the records of one speaker with the server's clock. This module uses no clock and no file.
 
-A speaker's timestamps count its samples evenly; when it began to count, and how fast its sound card
-is, shows only in when its frames came. The frame that was on its way for the shortest time tells
-most, so the place of a record is that of the fastest within LOOK_S of it. Sound is moved only in
-pauses, or where it is a whole frame off."""
+A speaker's timestamps count its samples evenly. Only the arrival of its frames shows when it began
+to count, and how fast its sound card is. The frame with the shortest way to the server shows it
+best, so a record is aligned by the fastest frame within LOOK_S of it. Sound is moved only in
+pauses, or if it is off by a whole frame."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ from earshot.recording.format import TICK_US, Spoken
 
 LOOK_S = 10.0
 MOST_WAITING = 4096
-"""Records of a speaker; more than come in twice LOOK_S if each holds one frame."""
+"""Most records of a speaker that may wait: more than come in twice LOOK_S if each holds one
+frame."""
 EARLY_S = 3.0
-"""What comes is at most so much older than its arrival says; a speaker with a senseless count stays
-within this."""
+"""Most that a record may be earlier than its arrival says. A speaker whose count makes no sense
+stays within this."""
 FADE_S = 0.005
-"""Where speech begins, ends or is moved: without it there would be clicks."""
+"""Length of the fades where speech begins, ends or is moved; they prevent clicks."""
 
 
 @dataclass(frozen=True)
 class AlignedRecord:
-    """A record, the sample of the recording where it belongs, and how many of its own samples no
-    longer fit."""
+    """A record with its position in the recording, in samples, and how many of its first samples
+    are skipped because they would overlap with the record before."""
 
     record: Spoken
     position: int
@@ -40,9 +41,9 @@ class AlignedRecord:
 class _Waiting:
     record: Spoken
     count: int
-    """The speaker's timestamp without wrapping."""
+    """Timestamp of the record without wrapping."""
     start: int
-    """Of `record`, in samples of the recording."""
+    """Start of the record, in samples of the recording."""
 
     @property
     def offset(self) -> int:
@@ -50,8 +51,8 @@ class _Waiting:
 
 
 class Aligner:
-    """Records of one speaker in, in the order of the recording; out, LOOK_S later, with their
-    places. Places never overlap."""
+    """Takes the records of one speaker in the order of the recording, and returns them LOOK_S later
+    with their positions. They never overlap."""
 
     def __init__(self, sample_rate: int, hop: int) -> None:
         self._hop, self._sample_rate = hop, sample_rate
@@ -60,7 +61,7 @@ class Aligner:
         self._passed: deque[_Waiting] = deque()
         self._count: int | None = None
         self._due: int | None = None
-        """Count at which the next record carries on."""
+        """Count at which the next record continues without a gap."""
         self._offset = 0
         self._end: int | None = None
 
@@ -78,9 +79,9 @@ class Aligner:
         self._waiting.append(_Waiting(record, self._count, start))
 
     def take(self, now: int | None) -> Iterator[AlignedRecord]:
-        """Records whose surroundings are known when the recording has been read up to sample `now`;
-        all of them if it is None. A place is at most a frame after the record's `start` and EARLY_S
-        before it, but never before the end of what came before."""
+        """Yields the records that can be aligned when the recording has been read up to sample
+        `now`, or all of them if it is None. A position is at most a frame after the record's
+        `start` and at most EARLY_S before it, but never before the end of the previous record."""
         while self._waiting and (
             now is None or self._waiting[0].start <= now - self._look or len(self._waiting) > MOST_WAITING
         ):
@@ -103,8 +104,8 @@ class Aligner:
 
 
 class Fader:
-    """The sound of one speaker, faded where it is not continuous. The last FADE_S wait for what
-    follows."""
+    """Fades the sound of one speaker in and out where it is not continuous. The last FADE_S wait
+    for what follows."""
 
     def __init__(self, sample_rate: int) -> None:
         size = round(FADE_S * sample_rate)
@@ -114,8 +115,9 @@ class Fader:
         """Position after the tail."""
 
     def push(self, position: int, pcm: Pcm, moved: bool) -> Iterator[tuple[int, Pcm]]:
-        """[n] samples that belong at `position`, not before the end of those before; `moved` says
-        that what lies between was left out. What there is to write."""
+        """Takes samples [n] at `position`, which is not before the end of the previous samples.
+        `moved` says that samples between them were left out. Yields (position, samples) to
+        write."""
         if not pcm.size:
             return
         if position != self._end or moved:
@@ -130,7 +132,7 @@ class Fader:
             yield start, whole[: whole.size - keep]
 
     def end(self) -> Iterator[tuple[int, Pcm]]:
-        """Nothing follows."""
+        """Ends the sound: yields the tail, faded out."""
         if self._end is not None and self._tail.size:
             ramp = self._ramp[self._tail.size - 1 :: -1]
             yield self._end - self._tail.size, self._tail * ramp

@@ -1,4 +1,5 @@
-"""What is in a recording, and what is not: read once from end to end, in constant memory."""
+"""Describes a recording: what it holds and what is missing. It is read once from end to end, in
+constant memory."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from earshot.recording.format import MAGIC, TICK_US, Damage, Event, Header, Item
 
 PIECE = 1 << 16
 MAX_DAMAGES = 20
-"""That are listed one by one."""
+"""Most damaged places that are listed one by one."""
 
 
 @dataclass
@@ -22,11 +23,11 @@ class Speaker:
     name: str = ""
     joined_s: float | None = None
     left_s: float | None = None
-    """None if it was there to the end."""
+    """Time at which the peer left; None if it stayed to the end."""
     remark: str = ""
-    """What is to be known of it."""
+    """Note of the server about this peer."""
     first_s: float | None = None
-    """When it first spoke."""
+    """Start of its first sound."""
     last_s: float | None = None
     records: int = 0
     frames: int = 0
@@ -35,7 +36,7 @@ class Speaker:
 
 @dataclass
 class Damaged:
-    """Bytes of the file that are no record, and after which second of the recording they come."""
+    """Bytes of the file that are not a record, and the second of the recording that they follow."""
 
     at: int
     size: int
@@ -44,7 +45,7 @@ class Damaged:
 
 @dataclass
 class Description:
-    """A recording in figures, and what is to be said of it in words."""
+    """A recording in figures, and in sentences for people."""
 
     path: Path
     header: Header
@@ -53,42 +54,43 @@ class Description:
     seconds: float = 0.0
     speakers: dict[int, Speaker] = field(default_factory=dict)
     damages: list[Damaged] = field(default_factory=list)
-    """The first MAX_DAMAGES."""
+    """The first MAX_DAMAGES damaged places."""
     damage_count: int = 0
     damaged_bytes: int = 0
     frames_lost: int = 0
-    """That the server could not write in time."""
+    """Frames that the server could not write in time."""
     ended: str | None = None
-    """Why it ended; None if its end is missing: the server was killed, or it still goes on."""
+    """Reason of its end; None if the end is missing, because the server was killed or is still
+    recording."""
 
     def seconds_of(self, speaker: Speaker) -> float:
-        """How long a speaker's sound is."""
+        """Returns how many seconds of sound a speaker has."""
         return speaker.frames * self.header.hop_length / self.header.sample_rate
 
     def kbps_of(self, speaker: Speaker) -> float:
-        """A speaker's mean codec rate while it spoke."""
+        """Returns a speaker's mean codec rate while it spoke."""
         seconds = self.seconds_of(speaker)
         return speaker.code_bytes * 8 / seconds / 1000 if seconds else 0.0
 
     def title(self) -> str:
-        """What it is."""
+        """Returns one line about the recording: file, room, time and length."""
         room, began = self.header.room, self.header.began
         return f"{self.path}: recording of room {room}, begun {began}, {clock(self.seconds)} long, {self.size} bytes"
 
     def coding(self) -> str:
-        """What its codes are."""
+        """Returns one line about the codec."""
         header = self.header
         limit = f", at most {header.max_kbps:g} kbps a speaker" if header.max_kbps else ""
         return f"codes of {header.model} ({header.digest}){limit}"
 
     def remarks(self) -> list[str]:
-        """What is to be known of its speakers and of itself, a sentence a line."""
+        """Returns notes on its speakers and on the recording, a sentence per line."""
         speakers = [speaker for speaker in self.speakers.values() if speaker.remark]
         said = [f"{speaker.name or f'peer {speaker.id}'}: {speaker.remark}" for speaker in speakers]
         return said + self.faults()
 
     def faults(self) -> list[str]:
-        """What is missing, and where."""
+        """Returns what is missing and where, a sentence per line."""
         said = [f"damaged: {d.size} bytes at byte {d.at}, after {clock(d.after_s)}" for d in self.damages]
         if self.damage_count > len(self.damages):
             said.append(f"and {self.damage_count - len(self.damages)} more places")
@@ -106,13 +108,13 @@ class Description:
 
 
 def clock(seconds: float) -> str:
-    """1:02:03.4"""
+    """Formats seconds as 1:02:03.4."""
     tenths = round(max(seconds, 0) * 10)
     return f"{tenths // 36000}:{tenths // 600 % 60:02d}:{tenths % 600 / 10:04.1f}"
 
 
 def is_recording(source: Path) -> bool:
-    """Whether a file begins as recordings do. Raises AudioError if it cannot be read."""
+    """Returns whether a file begins as recordings do. Raises AudioError if it cannot be read."""
     try:
         with source.open("rb") as file:
             return file.read(len(MAGIC)) == MAGIC
@@ -121,8 +123,8 @@ def is_recording(source: Path) -> bool:
 
 
 def read_items(source: Path, size: int | None = None) -> Iterator[tuple[Item, int]]:
-    """What is in a recording, in order, each with how many bytes have been read; only the first
-    `size` bytes if that is given, for one that still grows. Raises AudioError for what is no
+    """Yields the items of a recording in order, each with the number of bytes read so far. `size`
+    limits the bytes, for a recording that still grows. Raises AudioError for a file that is not a
     recording or cannot be read."""
     reader, done = Reader(), 0
     try:
@@ -140,8 +142,8 @@ def read_items(source: Path, size: int | None = None) -> Iterator[tuple[Item, in
 
 
 def describe(source: Path) -> Description:
-    """Reads a recording from end to end; damage is told, not raised. Raises AudioError for what is
-    no recording."""
+    """Reads a recording from end to end. Damage is reported in the result. Raises AudioError for a
+    file that is not a recording."""
     found: Description | None = None
     waiting: list[Damage] = []  # before the header
     for item, read in read_items(source):

@@ -1,5 +1,5 @@
-"""A recording as audio: a mix, or a file for each speaker, on the server's clock and in constant
-memory."""
+"""Exports a recording as audio: a mix, or a file for each speaker, on the server's clock and in
+constant memory."""
 
 from __future__ import annotations
 
@@ -23,30 +23,31 @@ if TYPE_CHECKING:
 
 FORMATS = ("wav", "flac")
 WAV_BYTES = (1 << 32) - 4096
-"""The format counts in 32 bits."""
+"""Size limit of WAV, whose header counts bytes in 32 bits."""
 BEHIND_S = LOOK_S + EARLY_S + 3.0
-"""Before this, nothing more comes: what Aligner holds back, what it may move, and a few records."""
+"""No more sound comes for times this far back: Aligner holds records for LOOK_S, may move them by
+EARLY_S, and a few records may be late."""
 
 Progress = Callable[[int, int], None]
-"""(done, all), both in samples of the recording."""
+"""Called with (samples done, samples in all) of the recording."""
 
 
 @dataclass
 class Exported:
-    """What came of a recording."""
+    """Result of an export."""
 
     description: Description
     files: list[Path] = field(default_factory=list)
 
     def lines(self) -> list[str]:
-        """What was written and what is missing, a sentence a line."""
+        """Returns what was written and what is missing, a sentence per line."""
         length = clock(self.description.seconds)
         return [*(f"{file}: {length}" for file in self.files), *self.description.remarks()]
 
 
 class _Out(Protocol):
-    """Where sound goes. `add` may be called for any speaker at any place not long before the last
-    one."""
+    """A destination of sound. `add` may be called for any speaker, at any position not long before
+    the last one."""
 
     def add(self, speaker: int, position: int, pcm: Pcm) -> None: ...
     def left(self, speaker: int) -> None: ...
@@ -63,12 +64,12 @@ def export_recording(
     progress: Progress | None = None,
 ) -> Exported:
     """Decodes a recording into the file `mix`, and into a file of the format `form` ("wav" or
-    "flac") for each speaker in `folder`; all are mono at the model's rate, of the length of the
-    recording, silent where nothing was said.
+    "flac") for each speaker in `folder`. All files are mono at the model's rate, as long as the
+    recording, and silent where nothing was said.
 
-    Raises AudioError for what is no recording or cannot be written (no file is then half there),
-    ModelError if other weights made the codes, UsageError for formats that there are not. Damage is
-    told in what is returned."""
+    Raises AudioError for a file that is not a recording or cannot be written (no file is then left
+    half written), ModelError if other weights made the codes, and UsageError for unknown formats.
+    Damage is reported in the result."""
     found = describe(source)
     _check(found, model)
     made = Exported(found)
@@ -127,7 +128,8 @@ def _check_size(form: str, samples: int) -> None:
 
 
 def _names(folder: Path, found: Description, form: str) -> dict[int, Path]:
-    """Those who spoke; names as far as any file system takes them."""
+    """Returns a path for each speaker with sound. Their names are reduced to characters that any
+    file system allows."""
 
     def plain(speaker: Speaker) -> str:
         kept = "".join(letter if letter.isalnum() else "_" for letter in speaker.name).strip("_")[:40]
@@ -137,7 +139,7 @@ def _names(folder: Path, found: Description, form: str) -> dict[int, Path]:
 
 
 class _Voice:
-    """One speaker on the way from codes to sound."""
+    """Decodes one speaker's records and aligns them."""
 
     def __init__(self, model: Model, records: int) -> None:
         self.aligner = Aligner(model.sample_rate, model.hop_length)
@@ -147,9 +149,9 @@ class _Voice:
         self._fader = Fader(model.sample_rate)
 
     def take(self, now: int | None) -> Iterator[tuple[int, Pcm]]:
-        """(place, sound) of what can be aligned when the recording has been read up to sample
-        `now`."""
-        # Nothing more comes of one that has left, so that nothing is to be waited for.
+        """Yields (position, samples) of all records that can be aligned when the recording has been
+        read up to sample `now`."""
+        # After the last record of a speaker there is nothing to wait for.
         for aligned in self.aligner.take(now if self.aligner.waiting < self.left else None):
             pcm = self._decoder.push(aligned.record.codes())
             yield from self._fader.push(aligned.position + aligned.skip, pcm[aligned.skip :], aligned.skip > 0)
@@ -159,8 +161,8 @@ class _Voice:
 
 
 def _decode(model: Model, found: Description, outs: Sequence[_Out]) -> Iterator[int]:
-    """Reads the recording once more and passes all of its sound to `outs`; how far it is, in
-    samples."""
+    """Reads the recording once more and passes all of its sound to `outs`. Yields how far it has
+    come, in samples."""
     rate, voices, now, passed = model.sample_rate, dict[int, _Voice](), 0, 0
     for item, _ in read_items(found.path, found.size):
         if not isinstance(item, Spoken):
@@ -192,7 +194,7 @@ def _pass_on(model: Model, voices: dict[int, _Voice], now: int | None, outs: Seq
 
 
 class _Sound:
-    """An audio file of a known length that is written from its beginning to its end."""
+    """An audio file of a known length that is written from beginning to end."""
 
     def __init__(self, target: Path, form: str, sample_rate: int, samples: int) -> None:
         self._target, self._part = target, target.with_name(f"{target.name}.part")
@@ -202,7 +204,7 @@ class _Sound:
             self._file = soundfile.SoundFile(self._part, "w", sample_rate, 1, "PCM_16", format=form.upper())
 
     def write(self, position: int, pcm: Pcm) -> None:
-        """Silence up to `position`, then `pcm`; what would be before or after the file is left
+        """Writes silence up to `position`, then `pcm`. Samples before or after the file are left
         out."""
         pcm = pcm[max(self.position - position, 0) : max(self._samples - position, 0)]
         while (silent := min(position, self._samples) - self.position) > 0:
@@ -216,14 +218,14 @@ class _Sound:
         self.position += pcm.size
 
     def finish(self) -> None:
-        """Silence up to the end; the file has its name."""
+        """Writes silence up to the end, and gives the file its name."""
         self.write(self._samples, np.zeros(0, np.float32))
         with _written(self._target):
             self._file.close()
             os.replace(self._part, self._target)
 
     def discard(self) -> None:
-        """Removes what is not finished."""
+        """Removes the file if it is not finished."""
         with suppress(soundfile.SoundFileError):
             self._file.close()
         self._part.unlink(missing_ok=True)
@@ -238,12 +240,12 @@ def _written(target: Path) -> Iterator[None]:
 
 
 class _Mix:
-    """All speakers added up."""
+    """Adds up all speakers in one file."""
 
     def __init__(self, sound: _Sound, sample_rate: int) -> None:
         self._sound, self._chunk = sound, sample_rate
         self._sum = np.zeros(0, np.float32)
-        """From the sound's position on."""
+        """Samples from the position of `_sound` on."""
 
     def add(self, speaker: int, position: int, pcm: Pcm) -> None:
         at = position - self._sound.position
@@ -267,7 +269,7 @@ class _Mix:
 
 
 class _Tracks:
-    """A file for each speaker, open while it is there."""
+    """Writes a file for each speaker, which is open while the speaker is in the room."""
 
     def __init__(self, names: dict[int, Path], form: str, sample_rate: int, samples: int) -> None:
         self._names, self._settings = names, (form, sample_rate, samples)

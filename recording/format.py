@@ -1,5 +1,5 @@
 """The bytes of a recording (docs/recordings.md): records of codes and events, framed so that damage
-is found and left behind. No file, no clock."""
+is found and skipped. This module uses no file and no clock."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 MAGIC = b"ESHTREC\n"
 VERSION = 1
 TICK_US = 100
-"""Times are counted in these since the recording began: 32 bits are 59 hours."""
+"""Unit of times since the recording began: 32 bits of it are 59 hours."""
 MAX_FRAMES = 96
-"""Frames in one record at most (1.28 s); with MAX_CODEBOOKS they fit into MAX_BODY."""
+"""Most frames in one record (1.28 s); with MAX_CODEBOOKS they fit into MAX_BODY."""
 MAX_BODY = 4096
 HEAD_SEARCH = 1 << 16
-"""Bytes in which there must be a header, however damaged."""
+"""Bytes at the start within which there must be a header, however damaged the file is."""
 
 _FRONT = struct.Struct("<BBHI")
 _CODES = struct.Struct("<HBBIi")
@@ -35,12 +35,12 @@ _TICKS = 1 << 31
 
 Ticks = Annotated[int, Field(ge=-_TICKS, lt=_TICKS)]
 Plain = Annotated[str, Field(max_length=200, pattern=r"^[^\p{C}\p{Zl}\p{Zp}]*$")]
-"""Shown in terminals."""
+"""Text without control characters, because it is shown in terminals."""
 Positive = Annotated[int, Field(ge=1, le=1 << 20)]
 
 
 class _Json(BaseModel):
-    """Unknown fields are ignored, so that later versions may add some."""
+    """A JSON object. Unknown fields are ignored, so that later versions may add some."""
 
     model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
 
@@ -56,30 +56,30 @@ class Header(_Json):
     room: Plain
     model: Plain
     digest: Plain
-    """Of the encoder and codebooks that made the codes; only a decoder trained with these can read
-    them."""
+    """Digest of the encoder and codebooks that made the codes; only a decoder trained with these
+    can read them."""
     sample_rate: Positive
     hop_length: Positive
     n_codebooks: Annotated[int, Field(ge=1, le=MAX_CODEBOOKS)]
     began: Plain
-    """UTC, ISO 8601."""
+    """Time at which the recording began, in UTC and ISO 8601."""
     max_kbps: float | None = None
-    """What was recorded of each speaker at most; None: all that came."""
+    """Highest rate that was recorded of each speaker; None if everything was recorded."""
     salt: Annotated[int, Field(ge=0, lt=1 << 32)]
-    """Where the checksums of the other records begin: any number that peers cannot guess, so that
-    nobody can say codes which look like a record."""
+    """Start value of the checksums of all other records. Peers cannot guess it, so nobody can send
+    codes that look like a record."""
 
 
 class Event(_Json):
-    """What happened to whom, `at` ticks after the beginning."""
+    """An event in the room, `at` ticks after the beginning."""
 
     type: Literal["joined", "left", "muted", "unmuted", "lost", "ended"]
     at: Ticks
     peer: Annotated[int, Field(ge=0, lt=1 << 16)] = 0
-    """0: to nobody in particular."""
+    """Peer that the event concerns; 0 for none in particular."""
     name: Name = ""
     frames: Annotated[int, Field(ge=0)] = 0
-    """Of `lost`: how many could not be written in time."""
+    """Frames that could not be written in time, for `lost`."""
     reason: Plain = ""
 
     @property
@@ -89,17 +89,17 @@ class Event(_Json):
 
 @dataclass(frozen=True)
 class Spoken:
-    """Consecutive frames of one speaker. `payload` is what `bitstream.pack` makes of [n_q,
-    frames]."""
+    """Consecutive frames of one speaker. `payload` is what `bitstream.pack` returns for their codes
+    [n_q, frames]."""
 
     speaker: int
     n_q: int
     frames: int
     timestamp: int
-    """Of the first sample, on the speaker's own count, modulo 2^32."""
+    """Timestamp of the first sample, on the speaker's own count, modulo 2^32."""
     start: int
-    """Ticks from the beginning of the recording to the latest time at which the first sample can
-    have been spoken: the arrival of each frame less what lies between, the least of them."""
+    """Latest time at which the first sample can have been spoken, in ticks from the beginning: the
+    least, over all frames, of a frame's arrival minus the sound before its end."""
     payload: bytes
 
     @property
@@ -107,13 +107,13 @@ class Spoken:
         return self.start * TICK_US
 
     def codes(self) -> Codes:
-        """int16 [n_q, frames]."""
+        """Returns the codes, int16 [n_q, frames]."""
         return unpack(self.payload, self.n_q, self.frames)
 
 
 @dataclass(frozen=True)
 class Damage:
-    """Bytes that are no record."""
+    """Bytes that are not a record."""
 
     at: int
     size: int
@@ -123,7 +123,7 @@ Item = Header | Event | Spoken | Damage
 
 
 def clamp_ticks(us: int) -> int:
-    """Microseconds as ticks, as far as these reach."""
+    """Converts microseconds to ticks, limited to the range of ticks."""
     return min(max(us // TICK_US, -_TICKS), _TICKS - 1)
 
 
@@ -135,7 +135,8 @@ def _record(kind: int, body: bytes, salt: int) -> bytes:
 
 
 def encode_header(header: Header) -> bytes:
-    """The beginning of a recording. The header is in it twice: without it nothing could be read."""
+    """Returns the beginning of a recording. It holds the header twice, because nothing could be
+    read without it."""
     return MAGIC + 2 * _record(_HEADER, header.model_dump_json().encode(), 0)
 
 
@@ -144,7 +145,8 @@ def encode_event(event: Event, salt: int) -> bytes:
 
 
 def encode_spoken(part: Spoken, salt: int) -> bytes:
-    """Raises UsageError for more frames than a record holds."""
+    """Returns the record of consecutive frames. Raises UsageError for more frames than a record
+    holds."""
     if not 1 <= part.frames <= MAX_FRAMES:
         raise UsageError(f"{part.frames} frames in a record: 1..{MAX_FRAMES} are allowed")
     front = _CODES.pack(part.speaker, part.n_q, part.frames, part.timestamp, part.start)
@@ -152,26 +154,26 @@ def encode_spoken(part: Spoken, salt: int) -> bytes:
 
 
 class Reader:
-    """Takes a recording apart, fed in pieces of any size. What is damaged is told as `Damage` and
-    left behind at the next good record. Memory: a few records beside the piece."""
+    """Parses a recording that is fed in pieces of any size. Damage is reported as `Damage`, and
+    reading continues at the next good record. It holds at most a few records beside the piece."""
 
     def __init__(self) -> None:
         self.header: Header | None = None
         self._buffer = bytearray()
         self._offset = 0
-        """Of the buffer in the recording."""
+        """Position of the buffer in the recording."""
         self._bad: int | None = None
-        """Where the damage begins that is being left behind."""
+        """Position where the current damage begins; None outside damage."""
         self._begun = False
 
     def feed(self, data: bytes) -> Iterator[Item]:
-        """What these bytes complete. Raises AudioError for what is no recording, or one of a later
-        version."""
+        """Yields the items that these bytes complete. Raises AudioError for bytes that are not a
+        recording, and for a later version of the format."""
         self._buffer += data
         return self._take(last=False)
 
     def close(self) -> Iterator[Item]:
-        """The end: bytes of a record that was cut are damage."""
+        """Ends the recording: the bytes of an incomplete record are damage."""
         return self._take(last=True)
 
     def _take(self, last: bool) -> Iterator[Item]:
@@ -212,7 +214,7 @@ class Reader:
             self._bad = None
 
     def _record_at(self, at: int) -> tuple[int, Header | Event | Spoken] | _Unfinished | None:
-        """The record that begins there and where it ends; None where there is none."""
+        """Returns the record that begins at `at` and where it ends, or None if there is none."""
         buffer = self._buffer
         if not _START.match(buffer, at):
             return _UNFINISHED if len(buffer) - at < 2 and buffer[at] == _MARK else None
@@ -249,7 +251,7 @@ class Reader:
 
 
 class _Unfinished:
-    """More bytes may make a record of it."""
+    """Marks bytes that may become a record when more bytes come."""
 
 
 _UNFINISHED = _Unfinished()

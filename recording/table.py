@@ -1,4 +1,4 @@
-"""What is in a recording, for the terminal."""
+"""Shows the description of a recording on the terminal."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from rich.text import Text
 
 
 def description_table(found: Description) -> Group:
-    """The recording, a row for each of its speakers, and what is missing of it."""
+    """Returns lines about the recording, a table with a row for each speaker, and notes on what is
+    missing."""
     table = Table("id", "speaker", box=SIMPLE_HEAD)
     for heading in ("from", "to", "sound", "codec rate", "bytes"):
         table.add_column(heading, justify="right")
     for speaker in found.speakers.values():
-        # Names are what peers said.
+        # Text, not markup: peers choose their own names.
         table.add_row(
             str(speaker.id), Text(speaker.name or "(no name)"), *_times(found, speaker), *_said(found, speaker)
         )
@@ -24,7 +25,7 @@ def description_table(found: Description) -> Group:
 
 
 def _times(found: Description, speaker: Speaker) -> tuple[str, str]:
-    """When the speaker was there."""
+    """Returns when the speaker came and left."""
     return clock(speaker.joined_s or 0), clock(found.seconds if speaker.left_s is None else speaker.left_s)
 
 

@@ -1,4 +1,4 @@
-"""Which language model a file is coded with."""
+"""Chooses how the codes of a file are coded: plain, or with which language model."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
     from earshot.codec.model.model import Model
 
 OWN = "earshot:"
-"""In front of the model name of files that the encodec package must not take for its own."""
+"""Prefix of the model name in files that the encodec package must not take for its own."""
 
 
 @dataclass(frozen=True)
 class Coding:
-    """How codes become bytes, and what the header says of it."""
+    """How codes become bytes, and what the header says about it."""
 
     lm: bool
     lm_digest: str | None
     writer: Callable[[int], Writer]
-    """Of n_q."""
+    """Makes a writer for n_q codebooks."""
     reader: Callable[[BinaryIO, int], Reader]
 
     def header(self, model: Model, samples: int, n_q: int) -> Header:
@@ -49,8 +49,8 @@ PLAIN = Coding(False, None, lambda _: PlainWriter(), PlainReader)
 
 
 def coding_to_write(model: Model, lm: bool, path: Path | None = None) -> Coding:
-    """Plain, or with a language model: the one named, or the one there is for this codec, which for
-    official weights is the official one. Raises what loading one raises."""
+    """Returns the plain coding, or one with a language model: the one named, or the one for this
+    codec, which for official weights is the official one. Raises what loading a model raises."""
     if path is not None:
         return _official(model, path) if path.suffix == ".th" else _integer(model, path)
     if not lm:
@@ -59,8 +59,8 @@ def coding_to_write(model: Model, lm: bool, path: Path | None = None) -> Coding:
 
 
 def coding_to_read(model: Model, header: Header, name: object, path: Path | None = None) -> Coding:
-    """What a file was written with. Raises ModelError if other weights made its codes, if it needs
-    another language model, and what loading one raises."""
+    """Returns the coding that a file was written with. Raises ModelError if other weights made its
+    codes or if it needs another language model, and what loading a model raises."""
     own = header.model.startswith(OWN)
     if own != (not model.official or header.lm_digest is not None) or (
         header.digest != model.digest if own else header.model != _public_name(model)
@@ -85,8 +85,8 @@ def coding_to_read(model: Model, header: Header, name: object, path: Path | None
 
 
 def _public_name(model: Model) -> str:
-    """What the encodec package calls official weights, however their file or folder is called
-    here."""
+    """Returns the encodec package's name of official weights, whatever their file or folder is
+    called here."""
     from earshot.codec.weights.lm import official_config
 
     official = official_config(model.config)

@@ -1,4 +1,5 @@
-"""Audio files to `.ecdc` files (docs/files.md) and back: in constant memory, and never half."""
+"""Converts audio files to `.ecdc` files (docs/files.md) and back, in constant memory. The target is
+written whole or not at all."""
 
 from __future__ import annotations
 
@@ -29,13 +30,13 @@ if TYPE_CHECKING:
 _READ = 65_536
 
 Progress = Callable[[int, int], None]
-"""(done, all), both in samples."""
+"""Called with (samples done, samples in all)."""
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """What came of a file. `samples` is less than the header says where it is damaged, as `damage`
-    then says."""
+    """Result of decoding a file. If the file is damaged, `damage` says how, and `samples` is less
+    than the header says."""
 
     header: Header
     samples: int
@@ -51,10 +52,10 @@ def encode_file(
     progress: Progress | None = None,
     coding: Coding = PLAIN,
 ) -> Header:
-    """Any audio file -> an `.ecdc` file, in the model's channels and at its rate.
+    """Encodes any audio file to an `.ecdc` file, in the model's channels and at its rate.
 
-    Raises AudioError for what cannot be read or written (`target` is then as it was before),
-    UsageError for a rate that the model does not have."""
+    Raises AudioError for files that cannot be read or written (`target` is then as it was before),
+    and UsageError for a rate that the model does not have."""
     n_q = model.config.n_q(kbps)
     if model.config.codebook_size != 1 << BITS:
         raise UsageError(f"files hold codes of 10 bits; {model.name} has codebooks of {model.config.codebook_size}")
@@ -78,7 +79,7 @@ def encode_file(
         header = coding.header(model, samples, n_q)
         body.seek(0)
         with part.open("wb") as file:
-            file.write(header.to_bytes())  # it says how long the audio is, which is not known sooner
+            file.write(header.to_bytes())  # the header holds the length of the audio, which is known only now
             shutil.copyfileobj(body, file)
     return header
 
@@ -91,12 +92,13 @@ def _window(writer: Writer, window: Window) -> bytes:
 def decode_file(
     model: Model, source: Path, target: Path, progress: Progress | None = None, lm: Path | None = None
 ) -> Decoded:
-    """An `.ecdc` file -> an audio file in the format of its suffix, exactly as long as what was
-    encoded, or up to where the file is damaged.
+    """Decodes an `.ecdc` file to an audio file in the format of its suffix, exactly as long as the
+    original, or up to where the file is damaged.
 
-    `lm` is the file of the language model, where it is not the one there is for this codec. Raises
-    AudioError for what is no `.ecdc` file, has nothing left to decode or cannot be written
-    (`target` is then as it was before), ModelError if other weights made the codes."""
+    `lm` is the file of the language model, if it is not the usual one for this codec. Raises
+    AudioError for a source that is not an `.ecdc` file or has nothing left to decode, and for a
+    target that cannot be written (it is then as it was before). Raises ModelError if other weights
+    made the codes."""
     form = target.suffix.lstrip(".").upper()
     if form not in soundfile.available_formats():
         raise AudioError(f"cannot write audio to {target}: end its name in .wav, .flac or .ogg")
@@ -122,13 +124,15 @@ def decode_file(
 
 
 def read_info(source: Path) -> tuple[Header, int]:
-    """What a file says of itself, and its size in bytes. Raises AudioError if it is none."""
+    """Returns the header of a file, and its size in bytes. Raises AudioError if it is not an
+    `.ecdc` file."""
     with _opened(source) as file:
         return read_header(file, source), source.stat().st_size
 
 
 def _decoded(model: Model, header: Header, file: BinaryIO, reader: Reader) -> Iterator[Pcm]:
-    """Blocks [channels, n]. Where the reader raises, what was held comes first."""
+    """Yields blocks [channels, n]. If the reader raises, the samples that were held are yielded
+    first."""
     config = model.config
     if config.window_stride is not None and config.window_length is not None:
         windows = WindowDecoder(model.network)
@@ -165,7 +169,8 @@ def _scale(file: BinaryIO) -> float:
 
 
 def _read(source: Path, config: ModelConfig) -> Iterator[tuple[Pcm, int]]:
-    """Blocks [channels, n] at the model's rate, each with the samples that there will be in all."""
+    """Yields blocks [channels, n] at the model's rate, each with the number of samples in the whole
+    file."""
     if not source.exists():
         raise AudioError(f"cannot read {source}: there is no such file")
     try:
@@ -197,7 +202,7 @@ def _opened(source: Path) -> Iterator[BinaryIO]:
 
 
 def _folder(target: Path) -> Path:
-    """Raises AudioError if there is none to write to."""
+    """Returns the folder of `target`. Raises AudioError if it does not exist."""
     if not target.parent.is_dir():
         raise AudioError(f"cannot write {target}: there is no folder {target.parent}")
     return target.parent
@@ -205,7 +210,7 @@ def _folder(target: Path) -> Path:
 
 @contextmanager
 def _whole(target: Path) -> Iterator[Path]:
-    """A name to write to that becomes `target` when all went well, and is removed otherwise."""
+    """Yields a path to write to. It becomes `target` if all goes well, and is removed otherwise."""
     part = target.with_name(f"{target.name}.part")
     try:
         yield part
@@ -227,7 +232,7 @@ def _audio(part: Path, config: ModelConfig, form: str, target: Path) -> Iterator
 
 
 def _write(audio: soundfile.SoundFile, pcm: Pcm, target: Path) -> int:
-    """[channels, n]. Returns how many samples were written."""
+    """Writes samples [channels, n]. Returns how many were written."""
     try:
         audio.write(np.clip(pcm.T, -1, 1))
     except soundfile.SoundFileError as error:

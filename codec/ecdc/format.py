@@ -1,9 +1,9 @@
 """The bytes of an `.ecdc` file (docs/files.md): its header, and codes in three codings.
 
-Plain codes and those with the official language models are written as the `encodec` package writes
-them; the integer language model is ours, in blocks with a checksum. Nothing here knows files or
-models: bytes are read from and returned to the caller, and readers give what there was before they
-say what is wrong."""
+Plain codes, and codes with the official language models, are written as the `encodec` package
+writes them. Codes with the integer language model are written in a format of our own, in blocks
+with a checksum. This module knows neither files nor models: it reads bytes from the caller and
+returns bytes. Readers yield all good codes before they raise an error."""
 
 from __future__ import annotations
 
@@ -23,34 +23,34 @@ from numpy.typing import NDArray
 
 MAGIC, VERSION = b"ECDC", 0
 FRONT = struct.Struct("!4sBI")
-"""Magic, version, length of the JSON header."""
+"""Magic bytes, version, and length of the JSON header."""
 MOST_HEADER, MOST_SAMPLES, MOST_CODEBOOKS = 1 << 16, 1 << 48, 32
 BLOCK_FRAMES = 300
-"""Frames that are read, and with the integer model coded, together: 4 s of 24 kHz."""
+"""Frames that are read together, and with the integer model coded together: 4 s at 24 kHz."""
 SCALE = struct.Struct("!f")
 _LENGTH, _SUM = struct.Struct("!H"), struct.Struct("!I")
 
 
 _OWN = {"d": "digest", "sr": "sample_rate", "hl": "hop_length", "ld": "lm_digest"}
-"""What the package does not have, and does not mind."""
+"""Our additions to the header. The package ignores them."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of itself. The first four are the package's; files that it must not read
-    have another model name in front of these."""
+    """The header of a file. The first four fields are the package's; files that the package must
+    not read have a prefix before the model name."""
 
     model: str
     samples: int
     n_q: int
     lm: bool
     digest: str | None = None
-    """Of the codec's weights, where the name does not say which these are."""
+    """Digest of the codec's weights, if the model name does not identify them."""
     sample_rate: int | None = None
     hop_length: int | None = None
     """Samples in a frame."""
     lm_digest: str | None = None
-    """Of the integer language model; there is one if this is set."""
+    """Digest of the integer language model, if the file was coded with one."""
 
     def to_bytes(self) -> bytes:
         values: dict[str, object] = {"m": self.model, "al": self.samples, "nc": self.n_q, "lm": self.lm}
@@ -62,8 +62,8 @@ class Header:
 
 
 def read_header(file: BinaryIO, name: object) -> Header:
-    """Reads up to the codes. Raises AudioError, which calls the file `name`, for what is no `.ecdc`
-    file."""
+    """Reads the header, up to the codes. Raises AudioError, with `name` for the file, for bytes
+    that are not an `.ecdc` file."""
     front = file.read(FRONT.size)
     if len(front) < FRONT.size or not front.startswith(MAGIC):
         raise AudioError(f"{name} is no file of codes (those are made by 'earshot encode' or the encodec package)")
@@ -103,30 +103,32 @@ def _check(header: Header, marker: object) -> None:
 
 class Writer(Protocol):
     def push(self, codes: Codes) -> bytes:
-        """[n_q, k], the frames that come next -> the bytes that are decided."""
+        """Takes the next frames [n_q, k]. Returns the bytes that are decided."""
 
     def end(self) -> bytes:
-        """The rest of a window, or of a stream without windows; what comes next begins anew."""
+        """Ends a window, or a stream without windows. Returns the rest of its bytes; the next
+        frames start a new one."""
 
 
 class Reader(Protocol):
     def read(self, frames: int) -> Iterator[Codes]:
-        """A window, or a stream without windows, in parts [n_q, 1..BLOCK_FRAMES].
+        """Yields the codes of a window, or of a stream without windows, in parts [n_q,
+        1..BLOCK_FRAMES].
 
-        Where the file ends too soon or is seen to be damaged, raises EOFError, Damaged or
-        DataError, after having given all that came before."""
+        If the file ends too soon or is found to be damaged, it yields all that came before and then
+        raises EOFError, Damaged or DataError."""
 
 
 class PlainWriter:
-    """10 bits a code, frame by frame, least significant bit first, a whole number of bytes for each
-    window."""
+    """Writes 10 bits per code, frame by frame, least significant bit first. Each window takes a
+    whole number of bytes."""
 
     def __init__(self) -> None:
         self._held = np.zeros(0, np.uint16)
 
     def push(self, codes: Codes) -> bytes:
         held = np.concatenate([self._held, codes.T.reshape(-1).astype(np.uint16)])
-        whole = held.size - held.size % 4  # of bytes
+        whole = held.size - held.size % 4  # four codes of 10 bits are a whole number of bytes
         self._held = held[whole:]
         return _packed(held[:whole])
 
@@ -165,14 +167,15 @@ class Predictor(Protocol):
     def reset(self) -> None: ...
 
     def cdfs(self) -> list[Cdf]:
-        """For each codebook of the frame that comes next."""
+        """Returns the CDF of each codebook of the next frame."""
 
     def push(self, codes: NDArray[np.integer]) -> None:
-        """[n_q]: what that frame has."""
+        """Takes the codes [n_q] of that frame."""
 
 
 class LmWriter:
-    """As the package writes with a language model: one arithmetic code for each window."""
+    """Writes codes as the package does with a language model: one arithmetic code for each
+    window."""
 
     def __init__(self, predictor: Predictor) -> None:
         self._predictor, self._coder = predictor, ArithmeticEncoder()
@@ -204,8 +207,8 @@ class LmReader:
 
 
 class BlockWriter:
-    """With the integer language model: each block has the sections of a packet
-    (codec/lm/entropy.py), each behind its length, and a CRC-32 of all of that."""
+    """Writes codes with the integer language model. Each block has the sections of a packet
+    (codec/lm/entropy.py), each after its length, and a CRC-32 of them all."""
 
     def __init__(self, lm: CodesLm) -> None:
         self._encoder = EntropyEncoder(lm)
@@ -250,7 +253,7 @@ class BlockReader:
 
 
 def exactly(file: BinaryIO, size: int) -> bytes:
-    """Raises EOFError if there is less."""
+    """Reads `size` bytes. Raises EOFError if there are fewer."""
     data = file.read(size)
     if len(data) < size:
         raise EOFError

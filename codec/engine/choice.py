@@ -1,5 +1,5 @@
-"""Which engine serves: the fastest exact one that this machine has, unless somebody says
-otherwise."""
+"""Chooses the engine: the fastest exact one on this machine, unless another is asked for. Modules
+of the engines native and cuda are imported only when they are chosen."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 EngineName = Literal["auto", "torch", "native", "cuda"]
-"""`auto` is native or torch. It never takes a GPU, as long as nobody has measured what one carries
+"""`auto` is native or torch, never cuda: how many streams a GPU carries has not been measured
 (docs/engine.md)."""
 Precision = Literal["fp32", "bf16", "fp16", "int8"]
 PRECISIONS: dict[str, tuple[Precision, ...]] = {
@@ -34,7 +34,7 @@ PRECISIONS: dict[str, tuple[Precision, ...]] = {
     "native": ("fp32", "bf16", "int8"),
     "cuda": ("fp32", "bf16", "fp16"),
 }
-"""What the engines compute in. Only fp32 gives the codes of the reference."""
+"""Precisions that the engines compute in. Only fp32 gives the codes of the reference."""
 KERNELS = "EARSHOT_KERNELS"
 """Environment variable that forces a set of kernels of the native engine: avx512_bf16, avx512,
 avx2, portable."""
@@ -44,9 +44,9 @@ HOW_TO_GET_IT = "install a C++ compiler (Debian and Ubuntu: apt-get install g++)
 def engine_factory(
     model: Model, name: EngineName = "auto", precision: Precision = "fp32"
 ) -> Callable[[int, int], Engine]:
-    """(encoder slots, decoder slots) -> an engine. Weights are packed here, once for all engines
-    that are made, on any thread. Raises UsageError for names that are unknown or not to be had
-    here, for a precision that the engine does not have, and for models that do not stream."""
+    """Returns a function that makes an engine from its numbers of encoder and decoder slots. The
+    weights are packed here, once for all engines that are made on any thread. Raises UsageError for
+    an engine or a precision that is unknown or not available, and for models that do not stream."""
     model.config.check_streams()
     native = _native_precision(name, precision)
     if name == "cuda":
@@ -68,10 +68,9 @@ def engine_factory(
 def use_engine(
     model: Model, name: EngineName = "auto", precision: Precision = "fp32", decode_precision: Precision | None = None
 ) -> Model:
-    """Makes the sessions of `model` step in an engine, decoders in `decode_precision` if they are
-    to have another precision. Raises UsageError for names that are unknown or not to be had here,
-    and for a precision that the engine does not have. Models that do not stream are left as they
-    are."""
+    """Makes the sessions of `model` step in an engine; decoders compute in `decode_precision` if it
+    is given. Raises UsageError for an engine or a precision that is unknown or not available.
+    Models that do not stream are left as they are."""
     native, decoding = _native_precision(name, precision), _native_precision(name, decode_precision or precision)
     if not native and decode_precision not in (None, precision):
         raise UsageError(f"the engine {name} decodes in {precision} too, if it encodes in that")
@@ -94,8 +93,8 @@ def use_engine(
 
 
 def listening_precision() -> Precision:
-    """What listeners decode in: int8, which costs about 0.001 PESQ (docs/engine.md), but fp32 where
-    that is faster: with portable kernels and in torch."""
+    """Returns the precision that listeners decode in: int8, which costs about 0.001 PESQ
+    (docs/engine.md), but fp32 where that is faster: with portable kernels and in torch."""
     if not native_is_built():
         return "fp32"
     from earshot.codec.engine.native.engine import find_kernels
@@ -104,7 +103,8 @@ def listening_precision() -> Precision:
 
 
 def integer_lm(weights: LmWeights) -> CodesLm:
-    """An integer language model in C++ where it is built, else in numpy: the same numbers."""
+    """Returns an integer language model in C++ where it is built, else in numpy. Both give the same
+    numbers."""
     try:
         from earshot.codec.engine.native.lm import NativeLm
     except ImportError:
@@ -113,9 +113,9 @@ def integer_lm(weights: LmWeights) -> CodesLm:
 
 
 def live_lm(model: Model, path: Path | None = None) -> LiveLm:
-    """What entropy-codes the packets of a model: the language model in this file, or the one that
-    comes with Earshot. Raises ModelError as `load_integer_lm` does, and UsageError without the
-    native engine: a live call would be too much for numpy."""
+    """Returns the language model that entropy-codes the packets of a model: the one in this file,
+    or the one that comes with Earshot. Raises ModelError as `load_integer_lm` does, and UsageError
+    without the native engine, because numpy is too slow for a live call."""
     weights = load_integer_lm(model.digest, path or BUNDLED)
     if not native_is_built():
         raise UsageError(f"entropy coding in calls needs the native engine; {HOW_TO_GET_IT}")
@@ -125,7 +125,7 @@ def live_lm(model: Model, path: Path | None = None) -> LiveLm:
 
 
 def live_lm_if_any(model: Model, path: Path | None = None) -> LiveLm | None:
-    """`live_lm`; None instead of an error where no file was named."""
+    """Returns what `live_lm` returns, or None instead of an error if no file was named."""
     try:
         return live_lm(model, path)
     except (ModelError, UsageError):
@@ -135,7 +135,8 @@ def live_lm_if_any(model: Model, path: Path | None = None) -> LiveLm | None:
 
 
 def _native_precision(name: EngineName, precision: Precision) -> NativePrecision | None:
-    """What the native engine will compute in; None if another engine serves."""
+    """Returns the precision that the native engine will compute in, or None if another engine
+    serves."""
     if name not in get_args(EngineName):
         raise UsageError(f"there is no engine {name!r}; choose one of {', '.join(get_args(EngineName))}")
     if precision not in get_args(Precision):
@@ -155,7 +156,8 @@ def _kernels() -> str:
 
 @cache
 def native_is_built() -> bool:
-    """Says how to get the native engine, once, where it is not."""
+    """Returns whether the native engine is built. If it is not, a warning says once how to get
+    it."""
     try:
         from earshot.codec.engine.native import engine  # noqa: F401
     except ImportError as error:

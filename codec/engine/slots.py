@@ -1,4 +1,4 @@
-"""What engines share: which slots are open, and what is wrong with the arguments of a step."""
+"""What engines have in common: the table of open slots, and checks of the arguments of a step."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Slots(Generic[State]):
         return self._open[slot]
 
     def states(self, slots: Sequence[int], kind: Kind) -> list[State]:
-        """The states of the slots of one step."""
+        """Returns the states of the slots of one step."""
         found = [self.find(slot) for slot in slots]
         if len(set(slots)) != len(slots) or any(own != kind for own, _ in found):
             raise UsageError(f"slots of one step must be distinct {kind} slots")

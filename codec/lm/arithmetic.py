@@ -1,9 +1,10 @@
 """The arithmetic coder of the `encodec` package, bit for bit (its `quantization/ac.py`), and a
 shorter end for packets.
 
-A stream of bits is a number in a range that each symbol narrows in proportion to its probability.
-Here everything is whole numbers: the package computes boundaries in float64, but a range is below
-2^25 and a boundary below 2^24, so its products are exact and rounding them is a shift."""
+A stream of bits is a number in a range, which each symbol narrows in proportion to its probability.
+This coder works with whole numbers only. The package computes boundaries in float64, but a range is
+below 2^25 and a boundary below 2^24, so its products are exact, and rounding them equals a
+shift."""
 
 from __future__ import annotations
 
@@ -13,24 +14,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 Cdf = NDArray[np.int64]
-"""[card], rising by 2 at least and up to 2^24 at most: where the part of each symbol ends."""
+"""[card]: where the part of the range of each symbol ends. It rises by 2 at least, to 2^24 at
+most."""
 
 RANGE_BITS = 24
 TOTAL = 1 << RANGE_BITS
 LEAST = 2
-"""The least part of the range that any symbol has."""
+"""Smallest part of the range that a symbol may have."""
 ROUNDOFF = 1e-8
 MOST_BITS = 4096
-"""Bits that may wait to be decided; a stream that is not made for it has 60 once in years."""
+"""Most bits that may wait to be decided. An honest stream has 60 once in years."""
 
 
-class Damaged(ValueError):  # noqa: N818 -- a condition that the reader of a file or packet names in its own words
-    """No stream of symbols goes on like this."""
+class Damaged(ValueError):  # noqa: N818 -- readers of files and packets report it in words of their own
+    """The bits are not those of any stream of symbols."""
 
 
 def quantized_cdf(probabilities: NDArray[np.float32]) -> Cdf:
-    """float32 [card] that sum to about 1 -> their CDF as the package builds it, operation by
-    operation in float32.
+    """Returns the CDF of probabilities (float32 [card], with a sum of about 1) as the package
+    builds it, operation by operation in float32.
 
     Probabilities are rounded down to multiples of 1e-8, which hides some differences between
     machines, but not all."""
@@ -41,7 +43,7 @@ def quantized_cdf(probabilities: NDArray[np.float32]) -> Cdf:
 
 
 class ArithmeticEncoder:
-    """Symbols and their CDFs in, bytes out."""
+    """Turns symbols and their CDFs into bytes."""
 
     def __init__(self) -> None:
         self._low, self._high, self._max_bit = 0, 0, -1
@@ -63,21 +65,22 @@ class ArithmeticEncoder:
             self._write(bit)
 
     def take(self) -> bytes:
-        """The whole bytes that are decided; they are not given again."""
+        """Returns the whole bytes that are decided, each once."""
         done = bytes(self._done)
         self._done.clear()
         return done
 
     def finish(self) -> bytes:
-        """Ends the stream as the package does, with all bits of the range: the bytes not taken
-        yet."""
+        """Ends the stream as the package does, with all bits of the range. Returns the bytes that
+        were not taken yet."""
         for at in range(self._max_bit, -1, -1):
             self._write(self._low >> at & 1)
         return self._end()
 
     def finish_short(self) -> bytes:
-        """Ends it with as few bits as name a number in the range; to a decoder, all that follows is
-        zero. About 21 bits shorter, which matters where every packet ends."""
+        """Ends the stream with the fewest bits that name a number in the range; the decoder reads
+        zeros after them. This is about 21 bits shorter, which matters in packets because each one
+        ends a stream."""
         width = self._max_bit + 1
         for count in range(width + 1):
             step = width - count
@@ -103,19 +106,19 @@ class ArithmeticEncoder:
 
 
 class ArithmeticDecoder:
-    """Bytes in, symbols out, given the CDFs that they were coded with. Reads a byte only when it is
-    needed, so that a stream that the package ended leaves its source at the next one."""
+    """Turns bytes into symbols, given the CDFs that they were coded with. A byte is read only when
+    it is needed, so that a stream that the package ended leaves its source at the next stream."""
 
     def __init__(self, source: Iterator[int], endless: bool = False) -> None:
-        """`source` gives bytes. Where it ends, `pull` raises EOFError, or, if `endless`, reads
-        zeros."""
+        """`source` yields bytes. At its end, `pull` raises EOFError, or reads zeros if
+        `endless`."""
         self._source, self._endless = source, endless
         self._low, self._high, self._current, self._max_bit = 0, 0, 0, -1
         self._byte, self._bits = 0, 0
 
     def pull(self, cdf: Cdf) -> int:
-        """The next symbol. Raises EOFError at the end of the source, Damaged for bits that no
-        symbol has."""
+        """Returns the next symbol. Raises EOFError at the end of the source, and Damaged for bits
+        that are not those of any symbol."""
         while self._high - self._low + 1 < TOTAL:
             bit = self._read()
             self._low, self._high, self._max_bit = self._low * 2, self._high * 2 + 1, self._max_bit + 1

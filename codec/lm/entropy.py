@@ -1,15 +1,15 @@
-"""Packets of codes with the integer language model: each a few bytes in itself, all of a stream in
-their order.
+"""Packets of codes with the integer language model. Each packet is whole bytes; all packets of a
+stream are decoded in their order.
 
     encoder, decoder = EntropyEncoder(lm), EntropyDecoder(lm)
     sections = encoder.encode(codes)            # [n_q, k] -> bytes for each group of codebooks
     codes = decoder.decode(sections, n_q, k)
 
-A packet has a section for each group of codebooks (LmShape.groups: the rates of the codec) and ends
-at a byte in each, so that whoever passes it on can leave finer groups out without knowing any
-model. With `joint`, for where nobody does, it has one for all groups, which is some five bits a
-group shorter. Both ends must have seen the same packets since the last `reset`: after a packet that
-was lost both begin anew."""
+A packet has a section for each group of codebooks (LmShape.groups: the rates of the codec). Each
+section ends at a byte, so that a server can leave finer groups out without knowing any model. With
+`joint` a packet has one section for all groups, which saves some five bits a group; it is for links
+where no group is left out. Both ends must have seen the same packets since the last `reset`: after
+a lost packet both start anew."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from earshot.codec.lm.integer_lm import LmShape, LmStreams
 
 
 class CodesLm(Protocol):
-    """IntegerLm, or the same numbers sooner."""
+    """The interface of `IntegerLm` and of faster models with the same numbers."""
 
     @property
     def shape(self) -> LmShape: ...
@@ -44,14 +44,14 @@ class LiveLm:
 
 
 def spans(shape: LmShape, n_q: int) -> list[tuple[int, int]]:
-    """First and last codebook (exclusive) of each section of a packet of `n_q`. What the model does
-    not know comes last, as it is."""
+    """Returns the first and last codebook (exclusive) of each section of a packet of `n_q`.
+    Codebooks that the model does not know come last, as plain codes."""
     ends = [0, *(end for end in shape.groups if end < n_q), n_q] if n_q <= shape.n_q else [0, *shape.groups, n_q]
     return list(pairwise(ends))
 
 
-class _Ends:
-    """What both ends of a stream share."""
+class _Stream:
+    """What both ends of a stream have in common."""
 
     def __init__(self, lm: CodesLm, joint: bool = False) -> None:
         if lm.shape.card != 1 << BITS:
@@ -59,7 +59,7 @@ class _Ends:
         self._shape, self._streams, self._joint = lm.shape, lm.streams(), joint
 
     def reset(self) -> None:
-        """As if no packet had come yet."""
+        """Goes back to the start of a stream."""
         self._streams.reset()
 
     def _modelled(self, n_q: int) -> list[tuple[int, int]]:
@@ -68,9 +68,10 @@ class _Ends:
         return [span for span in spans(self._shape, n_q) if span[1] <= self._shape.n_q]
 
 
-class EntropyEncoder(_Ends):
+class EntropyEncoder(_Stream):
     def encode(self, codes: Codes) -> list[bytes]:
-        """[n_q, k] -> the sections of a packet. Raises UsageError for codes out of range."""
+        """Encodes codes [n_q, k] to the sections of a packet. Raises UsageError for codes out of
+        range."""
         n_q, frames = codes.shape
         if codes.size and (codes.min() < 0 or codes.max() >= self._shape.card):
             raise UsageError(f"codes must be in 0..{self._shape.card - 1}")
@@ -86,13 +87,13 @@ class EntropyEncoder(_Ends):
         return [coder.finish_short() for coder in coders] + rest
 
 
-class EntropyDecoder(_Ends):
+class EntropyDecoder(_Stream):
     def decode(self, sections: Sequence[bytes], n_q: int, frames: int) -> Codes:
-        """The reverse, of all sections or of the first ones of a packet: int16 [n_q, frames].
+        """Decodes all sections of a packet, or its first ones, to int16 codes [n_q, frames].
 
-        Raises DataError for what no encoder makes; the stream then needs a `reset`. Work is
-        bounded by `frames`, whatever the sections hold; most damage is not seen, and gives other
-        codes."""
+        Raises DataError for sections that no encoder makes; the stream then needs a `reset`. Work
+        is bounded by `frames`, whatever the sections hold. Most damage is not noticed and gives
+        other codes."""
         coded = self._modelled(n_q)
         wanted = len(coded) + (n_q > self._shape.n_q)
         if n_q < 1 or len(sections) != wanted:

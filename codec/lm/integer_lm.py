@@ -1,14 +1,14 @@
 """A language model of codes in whole numbers, so that every machine computes the same probabilities
 to the last bit.
 
-In floating point the order of additions differs between processors, threads and libraries, and one
-different bit makes the rest of a file unreadable (encodec issues 85, 94 and 95). Here weights are 8
-bits, what flows between layers is 16 bits, sums are exact, and every rounding is a shift: this file
-is the definition, in numpy, and codec/engine/native/integer_lm.cpp computes the same numbers
-faster. docs/files.md says what the network is.
+In floating point, the order of additions differs between processors, threads and libraries, and a
+single different bit makes the rest of a file unreadable (encodec issues 85, 94 and 95). Here
+weights have 8 bits, values between layers have 16 bits, sums are exact, and every rounding is a
+shift. This file is the definition, in numpy; codec/engine/native/integer_lm.cpp computes the same
+numbers faster. docs/files.md describes the network.
 
 Fixed point: 1.0 is 2^FRACTION. A layer is ((weights @ x) * multipliers + half >> SHIFT) + biases,
-its rows having scales of their own."""
+and each of its rows has a multiplier of its own."""
 
 from __future__ import annotations
 
@@ -26,11 +26,12 @@ from numpy.typing import NDArray
 
 FRACTION, SHIFT = 10, 24
 MOST = 32767
-"""What flows between layers is in -MOST..MOST; more is cut off."""
+"""Values between layers are in -MOST..MOST; larger ones are clipped."""
 MOST_ROW = (1 << 31) // (MOST + 1)
-"""What the weights of a row may add up to, without their signs, so that no sum leaves 32 bits."""
+"""Limit of the sum of the absolute weights of a row, so that no sum leaves 32 bits."""
 DEEPEST = 40
-"""Probabilities below 2^-DEEPEST of the largest are 0 before every symbol gets its least part."""
+"""Probabilities below 2^-DEEPEST of the largest are set to 0; then every symbol gets its smallest
+part."""
 _MOST_COUNTS = {"card": 1 << 14, "embed": 1024, "channels": 2048, "hidden": 2048}
 _MOST_GROUPS, _MOST_BLOCKS, _MOST_DILATION = 8, 16, 1024
 
@@ -39,12 +40,12 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class LmShape:
-    """The numbers of a network."""
+    """The shape of a network."""
 
     groups: tuple[int, ...] = (2, 4, 8)
-    """Codebooks up to and with each group: those of one rate of the codec."""
+    """For each group, the codebooks up to its end. Each group belongs to one rate of the codec."""
     dilations: tuple[tuple[int, ...], ...] = ((1, 2, 4, 8, 16, 32, 64, 128), (1, 2, 4, 8, 16), (1, 2, 4, 8, 16))
-    """How far each block of each group's tower looks back, in frames."""
+    """For each group, how far each block of its tower looks back, in frames."""
     card: int = 1024
     """Entries of a codebook."""
     embed: int = 128
@@ -68,20 +69,20 @@ class LmShape:
 
     @property
     def n_q(self) -> int:
-        """Codebooks that it knows."""
+        """Number of codebooks that the model knows."""
         return self.groups[-1]
 
     def group(self, q: int) -> int:
-        """The group that a codebook belongs to."""
+        """Returns the group that a codebook belongs to."""
         return next(index for index, end in enumerate(self.groups) if q < end)
 
     def inputs(self, group: int) -> int:
-        """Numbers that go into a tower: codes of the frame before, and beyond the first group what
-        is known of this frame and what the tower below makes."""
+        """Returns the width of the input of a tower: the codes of the previous frame and, beyond
+        the first group, the known codes of this frame and the output of the tower below."""
         return self.embed if not group else 2 * self.embed + self.channels
 
     def layers(self) -> Iterator[tuple[str, int, int]]:
-        """Name, outputs and inputs of each layer."""
+        """Yields the name, outputs and inputs of each layer."""
         for group, tower in enumerate(self.dilations):
             yield f"towers.{group}.enter", self.channels, self.inputs(group)
             for block in range(len(tower)):
@@ -94,7 +95,7 @@ class LmShape:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> LmShape:
-        """Raises ModelError for what is no shape."""
+        """Builds a shape from JSON values. Raises ModelError for values that are not a shape."""
         try:
             given = dict(values)
             given["groups"] = tuple(given["groups"])
@@ -106,15 +107,15 @@ class LmShape:
 
 @dataclass(frozen=True)
 class LmWeights:
-    """`arrays` holds, for each layer, `.weight` int8 [out, in], `.scale` int32 [out] and `.bias`
-    int32 [out]; and `tables` int8 [n_q, card, embed] with `tables.scale` int32 [n_q], the numbers
-    that stand for codes."""
+    """The weights of a network. For each layer `arrays` holds `.weight` int8 [out, in], `.scale`
+    int32 [out] and `.bias` int32 [out]. Codes are embedded by `tables` int8 [n_q, card, embed] with
+    `tables.scale` int32 [n_q]."""
 
     shape: LmShape
     arrays: Mapping[str, NDArray[Any]]
 
     def __post_init__(self) -> None:
-        """Raises ModelError for arrays that are missing, of another kind, or that could
+        """Raises ModelError for arrays that are missing, of another type or shape, or that could
         overflow."""
         shape = self.shape
         wanted: dict[str, tuple[type, tuple[int, ...]]] = {
@@ -139,7 +140,7 @@ class LmWeights:
 
     @property
     def embeddings(self) -> Ints:
-        """[n_q, card, embed], what each code stands for."""
+        """The embedding of each code, [n_q, card, embed]."""
         return cut(rescaled(self.arrays["tables"].astype(np.int64), self.arrays["tables.scale"][:, None, None]))
 
 
@@ -153,8 +154,8 @@ def cut(x: Ints) -> Ints:
 
 @cache
 def powers() -> Ints:
-    """floor(2^(24 - f / 1024)) for f in 0..1023, by whole numbers: floor of a 1024th root is ten
-    square roots."""
+    """Returns floor(2^(24 - f / 1024)) for f in 0..1023, computed in whole numbers: the floor of a
+    1024th root is ten square roots."""
     table = []
     for f in range(1 << FRACTION):
         root = 1 << ((RANGE << FRACTION) - f)
@@ -168,7 +169,8 @@ RANGE = 24
 
 
 def cdf_of(logits: Ints) -> Cdf:
-    """[B, card] logarithms to the base 2, in fixed point -> [B, card]."""
+    """Returns CDFs [B, card] for logits [B, card], which are logarithms to the base 2 in fixed
+    point."""
     below = np.minimum(logits.max(axis=-1, keepdims=True) - logits, DEEPEST << FRACTION)
     weights = powers()[below & ((1 << FRACTION) - 1)] >> (below >> FRACTION)
     card = logits.shape[-1]
@@ -177,27 +179,27 @@ def cdf_of(logits: Ints) -> Cdf:
 
 
 class LmStreams(Protocol):
-    """Some streams of codes that go on together, one codebook after the other."""
+    """Streams of codes that advance together, one codebook after the other."""
 
     def reset(self) -> None:
-        """As if nothing had been coded yet."""
+        """Goes back to the start of the streams."""
 
     def copy(self) -> LmStreams:
-        """Streams that go on from the same state, by themselves."""
+        """Returns independent streams that continue from the same state."""
 
     def cdf(self) -> Cdf:
-        """[B, card] for the next codebook of this frame. Codebooks that the model does not know are
-        not asked for."""
+        """Returns the CDFs [B, card] of the next codebook of this frame. It must be one that the
+        model knows."""
 
     def push(self, codes: NDArray[np.integer]) -> None:
-        """[B]: what the next codebook has."""
+        """Takes the codes [B] of the next codebook."""
 
     def end_frame(self) -> None:
-        """The frame has no more codebooks."""
+        """Ends the frame: the next code belongs to codebook 0 of the next frame."""
 
 
 class IntegerLm:
-    """The reference. Everything that moves is in the streams."""
+    """The reference implementation. All state that changes is in its streams."""
 
     def __init__(self, weights: LmWeights) -> None:
         self.shape, self.embeddings = weights.shape, weights.embeddings
@@ -208,11 +210,11 @@ class IntegerLm:
         }
 
     def streams(self, count: int = 1) -> LmStreams:
-        """`count` streams from their beginning."""
+        """Returns `count` streams at their beginning."""
         return _Streams(self, count)
 
     def layer(self, name: str, x: Ints) -> Ints:
-        """[B, in] -> [B, out]"""
+        """Maps x [B, in] to [B, out] by one layer."""
         weight, scale, bias = self._layers[name]
         # Whole numbers below 2^53 are exact in float64, and so are these sums (MOST_ROW), in any
         # order; numpy multiplies such matrices many times faster than those of int64.
@@ -229,9 +231,9 @@ class _Streams:
         shape, count = self._lm.shape, self._count
         self._q, self._frame = 0, [0] * len(shape.groups)
         self._tower: Ints = np.zeros((count, shape.channels), np.int64)
-        """What the tower of this codebook's group made of this frame."""
+        """Output of the tower of group `_done` for this frame."""
         self._done = -1
-        """The group that it is of."""
+        """Group whose tower was computed last."""
         self._known: Ints = np.zeros((count, shape.embed), np.int64)
         self._now = np.zeros((len(shape.groups), count, shape.embed), np.int64)
         self._past = np.zeros_like(self._now)

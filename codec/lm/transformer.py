@@ -1,9 +1,9 @@
-"""The language model of the paper (arXiv 2210.13438, section 3.5): a Transformer that says, before
-each frame, how probable each code of each codebook is.
+"""The language model of the paper (arXiv 2210.13438, section 3.5): a Transformer that predicts,
+before each frame, the probability of each code of each codebook.
 
 All codebooks of a frame are predicted together from the frames before it. Every operation and its
 order are those of the `encodec` package, so that both compute the same bits on one machine. On
-another they may not: see codec/lm/integer_lm.py for a model that does."""
+another machine the bits may differ: codec/lm/integer_lm.py is a model whose bits do not."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ MAX_PERIOD = 10_000.0
 
 @dataclass(frozen=True)
 class LmState:
-    """Of a stream: what each layer was given, [B, 1..context, DIM], and how many frames there
-    were."""
+    """State of a stream: the inputs of each layer, [B, 1..context, DIM], and the number of frames
+    so far."""
 
     layers: tuple[Tensor, ...]
     frames: int
 
 
 class _Layer(nn.Module):
-    """Attention to what came before, then a layer for each frame, each added and normalised after
-    (post-norm)."""
+    """Attention to earlier frames, then a feed-forward layer; each is added to its input and
+    normalised afterwards (post-norm)."""
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class _Layer(nn.Module):
         self.norm2 = nn.LayerNorm(dim)
 
     def forward(self, x: Tensor, past: Tensor, context: int) -> Tensor:
-        """x [B, 1, dim], past [B, H, dim]"""
+        """Steps over x [B, 1, dim], given its past [B, H, dim]."""
         keys = torch.cat([past, x], dim=1)
         too_old = torch.arange(past.shape[1], -1, -1)[None] > context
         attended = self.self_attn(x, keys, keys, attn_mask=too_old, need_weights=False)[0]
@@ -61,8 +61,8 @@ class _Transformer(nn.Module):
 
 
 class LanguageModel(nn.Module):
-    """Names of modules are those of the official checkpoints. `context` is how many frames a layer
-    looks back."""
+    """The Transformer. Its modules are named as in the official checkpoints. `context` is how many
+    frames a layer looks back."""
 
     def __init__(
         self, n_q: int, card: int, context: int, dim: int = DIM, hidden: int = HIDDEN, layers: int = LAYERS
@@ -75,9 +75,9 @@ class LanguageModel(nn.Module):
 
     @torch.inference_mode()
     def step(self, codes: Tensor, state: LmState | None) -> tuple[Tensor, LmState]:
-        """One frame on: `codes` int64 [B, k] of the frame before (what it holds does not matter at
-        the start, where `state` is None) -> float32 probabilities [B, k, card] of the codes of this
-        one, and the state to go on with.
+        """Predicts the next frame. `codes` are int64 codes [B, k] of the frame before; their values
+        do not matter at the start, where `state` is None. Returns float32 probabilities [B, k,
+        card] of the codes of the next frame, and the next state.
 
         Raises UsageError for more codebooks than the model has."""
         count = codes.shape[1]
@@ -98,19 +98,19 @@ class LanguageModel(nn.Module):
 
 
 def context_frames(frame_rate: float) -> int:
-    """How far the official models look back, 3.5 s."""
+    """Returns how many frames the official models look back: 3.5 s."""
     return int(CONTEXT_SECONDS * math.ceil(frame_rate))
 
 
 def _place(frame: int, dim: int) -> Tensor:
-    """[1, 1, dim], cosines and sines of the number of a frame."""
+    """Returns the positional encoding [1, 1, dim] of a frame: cosines and sines of its number."""
     at = torch.arange(dim // 2).view(1, 1, -1)
     phase = torch.tensor([[[frame]]]) / (MAX_PERIOD ** (at / (dim // 2 - 1)))
     return torch.cat([torch.cos(phase), torch.sin(phase)], dim=-1)
 
 
 class LmPredictor:
-    """A stream of one model for `.ecdc` files (earshot.codec.ecdc.format.Predictor)."""
+    """A stream of one model for `.ecdc` files (`Predictor` in codec/ecdc/format.py)."""
 
     def __init__(self, lm: LanguageModel, n_q: int) -> None:
         self._lm, self._n_q = lm, n_q

@@ -24,21 +24,22 @@ class Encodec(nn.Module):
 
     @torch.inference_mode()
     def encode(self, pcm: Tensor, n_q: int) -> Tensor:
-        """A whole signal, or one window of it, [B, channels, T] -> codes [B, n_q, ceil(T /
+        """Encodes a whole signal, or one window of it, [B, channels, T] to codes [B, n_q, ceil(T /
         hop)]."""
         latents, _ = self.encoder.step(pcm, None, self.config.padding, last=True)
         return self.quantizer.encode(latents, n_q)
 
     @torch.inference_mode()
     def decode(self, codes: Tensor) -> Tensor:
-        """Codes [B, n_q, F] -> a whole signal, or one window of it, [B, channels, F * hop]."""
+        """Decodes codes [B, n_q, F] to a whole signal, or one window of it, [B, channels, F *
+        hop]."""
         pcm, _ = self.decoder.step(self.quantizer.decode(codes), None, self.config.padding, last=True)
         return pcm
 
     def digest(self) -> str:
-        """Names the codes of these weights: two peers with the same digest make and understand the
-        same ones. Shape, encoder and codebooks make it: a decoder that has learned on still reads
-        the codes of before."""
+        """Identifies the codes of these weights: two peers with the same digest make and understand
+        the same codes. The digest covers shape, encoder and codebooks, but not the decoder: one
+        that was trained further still reads the same codes."""
         shape = {key: value for key, value in self.config.to_dict().items() if key not in ("name", "bandwidths")}
         hasher = hashlib.sha256(json.dumps(shape, sort_keys=True).encode())
         for key, tensor in sorted(self.state_dict().items()):

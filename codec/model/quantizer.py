@@ -1,5 +1,5 @@
-"""Residual vector quantizer (arXiv 2210.13438, section 3.2): each codebook codes what the ones
-before left over."""
+"""Residual vector quantizer (arXiv 2210.13438, section 3.2): each codebook codes the residual that
+the codebooks before it left."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from torch import Tensor, nn
 
 
 def nearest(x: Tensor, codebook: Tensor) -> Tensor:
-    """Index of the entry of `codebook` [K, D] closest to each row of `x` [N, D]. The terms and
-    their order are the official ones, so that ties and rounding fall the same way."""
+    """Returns the index of the entry of `codebook` [K, D] that is closest to each row of `x` [N,
+    D]. The terms and their order are the official ones, so that ties and rounding fall the same
+    way."""
     distance = -(x.pow(2).sum(1, keepdim=True) - 2 * x @ codebook.t() + codebook.t().pow(2).sum(0, keepdim=True))
     return distance.max(dim=-1).indices
 
 
 class ResidualVectorQuantizer(nn.Module):
-    """`codebooks` is [n_codebooks, codebook_size, dimension]."""
+    """Quantizer whose `codebooks` are [n_codebooks, codebook_size, dimension]."""
 
     codebooks: Tensor
 
@@ -26,7 +27,7 @@ class ResidualVectorQuantizer(nn.Module):
         self.register_buffer("codebooks", torch.zeros(config.n_codebooks, config.codebook_size, config.dimension))
 
     def encode(self, latents: Tensor, n_q: int) -> Tensor:
-        """[B, D, F] -> int64 codes [B, n_q, F]."""
+        """Encodes latents [B, D, F] to int64 codes [B, n_q, F]."""
         batch, dimension, frames = latents.shape
         residual = latents.transpose(1, 2).reshape(-1, dimension)
         codes = []
@@ -37,7 +38,8 @@ class ResidualVectorQuantizer(nn.Module):
         return torch.stack(codes, dim=1)
 
     def decode(self, codes: Tensor) -> Tensor:
-        """[B, n_q, F] codes -> [B, D, F] latents, for any n_q up to the number of codebooks."""
+        """Decodes codes [B, n_q, F] to latents [B, D, F], for any n_q up to the number of
+        codebooks."""
         latents = sum(
             (F.embedding(codes[:, q], codebook) for q, codebook in enumerate(self.codebooks[: codes.shape[1]])),
             start=torch.zeros(()),

@@ -2,11 +2,11 @@
 
 Every layer has one method, `step(x, cache, padding, last) -> (y, cache)`. A whole signal in one
 step with `cache=None` and `last=True` is the offline network of the paper (arXiv 2210.13438,
-section 3.1); the same signal in many steps gives the same result, because a layer's cache is
-exactly the input it would have padded with. Tensors are float32 [batch, channels, time].
+section 3.1). The same signal in many steps gives the same result, because a layer's cache is
+exactly the input that it would have padded with. Tensors are float32 [batch, channels, time].
 
-Models that are not causal have no such caches: their layers step over one whole window, and only
-once."""
+Models that are not causal have no such caches: their layers take one whole window in a single
+step."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from earshot.codec.errors import UsageError
 from torch import Tensor, nn
 
 Cache = Tensor | None
-"""What a layer keeps between steps, batch first. None before the first step."""
+"""State of a layer between two steps, batch first; None before the first step."""
 
 
 def pad(x: Tensor, left: int, right: int, padding: Padding) -> Tensor:
-    """Pads time. Reflecting a signal that is not longer than the pad first appends zeros and cuts
-    them off afterwards, as the official code does."""
+    """Pads the time dimension. A signal that is not longer than the pad is extended by zeros before
+    it is reflected, and these are cut off again, as the official code does."""
     if padding == "zeros":
         return F.pad(x, (left, right))
     missing = max(left, right) - x.shape[-1] + 1
@@ -37,7 +37,7 @@ def pad(x: Tensor, left: int, right: int, padding: Padding) -> Tensor:
 
 
 class CausalConv1d(nn.Conv1d):
-    """Convolution that looks back `context` samples and never ahead."""
+    """Convolution that looks back by `context` samples and never ahead."""
 
     def __init__(self, c_in: int, c_out: int, kernel: int, stride: int = 1, dilation: int = 1) -> None:
         super().__init__(c_in, c_out, kernel, stride=stride, dilation=dilation)
@@ -47,8 +47,8 @@ class CausalConv1d(nn.Conv1d):
         return self.weight.new_zeros(batch, self.in_channels, self.context)
 
     def step(self, x: Tensor, cache: Cache, padding: Padding, last: bool) -> tuple[Tensor, Tensor]:
-        """[B, C_in, T] -> [B, C_out, T / stride]. T is a multiple of the stride unless this is the
-        last step, when the window that is begun is completed by padding."""
+        """Maps [B, C_in, T] to [B, C_out, T / stride]. T is a multiple of the stride, except in the
+        last step, which completes its final window by padding."""
         missing = -x.shape[-1] % self.stride[0] if last else 0
         if cache is None:
             window = pad(x, self.context, missing, padding)
@@ -61,8 +61,8 @@ class CausalConv1d(nn.Conv1d):
 
 
 class CausalConvTranspose1d(nn.ConvTranspose1d):
-    """Upsampling convolution. What a step adds to samples of the next one is kept, without bias, as
-    the cache."""
+    """Upsampling convolution. The cache holds what a step adds to samples of the next step, without
+    the bias."""
 
     def __init__(self, c_in: int, c_out: int, kernel: int, stride: int) -> None:
         super().__init__(c_in, c_out, kernel, stride=stride)
@@ -72,7 +72,7 @@ class CausalConvTranspose1d(nn.ConvTranspose1d):
         return self.weight.new_zeros(batch, self.out_channels, self.overlap)
 
     def step(self, x: Tensor, cache: Cache, padding: Padding, last: bool) -> tuple[Tensor, Tensor]:
-        """[B, C_in, T] -> [B, C_out, T * stride]."""
+        """Maps [B, C_in, T] to [B, C_out, T * stride]."""
         y = F.conv_transpose1d(x, self.weight, None, self.stride)
         if cache is not None:
             y = torch.cat([y[..., : self.overlap] + cache, y[..., self.overlap :]], dim=-1)
@@ -81,8 +81,8 @@ class CausalConvTranspose1d(nn.ConvTranspose1d):
 
 
 def _norm(norm: Norm, channels: int) -> nn.Module:
-    """What follows a convolution. Weight normalisation is folded into the weights and leaves
-    nothing to do."""
+    """Returns the layer that follows a convolution. Weight normalisation is folded into the weights
+    and leaves nothing to do."""
     return nn.GroupNorm(1, channels) if norm == "time_group" else nn.Identity()
 
 
@@ -93,8 +93,8 @@ def _no_cache(x: Tensor, cache: Cache) -> Tensor:
 
 
 class WindowConv1d(nn.Conv1d):
-    """Convolution over a whole window that looks both ways, and its norm. Of a padding that cannot
-    be halved the larger part is on the left."""
+    """Convolution over a whole window, which looks both ways, and its norm. If the padding cannot
+    be halved, the larger part is on the left."""
 
     def __init__(
         self, c_in: int, c_out: int, kernel: int, stride: int = 1, dilation: int = 1, norm: Norm = "weight"
@@ -108,7 +108,8 @@ class WindowConv1d(nn.Conv1d):
         return _no_cache(self.weight, self.weight)
 
     def step(self, x: Tensor, cache: Cache, padding: Padding, last: bool) -> tuple[Tensor, Tensor]:
-        """[B, C_in, T] -> [B, C_out, ceil(T / stride)]. Raises UsageError for a second step."""
+        """Maps [B, C_in, T] to [B, C_out, ceil(T / stride)]. Raises UsageError for a second
+        step."""
         kept, missing = _no_cache(x, cache), -x.shape[-1] % self.stride[0]
         window = pad(x, self.left, self.right + missing, padding)
         y = F.conv1d(window, self.weight, self.bias, self.stride, 0, self.dilation)
@@ -116,7 +117,8 @@ class WindowConv1d(nn.Conv1d):
 
 
 class WindowConvTranspose1d(nn.ConvTranspose1d):
-    """Upsampling convolution over a whole window, its norm, and only then both ends trimmed."""
+    """Upsampling convolution over a whole window, and its norm; after both, the ends are
+    trimmed."""
 
     def __init__(self, c_in: int, c_out: int, kernel: int, stride: int, norm: Norm = "weight") -> None:
         super().__init__(c_in, c_out, kernel, stride=stride)
@@ -128,7 +130,7 @@ class WindowConvTranspose1d(nn.ConvTranspose1d):
         return _no_cache(self.weight, self.weight)
 
     def step(self, x: Tensor, cache: Cache, padding: Padding, last: bool) -> tuple[Tensor, Tensor]:
-        """[B, C_in, T] -> [B, C_out, T * stride]. Raises UsageError for a second step."""
+        """Maps [B, C_in, T] to [B, C_out, T * stride]. Raises UsageError for a second step."""
         kept = _no_cache(x, cache)
         y = cast(Tensor, self.norm(F.conv_transpose1d(x, self.weight, self.bias, self.stride)))
         return y[..., self.left : self.left + x.shape[-1] * self.stride[0]], kept
@@ -150,7 +152,7 @@ class ResidualLSTM(nn.Module):
         return weight.new_zeros(batch, 2, self.lstm.num_layers, self.lstm.hidden_size)
 
     def step(self, x: Tensor, cache: Cache, padding: Padding, last: bool) -> tuple[Tensor, Tensor]:
-        """[B, C, T] -> [B, C, T]; the cache is (h, c) of all layers, [B, 2, layers, C]."""
+        """Maps [B, C, T] to [B, C, T]; the cache is (h, c) of all layers, [B, 2, layers, C]."""
         if cache is None:
             cache = self.init_cache(x.shape[0])
         h, c = cache.permute(1, 2, 0, 3).contiguous()
@@ -176,7 +178,7 @@ class ResidualUnit(nn.Module):
         return self.narrow.init_cache(batch)
 
     def step(self, x: Tensor, cache: Cache, padding: Padding, last: bool) -> tuple[Tensor, Tensor]:
-        """[B, C, T] -> [B, C, T]."""
+        """Maps [B, C, T] to [B, C, T]."""
         y, cache = self.narrow.step(F.elu(x), cache, padding, last)
         y, _ = self.widen.step(F.elu(y), None, padding, last)
         skip, _ = self.shortcut.step(x, None, padding, last)
@@ -184,7 +186,7 @@ class ResidualUnit(nn.Module):
 
 
 class Activation(nn.Module):
-    """ELU. It keeps nothing; its empty cache keeps the list of caches as long as the list of
+    """ELU. It has no state; its empty cache makes the list of caches as long as the list of
     layers."""
 
     def init_cache(self, batch: int) -> Tensor:
@@ -198,19 +200,19 @@ Layer = Conv1d | ConvTranspose1d | ResidualLSTM | ResidualUnit | Activation
 
 
 class SEANet(nn.Module):
-    """A row of layers. Their order and indices are those of the official state dicts."""
+    """A sequence of layers. Their order and indices are those of the official state dicts."""
 
     def __init__(self, layers: list[Layer]) -> None:
         super().__init__()
         self.layers = nn.ModuleList(layers)
 
     def init_caches(self, batch: int) -> list[Tensor]:
-        """Caches of `batch` streams that start on zeros."""
+        """Returns the caches of `batch` streams that start on zeros."""
         return [cast(Layer, layer).init_cache(batch) for layer in self.layers]
 
     def step(self, x: Tensor, caches: list[Tensor] | None, padding: Padding, last: bool) -> tuple[Tensor, list[Tensor]]:
-        """Runs all layers on the next part of `x.shape[0]` streams. `caches=None` starts them by
-        `padding`."""
+        """Runs all layers on the next part of `x.shape[0]` streams. `caches=None` starts the
+        streams with `padding`."""
         moved = []
         for index, layer in enumerate(self.layers):
             x, cache = cast(Layer, layer).step(x, caches[index] if caches else None, padding, last)
@@ -233,7 +235,7 @@ def _residual_units(config: ModelConfig, channels: int) -> list[Layer]:
 
 
 def build_encoder(config: ModelConfig) -> SEANet:
-    """[B, channels, T] PCM -> [B, dimension, T / hop] latents."""
+    """Builds the network from PCM [B, channels, T] to latents [B, dimension, T / hop]."""
     conv, _ = _convolutions(config)
     width = config.n_filters
     layers: list[Layer] = [conv(config.channels, width, config.kernel_size)]
@@ -247,7 +249,7 @@ def build_encoder(config: ModelConfig) -> SEANet:
 
 
 def build_decoder(config: ModelConfig) -> SEANet:
-    """[B, dimension, F] latents -> [B, channels, F * hop] PCM."""
+    """Builds the network from latents [B, dimension, F] to PCM [B, channels, F * hop]."""
     conv, upsample = _convolutions(config)
     width = config.n_filters * 2 ** len(config.ratios)
     layers: list[Layer] = [conv(config.dimension, width, config.kernel_size)]

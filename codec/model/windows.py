@@ -1,7 +1,7 @@
-"""Whole signals in windows, each brought to one volume, as the 48 kHz stereo model codes them.
+"""Codes whole signals in windows, each scaled to the same volume, as the 48 kHz stereo model does.
 
 Windows overlap a little, and each is coded by itself. Where two meet, one fades into the other:
-every sample is weighted by how far it is from the ends of its window (arXiv 2210.13438, section
+every sample is weighted by its distance from the ends of its window (arXiv 2210.13438, section
 3.1)."""
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _SILENCE = 1e-8
 
 
 def volume(pcm: Tensor) -> Tensor:
-    """[B, channels, T] -> [B, 1, 1]: what the samples of a window are divided by, the RMS of their
-    mono mix."""
+    """Returns [B, 1, 1], what the samples of windows [B, channels, T] are divided by: the RMS of
+    their mono mix."""
     return _SILENCE + pcm.mean(dim=1, keepdim=True).pow(2).mean(dim=2, keepdim=True).sqrt()
 
 
 def as_channels(samples: ArrayLike, channels: int) -> Pcm:
-    """[channels, n] as float32. Raises UsageError for another shape."""
+    """Returns samples [channels, n] as float32. Raises UsageError for another shape."""
     pcm = np.asarray(samples, dtype=np.float32)
     if pcm.ndim != 2 or pcm.shape[0] != channels:
         raise UsageError(f"PCM must be [{channels}, samples], not of shape {pcm.shape}")
@@ -38,22 +38,21 @@ def as_channels(samples: ArrayLike, channels: int) -> Pcm:
 
 
 def encode_window(network: Encodec, pcm: Tensor, n_q: int) -> Window:
-    """One window [1, channels, T] of clean samples, coded by itself."""
+    """Codes one window [1, channels, T] of clean samples by itself."""
     scale = volume(pcm) if network.config.normalize else None
     codes = network.encode(pcm if scale is None else pcm / scale, n_q)
     return Window(codes[0].numpy().astype(np.int16), None if scale is None else float(scale))
 
 
 def decode_window(network: Encodec, codes: NDArray[np.int64], scale: float | None) -> Tensor:
-    """Codes [n_q, F] that have been checked -> [channels, F * hop] at the volume they were spoken
-    in."""
+    """Decodes checked codes [n_q, F] to [channels, F * hop] at the volume of the original."""
     pcm = network.decode(torch.from_numpy(codes)[None])[0]
     return pcm if scale is None else pcm * torch.tensor(scale)
 
 
 def encode_windows(network: Encodec, pcm: ArrayLike, kbps: float) -> Iterator[Window]:
-    """A whole signal [channels, n] -> its windows, one after the other. Impossible samples are
-    replaced.
+    """Yields the windows of a whole signal [channels, n], one after the other. Impossible samples
+    are replaced.
 
     Raises UsageError, at the first window, for another shape or a rate that the model does not
     have."""
@@ -67,9 +66,9 @@ def encode_windows(network: Encodec, pcm: ArrayLike, kbps: float) -> Iterator[Wi
 
 
 def decode_windows(network: Encodec, windows: Sequence[Window]) -> Pcm:
-    """Windows -> a whole signal [channels, n]. It ends with the last frame, which may be up to a
-    frame after the end of what was encoded. (The official package fails where the last window is so
-    short that the one before it goes on longer; here both are heard.)
+    """Decodes windows to a whole signal [channels, n]. It ends with the last frame, which may be up
+    to a frame after the end of what was encoded. (The official package fails if the last window is
+    so short that the one before it ends later; here both are heard.)
 
     Raises UsageError for windows that do not belong to this model."""
     config = network.config
@@ -90,18 +89,19 @@ def decode_windows(network: Encodec, windows: Sequence[Window]) -> Pcm:
 
 
 def triangle(length: int) -> Tensor:
-    """Weights that rise from the start to the middle of a window and fall to its end, none of them
-    0."""
+    """Returns weights that rise from the start to the middle of a window and fall to its end. None
+    of them is 0."""
     time = torch.linspace(0, 1, length + 2)[1:-1]
     return 0.5 - (time - 0.5).abs()
 
 
 def check_window(window: Window, before: int | None, config: ModelConfig) -> NDArray[np.int64]:
-    """The codes of a window that fits the model and comes after one of `before` frames (None: it is
-    the first).
+    """Returns the codes of a window that fits the model and may follow a window of `before` frames
+    (None if it is the first).
 
-    A window is no longer than the one before it, which reaches to where it starts: only the last
-    two of a signal are shorter than the others. Raises UsageError."""
+    A window is no longer than the one before it, and that one reaches to where it starts: only the
+    last two windows of a signal are shorter than the others. Raises UsageError for any other
+    window."""
     codes = check_codes(window.codes, config)
     frames = codes.shape[1]
     length, stride = config.window_length, config.window_stride

@@ -1,7 +1,8 @@
-"""Weights of other programs: the `encodec` package's state dicts and the folders of `transformers`.
+"""Converts weights of other programs: state dicts of the `encodec` package, and folders of
+`transformers`.
 
-The layers here have the order and the indices of the official ones, so only the names within a
-layer differ."""
+Our layers have the order and the indices of the official ones, so only the names within a layer
+differ."""
 
 from __future__ import annotations
 
@@ -40,8 +41,8 @@ _HUGGINGFACE_CONV = re.compile(r"(?:(block\.[13]|shortcut)\.)?(?:conv\.|(?=norm\
 
 
 def check_hash(path: Path, data: bytes) -> None:
-    """Official files are named `name-<start of their sha256>.th`. Raises WeightsError where that
-    does not hold."""
+    """Checks an official file, whose name is `name-<start of its sha256>.th`. Raises WeightsError
+    if the hash differs."""
     named = _HASH_IN_NAME.search(path.name)
     actual = hashlib.sha256(data).hexdigest()
     if named and not actual.startswith(named[1]):
@@ -52,12 +53,12 @@ def check_hash(path: Path, data: bytes) -> None:
 
 
 def from_official(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """Our tensors out of the `encodec` package's. Names that are not known stay as they are."""
+    """Converts tensors of the `encodec` package to ours. Unknown names stay as they are."""
     return _convert(state, _OFFICIAL_LAYER, _OFFICIAL_CONV, _OFFICIAL_CODEBOOK, path)
 
 
 def from_huggingface(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """Our tensors out of those of transformers, in either spelling of weight norm."""
+    """Converts tensors of transformers to ours, in either spelling of weight norm."""
     return _convert(state, _HUGGINGFACE_LAYER, _HUGGINGFACE_CONV, _HUGGINGFACE_CODEBOOK, path)
 
 
@@ -103,8 +104,8 @@ def _layer_name(key: str, layer: re.Pattern[str], conv: re.Pattern[str]) -> str:
 
 
 def _fold_weight_norm(named: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """`weight_g` and `weight_v` as one `weight`, by the function that both packages compute it
-    with, so that it is the same to the last bit."""
+    """Folds `weight_g` and `weight_v` into one `weight`. Both packages compute it with the same
+    function, so the result is the same to the last bit."""
     folded = {}
     for key, tensor in named.items():
         if key.endswith("weight_v") and key[:-1] + "g" in named:
@@ -122,8 +123,9 @@ def _fold_weight_norm(named: Mapping[str, Tensor], path: Path) -> dict[str, Tens
 
 
 def config_from_official(state: Mapping[str, Tensor], path: Path) -> ModelConfig:
-    """A state dict says its model's shape through its tensors, and through norms of its own that it
-    is the one for 48 kHz; sample rate, padding and windows are the official ones."""
+    """Returns the configuration of an official state dict. Its tensors show the model's shape, and
+    norms of their own show that it is the 48 kHz model; sample rate, padding and windows are the
+    official ones."""
     grouped = "encoder.model.0.conv.norm.weight" in state
     official, leaf = (ENCODEC_48KHZ, "weight") if grouped else (ENCODEC_24KHZ, "weight_v")
     try:
@@ -158,7 +160,7 @@ def config_from_official(state: Mapping[str, Tensor], path: Path) -> ModelConfig
 
 
 def _doubling(values: Mapping[str, Any], sample_rate: int) -> list[float]:
-    """The paper's rates: 2, 4, 8, ... codebooks, as far as the model has them."""
+    """Returns the paper's rates: 2, 4, 8, ... codebooks, as far as the model has them."""
     codebooks, hop = values["n_codebooks"], 1
     for ratio in values["ratios"]:
         hop *= max(ratio, 1)
@@ -168,7 +170,7 @@ def _doubling(values: Mapping[str, Any], sample_rate: int) -> list[float]:
 
 
 def _numbered(state: Mapping[str, Tensor], pattern: str) -> list[tuple[int, Tensor]]:
-    """Tensors whose names match, by the number in them."""
+    """Returns the tensors whose names match, sorted by the number in the name."""
     found = [(re.fullmatch(pattern, key), tensor) for key, tensor in state.items()]
     return sorted(((int(match[1]), tensor) for match, tensor in found if match), key=lambda pair: pair[0])
 
@@ -204,10 +206,10 @@ _HUGGINGFACE_VALUES = {
 
 
 def config_from_huggingface(values: object, path: Path) -> ModelConfig:
-    """`config.json` of transformers' EncodecModel; what it leaves out is as in the official 24 kHz
-    model.
+    """Returns the configuration in transformers' `config.json` of an EncodecModel. Settings that it
+    leaves out are those of the official 24 kHz model.
 
-    Raises ModelError for models that are not supported, WeightsError for settings that make no
+    Raises ModelError for models that are not supported, and WeightsError for settings that make no
     sense."""
     if not isinstance(values, dict):
         raise WeightsError(f"{path} is no JSON object; get the folder again")
@@ -224,14 +226,14 @@ def config_from_huggingface(values: object, path: Path) -> ModelConfig:
             raise ModelError(f"{path}: {key} {value!r} is not supported, only {list(known)}")
         ours[name] = known[value]
     if ours.get("window_seconds") is not None:
-        # transformers does not cut windows of which it does not know how far they overlap.
+        # transformers cuts no windows unless it knows how far they overlap.
         ours["window_overlap"] = values.get("overlap")
     dimension = ours.get("dimension", ENCODEC_24KHZ.dimension)
     if values.get("codebook_dim") not in (None, dimension):
         raise ModelError(f"{path}: codebooks of another dimension than the latents are not supported")
-    # Checked once before the number of codebooks is computed from the rates.
+    # The settings are checked before the number of codebooks is computed from them.
     config = _config({"name": path.parent.name or "encodec", "n_codebooks": 1 << 10, **ours}, path)
-    # As transformers counts them: a fractional frame rate rounds up.
+    # transformers rounds a fractional frame rate up.
     per_codebook = -(-config.sample_rate // config.hop_length) * config.bits_per_code
     codebooks = int(1000 * config.bandwidths[-1] // per_codebook)
     return _config(config.to_dict() | {"n_codebooks": codebooks}, path)

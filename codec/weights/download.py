@@ -1,5 +1,5 @@
-"""Fetches the official weights, once, into the user's cache: resumable, limited, verified before
-use."""
+"""Fetches the official weights once into the user's cache. Downloads resume, have a limit, and are
+verified before use."""
 
 from __future__ import annotations
 
@@ -19,19 +19,16 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 log = logging.getLogger(__name__)
 
 BASE_URL = "https://dl.fbaipublicfiles.com/encodec/v0/"
-"""Where the `encodec` package gets its weights."""
+"""Address that the `encodec` package gets its weights from."""
 URL_VARIABLE = "EARSHOT_WEIGHTS_URL"
 _TRY_AGAIN = (408, 425, 429, 500, 502, 503, 504)
-
-
 MOST_BYTES = 1 << 28
-"""Of a file whose size is not known."""
+"""Size limit of a file whose size is not known."""
 
 
 @dataclass(frozen=True)
 class Release:
-    """A file that is known before it is fetched: by its whole hash, or by the beginning of it that
-    is in its name."""
+    """A file to fetch, known by its whole hash or by the start of it that its name contains."""
 
     file: str
     size: int | None
@@ -48,35 +45,35 @@ LANGUAGE_MODELS = {
     "encodec_24khz": Release("encodec_lm_24khz-1608e3c0.th", None, "1608e3c0"),
     "encodec_48khz": Release("encodec_lm_48khz-7add9fc3.th", None, "7add9fc3"),
 }
-"""By the codec that they are for."""
+"""Language models by the name of their codec."""
 
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How long to wait for a server, and how often to ask it."""
+    """How long to wait for a server, and how often to try."""
 
     attempts: int = 4
     connect_s: float = 10.0
     silence_s: float = 20.0
-    """The longest wait for the next byte."""
+    """Longest wait for the next byte."""
     pause_s: float = 1.0
-    """Before the second attempt; doubled before each one after."""
+    """Pause before the second attempt; it doubles before each later one."""
 
 
-class _Retry(Exception):  # noqa: N818 -- a signal between the two functions below
-    """An attempt failed in a way that another may not."""
+class _Retry(Exception):  # noqa: N818 -- a signal between two functions of this module
+    """An attempt failed, but another one may succeed."""
 
 
 def cache_folder() -> Path:
-    """Where fetched weights are kept (XDG Base Directory Specification)."""
+    """Returns the folder for fetched weights (XDG Base Directory Specification)."""
     root = os.environ.get("XDG_CACHE_HOME")
     return (Path(root) if root else Path.home() / ".cache") / "earshot"
 
 
 def cached(release: Release, base_url: str | None = None) -> Path:
-    """A file of the official weights, fetched if the cache does not hold it. `base_url` (else the
-    environment's EARSHOT_WEIGHTS_URL, else the public address) is the folder that the file lies in.
-    Raises DownloadError."""
+    """Returns the path of a file of the official weights, and fetches it if the cache does not hold
+    it. `base_url` (else the environment variable EARSHOT_WEIGHTS_URL, else the public address) is
+    the folder of the file. Raises DownloadError."""
     path = cache_folder() / release.file
     if path.is_file():
         if _sha256(path).startswith(release.sha256):
@@ -93,9 +90,8 @@ def fetch(
     sleep: Callable[[float], None] = time.sleep,
     console: Console | None = None,
 ) -> Path:
-    """Fetches `release` to `path` and returns it. What an earlier call could not finish is gone on
-    with. Raises DownloadError, which says what to do, and leaves nothing at `path` that is not what
-    it should be."""
+    """Fetches `release` to `path` and returns it. It resumes what an earlier call did not finish.
+    Raises DownloadError, which says what to do; `path` then holds no wrong file."""
     url = base_url.rstrip("/") + "/" + release.file
     console = console or Console(stderr=True)
     size = f" ({release.size / 1e6:.0f} MB)" if release.size else ""
@@ -128,7 +124,7 @@ def fetch(
 
 
 def _attempt(url: str, release: Release, partial: Path, policy: RetryPolicy, console: Console) -> None:
-    """Fetches what `partial` does not hold yet and verifies the whole."""
+    """Fetches what `partial` does not hold yet, and verifies the whole file."""
     held = partial.stat().st_size if partial.exists() else 0
     if held > (release.size or MOST_BYTES):
         held = 0
@@ -138,7 +134,7 @@ def _attempt(url: str, release: Release, partial: Path, policy: RetryPolicy, con
     actual = _sha256(partial)
     if not actual.startswith(release.sha256):
         partial.unlink()
-        if held:  # what was kept may have been of another file: worth one more try from the start
+        if held:  # the kept part may belong to another file: one more attempt from the start may succeed
             raise _Retry(f"what was kept of an earlier attempt does not fit (sha256 {actual})")
         raise DownloadError(
             f"{url} is not the file it should be: its sha256 is {actual}, not {release.sha256}. It was deleted. Set "
@@ -147,7 +143,7 @@ def _attempt(url: str, release: Release, partial: Path, policy: RetryPolicy, con
 
 
 def _transfer(url: str, release: Release, partial: Path, held: int, policy: RetryPolicy, console: Console) -> None:
-    # Unencoded bytes are counted and cannot swell; a Range needs them as well.
+    # A Range counts unencoded bytes, and unlike compressed ones they cannot grow beyond the limit.
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={held}-"} if held else {})
     timeout = httpx.Timeout(policy.silence_s, connect=policy.connect_s)
     columns = (TextColumn(release.file), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
@@ -186,7 +182,7 @@ def _begins_at(response: httpx.Response, position: int) -> bool:
 
 
 def _accepted(url: str, response: httpx.Response, partial: Path) -> int:
-    """The status of a response that brings bytes. Raises for all others."""
+    """Returns the status of a response that brings bytes. Raises for all other responses."""
     status = response.status_code
     if status in (200, 206):
         return status

@@ -1,4 +1,4 @@
-"""Language models on disk: the official ones, and those that `earshot train-lm` writes."""
+"""Loads and saves language models: the official ones, and those that `earshot train-lm` writes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _MOST_LAYERS = 32
 
 
 def official_config(config: ModelConfig) -> ModelConfig | None:
-    """The official model that this one has the shape of, None if of none."""
+    """Returns the official model of the same shape, or None."""
     for known in (ENCODEC_24KHZ, ENCODEC_48KHZ):
         if config.shape() == known.shape():
             return known
@@ -38,14 +38,14 @@ def official_config(config: ModelConfig) -> ModelConfig | None:
 
 
 def known_config(name: str) -> ModelConfig | None:
-    """The official model of this name, None for other names."""
+    """Returns the official model of this name, or None."""
     return next((known for known in (ENCODEC_24KHZ, ENCODEC_48KHZ) if known.name == name), None)
 
 
 def load_official_lm(config: ModelConfig, path: Path | None = None, base_url: str | None = None) -> LanguageModel:
-    """The official language model for a codec of this shape: the file named, or the public one,
-    fetched once into the cache. Raises ModelError if there is none, WeightsError or DownloadError
-    as `codec.load` does."""
+    """Loads the official language model for a codec of this shape: from the file named, or from the
+    public one, which is fetched once into the cache. Raises ModelError if there is none, and
+    WeightsError or DownloadError as `codec.load` does."""
     if path is None:
         from earshot.codec.weights import download
 
@@ -61,7 +61,7 @@ def load_official_lm(config: ModelConfig, path: Path | None = None, base_url: st
 
 
 def _built(state: Mapping[str, Tensor], config: ModelConfig, path: Path) -> LanguageModel:
-    """A language model without memory, of the shape that these tensors have, which are checked
+    """Returns a language model without memory, in the shape of these tensors, and checks them
     against it."""
     n_q = sum(_EMBEDDING.fullmatch(key) is not None for key in state)
     layers = [found for key in state if (found := _LAYER.fullmatch(key))]
@@ -78,7 +78,7 @@ def _built(state: Mapping[str, Tensor], config: ModelConfig, path: Path) -> Lang
 
 
 def digest(weights: LmWeights) -> str:
-    """Names an integer language model: both ends of a stream must have the same."""
+    """Identifies an integer language model: both ends of a stream must have the same one."""
     hasher = hashlib.sha256(json.dumps(asdict(weights.shape), sort_keys=True).encode())
     for key, array in sorted(weights.arrays.items()):
         hasher.update(key.encode())
@@ -87,7 +87,8 @@ def digest(weights: LmWeights) -> str:
 
 
 def save_integer_lm(weights: LmWeights, codec_digest: str, path: Path) -> None:
-    """One file: the arrays, their shape, and which codec's codes they are for."""
+    """Writes one file with the arrays, their shape, and the digest of the codec that they were
+    trained for."""
     about = {"shape": asdict(weights.shape), "codec": codec_digest}
     tensors = {key: np.ascontiguousarray(array) for key, array in weights.arrays.items()}
     partial = path.with_name(path.name + ".part")
@@ -96,8 +97,8 @@ def save_integer_lm(weights: LmWeights, codec_digest: str, path: Path) -> None:
 
 
 def load_integer_lm(codec_digest: str, path: Path = BUNDLED) -> LmWeights:
-    """An integer language model for the codec of this digest. Raises WeightsError for a file that
-    is missing or damaged, ModelError for one that is for another codec."""
+    """Loads an integer language model for the codec of this digest. Raises WeightsError for a file
+    that is missing or damaged, and ModelError for one that was trained for another codec."""
     if path.is_dir():
         path = path / "lm.safetensors"
     if path == BUNDLED:

@@ -1,4 +1,4 @@
-"""Weights on disk: what is loadable, and everything that can be wrong with it."""
+"""Loads and saves the weights of codecs, and checks everything that can be wrong with a file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
-"""`default.safetensors`, and `SHA256SUMS` as the program sha256sum writes it."""
+"""Folder of `default.safetensors`, and of `SHA256SUMS` as the program sha256sum writes it."""
 METADATA_KEY = "earshot"
 
 
@@ -35,12 +35,12 @@ def save_native(network: Encodec, path: Path, dtype: torch.dtype = torch.float32
 
 
 def load_model(name: str, base_url: str | None = None) -> Model:
-    """What `codec.load` does. `base_url` is where official weights are fetched from instead of
-    their public address.
+    """Loads a model by name or path, as `codec.load` does. `base_url` replaces the public address
+    of the official weights.
 
-    Raises ModelError for what is unknown or not supported, WeightsError for files that are missing,
-    damaged or of another shape than their model, DownloadError where official weights cannot be
-    fetched."""
+    Raises ModelError for models that are unknown or not supported, WeightsError for files that are
+    missing, damaged or do not have the shape of their model, and DownloadError if official weights
+    cannot be fetched."""
     if name == "default":
         return _load_default()
     if name in (ENCODEC_24KHZ.name, ENCODEC_48KHZ.name):
@@ -69,8 +69,8 @@ def _load_default() -> Model:
 
 
 def check_bundled(path: Path) -> None:
-    """Raises WeightsError unless a file that comes with Earshot is there and has the hash that
-    SHA256SUMS names."""
+    """Raises WeightsError unless a file that comes with Earshot exists and has its hash in
+    SHA256SUMS."""
     try:
         sums = (path.parent / "SHA256SUMS").read_text("utf-8").splitlines()
         expected = next(line.split()[0] for line in sums if path.name in line.split())
@@ -124,7 +124,7 @@ def _load_official(path: Path) -> Model:
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """The tensors of an official `.th` file, whose hash must be the one in its name. Raises
+    """Returns the tensors of an official `.th` file, whose hash must be the one in its name. Raises
     WeightsError."""
     try:
         data = path.read_bytes()
@@ -133,7 +133,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     conversion.check_hash(path, data)
     try:
         with warnings.catch_warnings():
-            # What it warns of (a pickle of another protocol) it either reads or refuses.
+            # torch either reads a pickle of another protocol, after a warning, or refuses it.
             warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)
             state = torch.load(BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -141,7 +141,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             f"{path} is no plain state dict, or is damaged. Pickles that hold anything but tensors can run code and "
             "are refused; save the model's state_dict() instead, or get the file again"
         ) from error
-    except Exception as error:  # torch.load has no list of what a damaged file makes it raise
+    except Exception as error:  # torch.load does not document what it raises for a damaged file
         raise WeightsError(f"{path} is truncated or damaged; get it again ({type(error).__name__}: {error})") from error
     if not isinstance(state, dict) or not all(
         isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
@@ -160,7 +160,8 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _check_storage(state: Mapping[str, Tensor], size: int, path: Path) -> None:
-    """Views can claim any size without holding it; copying one would fill the memory."""
+    """Raises WeightsError for tensors that claim more memory than the file holds. A view can have
+    any size, and copying it would fill the memory."""
     if any(tensor.layout != torch.strided for tensor in state.values()):
         raise WeightsError(f"{path} holds tensors that are not dense; save the model's state_dict() as it is")
     if sum(tensor.numel() * tensor.element_size() for tensor in state.values()) > size:
@@ -168,7 +169,8 @@ def _check_storage(state: Mapping[str, Tensor], size: int, path: Path) -> None:
 
 
 def _assemble(config: ModelConfig, tensors: Mapping[str, Tensor], path: Path) -> Model:
-    """A model of these tensors, each checked against the shape that the configuration asks for."""
+    """Builds a model from tensors, after checking each against the shape that the configuration
+    asks for."""
     try:
         with torch.device("meta"):
             network = Encodec(config)
@@ -182,8 +184,8 @@ def _assemble(config: ModelConfig, tensors: Mapping[str, Tensor], path: Path) ->
 
 
 def check_tensors(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], name: str, path: Path) -> None:
-    """Raises WeightsError for what the model `name` does not have, lacks, or has in another shape,
-    and for numbers that are none."""
+    """Raises WeightsError for tensors that the model `name` does not have, lacks, or has in another
+    shape, and for values that are not finite."""
     faults = [
         *(f"{key} is missing" for key in expected if key not in tensors),
         *(f"{key} does not belong to this model" for key in tensors if key not in expected),

@@ -1,10 +1,10 @@
 """The engine for one CUDA GPU: a step is one graph over the first 1, 2, 4, 8, ... rows of all
 states.
 
-Rows have fixed places in the memory of the GPU. A step gets masks: which rows move, and which begin
-anew; the others keep what they hold. So no shape and no address depends on who steps, and a graph
-recorded once (CUDA graph) is a step without the time that launching its kernels one by one takes.
-Without recording, the same code runs on a CPU, for tests."""
+Rows have fixed places in the memory of the GPU. Each step gets two masks: the rows that take part,
+and the rows that start anew; all others keep their state. So no shape and no address depends on
+which streams step, and one recorded graph (CUDA graph) runs a step without the time that launching
+its kernels one by one would take. Without recording, the same code runs on a CPU, for tests."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from torch import Tensor
 
 DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 WARM_UP_RUNS = 2
-"""Before a recording: libraries choose kernels and allocate what must not be allocated while it
-runs."""
+"""Runs before a graph is recorded. Libraries choose kernels in them, and allocate memory that must
+not be allocated while recording."""
 
 
 def gpu(precision: str = "fp32", device: str = "cuda") -> Place:
-    """Where the arithmetic is done. Raises UsageError without a CUDA GPU, and for a precision not
-    in `DTYPES`."""
+    """Returns the GPU as the place of the arithmetic. Raises UsageError without a CUDA GPU, and for
+    a precision that is not in `DTYPES`."""
     if precision not in DTYPES:
         raise UsageError(f"the cuda engine has no precision {precision!r}; choose one of {', '.join(DTYPES)}")
     if torch.device(device).type == "cuda" and not torch.cuda.is_available():
@@ -69,8 +69,8 @@ class _Direction:
     """Encoding or decoding: fixed buffers on the device, their twins on the host, and a graph for
     every shape of step.
 
-    `arithmetic` is (inputs [n, ...], states [n, size], width) -> (outputs [n, ...], states then);
-    `width` is the number of codebooks where it matters."""
+    `arithmetic` maps (inputs [n, ...], states [n, size], width) to (outputs [n, ...], next states).
+    `width` is the number of codebooks, where it matters."""
 
     def __init__(
         self,
@@ -85,7 +85,7 @@ class _Direction:
         device = bank.network.place.device
         self._on_gpu = device.type == "cuda"
         self.inputs, self._outputs = _twin(inputs, self._on_gpu), _twin(outputs, self._on_gpu)
-        """What a step reads, one row for each row of the bank, and what it gives."""
+        """Inputs of a step, one row for each row of the bank."""
         self._masks = _twin(torch.zeros(2, len(inputs), dtype=torch.bool), self._on_gpu)
         self._device = [host.to(device, copy=True) for host in (self.inputs, self._outputs, self._masks)]
         self.sizes, self.widths = _doubling(len(inputs)), widths
@@ -109,7 +109,7 @@ class _Direction:
                 self._graphs[size, width] = graph
 
     def _run(self, size: int, width: int) -> None:
-        """The step itself, on the device."""
+        """Runs the step on the device."""
         inputs, outputs, (moves, anew) = self._device
         inputs, outputs, moves, anew = inputs[:size], outputs[:size], moves[:size, None], anew[:size, None]
         states = self.bank.states[:size]
@@ -119,9 +119,9 @@ class _Direction:
         outputs[:, : given.shape[1]].copy_(given)
 
     def step(self, rows: Sequence[int], width: int) -> Tensor:
-        """Steps `rows`, whose `inputs` are set, and returns the outputs of all rows that the step
-        covered; they are overwritten by the next one. `width` is the most codebooks of any of
-        them."""
+        """Steps `rows`, whose `inputs` are set. Returns the outputs of all rows that the step
+        covered, which the next step overwrites. `width` is the largest number of codebooks of any
+        of them."""
         size = next(size for size in self.sizes if size > max(rows))
         width = next(own for own in self.widths if own >= width)
         moves, anew = self._masks
@@ -143,8 +143,8 @@ class _Direction:
         return self._outputs
 
     def _on_stream(self) -> AbstractContextManager[object]:
-        """Steps have a stream of their own; what happens to single rows between them, another
-        one."""
+        """Returns a context in which work goes to the stream of the steps. What happens to single
+        rows between steps goes to another stream."""
         if not self._on_gpu:
             return nullcontext()
         self._stream.wait_stream(torch.cuda.current_stream(self.bank.network.place.device))
@@ -156,14 +156,14 @@ def _twin(x: Tensor, pinned: bool) -> Tensor:
 
 
 def _doubling(most: int) -> list[int]:
-    """1, 2, 4, ... up to `most`, which is among them."""
+    """Returns 1, 2, 4, ... up to and including `most`."""
     return [*(1 << power for power in range((most - 1).bit_length())), most] if most else []
 
 
 class CudaEngine(RowEngine[MaskedBank]):
-    """`earshot.codec.engine.base.Engine` on a GPU, exact in fp32: TF32 is off. Memory and graphs
-    for all slots are made when it is made; a step takes the least of them that holds its highest
-    row. Raises UsageError without a CUDA GPU.
+    """`Engine` (codec/engine/base.py) on a GPU, exact in fp32: TF32 is off. Memory and graphs for
+    all slots are allocated at the start. A step runs the smallest graph that holds its highest row.
+    Raises UsageError without a CUDA GPU.
 
     `device` "cpu" runs the same masks without graphs, for tests."""
 

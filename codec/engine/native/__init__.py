@@ -1,1 +1,2 @@
-"""The native engine's C++, and `_native`, which is made of it where there is a compiler."""
+"""The native engine in C++. `_native` and `_integer_lm` are built from it where there is a
+compiler."""

@@ -1,8 +1,8 @@
-"""The fast engine: packed weights and kernels in C++ (`codec/engine/native`), exact in fp32, faster
-in bf16 and int8.
+"""The fast engine: packed weights and C++ kernels (this folder), exact in fp32, faster in bf16 and
+int8.
 
-Its streams give the same bits alone and in company. The C++ is built when Earshot is installed;
-where there was no compiler, importing this module raises ImportError."""
+A stream gives the same bits alone and together with others. The C++ is built when Earshot is
+installed; if there was no compiler, importing this module raises ImportError."""
 
 from __future__ import annotations
 
@@ -24,18 +24,19 @@ from earshot.codec.model.saved_state import seal, unseal
 from earshot.codec.pcm import Pcm
 
 NativePrecision = Literal["fp32", "bf16", "int8"]
-"""`int8` is for the layers that run once a frame, which wait for their weights; the others are then
-in bf16 where the processor multiplies that, else in fp32."""
+"""`int8` is for the layers that run once a frame, whose time goes into reading weights. The other
+layers are then in bf16 if the processor multiplies bf16, else in fp32."""
 
 
 def kernel_names() -> list[str]:
-    """The sets of kernels that this processor can run, fastest first; the last is "portable"."""
+    """Returns the sets of kernels that this processor can run, fastest first; the last is
+    "portable"."""
     return _native.kernel_names()
 
 
 def find_kernels(name: str) -> str:
-    """The name of the set that serves if this one is asked for: of the fastest for "auto". Raises
-    UsageError."""
+    """Returns the name of the set of kernels that serves when `name` is asked for; "auto" is the
+    fastest. Raises UsageError for unknown names."""
     known = kernel_names()
     if name not in ("auto", *known):
         raise UsageError(f"there are no kernels {name!r} for this processor; it has: auto, {', '.join(known)}")
@@ -43,22 +44,23 @@ def find_kernels(name: str) -> str:
 
 
 def pack(model: Model, kernels: str = "auto", precision: NativePrecision = "fp32") -> _native.Network:
-    """The weights of a model, packed once for any number of sessions, engines and threads. Raises
+    """Packs the weights of a model, once for any number of sessions, engines and threads. Raises
     UsageError for models that do not stream or that the native engine does not know, and for
-    kernels that this processor does not run."""
+    kernels that this processor cannot run."""
     model.config.check_streams()
     return pack_network(model.network, kernels, precision)
 
 
 def pack_network(network: Encodec, kernels: str = "auto", precision: NativePrecision = "fp32") -> _native.Network:
-    """`pack` for a network that streams. Its weights are as they are when this is first called."""
+    """Packs a network that streams. Later calls return the weights as they were at the first
+    call."""
     packed = _packed.setdefault(network, {})
     if (kernels, precision) not in packed:
         tensors = {name: tensor.detach().float() for name, tensor in network.state_dict().items()}
         books = tensors["quantizer.codebooks"]
         tensors["quantizer.norms"] = torch.stack(
             [book.t().pow(2).sum(0) for book in books]
-        )  # as in earshot.codec.model.quantizer
+        )  # the same operations as in codec/model/quantizer.py
         try:
             arrays = {name: tensor.contiguous().numpy() for name, tensor in tensors.items()}
             packed[kernels, precision] = _native.Network(asdict(network.config), arrays, kernels, precision)
@@ -71,7 +73,7 @@ _packed: WeakKeyDictionary[Encodec, dict[tuple[str, NativePrecision], _native.Ne
 
 
 class NativeEngine:
-    """`earshot.codec.engine.base.Engine` in C++, on the CPU. `network` is what `pack` made of the
+    """`Engine` (codec/engine/base.py) in C++, on the CPU. `network` is what `pack` returned for the
     model."""
 
     def __init__(
@@ -132,7 +134,7 @@ class NativeEngine:
 
     @contextmanager
     def _space(self) -> Iterator[_native.Workspace]:
-        """Memory for one step: as many exist as steps ran at once."""
+        """Lends memory for one step. As many pieces exist as steps have run at once."""
         try:
             space = self._spaces.pop()
         except IndexError:
@@ -142,7 +144,7 @@ class NativeEngine:
 
 
 def restore(model: Model, kind: Kind, state: _native.State, data: bytes) -> None:
-    """Overwrites `state`. Raises UsageError, and changes nothing, for bytes that are no state of
+    """Overwrites `state`. Raises UsageError, and changes nothing, for bytes that are not a state of
     this size."""
     try:
         state.restore(data)

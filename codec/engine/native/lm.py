@@ -1,5 +1,5 @@
-"""The integer language model in C++: the same numbers as codec/lm/integer_lm.py, some twenty times
-sooner."""
+"""The integer language model in C++: it computes the same numbers as codec/lm/integer_lm.py, some
+twenty times faster."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from earshot.codec.lm.integer_lm import LmStreams, LmWeights, powers
 
 
 class NativeLm:
-    """Raises UsageError for kernels that this machine does not have."""
+    """`IntegerLm` in C++. Raises UsageError for kernels that this machine cannot run."""
 
     def __init__(self, weights: LmWeights, kernels: str = "auto") -> None:
         if kernels != "auto" and kernels not in _integer_lm.kernel_names():
@@ -24,5 +24,5 @@ class NativeLm:
         return self._model.kernels
 
     def streams(self, count: int = 1) -> LmStreams:
-        """`count` streams from their beginning."""
+        """Returns `count` streams at their beginning."""
         return self._model.streams(count)

@@ -23,12 +23,12 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 LANES = 16
-"""Channels are padded to whole vectors of this width, as in native/memory.h."""
+"""Channels are padded to whole vectors of this width, as in memory.h."""
 
 
 class NativeSessionFactory(SessionFactory):
-    """Makes sessions that step in C++. The weights are packed for the first of them in each
-    precision."""
+    """Makes sessions that step in C++. The weights are packed when the first session in a precision
+    is made."""
 
     def __init__(
         self,
@@ -151,7 +151,7 @@ class NativeDecoderSession(_NativeSession, DecoderSession):
 
 
 def export_caches(net: SEANet, data: bytes) -> list[Tensor]:
-    """What the native engine keeps, as the caches of the layers."""
+    """Converts a state of the native engine to the caches of the layers."""
     rest = torch.frombuffer(bytearray(data), dtype=torch.float32)
     caches, encodes = [], not isinstance(net.layers[1], ResidualLSTM)
 
@@ -178,7 +178,7 @@ def export_caches(net: SEANet, data: bytes) -> list[Tensor]:
 
 
 def import_caches(net: SEANet, caches: list[Tensor]) -> bytes:
-    """The reverse, for an encoder."""
+    """Converts the caches of an encoder's layers to a state of the native engine."""
     parts = []
 
     def give(rows: Tensor, width: int) -> None:
@@ -200,8 +200,8 @@ def _convolution(layer: object) -> object:
 
 
 def _width(conv: CausalConv1d, pcm: bool) -> int:
-    """Floats from sample to sample. PCM, the input of the encoder's first layer, lies without
-    padding."""
+    """Returns the distance between two samples in floats. PCM, the input of the encoder's first
+    layer, has no padding."""
     return 1 if pcm else _padded(conv.in_channels)
 
 

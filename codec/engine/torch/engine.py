@@ -1,4 +1,4 @@
-"""The engine that is everywhere: torch on the CPU, exact in float32."""
+"""The engine that every machine has: torch on the CPU, exact in float32."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from torch import Tensor
 
 
 class TorchEngine(RowEngine[Bank]):
-    """`earshot.codec.engine.base.Engine` in torch, on the CPU: the states of the streams that step
-    are gathered, stepped together, and put back."""
+    """`Engine` (codec/engine/base.py) in torch, on the CPU: it gathers the states of the streams
+    that step, steps them together, and puts them back."""
 
     name = "torch"
 

@@ -1,5 +1,5 @@
-"""Engines in torch: a slot is a row of a tensor that holds what all streams of one direction
-keep."""
+"""Common parts of the engines in torch, where a slot is a row of one tensor with the states of all
+streams of one direction."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from torch import Tensor
 
 class Bank:
     """The states of all streams of one direction, [rows, size] float32. A free row holds zeros, the
-    start of a stream; the lowest is taken first, so that few streams are close together."""
+    start of a stream. The lowest free row is taken first, so that few streams lie close
+    together."""
 
     def __init__(self, network: Network, rows: int) -> None:
         self.network = network
@@ -57,10 +58,10 @@ OwnBank = TypeVar("OwnBank", bound=Bank)
 
 
 class RowEngine(Generic[OwnBank]):
-    """What `earshot.codec.engine.base.Engine` asks for, all but how rows step."""
+    """`Engine` (codec/engine/base.py) except for the step itself, which subclasses define."""
 
     name: str
-    """What saved states say they belong to."""
+    """Name of the engine in its saved states."""
 
     def __init__(self, model: Model, encoders: int, decoders: int, place: Place, bank: type[OwnBank]) -> None:
         model.config.check_streams()
@@ -101,13 +102,13 @@ class RowEngine(Generic[OwnBank]):
         return self._decode_rows(rows, codes).numpy()
 
     def _encode_rows(self, rows: list[int], frames: Pcm, n_q: int) -> Tensor:
-        """Steps these rows, of which there are some, over frames [len(rows), hop]: codes
-        [len(rows), at least n_q]."""
+        """Steps these rows, at least one, over frames [len(rows), hop]. Returns codes [len(rows),
+        n_q or more]."""
         raise NotImplementedError
 
     def _decode_rows(self, rows: list[int], codes: Sequence[FrameCodes]) -> Tensor:
-        """Steps these rows, of which there are some, over a frame of codes each: samples
-        [len(rows), hop]."""
+        """Steps these rows, at least one, over a frame of codes each. Returns samples [len(rows),
+        hop]."""
         raise NotImplementedError
 
     def close(self, slot: int) -> None:

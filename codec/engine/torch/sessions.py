@@ -1,6 +1,6 @@
-"""Sessions that step as matrix products. What those do not do, the network's own layers do: the
-first step of a stream that starts on `reflect`, the partial last frame, and long pushes. The state
-is the same: each goes on from the other's."""
+"""Sessions that step as matrix products. The network's own layers take the other steps: the first
+step of a stream that starts on `reflect`, the partial last frame, and long pushes. Both use the
+same state, so each continues where the other stopped."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from earshot.codec.model.streaming import DecoderSession, EncoderSession, Stream
 from torch import Tensor
 
 MOST_FRAMES = 32
-"""More than that at once, and the network's own layers are as fast or faster (measured), without
-windows in memory."""
+"""Most frames in a step of matrix products. With more, the network's own layers are as fast or
+faster (measured), and need no memory for windows."""
 
 
 class TorchSessionFactory(SessionFactory):
-    """Makes sessions that step at `place`. The weights are laid out for the first of them."""
+    """Makes sessions that step at `place`. The weights are laid out when the first session is
+    made."""
 
     def __init__(self, network: Encodec, place: Place = CPU) -> None:
         super().__init__(network)
@@ -33,7 +34,7 @@ class TorchSessionFactory(SessionFactory):
 
 
 class TorchEncoderSession(EncoderSession):
-    """PCM in, codes out."""
+    """Turns PCM into codes."""
 
     def __init__(self, network: Encodec, place: Place, kbps: float, start: Padding = "zeros") -> None:
         self._weights = lay_out(network, place)
@@ -47,7 +48,7 @@ class TorchEncoderSession(EncoderSession):
 
 
 class TorchDecoderSession(DecoderSession):
-    """Codes in, PCM out."""
+    """Turns codes into PCM."""
 
     def __init__(self, network: Encodec, place: Place, start: Padding = "zeros") -> None:
         self._weights = lay_out(network, place)
@@ -60,8 +61,8 @@ class TorchDecoderSession(DecoderSession):
 
 
 def _takes(state: StreamState, frames: int) -> bool:
-    """Whether the next step is one for matrix products; else the state goes to where the network
-    is."""
+    """Returns whether the next step is done as matrix products. If not, the state is moved to the
+    device of the network."""
     if frames <= MOST_FRAMES and (state.caches is not None or state.padding == "zeros"):
         return True
     if state.caches is not None:
@@ -70,7 +71,7 @@ def _takes(state: StreamState, frames: int) -> bool:
 
 
 def _step(state: StreamState, network: Network, x: Tensor) -> Tensor:
-    """[1, C_in, T] -> [1, T', C_out]"""
+    """Steps over [1, C_in, T]. Returns [1, T', C_out]."""
     device = network.place.device
     if state.caches is None:
         kept = [x.new_zeros(1, *layer.kept, device=device) for layer in network.layers]
@@ -82,6 +83,6 @@ def _step(state: StreamState, network: Network, x: Tensor) -> Tensor:
 
 
 def _turn(kept: Tensor) -> Tensor:
-    """Between time-major and the channels-major caches of `earshot.codec.model.seanet`; the LSTM's
-    has neither."""
+    """Swaps time and channels of a cache, between the order here and that of codec/model/seanet.py.
+    The cache of the LSTM has no time and stays as it is."""
     return kept.transpose(1, 2) if kept.dim() == 3 else kept

@@ -1,10 +1,10 @@
-"""A step of many streams as matrix products: `earshot.codec.model.seanet` and
-`earshot.codec.model.quantizer`, laid out to be quick.
+"""A step of many streams as matrix products: the layers of codec/model/seanet.py and
+codec/model/quantizer.py, laid out for speed.
 
-Sound is time-major, [B, T, C]: the window of a convolution lies in memory as one row, and a layer
-is one product of such rows and its weights. What a layer keeps is what its module in
-`earshot.codec.model.seanet` keeps, time and channels swapped. Everything is a function of its
-arguments, on the device and in the precision that the weights were laid out for."""
+Sound is time-major, [B, T, C], so that the window of a convolution lies in memory as one row, and a
+layer is one product of such rows and its weights. A layer keeps the same state as its module in
+seanet.py, with time and channels swapped. Every function depends only on its arguments, on the
+device and in the precision that the weights were laid out for."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Place:
-    """Where the arithmetic is done, and in which precision. What is kept between steps, the cells
-    of the LSTM and the search of codes are float32 in any case."""
+    """The device that computes, and the precision. State between steps, the cells of the LSTM and
+    the search for codes are float32 in any case."""
 
     device: torch.device
     dtype: torch.dtype
@@ -45,7 +45,7 @@ CPU = Place(torch.device("cpu"), torch.float32)
 
 
 class Product:
-    """x [..., n] -> [..., m] by a weight [m, n] and a bias [m]."""
+    """Maps x [..., n] to [..., m] by a weight [m, n] and a bias [m]."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None, place: Place) -> None:
         self._weight = weight.detach().to(place.device, place.dtype).contiguous()
@@ -64,7 +64,7 @@ class Product:
 
 @cache
 def _onednn() -> bool:
-    """Whether this build of torch has what multiplies by weights that were packed before."""
+    """Returns whether this build of torch can multiply by weights that were packed before."""
     built: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     return built and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
@@ -72,16 +72,17 @@ def _onednn() -> bool:
 class Layer(Protocol):
     @property
     def kept(self) -> tuple[int, ...]:
-        """Shape of what the layer keeps of a stream."""
+        """Shape of the state that the layer keeps for a stream."""
         ...
 
     def step(self, x: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, T, C_in], [B, *kept] -> [B, T', C_out] and what is kept then."""
+        """Steps over x [B, T, C_in] with the state [B, *kept]. Returns y [B, T', C_out] and the
+        next state."""
         ...
 
 
 class Convolution:
-    """`CausalConv1d`: one product over the windows of what was kept and what is new."""
+    """`CausalConv1d`: one product over the windows of the kept and the new samples."""
 
     def __init__(self, conv: CausalConv1d, place: Place) -> None:
         (self.kernel,), (self.stride,), (self.dilation,) = conv.kernel_size, conv.stride, conv.dilation
@@ -100,9 +101,9 @@ class Convolution:
 
 
 class NarrowConvolution:
-    """`CausalConv1d` to a few channels, as at the end of a decoder: windows would be many times
-    their product. What each input adds to the outputs of all windows that it is in is one product;
-    the sums run along its diagonals."""
+    """`CausalConv1d` to a few channels, as at the end of a decoder. Windows would be many times
+    larger than their product. Instead, one product computes what each input adds to the outputs of
+    all windows that it is in; the sums run along the diagonals of that product."""
 
     def __init__(self, conv: CausalConv1d, place: Place) -> None:
         (self.kernel,), (self.dilation,) = conv.kernel_size, conv.dilation
@@ -120,8 +121,8 @@ class NarrowConvolution:
 
 
 class Upsampling:
-    """`CausalConvTranspose1d`: a step of the input gives `kernel` steps of the output, of which the
-    last overlap with those of the next one."""
+    """`CausalConvTranspose1d`: a step of the input gives `kernel` steps of the output, and the last
+    of them overlap with those of the next step."""
 
     def __init__(self, conv: CausalConvTranspose1d, place: Place) -> None:
         (self.kernel,), (self.stride,) = conv.kernel_size, conv.stride
@@ -170,13 +171,14 @@ class Recurrence:
 
 
 def _gates(x: Tensor) -> Tensor:
-    """Torch's order of gates, i f g o, with what takes the same function side by side: i f o g."""
+    """Reorders the gates from torch's i f g o to i f o g, so that gates with the same function lie
+    side by side."""
     i, f, g, o = x.chunk(4)
     return torch.cat([i, f, o, g])
 
 
 class Residual:
-    """`ResidualUnit`: its way back to all channels and its shortcut are one product."""
+    """`ResidualUnit`: its second convolution and its shortcut are one product."""
 
     def __init__(self, unit: ResidualUnit, place: Place) -> None:
         self.narrow = Convolution(cast(CausalConv1d, unit.narrow), place)
@@ -214,24 +216,26 @@ def _layer(module: object, place: Place) -> Layer:
 
 
 class Network:
-    """A SEANet. What it keeps of a stream is zeros at its start."""
+    """A SEANet. The state of a stream is zeros at its start."""
 
     def __init__(self, net: SEANet, place: Place) -> None:
         self.place = place
         self.layers = [_layer(module, place) for module in net.layers]
         self._sizes = [int(torch.Size(layer.kept).numel()) for layer in self.layers]
         self.size = sum(self._sizes)
-        """Numbers that it keeps of a stream."""
+        """Numbers in the state of a stream."""
 
     def step(self, x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, T, C_in], states [B, size] -> [B, T', C_out], float32, and the states then."""
+        """Steps over x [B, T, C_in] with the states [B, size]. Returns y [B, T', C_out] in float32
+        and the next states."""
         split = torch.split(rows, self._sizes, dim=1)
         kept = [own.view(len(x), *layer.kept) for own, layer in zip(split, self.layers, strict=True)]
         y, kept = self.step_layers(x, kept)
         return y, torch.cat([own.reshape(len(x), -1) for own in kept], dim=1)
 
     def step_layers(self, x: Tensor, kept: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """The same with what each layer keeps, [B, *kept], by itself."""
+        """Does the same as `step`, with the state of each layer, [B, *kept], in a tensor of its
+        own."""
         moved = []
         x = x.to(self.place.dtype)
         for layer, own in zip(self.layers, kept, strict=True):
@@ -241,7 +245,7 @@ class Network:
 
 
 class Codebooks:
-    """`ResidualVectorQuantizer`, whose terms and their order are kept; what does not move is
+    """`ResidualVectorQuantizer` with the same terms in the same order; what does not change is
     computed once."""
 
     def __init__(self, quantizer: ResidualVectorQuantizer, place: Place) -> None:
@@ -251,10 +255,10 @@ class Codebooks:
         self._products = [Product(-2 * book, None, Place(place.device, torch.float32)) for book in books]
         self._firsts = np.arange(count, dtype=np.int64) * self._size
         self.entries = torch.cat([books.flatten(0, 1), books.new_zeros(1, dimension)])
-        """All entries, and after them the one that a place without a code adds."""
+        """All entries, and after them a row of zeros for places without a code."""
 
     def encode(self, latents: Tensor, n_q: int) -> Tensor:
-        """[B, D] -> int64 codes [B, n_q]."""
+        """Encodes latents [B, D] to int64 codes [B, n_q]."""
         residual, codes = latents, []
         for first, norms, product in zip(self._firsts[:n_q].tolist(), self._norms, self._products, strict=False):
             squares = residual.pow(2).sum(1, keepdim=True)
@@ -264,20 +268,20 @@ class Codebooks:
         return torch.stack(codes, dim=1)
 
     def rows(self, codes: Sequence[FrameCodes], width: int) -> NDArray[np.int64]:
-        """Where the entries of these frames are, [B, width]: places of a frame past its own codes
-        add nothing."""
+        """Returns which rows of `entries` the codes of these frames are, [B, width]. Places beyond
+        a frame's own codes point to the row of zeros."""
         rows = np.full((len(codes), width), len(self.entries) - 1)
         for row, own in zip(rows, codes, strict=True):
             row[: len(own)] = own + self._firsts[: len(own)]
         return rows
 
     def decode(self, rows: Tensor) -> Tensor:
-        """Rows of `entries` [B, n] -> their sums [B, D]."""
+        """Sums rows of `entries`: [B, n] to [B, D]."""
         return F.embedding(rows, self.entries).sum(dim=1)
 
 
 class Weights:
-    """A network's weights as products, laid out at one place."""
+    """The weights of a network as products, laid out at one place."""
 
     def __init__(self, network: Encodec, place: Place) -> None:
         self.encoder = Network(network.encoder, place)
@@ -286,8 +290,8 @@ class Weights:
 
 
 def lay_out(network: Encodec, place: Place = CPU) -> Weights:
-    """Laid out once for all engines, sessions and threads, as the weights are when this is first
-    called."""
+    """Lays the weights out as they are at the first call, once for all engines, sessions and
+    threads."""
     places = _laid_out.setdefault(network, {})
     if place not in places:
         with torch.inference_mode():
