@@ -1,5 +1,5 @@
-"""Parts that many tests share: the official packages as oracles, models with random weights, and
-speech."""
+"""Fixtures that many tests share: the official packages as references, models with random weights,
+and speech."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from torch import nn
 VOICES = Path(__file__).parents[1] / "lab" / "voices"
 SAMPLE_RATE, BANDWIDTHS = 24_000, [1.5, 3.0, 6.0, 12.0, 24.0]
 
-# A machine that is busy elsewhere makes any example slow; what hangs meets pytest's own limit.
+# On a busy machine any example can be slow; pytest's own timeout ends tests that hang.
 settings.register_profile("earshot", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("earshot")
 
@@ -42,7 +42,8 @@ def _one_thread() -> None:
 
 @pytest.fixture(scope="session")
 def speech() -> Pcm:
-    """20 s of the demo voices at 24 kHz, and 137 samples more so that the last frame is partial."""
+    """Returns 20 s of the demo voices at 24 kHz, and 137 samples more so that the last frame is
+    partial."""
     parts = []
     for file in sorted(VOICES.glob("*.flac")):
         samples, rate = soundfile.read(file, dtype="float32")
@@ -54,7 +55,7 @@ def speech() -> Pcm:
 
 @pytest.fixture(scope="session")
 def tiny_model() -> Model:
-    """A native model that is quick and whose codes follow its input."""
+    """Returns a small model whose codes follow its input."""
     torch.manual_seed(7)
     config = ModelConfig(name="tiny", n_filters=4, n_codebooks=16, bandwidths=(1.5, 3.0, 6.0, 12.0), padding="zeros")
     network = Encodec(config)
@@ -67,16 +68,16 @@ def tiny_model() -> Model:
 
 @pytest.fixture(scope="session")
 def encodec() -> ModuleType:
-    """The official package."""
+    """Returns the official package."""
     return encodec_package()
 
 
 @pytest.fixture(scope="session")
 def random_encodec(encodec: ModuleType, speech: Pcm) -> Callable[..., Any]:
-    """(n_filters=32, padding="reflect", seed=0, n_q=32, ratios=(8, 5, 4, 2)) -> the official causal
-    24 kHz model with random weights, `padding` "reflect" or "constant". Its activations have about
-    unit variance and its codebooks the scale of what they have to code, so that every layer and
-    every codebook matters."""
+    """Returns a function (n_filters=32, padding="reflect", seed=0, n_q=32, ratios=(8, 5, 4, 2))
+    that makes the official causal 24 kHz model with random weights; `padding` is "reflect" or
+    "constant". Its activations have about unit variance, and its codebooks have the scale of what
+    they code, so that every layer and every codebook matters."""
 
     def make(
         n_filters: int = 32,
@@ -88,7 +89,7 @@ def random_encodec(encodec: ModuleType, speech: Pcm) -> Callable[..., Any]:
         torch.manual_seed(seed)
         settings: dict[str, Any] = {"norm": "weight_norm", "causal": True, "pad_mode": padding, "n_filters": n_filters}
         with warnings.catch_warnings():
-            # The package still uses the old weight norm: its files are made of it.
+            # The package uses the old weight norm, because its files do.
             warnings.filterwarnings("ignore", "`torch.nn.utils.weight_norm` is deprecated", FutureWarning)
             encoder = encodec.modules.SEANetEncoder(ratios=list(ratios), **settings)
             decoder = encodec.modules.SEANetDecoder(ratios=list(ratios), **settings)
@@ -109,8 +110,8 @@ def random_encodec(encodec: ModuleType, speech: Pcm) -> Callable[..., Any]:
 
 @pytest.fixture(scope="session")
 def save_official() -> Callable[[Any, Path], Path]:
-    """(a model of the official package, folder) -> its state dict as a file named as the official
-    ones are."""
+    """Returns a function that saves the state dict of an official model in a folder, in a file
+    named as official files are."""
 
     def save(model: Any, folder: Path) -> Path:
         buffer = io.BytesIO()
@@ -125,8 +126,8 @@ def save_official() -> Callable[[Any, Path], Path]:
 
 @torch.no_grad()
 def _unit_variance(net: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """Runs `x` through a net of the official package, scaling each convolution so that what it
-    gives has unit variance, and returns what the scaled net gives."""
+    """Scales each convolution of an official network so that its output for `x` has unit variance.
+    Returns the output of the scaled network."""
 
     def scale(conv: Any, _: Any, y: torch.Tensor) -> torch.Tensor:
         factor = 1 / y.std()
@@ -147,8 +148,8 @@ def _unit_variance(net: nn.Module, x: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def _fill_codebooks(codebooks: list[torch.Tensor], latents: torch.Tensor) -> None:
-    """Gaussian entries of the scale that leaves the least behind (3.2 is the expected best of 1024
-    draws)."""
+    """Fills codebooks with Gaussian entries of the scale that leaves the smallest residual (3.2 is
+    the expected best of 1024 draws)."""
     residual = latents[0].t()
     for codebook in codebooks:
         dimension = codebook.shape[1]

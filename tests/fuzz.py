@@ -1,7 +1,7 @@
-"""Mutated `.ecdc` files, packets of the language model, and messages of these: whatever comes,
-there is a result or an error of Earshot.
+"""Feeds mutated `.ecdc` files, packets of the language model and messages with these packets to
+their readers: each must give a result or an error of Earshot.
 
-python -m tests.fuzz --count 100000        # the long run; `make test` has a short one
+python -m tests.fuzz --count 100000 # the long run; `make test` has a short one
 (tests/codec/test_fuzz.py)"""
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ ODD = (-1, 0, 1, 2, 3, 31, 32, 33, 1 << 15, 1 << 31, 1 << 48, 1 << 63, 10**30, 0
 
 @dataclass
 class Case:
-    """A good file and who reads it."""
+    """A good file, and the model that reads it."""
 
     name: str
     model: Model
@@ -55,7 +55,7 @@ class Case:
 
 
 class Fuzz:
-    """Models small enough that a file takes some milliseconds."""
+    """Holds models so small that a file takes some milliseconds."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -94,9 +94,10 @@ class Fuzz:
         return cases
 
     def file(self, rng: Rng) -> str:
-        """Decodes one mutated file; what came of it. Raises what must not be raised."""
-        # The floating model takes ten times as long, the stereo one some times as long as the
-        # others.
+        """Decodes one mutated file and returns the result. Raises any exception that is not an
+        expected error."""
+        # The floating-point model takes ten times as long as the others, the stereo model several
+        # times.
         case = self.cases[rng.choice(6, p=[0.3, 0.4, 0.05, 0.1, 0.1, 0.05])]
         path = self.folder / "mutated.ecdc"
         path.write_bytes(mutated(case.data, rng))
@@ -127,7 +128,7 @@ class Fuzz:
         return outcome
 
     def link(self, rng: Rng) -> str:
-        """Sends some messages of entropy-coded packets, mutated, over a link."""
+        """Sends messages of entropy-coded packets, some of them mutated, over a link."""
         encoder, decoder = LinkEncoder(self.lm), LinkDecoder(self.lm)
         outcome = "links: codes"
         for number in range(4):
@@ -150,7 +151,8 @@ class Fuzz:
 
 
 def mutated(data: bytes, rng: Rng) -> bytes:
-    """Cut, flipped, filled up, spliced, or with another header."""
+    """Returns `data` after a random mutation: cut, flipped, filled up, spliced, or with another
+    header."""
     kind = rng.integers(7)
     at = int(rng.integers(len(data) + 1))
     if kind == 0:
@@ -177,8 +179,8 @@ def mutated(data: bytes, rng: Rng) -> bytes:
 
 
 def run(fuzz: Fuzz, count: int, seed: int, said: Callable[[str], None] = lambda _: None) -> collections.Counter[str]:
-    """`count` cases, half files, the others packets and links in turn. Raises, with the number of
-    the case, what must not be."""
+    """Runs `count` cases: half of them files, the others packets and links in turn. Any wrong
+    result raises, with the number of the case."""
     outcomes: collections.Counter[str] = collections.Counter()
     longest, first = 0.0, 0
     for number in range(count):
@@ -190,7 +192,7 @@ def run(fuzz: Fuzz, count: int, seed: int, said: Callable[[str], None] = lambda 
         except Exception as error:
             raise AssertionError(f"case {number} of seed {seed}: {type(error).__name__}: {error}") from error
         longest = max(longest, time.process_time() - began)
-        if number == count // 2:  # torch keeps what it has prepared for each length of window, up to a thousand
+        if number == count // 2:  # torch keeps what it prepares for each window length, up to a thousand
             first = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         if number % 10_000 == 9_999:
             said(f"{number + 1}: {dict(outcomes)}, longest {longest:.2f} s")

@@ -1,4 +1,4 @@
-"""An integer language model with random weights."""
+"""Makes an integer language model with random weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ SHAPE = LmShape((2, 4, 8), ((1, 2, 8), (1, 3), (2,)), 1024, 24, 33, 40)
 
 
 def random_weights(shape: LmShape = SHAPE, seed: int = 0) -> LmWeights:
-    """Probabilities of all sizes, and numbers that are cut off now and then."""
+    """Returns weights with probabilities of all sizes, and with values that are clipped now and
+    then."""
     rng = np.random.default_rng(seed)
     arrays: dict[str, NDArray[Any]] = {
         "tables": rng.integers(-127, 128, (shape.n_q, shape.card, shape.embed), np.int8),
@@ -30,7 +31,7 @@ def random_weights(shape: LmShape = SHAPE, seed: int = 0) -> LmWeights:
 
 
 def live_lm() -> LiveLm:
-    """In C++, with a name of its own."""
+    """Returns the model in C++, with a digest of its own."""
     from earshot.codec.engine.native.lm import NativeLm
 
     return LiveLm(NativeLm(random_weights()), "0123456789abcdef")

@@ -49,20 +49,20 @@ PATIENT: dict[str, Any] = {
     "ping_timeout_s": 60,
     "late_after": 1000.0,
 }
-"""Server and peers share one process in tests, and that shares its cores: a pause of all of them is
-not what is tested, so frames may wait longer than by default before they are joined, cut or
-dropped. The degradation has tests in fake time."""
+"""How long frames may wait before they are joined, cut or dropped. It is longer than the default,
+because server and peers share one process and its cores, and a pause of all of them is not what is
+tested. Tests in fake time cover the degradation."""
 PATIENCE_S = 40.0
-"""For what takes an instant on a quiet machine."""
+"""Timeout of things that take an instant on a quiet machine."""
 LATE_S = 0.5
-"""A speaker that was held up for longer goes on from there: catching up would look like audio
-faster than real time."""
+"""Longest delay that a speaker makes up for. After a longer one it does not catch up, because that
+would look like audio faster than real time."""
 TINY = ModelConfig(name="tiny", n_filters=4, n_codebooks=16, bandwidths=(1.5, 3.0, 6.0, 12.0), padding="zeros")
 
 
 def tiny_model(seed: int = 3) -> Model:
-    """A small random model whose codebooks fit its latents, so that different sounds have different
-    codes."""
+    """Returns a small random model whose codebooks fit its latents, so that different sounds have
+    different codes."""
     torch.manual_seed(seed)
     network = Encodec(TINY)
     latents, _ = network.encoder.step(torch.randn(1, 1, 24_000), None, "zeros", last=True)
@@ -71,7 +71,7 @@ def tiny_model(seed: int = 3) -> Model:
 
 
 def noise(frames: int, seed: int) -> np.ndarray:
-    """[frames * HOP] samples that are never the same."""
+    """Returns samples [frames * HOP] that are never the same."""
     return np.random.default_rng(seed).standard_normal(frames * HOP).astype(np.float32) * 0.1
 
 
@@ -88,7 +88,7 @@ class RunningServer:
         return f"{self.url}/v1/rooms/{name}"
 
     def call_soon(self, work: Callable[[], None]) -> None:
-        """Runs this on the server's loop, between two of its own steps."""
+        """Runs a function on the server's loop, between two of its own steps."""
         self.loop.call_soon_threadsafe(work)
 
     def get(self, path: str) -> Any:
@@ -98,8 +98,8 @@ class RunningServer:
 
 @contextlib.contextmanager
 def running_server(model: Model, lm: LiveLm | None = None, **settings: Any) -> Iterator[RunningServer]:
-    """A server on a free port of loopback; stopped, and seen to stop, at the end. More patient than
-    by default."""
+    """Runs a server on a free port of loopback, with more patience than by default. At the end it
+    is stopped, and checked to have stopped."""
     ready = threading.Event()
     ports: list[int] = []
     loops: list[asyncio.AbstractEventLoop] = []
@@ -124,7 +124,7 @@ def running_server(model: Model, lm: LiveLm | None = None, **settings: Any) -> I
 
 @dataclass
 class Heard:
-    """What a peer got of one speaker."""
+    """What a peer received of one speaker."""
 
     packets: list[Packet | PcmBlock] = field(default_factory=list)
 
@@ -134,7 +134,7 @@ class Heard:
 
     @property
     def missing(self) -> int:
-        """Frames left out between the first and the last, by sequence."""
+        """Number of frames missing between the first and the last, by sequence."""
         first, last = self.packets[0], self.packets[-1]
         count = last.frames if isinstance(last, Packet) else len(last.data) // 2 // HOP
         return (last.sequence + count - first.sequence) % 65536 - self.frames
@@ -147,8 +147,8 @@ class Heard:
 
 
 class TestPeer:
-    """A client that keeps everything it gets. It reads all the time, and entropy-codes where that
-    was agreed."""
+    """A client that keeps everything it receives. It reads all the time, and uses entropy coding if
+    that was agreed."""
 
     __test__ = False
 
@@ -161,7 +161,7 @@ class TestPeer:
         self.encoder = LinkEncoder(lm.lm) if lm else None
         self._decoder = LinkDecoder(lm.lm) if lm else None
         self.coded = 0
-        """Packets that came entropy-coded."""
+        """Number of packets that came entropy-coded."""
         self.sequence = 0
         self._reader = asyncio.create_task(self._read())
 
@@ -186,7 +186,7 @@ class TestPeer:
         await self.socket.send(message.model_dump_json())
 
     async def send_codes(self, codes: np.ndarray, trace: Any = None) -> None:
-        """[n_q, frames] as one packet."""
+        """Sends codes [n_q, frames] as one packet."""
         packet = Packet(*codes.shape, self.sequence % 65536, self.sequence * HOP, pack(codes), trace)
         self.sequence += codes.shape[1]
         await self.socket.send(encode_codes_up(self.encoder.encode(packet) if self.encoder else packet))
@@ -196,12 +196,13 @@ class TestPeer:
         await self.socket.send(encode_pcm_up(PcmUp(PcmFormat.F32, sequence % 65536, timestamp, data, trace)))
 
     async def talk(self, codes: np.ndarray) -> None:
-        """Sends [n_q, frames] in real time, a packet a frame."""
+        """Sends codes [n_q, frames] in real time, a packet per frame."""
         async for index in real_time(codes.shape[1], FRAME_S):
             await self.send_codes(codes[:, index : index + 1])
 
     async def closed(self, within_s: float = PATIENCE_S) -> tuple[int, str]:
-        """Waits for the server to close; the code and what its error message said."""
+        """Waits for the server to close. Returns the close code, and the text of its error
+        message."""
         await asyncio.wait_for(self._reader, within_s)
         errors = self.of(Error)
         assert errors, f"closed with {self.socket.close_code} without an error message"
@@ -209,7 +210,7 @@ class TestPeer:
         return errors[-1].code, errors[-1].message
 
     async def stats(self) -> Stats:
-        """The next statistics that the server sends."""
+        """Returns the next statistics that the server sends."""
         count = len(self.of(Stats))
         await until(lambda: len(self.of(Stats)) > count)
         return self.of(Stats)[-1]
@@ -220,7 +221,7 @@ class TestPeer:
 
 
 async def real_time(count: int, interval_s: float) -> AsyncIterator[int]:
-    """0 to `count` - 1, one every `interval_s`."""
+    """Yields 0 to `count` - 1, one every `interval_s`."""
     loop = asyncio.get_running_loop()
     due = loop.time()
     for index in range(count):
@@ -230,14 +231,14 @@ async def real_time(count: int, interval_s: float) -> AsyncIterator[int]:
 
 
 async def until(condition: Any, within_s: float = PATIENCE_S) -> None:
-    """Waits for something to become true."""
+    """Waits until a condition is true."""
     async with asyncio.timeout(within_s):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
 
 async def join(server: RunningServer, room: str, **hello: Any) -> TestPeer:
-    """A peer that has been welcomed."""
+    """Connects a peer and waits for its welcome."""
     peer = await connect(
         server.room(room),
         subprotocols=[SUBPROTOCOL],
@@ -255,9 +256,9 @@ async def join(server: RunningServer, room: str, **hello: Any) -> TestPeer:
 
 
 async def quiet_socket(url: str, room: str, greeting: str = "", receive_buffer: int = 2048) -> socket.socket:
-    """A WebSocket made by hand, non-blocking, of which nobody reads anything after its handshake.
-    `greeting` is the only message it sends. With a small receive buffer the other end soon feels
-    that nothing is read."""
+    """Opens a non-blocking WebSocket by hand; after its handshake nobody reads from it. `greeting`
+    is the only message it sends. With a small receive buffer, the other end soon notices that
+    nothing is read."""
     loop = asyncio.get_running_loop()
     host, port = url.removeprefix("ws://").split(":")
     raw = socket.socket()
@@ -279,9 +280,9 @@ async def quiet_socket(url: str, room: str, greeting: str = "", receive_buffer: 
 
 @contextlib.asynccontextmanager
 async def bystanders(server: RunningServer, room: str, seed: int = 0) -> AsyncIterator[tuple[TestPeer, TestPeer]]:
-    """Two well-behaved peers who talk to each other all the while. At the end every frame must have
-    arrived, each one once, in order and unharmed, or the test fails."""
-    await until(lambda: room not in server.hub.rooms)  # those of the test before may still be on their way out
+    """Runs two well-behaved peers that talk to each other. At the end every frame must have arrived
+    once, in order and unharmed, or the test fails."""
+    await until(lambda: room not in server.hub.rooms)  # peers of the previous test may still be leaving
     peers = await join(server, room), await join(server, room)
     random = np.random.default_rng(seed)
     said: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])

@@ -1,4 +1,4 @@
-"""Recordings made without a server, by the parts that a server makes them with."""
+"""Makes recordings without a server, from the same parts as a server."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def header(model: Model, **changes: Any) -> Header:
 
 
 def packets(codes: np.ndarray, timestamp: int = 0) -> Iterator[Packet]:
-    """[n_q, frames] as one packet a frame."""
+    """Returns codes [n_q, frames] as packets of one frame."""
     for index in range(codes.shape[1]):
         yield Packet(
             codes.shape[0],
@@ -52,8 +52,8 @@ def packets(codes: np.ndarray, timestamp: int = 0) -> Iterator[Packet]:
 def record(
     model: Model, arrivals: Iterable[tuple[int, int, Packet | Event]], end: str | None = "everyone had left"
 ) -> bytes:
-    """(microseconds after the beginning, speaker, what came) in order of time -> the recording that
-    a server that writes every FLUSH_S makes of it; without its end if `end` is None."""
+    """Writes the recording that a server that flushes every FLUSH_S makes of events (microseconds
+    after the beginning, speaker, item) in order of time; without its end if `end` is None."""
     buffer, parts, due, now = RecordingBuffer(model.config, 0), [encode_header(header(model))], FLUSH_S * 1e6, 0
     for now, speaker, what in arrivals:
         while now >= due:
@@ -72,8 +72,8 @@ def record(
 
 
 def talk(speaker: int, codes: np.ndarray, begin_us: float, timestamp: int = 0) -> list[tuple[int, int, Packet]]:
-    """A speaker whose frames arrive when they have been spoken; the first sample is spoken at
-    `begin_us`."""
+    """Returns the events of a speaker whose frames arrive when they have been spoken; the first
+    sample is spoken at `begin_us`."""
     return [
         (round(begin_us + (index + 1) * FRAME_US), speaker, packet)
         for index, packet in enumerate(packets(codes, timestamp))
@@ -88,7 +88,7 @@ def read(data: bytes, piece: int = 1 << 16) -> list[Item]:
 
 
 def codes_of(items: Iterable[Item], speaker: int) -> dict[int, np.ndarray]:
-    """Timestamp -> codes [n_q], of every frame of a speaker."""
+    """Returns the codes [n_q] of every frame of a speaker, by timestamp."""
     return {
         (item.timestamp + index * HOP) % TIMESTAMP_MODULUS: item.codes()[:, index]
         for item in items

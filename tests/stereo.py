@@ -34,7 +34,8 @@ class Stereo(NamedTuple):
 
 
 def tiny_stereo(seed: int = 5) -> Model:
-    """A small random model of the shape of the 48 kHz one, whose codes follow its input."""
+    """Returns a small random model with the shape of the 48 kHz model, whose codes follow its
+    input."""
     torch.manual_seed(seed)
     network = Encodec(replace(ENCODEC_48KHZ, name="tiny_48khz", n_filters=4))
     with torch.no_grad():
@@ -47,8 +48,8 @@ def tiny_stereo(seed: int = 5) -> Model:
 
 
 def make_music(speech: Pcm) -> Pcm:
-    """10 s and 300 samples at 48 kHz, [2, n]: two voices, mixed differently into both ears,
-    swelling and fading."""
+    """Returns 10 s and 300 samples at 48 kHz, [2, n]: two voices that swell and fade, mixed
+    differently into both channels."""
     high = np.asarray(soxr.resample(speech, 24_000, WINDOW), np.float32)[: 10 * WINDOW + 300]
     other = high[::-1]
     swell = np.linspace(0.05, 1.5, high.size, dtype=np.float32)
@@ -56,8 +57,8 @@ def make_music(speech: Pcm) -> Pcm:
 
 
 def official_stereo(encodec: ModuleType, n_filters: int, music: Pcm) -> Any:
-    """The official 48 kHz model with random weights. Its norms scale and shift, and its codebooks
-    have the scale of what they code, so that every one of them matters."""
+    """Returns the official 48 kHz model with random weights. Its norms scale and shift, and its
+    codebooks have the scale of what they code, so that all of them matter."""
     torch.manual_seed(n_filters)
     settings = {"channels": 2, "norm": "time_group_norm", "causal": False, "n_filters": n_filters}
     encoder, decoder = encodec.modules.SEANetEncoder(**settings), encodec.modules.SEANetDecoder(**settings)

@@ -1,4 +1,4 @@
-"""Finding audio files and reading them."""
+"""Finds audio files and reads them."""
 
 from __future__ import annotations
 

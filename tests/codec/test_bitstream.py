@@ -1,4 +1,4 @@
-"""Packing: against arithmetic on one large number, for every shape that a packet may have."""
+"""Packing against arithmetic on one large number, for every shape that a packet may have."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 
 def as_one_number(codes: np.ndarray) -> bytes:
-    """docs/protocol.md said another way: the codes are the digits, to the base 1024, of a
-    little-endian number."""
+    """Packs as docs/protocol.md says, in another way: the codes are the digits, to the base 1024,
+    of a little-endian number."""
     number = sum(int(code) << BITS * place for place, code in enumerate(codes.reshape(-1)))
     return number.to_bytes(-(-codes.size * BITS // 8), "little")
 

@@ -36,7 +36,7 @@ def test_dictionaries_and_json_give_the_same_back(config: ModelConfig) -> None:
 
 
 def test_later_settings_leave_no_trace_in_older_models() -> None:
-    """A digest is made of this dictionary, and peers compare digests."""
+    """Digests are made of this dictionary, and peers compare digests."""
     assert list(ENCODEC_24KHZ.to_dict()) == [
         "name", "sample_rate", "n_filters", "dimension", "ratios", "kernel_size", "last_kernel_size",
         "residual_kernel_size", "n_residual_layers", "dilation_base", "compress", "lstm_layers", "n_codebooks",

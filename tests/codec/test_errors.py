@@ -1,4 +1,4 @@
-"""One tree of errors, and a front door that does not load torch."""
+"""All errors are in one tree, and importing the codec does not load torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A short run of tests/fuzz.py; the long one is a command."""
+"""Runs tests/fuzz.py for a short time; the long run is a command."""
 
 from __future__ import annotations
 

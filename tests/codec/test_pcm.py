@@ -1,4 +1,4 @@
-"""PCM on its way in and out."""
+"""Tests how PCM is checked, converted and cut."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_impossible_samples_are_replaced_and_counted() -> None:
     result, touched = sanitize(dirty)
     assert result.tolist() == [0.0, 0.0, 0.0, 0.25, LARGEST_SAMPLE, -LARGEST_SAMPLE]
     assert touched == 5
-    assert np.isnan(dirty[0])  # the caller's array is left alone
+    assert np.isnan(dirty[0])  # the caller's array is unchanged
 
 
 def test_only_mono_is_pcm() -> None:

@@ -1,4 +1,4 @@
-"""The engine as a C++ library without Python, under AddressSanitizer and
+"""Builds the engine as a C++ library without Python, and checks it under AddressSanitizer and
 UndefinedBehaviorSanitizer."""
 
 from __future__ import annotations
@@ -30,6 +30,6 @@ def test_the_library_builds_and_its_check_passes_under_sanitizers(tmp_path: Path
         try:
             said, _ = running.communicate()
         finally:
-            with suppress(ProcessLookupError):  # compilers and checks that a command out of time leaves behind
+            with suppress(ProcessLookupError):  # compilers and checks that remain when a command times out
                 os.killpg(running.pid, signal.SIGKILL)
         assert running.returncode == 0, said

@@ -1,4 +1,4 @@
-"""Where a speaker's records belong in time, in time that is made up."""
+"""Alignment of a speaker's records, with invented times."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from earshot.recording.format import Spoken, clamp_ticks
 
 from tests.recordings import HOP
 
-RATE, FRAMES = 24_000, 60  # 0.8 s: whole ticks
+RATE, FRAMES = 24_000, 60  # 0.8 s is a whole number of ticks
 LENGTH = FRAMES * HOP
 
 
@@ -39,7 +39,7 @@ def test_even_speech_stays_where_it_began(first: int) -> None:
 
 
 def test_the_fastest_nearby_says_where() -> None:
-    """The first second came late, and every other record too."""
+    """The first second came late, and so did every other record."""
     delays = [0.3, 0.25] + [0.05 * (k % 2) for k in range(40)]
     aligned = place(part(k * LENGTH, 1 + k * LENGTH / RATE + delay) for k, delay in enumerate(delays))
     assert [each.position for each in aligned] == [RATE + k * LENGTH for k in range(42)]
@@ -52,8 +52,8 @@ def test_pauses_are_as_long_as_they_were() -> None:
 
 
 def test_a_count_that_stood_still_while_nothing_came() -> None:
-    """A client that does not count while it is silent: only when its frames came says how long that
-    was."""
+    """The client does not count while it is silent: only the arrival of its frames shows how long
+    that was."""
     records = [part(k * LENGTH, k * LENGTH / RATE) for k in range(3)]
     records += [part(3 * LENGTH + 1, 3 * LENGTH / RATE + 60)]
     assert place(records)[3].position == 3 * LENGTH + 60 * RATE
@@ -61,7 +61,7 @@ def test_a_count_that_stood_still_while_nothing_came() -> None:
 
 @pytest.mark.parametrize("drift", [1e-3, -1e-3])
 def test_a_sound_card_that_drifts_is_followed_within_a_frame(drift: float) -> None:
-    """In speech without any pause: 10 minutes, twenty times what a bad card does."""
+    """Tests speech without any pause: 10 minutes, at twenty times the drift of a bad sound card."""
     count = 300
     aligned = place(part(k * LENGTH, k * LENGTH * (1 + drift) / RATE) for k in range(count))
     for k, each in enumerate(aligned):
@@ -72,7 +72,7 @@ def test_a_sound_card_that_drifts_is_followed_within_a_frame(drift: float) -> No
 
 
 def test_nothing_overlaps_and_nothing_is_far_from_when_it_came() -> None:
-    """A client whose counts make no sense."""
+    """The counts of this client make no sense."""
     random, count, records = np.random.default_rng(2), 0, []
     for k in range(200):
         count += int(random.integers(0, 3 * RATE))

@@ -1,4 +1,4 @@
-"""Recordings as audio: what was said, when it was said, and silence elsewhere."""
+"""Recordings as audio hold the speech at its time, and silence elsewhere."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.recordings import FRAME_US, HOP, record, talk, write
 RATE = 24_000
 FADE = 120
 INEXACT = 2e-4
-"""Of 16-bit samples, and of engines."""
+"""Tolerance for the rounding of 16-bit samples and of engines."""
 
 
 def joined(speaker: int, name: str, at: int = 0) -> tuple[int, int, Event]:
@@ -33,7 +33,7 @@ def joined(speaker: int, name: str, at: int = 0) -> tuple[int, int, Event]:
 
 @pytest.fixture(scope="module")
 def said(tiny_model: Model, speech: Pcm) -> dict[str, np.ndarray]:
-    """Codes by name."""
+    """Returns the codes of each speaker by name."""
     return {
         "ada": tiny_model.encoder(6.0).push(speech[: 6 * RATE]),
         "ben": tiny_model.encoder(1.5).push(speech[8 * RATE : 14 * RATE]),
@@ -42,8 +42,8 @@ def said(tiny_model: Model, speech: Pcm) -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def meeting(tiny_model: Model, said: dict[str, np.ndarray]) -> bytes:
-    """Ada speaks from the beginning, mutes herself for 2 s after her frame 150, and says the rest;
-    Ben comes 2.5 s late and leaves before her; Cy only listens."""
+    """Records a meeting. Ada speaks from the beginning, mutes herself for 2 s after her frame 150,
+    and says the rest; Ben comes 2.5 s late and leaves before her; Cy only listens."""
     ada = talk(1, said["ada"], 0)
     for index in range(150, len(ada)):
         at, speaker, packet = ada[index]
@@ -62,8 +62,8 @@ def listen(path: Path) -> Pcm:
 
 
 def find(heard: Pcm, expected: Pcm, at: int) -> None:
-    """`expected` but for its faded ends is heard `at` this sample, or up to a tick (0.1 ms)
-    before."""
+    """Asserts that `expected`, except for its faded ends, is heard `at` this sample or up to a tick
+    (0.1 ms) before."""
     inner = np.clip(expected[FADE:-FADE], -1, 1)
     best = min(np.abs(heard[at + FADE - early :][: inner.size] - inner).max() for early in range(4))
     assert best < INEXACT
@@ -145,7 +145,7 @@ def test_damage_costs_what_it_hit_and_is_told(
     hurt = whole = 0
     for name in ("001-Ada.wav", "002-Ben\u00e9.wav"):
         heard, full = listen(tmp_path / name), listen(exported / "each" / name)
-        assert abs(heard.size - full.size) <= 3  # the time of its end is known in ticks only
+        assert abs(heard.size - full.size) <= 3  # the time of its end is known only in ticks
         heard, full = heard[: 8 * RATE - 3], full[: 8 * RATE - 3]
         missing = (heard == 0) & (full != 0)
         hurt, whole = hurt + int(missing.any()), whole + int(not missing.any())
@@ -213,8 +213,8 @@ def test_a_failure_leaves_what_was_there(
 
 
 def resident_mb() -> float:
-    """Of this process's own memory, without what it has of files, which a busy system takes and
-    gives back."""
+    """Returns the memory of this process without mapped files, which a busy system loads and
+    drops."""
     status = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in status if line.startswith("RssAnon:")) * 1024 / 1e6
 
@@ -223,7 +223,7 @@ def resident_mb() -> float:
 def test_an_hour_takes_no_more_memory_than_a_minute(
     tiny_model: Model, said: dict[str, np.ndarray], tmp_path: Path
 ) -> None:
-    """Three speakers come and go all the while; a second of speech stands for a quarter of a
+    """Three speakers come and go all the time; a second of speech stands for a quarter of a
     minute."""
     source = tmp_path / "hour.eshr"
     hour: list[tuple[int, int, object]] = []

@@ -1,4 +1,5 @@
-"""The bytes of a recording: what is written is read, and damage costs no more than what it hit."""
+"""The bytes of a recording: reading returns what was written, and damage loses only the records
+that it hits."""
 
 from __future__ import annotations
 
@@ -105,7 +106,7 @@ def test_cut_at_every_byte_what_was_whole_is_read(items: list[Item], records: li
 
 
 def test_a_damaged_record_costs_no_other(items: list[Item], records: list[bytes]) -> None:
-    """Each bit of each record in turn."""
+    """Flips each bit of each record in turn."""
     for hit in range(1, len(records)):
         before = sum(len(record) for record in records[:hit])
         for at in range(len(records[hit])):
@@ -128,7 +129,7 @@ def test_one_header_of_two_is_enough(items: list[Item], records: list[bytes]) ->
 
 
 def test_mutated_recordings_give_records_or_documented_errors(items: list[Item], records: list[bytes]) -> None:
-    """What is read is what was written or nothing: no mutation makes a record that nobody wrote."""
+    """Reading returns what was written or nothing: no mutation makes a record that nobody wrote."""
     rng, whole = random.Random(5), b"".join(records)
     written = set(map(repr, items))
     for _ in range(3000):
@@ -152,8 +153,7 @@ def test_mutated_recordings_give_records_or_documented_errors(items: list[Item],
 
 
 def test_what_speakers_say_cannot_look_like_a_record(tiny_model: Model) -> None:
-    """Codes that hold a whole record, made without knowing the salt, in a record that is then
-    damaged."""
+    """Damages a record whose codes hold a whole record, made without knowing the salt."""
     inner = encode_event(Event(type="ended", at=1, reason="forged"), 0) + bytes(40)
     outer = bytearray(encode_spoken(Spoken(1, 4, len(inner) // 5, 0, 0, inner[: len(inner) // 5 * 5]), SALT))
     outer[5] ^= 1
@@ -174,7 +174,7 @@ def test_other_files_are_no_recordings(data: bytes) -> None:
 
 
 def test_a_reader_holds_little(records: list[bytes]) -> None:
-    """Also where every second byte looks like the beginning of a long record."""
+    """This also holds if every second byte looks like the beginning of a long record."""
     reader = Reader()
     list(reader.feed(records[0]))
     for _ in range(20):

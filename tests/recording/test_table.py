@@ -1,4 +1,4 @@
-"""What `earshot info` shows of a recording."""
+"""The table that `earshot info` shows for a recording."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def joined(speaker: int, name: str, at: int = 0, reason: str = "") -> tuple[int,
 
 @pytest.fixture
 def meeting(tiny_model: Model) -> bytes:
-    """Ada says 6 s at 6 kbps, Ben 2 s at 1.5 kbps and leaves, Cy nothing; Di and one without a name
-    play music."""
+    """Records a meeting. Ada speaks 6 s at 6 kbps, Ben 2 s at 1.5 kbps before he leaves, and Cy
+    says nothing; Di and one without a name play music."""
     events = [
         joined(1, "Ada"),
         joined(3, "[bold]Cy"),
@@ -42,7 +42,7 @@ def meeting(tiny_model: Model) -> bytes:
 
 
 def rows(text: str) -> dict[str, list[str]]:
-    """The cells of each speaker's row, by id."""
+    """Returns the cells of each speaker's row, by id."""
     cells = [line.split() for line in text.splitlines()]
     return {row[0]: row[1:] for row in cells if row and row[0].isdigit()}
 
@@ -67,7 +67,7 @@ def test_who_was_there_and_what_each_said(meeting: bytes, tiny_model: Model, tmp
         "5": ["(no", "name)", "0:00:00.0", "0:00:06.0", "none"],
         "2": ["Ben", "0:00:02.4", "0:00:04.6", "0:00:02.0", "1.5", "kbps", found["2"][-1]],
     }
-    assert 375 <= int(found["2"][-1]) < 380  # each record is filled up to a whole byte
+    assert 375 <= int(found["2"][-1]) < 380  # each record is padded to a whole byte
     assert "\nDi: sends music: what music makes is not recorded" in text
     assert "\npeer 5: sends music: what music makes is not recorded" in text
 
@@ -86,8 +86,8 @@ def test_nobody(tiny_model: Model, tmp_path: Path) -> None:
 
 
 def test_the_command_takes_recordings_and_files_of_codes(meeting: bytes, tmp_path: Path) -> None:
-    """By what is in them, whatever they are called; a recording whose first bytes are damaged by
-    its name."""
+    """The command tells files apart by their content, and a recording whose first bytes are damaged
+    by its name."""
     renamed, hurt = write(tmp_path / "renamed", meeting), write(tmp_path / "hurt.eshr", b"?" + meeting[1:])
     coded = write(tmp_path / "in.ecdc", ecdc.Header("[/red]", 9, 2, False).to_bytes())
     done = CliRunner().invoke(app, ["info", *map(str, (renamed, coded, hurt))], env={"COLUMNS": "300"})

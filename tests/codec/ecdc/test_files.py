@@ -1,5 +1,5 @@
-"""Audio to `.ecdc` files and back: they hold what the model makes, and whatever is wrong with one
-is said."""
+"""Converts audio to `.ecdc` files and back: they hold what the model makes, and every error says
+what is wrong."""
 
 from __future__ import annotations
 
@@ -94,7 +94,8 @@ def test_size_is_the_rate(coded: Path) -> None:
 
 
 def test_with_a_language_model(tmp_path: Path, speech: Pcm, tiny_model: Model, lm: Coding, lm_file: Path) -> None:
-    """Two blocks; a finer rate than the model knows; and as much as what it was made of."""
+    """Tests two blocks, a rate with more codebooks than the language model knows, and the original
+    length."""
     samples = 320 * (BLOCK_FRAMES + 20)
     clip = sound(tmp_path / "in.wav", speech[:samples])
     for kbps in (1.5, 12.0):
@@ -278,7 +279,7 @@ def test_a_header_that_is_no_object_is_refused(coded: Path, text: bytes) -> None
 
 
 def test_a_header_may_promise_anything(tmp_path: Path, coded: Path, tiny_model: Model) -> None:
-    """Work is bounded by what is there."""
+    """Work is bounded by the bytes that the file holds, whatever its header says."""
     header, _ = read_info(coded)
     values = json.loads(header.to_bytes()[FRONT.size :])
     with_header(coded, json.dumps({**values, "al": 1 << 48}).encode())
@@ -330,7 +331,7 @@ def test_a_failure_leaves_what_was_there(tmp_path: Path, coded: Path, tiny_model
 
 
 def test_no_coding_knows_less_than_a_symbol(lm: Coding) -> None:
-    """Every code has a part of the range, however sure the model is."""
+    """Every code has a part of the range, however certain the model is."""
     streams_of = lm.writer(2)
     cdf: Cdf = streams_of._encoder._streams.cdf()[0]  # type: ignore[attr-defined]
     assert np.diff(cdf, prepend=0).min() >= 2

@@ -1,5 +1,5 @@
-"""`.ecdc` files and the official package: the same bytes, read by both, plain and with the language
-model."""
+"""`.ecdc` files and the official package: both write the same bytes and read each other's, plain
+and with the language model."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from tests.stereo import official_stereo
 
 @dataclass
 class Pair:
-    """A model of the official package and its language model, ours loaded from its files, and
-    something to code."""
+    """A model of the official package with its language model, ours loaded from their files, and
+    sound to code."""
 
     official: Any
     ours: Model
@@ -41,7 +41,7 @@ class Pair:
 
 
 def compress() -> Any:
-    """The package's module, which a function of the same name hides."""
+    """Returns the package's module, which a function of the same name hides."""
     return importlib.import_module("encodec.compress")
 
 
@@ -55,14 +55,14 @@ def pair(
     speech: Pcm,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Pair:
-    """The stereo clip is two windows, the second one short."""
+    """Makes the pair and its clip. The stereo clip is two windows, the second one short."""
     folder = tmp_path_factory.mktemp(request.param)
     if request.param == "encodec_24khz":
         official, pcm, kbps = random_encodec(), speech[None, : 24_000 + 137], 3.0
     else:
         official, pcm, kbps = official_stereo(encodec, 32, music), music[:, 96_000 : 96_000 + 61_234], 6.0
     official.name = request.param
-    # Smaller than the published one, which tests/codec/lm/test_transformer.py has: this is about
+    # Smaller than the published model, which tests/codec/lm/test_transformer.py has: this tests
     # files.
     torch.manual_seed(5)
     lm = encodec.model.LMModel(
@@ -112,7 +112,7 @@ def test_the_header_is_the_packages(pair: Pair, tmp_path: Path) -> None:
 
 
 def test_official_weights_under_another_name_are_official(pair: Pair, tmp_path: Path) -> None:
-    """As in a folder of transformers, which names the model."""
+    """A folder of transformers has a model name of its own, but official weights."""
     network = copy.copy(pair.ours.network)
     network.config = replace(network.config, name="folder")
     model = Model(network)

@@ -21,7 +21,8 @@ from earshot import codec
 MakeEngine = Callable[..., Engine]
 KERNELS = kernel_names()
 CUDA_ENGINE_ON = {"cuda engine on the CPU": "cpu", **({"cuda": "cuda"} if torch.cuda.is_available() else {})}
-"""On the CPU it has its masks and its slots, and no graphs."""
+"""Devices that the engine for CUDA is tested on. On the CPU it has masks and slots, but no
+graphs."""
 
 ODD = {
     "two of everything": ModelConfig(
@@ -81,7 +82,7 @@ def random_model(config: ModelConfig) -> Model:
 
 @pytest.fixture(scope="session")
 def odd_models() -> dict[str, Model]:
-    """Models whose channels, kernels, dilations and codebooks fill no vector."""
+    """Models whose channels, kernels, dilations and codebooks do not fill whole vectors."""
     return {name: random_model(config) for name, config in ODD.items()}
 
 
@@ -95,8 +96,8 @@ def full_model(
 
 @pytest.fixture(params=["torch", *CUDA_ENGINE_ON, *KERNELS])
 def make_engine(request: pytest.FixtureRequest) -> MakeEngine:
-    """(model, encoders=64, decoders=64) -> an engine: torch, the one for CUDA on each device that
-    is here, or native with each set of kernels in turn."""
+    """Returns a function (model, encoders=64, decoders=64) that makes an engine: torch, the engine
+    for CUDA on each available device, and native with each set of kernels in turn."""
 
     def make(model: Model, encoders: int = 64, decoders: int = 64) -> Engine:
         if request.param in CUDA_ENGINE_ON:

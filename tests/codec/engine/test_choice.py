@@ -1,4 +1,4 @@
-"""Which engine serves, forced and by itself, with and without the native one."""
+"""The choice of an engine, by name and by default, with and without the native engine."""
 
 from __future__ import annotations
 

@@ -191,7 +191,8 @@ def test_loud_and_fading_streams_stay_finite(tiny_model: Model, make_engine: Mak
 
 
 def test_random_lives_of_streams_are_those_of_torch(tiny_model: Model, speech: Pcm, make_engine: MakeEngine) -> None:
-    """Open, step, copy, reset, save, restore and close at random, in the engine and in torch."""
+    """Opens, steps, copies, resets, saves, restores and closes streams at random, in the engine and
+    in torch."""
     random = np.random.default_rng(11)
     engines = (TorchEngine(tiny_model, 6, 6), make_engine(tiny_model, 6, 6))
     frames = speech[: speech.size // HOP * HOP].reshape(-1, HOP)

@@ -1,5 +1,5 @@
-"""A few of the random lives and arguments of tests/bench; `python -m tests.bench.fuzz_engine
---minutes 10` goes on."""
+"""A few of the random streams and arguments of tests/bench; `python -m tests.bench.fuzz_engine
+--minutes 10` runs more."""
 
 from __future__ import annotations
 

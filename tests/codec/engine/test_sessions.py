@@ -1,4 +1,4 @@
-"""Sessions that step in C++ or as matrix products against the network's own layers: every way of
+"""Sessions that step in C++ or as matrix products, against the network's own layers: every way of
 cutting, both starts, partial ends, copies and saved states."""
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Makers = tuple[SessionFactory, NativeSessionFactory | TorchSessionFactory]
 
 @pytest.fixture(params=[NativeSessionFactory, TorchSessionFactory])
 def makers(request: pytest.FixtureRequest, model: Model) -> Makers:
-    """By the network's own layers, and by what is tried."""
+    """Returns the factory of sessions with the network's own layers, and the one under test."""
     return SessionFactory(model.network), request.param(model.network)
 
 
@@ -159,7 +159,7 @@ def test_load_gives_the_engine_that_is_asked_for(monkeypatch: pytest.MonkeyPatch
 
 
 def test_long_and_short_pushes_follow_each_other(tiny_model: Model, speech: Pcm) -> None:
-    """Long ones go through the network's own layers, short ones are matrix products."""
+    """Long pushes go through the network's own layers, short ones are matrix products."""
     parts = np.split(speech[: 90 * 320], [320 * n for n in (2, 3 + MOST_FRAMES, 3 + 2 * MOST_FRAMES, 70)])
     makers = (SessionFactory(tiny_model.network), TorchSessionFactory(tiny_model.network))
     sessions, decoders = (

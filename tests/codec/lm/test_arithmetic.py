@@ -1,5 +1,4 @@
-"""The arithmetic coder makes the same bytes as the official package's, and reads whatever it is
-given."""
+"""The arithmetic coder makes the same bytes as the official package's, and reads any bytes."""
 
 from __future__ import annotations
 
@@ -16,7 +15,7 @@ DISTRIBUTIONS, SYMBOLS = 500, 100_000
 
 @pytest.fixture(scope="module")
 def probabilities() -> torch.Tensor:
-    """[DISTRIBUTIONS, 1024], from even to nearly certain."""
+    """Returns probabilities [DISTRIBUTIONS, 1024], from even to nearly certain."""
     torch.manual_seed(0)
     return torch.softmax(torch.randn(DISTRIBUTIONS, 1024) * torch.linspace(0, 12, DISTRIBUTIONS)[:, None], dim=1)
 
@@ -27,7 +26,8 @@ def cdfs(probabilities: torch.Tensor) -> list[Cdf]:
 
 
 def drawn(cdfs: list[Cdf], count: int) -> list[tuple[int, int]]:
-    """(which distribution, symbol), mostly as probable as they are, some anything."""
+    """Returns pairs (distribution, symbol), most of them as likely as the distribution says, some
+    at random."""
     rng = np.random.default_rng(1)
     rows = rng.integers(0, len(cdfs), count)
     likely = [int(np.searchsorted(cdfs[row], rng.integers(0, cdfs[row][-1]), side="right")) for row in rows]
@@ -90,7 +90,7 @@ def test_the_end_is_said(cdfs: list[Cdf]) -> None:
 
 def test_any_bytes_give_symbols_or_one_error(cdfs: list[Cdf]) -> None:
     rng, damaged = np.random.default_rng(2), 0
-    gap = np.array([2, TOTAL // 2], np.int64)  # the upper half is no symbol's
+    gap = np.array([2, TOTAL // 2], np.int64)  # the upper half belongs to no symbol
     for _ in range(300):
         decoder = ArithmeticDecoder(iter(rng.bytes(30)))
         try:

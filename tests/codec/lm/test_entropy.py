@@ -1,4 +1,5 @@
-"""Packets through the integer language model: what goes in comes out, for every way of cutting."""
+"""Packets through the integer language model: decoding returns what was encoded, for every way of
+cutting."""
 
 from __future__ import annotations
 
@@ -40,8 +41,8 @@ def test_packets_come_back(lm: CodesLm, codes: Codes, n_q: int, cuts: list[int],
 
 
 def test_finer_groups_can_be_left_out(lm: CodesLm, codes: Codes) -> None:
-    """By somebody who knows no model, and the rest is what a speaker at that rate would have
-    sent."""
+    """A server without any model can leave finer groups out; the rest is what a speaker at that
+    rate would have sent."""
     whole, coarse = EntropyEncoder(lm), EntropyEncoder(lm)
     decoders = {n_q: EntropyDecoder(lm) for n_q in (2, 4, 8)}
     for first in range(0, 40, 2):
@@ -87,8 +88,8 @@ def test_what_no_encoder_makes_is_refused(lm: CodesLm, codes: Codes) -> None:
 
 @pytest.mark.parametrize("surplus", [b"\0", b"\1", b"123"])
 def test_bytes_after_the_last_code_are_refused(lm: CodesLm, codes: Codes, surplus: bytes) -> None:
-    """So that what a packet decodes to has few spellings, and truncation to nothing is all that is
-    unseen."""
+    """A packet then has few spellings, and the only truncation that is not noticed is that of a
+    whole section to nothing."""
     (section,) = EntropyEncoder(lm, joint=True).encode(codes[:4, :3])
     with pytest.raises(DataError, match="bytes after its last code"):
         EntropyDecoder(lm, joint=True).decode([section + surplus], 4, 3)

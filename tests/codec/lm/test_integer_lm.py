@@ -28,7 +28,7 @@ Codes = NDArray[np.int64]
 
 
 def cdfs(lm: CodesLm, codes: Codes, n_q: int = 8) -> Codes:
-    """[B, n_q, T] -> [T, n_q, B, card]"""
+    """Returns the CDFs [T, n_q, B, card] before each code of [B, n_q, T]."""
     streams, found = lm.streams(codes.shape[0]), []
     for frame in range(codes.shape[2]):
         for q in range(n_q):
@@ -45,7 +45,7 @@ def codes() -> Codes:
 
 @pytest.fixture(scope="module")
 def expected(codes: Codes) -> Codes:
-    """Of the reference, a batch of 8."""
+    """Returns the CDFs of the reference, for a batch of 8."""
     return cdfs(IntegerLm(random_weights()), codes)
 
 

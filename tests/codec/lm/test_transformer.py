@@ -1,5 +1,5 @@
-"""The paper's language model: the same bits as the official package's, whatever is wrong with its
-file is said."""
+"""The paper's language model: it computes the same bits as the official package's, and errors say
+what is wrong with its file."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from earshot.codec.weights.lm import load_official_lm
 
 
 def official(encodec: ModuleType, n_q: int = 32, context: int = 262, dim: int = 200, layers: int = 5) -> Any:
-    """The package's model with random weights. Its biases are not zero, so that all of them
-    matter."""
+    """Returns the package's model with random weights. Its biases are not zero, so that every bias
+    matters."""
     torch.manual_seed(0)
     model = encodec.model.LMModel(n_q, 1024, num_layers=layers, dim=dim, past_context=context).eval()
     with torch.no_grad():
@@ -42,7 +42,7 @@ def saved(state: object, folder: Path, name: str = "lm") -> Path:
     ("context", "n_q", "used", "frames"), [(262, 4, 2, 600), (525, 16, 16, 20)], ids=["24 kHz", "48 kHz"]
 )
 def test_steps_equal_the_package(encodec: ModuleType, context: int, n_q: int, used: int, frames: int) -> None:
-    """For 600 steps: past the context of 262."""
+    """Compares 600 steps, which is past the context of 262."""
     theirs = official(encodec, n_q=n_q, context=context)
     ours = LanguageModel(n_q, 1024, context).eval()
     ours.load_state_dict(theirs.state_dict())
@@ -89,7 +89,7 @@ def test_a_checkpoint_is_loaded(encodec: ModuleType, tmp_path: Path) -> None:
 
 
 def test_it_is_fetched_once(encodec: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From a mirror that is a file here; tests/codec/weights/test_download.py has the network."""
+    """The mirror is a file here; tests/codec/weights/test_download.py tests the network."""
     file = saved(official(encodec, dim=16, layers=1).state_dict(), tmp_path, "encodec_lm_24khz")
     release = download.Release(file.name, None, file.stem.split("-")[1])
     monkeypatch.setitem(download.LANGUAGE_MODELS, "encodec_24khz", release)

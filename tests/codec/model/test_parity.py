@@ -1,5 +1,5 @@
-"""Our codec against the official packages, with random weights of the official shapes: codes must
-be equal."""
+"""Our codec against the official packages, with random weights of the official shapes: the codes
+must be equal."""
 
 from __future__ import annotations
 
@@ -26,15 +26,16 @@ from earshot import codec
 BLOCKS = [320, 1, 7, 160, 333, 960, 4096, None]
 FRAMES = 1501
 FULL_LENGTH = [320, 4096, None]
-"""Blocks that the full-size model gets all 20 s in. 1, 7 and 160 samples lead to the very steps of
-320, and 333 and 960 to longer ones, of which 2 s hold enough: over 20 s all of them are compared at
-the default's size."""
+"""Block sizes in which the full-size model gets all 20 s. Blocks of 1, 7 and 160 samples lead to
+the same steps as 320, and 333 and 960 lead to longer ones, of which 2 s hold enough. All sizes get
+all 20 s at the default's size."""
 SHORT_FRAMES = 150
 
 
 class Oracle(NamedTuple):
-    """The official model, ours loaded from its file, what the official offline code makes of the
-    speech, and of its codes: all 20 s at 6 kbps, 2 s at the other rates."""
+    """The official model, ours loaded from its file, the codes that the official offline code makes
+    of the speech, and its sound from these codes: all 20 s at 6 kbps, and 2 s at the other
+    rates."""
 
     official: dict[str, Any]
     ours: Model
@@ -97,9 +98,10 @@ def memory(oracle: Oracle) -> Steps:
 
 @pytest.fixture
 def remembered(memory: Steps, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A step is a pure function of its input and state, and most block sizes lead to the same
-    steps: each is computed once, and taken from memory only where every input of it, from the start
-    of the stream on, was the same bytes. So are the codes of latents that are the same bytes."""
+    """Caches steps. A step is a pure function of its input and state, and most block sizes lead to
+    the same steps. Each is computed once, and taken from the cache only if every input, from the
+    start of the stream on, was the same bytes. Codes of latents with the same bytes are cached
+    too."""
     compute, search = StreamState.step, ResidualVectorQuantizer.encode
 
     def step(self: StreamState, net: SEANet, x: torch.Tensor, last: bool) -> torch.Tensor:
@@ -127,7 +129,7 @@ def remembered(memory: Steps, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("start", ["reflect", "zeros"])
 @pytest.mark.parametrize("block", BLOCKS)
 def test_streamed_codes_are_the_official_ones(oracle: Oracle, speech: Pcm, start: Any, block: int | None) -> None:
-    """All of it with the partial tail, or the beginning."""
+    """Encodes all of it with the partial tail, or the beginning."""
     session = SessionFactory(oracle.ours.network).encoder(oracle.ours.bandwidths[-1], start)
     short = oracle.ours.config.n_filters == 32 and block not in FULL_LENGTH
     pcm = speech[: SHORT_FRAMES * 320] if short else speech
@@ -155,7 +157,7 @@ def test_codes_of_the_engines_are_the_official_ones(oracle: Oracle, speech: Pcm,
 @pytest.mark.parametrize("engine", ["layers", *FAST])
 @pytest.mark.parametrize("start", ["reflect", "zeros"])
 def test_streamed_decoder_is_the_official_one(oracle: Oracle, start: Any, engine: str) -> None:
-    """20 s in packets of 1 to 16 frames, and 2 s at every other rate, which change no more than a
+    """Decodes 20 s in packets of 1 to 16 frames, and 2 s at every other rate: a rate changes only a
     sum of vectors."""
     sessions = FAST.get(engine, SessionFactory)(oracle.ours.network)
     for kbps in oracle.ours.bandwidths:
@@ -186,8 +188,8 @@ def test_the_rate_may_change_between_frames(oracle: Oracle, speech: Pcm) -> None
 @pytest.mark.parametrize("samples", [1, 2, 319, 320, 321, 960, 1919, 2239, 2240, 2241, 2559, 2560])
 @pytest.mark.parametrize("start", ["reflect", "zeros"])
 def test_short_streams(oracle: Oracle, speech: Pcm, samples: int, start: Any) -> None:
-    """Down to one sample: a reflecting stream that never reached its seventh frame gives all it has
-    at the end."""
+    """Streams down to one sample. A reflecting stream with fewer than seven frames returns all it
+    has at the end."""
     pcm = speech[24_000 : 24_000 + samples]
     with torch.no_grad():
         latents = oracle.official[start].encoder(torch.from_numpy(pcm)[None, None])
@@ -203,8 +205,8 @@ def test_short_streams(oracle: Oracle, speech: Pcm, samples: int, start: Any) ->
 
 
 def test_copied_saved_and_interleaved_sessions(oracle: Oracle, speech: Pcm) -> None:
-    """A copy, a session restored from a saved state, and one that was reset go on as if nothing
-    else had happened."""
+    """A copy, a session that was restored from a saved state, and one that was reset continue
+    without any influence from others."""
     for start in ("reflect", "zeros"):
         expected = oracle.codes[start, 6.0]
         one, other = oracle.ours.encoder(6.0, start), oracle.ours.encoder(6.0, start)

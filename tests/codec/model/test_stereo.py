@@ -1,5 +1,5 @@
 """The 48 kHz stereo model against the official packages, with random weights: its network on one
-window, both kinds of files, and what it cannot do."""
+window, both kinds of files, and its limits."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_the_file_says_which_model_it_is(stereo: Stereo) -> None:
 
 @pytest.mark.parametrize("samples", [WINDOW, 12_345, 640, 319, 7, 1])
 def test_the_network_on_a_window(stereo: Stereo, music: Pcm, samples: int) -> None:
-    """Two windows as a batch, down to one sample."""
+    """Runs two windows as a batch, down to one sample."""
     x = torch.from_numpy(np.stack([music[:, :samples], music[::-1, 50_000 : 50_000 + samples]]))
     network, official = stereo.ours.network, stereo.official
     with torch.no_grad():
@@ -52,8 +52,8 @@ def test_the_network_on_a_window(stereo: Stereo, music: Pcm, samples: int) -> No
 
 
 def test_zero_padding_and_odd_shapes(encodec: ModuleType) -> None:
-    """Strides that cannot be halved, dilations, kernels of other lengths, and a mono model without
-    norms of its own."""
+    """Tests strides that cannot be halved, dilations, other kernel lengths, and a mono model
+    without norms."""
     config = replace(
         ENCODEC_48KHZ, channels=1, norm="weight", padding="zeros", n_filters=4, ratios=(5, 3, 2), kernel_size=5,
         last_kernel_size=3, residual_kernel_size=5, n_residual_layers=3, dilation_base=3, normalize=False,
@@ -82,8 +82,8 @@ def test_zero_padding_and_odd_shapes(encodec: ModuleType) -> None:
 
 
 def test_it_can_be_trained(small: Stereo, music: Pcm) -> None:
-    """A gradient reaches every weight, those of the norms too, and following it brings the sound
-    nearer."""
+    """A gradient reaches every weight, those of the norms included, and following it brings the
+    sound closer."""
     network = Encodec(small.ours.config)
     network.load_state_dict(small.ours.network.state_dict())
     x = torch.from_numpy(music[None, :, 100_000:104_800])
@@ -114,7 +114,7 @@ def test_native_file(small: Stereo, music: Pcm, tmp_path: Path) -> None:
 
 
 def transformers_settings(n_filters: int = 4) -> dict[str, Any]:
-    """config.json of facebook/encodec_48khz, as far as it differs from the defaults."""
+    """Returns config.json of facebook/encodec_48khz, as far as it differs from the defaults."""
     return {"target_bandwidths": RATES, "sampling_rate": 48_000, "audio_channels": 2, "normalize": True,
             "chunk_length_s": 1.0, "overlap": 0.01, "norm_type": "time_group_norm", "use_causal_conv": False,
             "num_filters": n_filters}  # fmt: skip
@@ -122,7 +122,7 @@ def transformers_settings(n_filters: int = 4) -> dict[str, Any]:
 
 @pytest.fixture(scope="module", params=[4, 32], ids=["small", "full size"])
 def huggingface(request: pytest.FixtureRequest, encodec: ModuleType, music: Pcm, tmp_path_factory: Any) -> Any:
-    """A model of transformers and the folder that its save_pretrained wrote."""
+    """Returns a model of transformers, and the folder that its save_pretrained wrote."""
     from transformers import EncodecConfig, EncodecModel
 
     model = EncodecModel(EncodecConfig(**transformers_settings(request.param))).eval()

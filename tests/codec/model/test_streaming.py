@@ -1,4 +1,4 @@
-"""Sessions: samples and codes that nobody should give them, and states that are not theirs."""
+"""Sessions refuse impossible samples and codes, and states of other sessions."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_states_that_do_not_fit_are_refused_and_change_nothing(tiny_model: Model
 
 @pytest.mark.parametrize("start", ["zeros", "reflect"])
 def test_copied_saved_and_interleaved_decoders(tiny_model: Model, start: Padding) -> None:
-    """The counterpart of the test of encoders in test_parity.py."""
+    """Mirrors the test of encoders in test_parity.py."""
     codes = np.random.default_rng(6).integers(0, 1024, (8, 60))
     whole = tiny_model.decoder(start)
     expected = np.concatenate([whole.push(codes), whole.flush()])

@@ -1,5 +1,5 @@
 """Streams of windows equal whole signals to the last bit, for any cutting, and their state can be
-carried around."""
+saved and restored."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SAMPLES = 2 * STRIDE + 12_345
 
 
 def cuttings(samples: int) -> dict[str, list[int]]:
-    """Lengths of blocks that add up to `samples`."""
+    """Returns lengths of blocks that add up to `samples`."""
     random = np.random.default_rng(5)
     odd = np.sort(random.integers(0, samples, 40))
     return {
@@ -46,7 +46,7 @@ def check_same(windows: list[Window], expected: list[Window]) -> None:
 
 @pytest.fixture(scope="module")
 def whole(small: Stereo, music: Pcm) -> tuple[Pcm, list[Window], Pcm]:
-    """A signal, its windows, and what they sound like, all by the offline calls."""
+    """Returns a signal, its windows, and their sound, all from the offline calls."""
     pcm = music[:, 90_000 : 90_000 + SAMPLES]
     windows = small.ours.encode_windows(pcm, 12.0)
     return pcm, windows, small.ours.decode_windows(windows)
@@ -60,7 +60,7 @@ def test_streams_equal_whole_signals(small: Stereo, whole: tuple[Pcm, list[Windo
     for length in cuttings(SAMPLES)[cutting]:
         made = encoder.push(pcm[:, at : at + length])
         at += length
-        assert len(windows) + len(made) == (0 if at < WINDOW else 1 + (at - WINDOW) // STRIDE)  # as soon as can be
+        assert len(windows) + len(made) == (0 if at < WINDOW else 1 + (at - WINDOW) // STRIDE)  # as soon as possible
         windows += made
         parts.append(decoder.push(made))
         assert sum(part.shape[1] for part in parts) == len(windows) * STRIDE
@@ -121,7 +121,7 @@ def test_state_is_copied_saved_and_restored(small: Stereo, music: Pcm, at: int) 
     first = encoder.push(pcm[:, :at])
     heard = [decoder.push(first)]
     restored = model.encoder(6.0), model.decoder()
-    restored[0].push(music[:, :777])  # what it held is gone
+    restored[0].push(music[:, :777])  # discarded by the restore below
     restored[1].push(expected[:1])
     for session, saved in zip(restored, (encoder, decoder), strict=True):
         session.restore(saved.save())
@@ -185,13 +185,15 @@ def test_wrong_samples_and_windows(small: Stereo, music: Pcm) -> None:
     short = replace(window, codes=np.zeros((2, 20), np.int16))
     with pytest.raises(UsageError, match="150 frames after one of 20 frames does not fit"):
         decoder.push([window, short, window])
-    assert decoder.push([window, short]).shape == (2, STRIDE)  # nothing of what was refused was taken
+    assert decoder.push([window, short]).shape == (2, STRIDE)  # the refused call has taken nothing
     with pytest.raises(UsageError, match="20 frames after one of 20 frames does not fit"):
         decoder.push([short])
     assert decoder.flush().shape == (2, 20 * 320)
     with pytest.raises(UsageError, match="has been flushed"):
         decoder.push([window])
-    nearly = replace(window, codes=np.zeros((2, 149), np.int16))  # reaches where the next one starts, and is the last
+    nearly = replace(
+        window, codes=np.zeros((2, 149), np.int16)
+    )  # it ends where the next one starts, so it must be the last
     with pytest.raises(UsageError, match="150 frames after one of 149 frames does not fit"):
         small.ours.decode_windows([nearly, window])
 

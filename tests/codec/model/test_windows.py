@@ -1,5 +1,5 @@
-"""Whole signals in windows: equal to the official package, and nothing but what belongs to the
-model."""
+"""Whole signals in windows are equal to those of the official package, and windows of other models
+are refused."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_the_end_of_a_signal(small: Stereo, music: Pcm, samples: int) -> None:
 
 
 def test_a_last_window_shorter_than_the_rest_of_the_one_before(small: Stereo, music: Pcm) -> None:
-    """Which the official package cannot decode: 240 samples past the stride are 1 frame, and the
+    """The official package cannot decode this: 240 samples past the stride are 1 frame, and the
     window before them ends 480 samples past it."""
     samples = STRIDE + 240
     expected = official_windows(small.official, music[:, :samples], 6.0)
@@ -59,7 +59,7 @@ def test_a_last_window_shorter_than_the_rest_of_the_one_before(small: Stereo, mu
 
 
 def test_silence_and_one_ear_against_the_other(small: Stereo, music: Pcm) -> None:
-    """The mono mix of both is silent, so nothing is known of their volume."""
+    """The mono mix of both channels is silent, so it shows nothing of their volume."""
     for pcm in (np.zeros((2, 60_000), np.float32), np.stack([music[0, :60_000], -music[0, :60_000]])):
         windows = small.ours.encode_windows(pcm, 24.0)
         check_equal(windows, official_windows(small.official, pcm, 24.0))

@@ -1,4 +1,4 @@
-"""Fetching weights from a real HTTP server that does everything wrong."""
+"""Fetches weights from a real HTTP server that does everything wrong."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ POLICY = RetryPolicy(attempts=3, connect_s=10.0, silence_s=20.0, pause_s=0.5)
 
 @dataclass
 class Mirror:
-    """How the server behaves, and what it was asked for."""
+    """Tells how the server behaves, and collects its requests."""
 
     url: str
     data: bytes = DATA
     ranges: bool = True
     break_after: list[int] = field(default_factory=list)
-    """Bytes of each response after which the connection is cut, one a request; whole ones after
-    that."""
+    """Bytes after which the connection is cut, for each response in turn; later responses are
+    whole."""
     status: list[int] = field(default_factory=list)
-    """Answers without content, one a request, before the others."""
+    """Status codes of the first responses, which have no content."""
     silent: bool = False
-    """Stops in the middle and keeps the connection open."""
+    """Whether the server stops in the middle and keeps the connection open."""
     asked: list[str | None] = field(default_factory=list)
-    """The Range header of every request."""
+    """Range header of every request."""
     released: threading.Event = field(default_factory=threading.Event)
 
 
@@ -97,8 +97,8 @@ Fetch = Callable[..., Path]
 
 @pytest.fixture
 def get(mirror: Mirror, tmp_path: Path) -> Fetch:
-    """Calls `fetch` without waiting between attempts; `get.waits` has the pauses, `get.said` the
-    console."""
+    """Calls `fetch` without pauses between attempts; `get.waits` has the pauses, `get.said` the
+    console output."""
 
     def call(
         url: str | None = None, release: Release = RELEASE, path: Path | None = None, policy: RetryPolicy = POLICY
@@ -211,7 +211,8 @@ def test_load_fetches_once_and_repairs_its_cache(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """`codec.load("encodec_24khz")`, with a small random file in place of the official one."""
+    """Calls `codec.load("encodec_24khz")`, with a small random file in place of the official
+    one."""
     file = save_official(random_encodec(n_filters=4, n_q=2, seed=9), tmp_path)
     mirror.data = file.read_bytes()
     release = Release(file.name, len(mirror.data), hashlib.sha256(mirror.data).hexdigest())
@@ -236,8 +237,8 @@ def test_the_stereo_model_has_a_name_too(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Where the weights are not to be had it says where to put them; from there on commands take
-    the name."""
+    """If the weights cannot be fetched, the message says where to put them; from then on commands
+    take the name."""
     music = make_music(speech)[:, :60_000]
     file = save_official(official_stereo(encodec, 4, music), tmp_path)
     known = download.CODECS["encodec_48khz"]

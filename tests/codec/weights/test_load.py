@@ -1,5 +1,4 @@
-"""Loading: every source gives the codes of the program that saved it, and every fault says what is
-wrong."""
+"""Every source gives the codes of the program that saved it, and every error says what is wrong."""
 
 from __future__ import annotations
 
@@ -28,7 +27,7 @@ from earshot import codec
 
 @pytest.fixture(scope="module")
 def small(random_encodec: Callable[..., Any]) -> Any:
-    """An official model of another shape than any release."""
+    """Returns an official model with a shape that was never released."""
     return random_encodec(n_filters=4, n_q=4, seed=5, ratios=(6, 5, 4, 3))
 
 
@@ -46,7 +45,7 @@ def native_file(tiny_model: Model, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def huggingface(tmp_path_factory: pytest.TempPathFactory, random_encodec: Callable[..., Any]) -> tuple[Any, Path]:
-    """A small model of transformers with weights that matter, and the folder that its
+    """Returns a small model of transformers with weights that matter, and the folder that its
     save_pretrained wrote."""
     from transformers import EncodecConfig, EncodecModel
 
@@ -72,7 +71,7 @@ def huggingface_codes(model: Any, pcm: Pcm, kbps: float) -> Any:
 
 
 def old_spelling(folder: Path, target: Path) -> Path:
-    """The folder as older versions of transformers wrote it."""
+    """Returns the folder as older versions of transformers wrote it."""
     target.mkdir()
     (target / "config.json").write_text((folder / "config.json").read_text())
     tensors = safetensors.torch.load_file(folder / "model.safetensors")
@@ -120,7 +119,8 @@ def test_huggingface_folder(huggingface: tuple[Any, Path], speech: Pcm, tmp_path
 def test_full_size_huggingface_folder(
     random_encodec: Callable[..., Any], encodec: Any, speech: Pcm, tmp_path: Path
 ) -> None:
-    """transformers' own random start, at the released shape; codebooks as wide as its latents."""
+    """Loads transformers' own random weights, in the released shape; its codebooks are as wide as
+    its latents."""
     from transformers import EncodecConfig, EncodecModel
 
     torch.manual_seed(8)
@@ -262,7 +262,7 @@ def test_truncated_or_changed_official_file(official_file: Path) -> None:
 
 
 class Hostile:
-    """A pickle that would leave a file behind if it were run."""
+    """A pickle that would create a file if it were run."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -357,7 +357,8 @@ def test_damaged_huggingface_folder(tmp_path: Path) -> None:
 
 
 def test_a_digest_names_what_makes_codes(tiny_model: Model) -> None:
-    """A decoder that has learned on keeps it, whatever makes other codes does not."""
+    """A decoder that was trained further keeps the digest; weights that make other codes change
+    it."""
     network = tiny_model.network
     state = {key: tensor.clone() for key, tensor in network.state_dict().items()}
     kept = set()

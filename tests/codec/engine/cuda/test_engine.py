@@ -1,5 +1,5 @@
-"""The engine for CUDA: its masks, rows and sizes of step. Without a GPU they run on the CPU and
-nothing is recorded; what every engine promises is in test_engines.py."""
+"""The engine for CUDA: its masks, rows and step sizes. Without a GPU the steps run on the CPU and
+no graph is recorded. test_engines.py has what every engine promises."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WITH_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machin
 
 
 def sizes_of(engine: CudaEngine, kind: str) -> list[tuple[int, int]]:
-    """Notes (rows, codebooks) of every step that is run from now on."""
+    """Collects (rows, codebooks) of every later step."""
     direction, seen = engine._steps[kind], []
     run = direction._run
 
@@ -66,8 +66,8 @@ def test_rows_that_do_not_move_keep_every_bit(tiny_model: Model, speech: Pcm) ->
 
 
 def test_a_reset_holds_until_a_step_comes_by(tiny_model: Model, speech: Pcm) -> None:
-    """The mask of rows that begin anew outlives steps that do not reach the row, copies and saved
-    states."""
+    """The mask of rows that start anew outlives copies, saved states, and steps that do not reach
+    the row."""
     engine = CudaEngine(tiny_model, 8, 1, device="cpu")
     slots = [engine.open_encoder() for _ in range(6)]
     frames = speech[24_000 : 24_000 + 6 * HOP].reshape(6, HOP)

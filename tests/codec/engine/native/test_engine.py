@@ -1,4 +1,4 @@
-"""The native engine against the torch engine: equal codes, sound within 1e-5, for every set of
+"""The native engine against the torch engine: equal codes, and sound within 1e-5, for every set of
 kernels."""
 
 from __future__ import annotations
@@ -27,14 +27,15 @@ HOP = 320
 
 
 def frames_of(speech: Pcm, streams: int) -> np.ndarray:
-    """[time, streams, HOP]: speech dealt out to streams that speak at once."""
+    """Returns frames [time, streams, HOP]: speech that is distributed to streams that speak at
+    once."""
     length = speech.size // (streams * HOP) * HOP
     return speech[: streams * length].reshape(streams, -1, HOP).swapaxes(0, 1)
 
 
 def run(engine: Any, frames: np.ndarray, n_q: int) -> tuple[np.ndarray, np.ndarray]:
-    """Codes and the sound that the codes of the first engine that was run with these frames
-    make."""
+    """Returns the codes, and the sound that is decoded from the codes of the first engine that ran
+    with these frames."""
     streams = frames.shape[1]
     encoders = [engine.open_encoder() for _ in range(streams)]
     decoders = [engine.open_decoder() for _ in range(streams)]
@@ -122,7 +123,7 @@ def test_a_thousand_streams_leave_nothing_behind(tiny_model: Model) -> None:
     for _ in range(1000):
         live()
     gc.collect()
-    objects = len(gc.get_objects())  # first: the list of them takes memory too
+    objects = len(gc.get_objects())  # made first, because the list takes memory too
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for _ in range(1000):
         live()
@@ -165,7 +166,8 @@ def test_models_that_it_does_not_know_are_refused(tiny_model: Model) -> None:
 
 
 def test_the_binding_itself_refuses_what_does_not_fit(tiny_model: Model) -> None:
-    """Python checks first; should it ever not, the memory of the process is still safe."""
+    """Python checks arguments first; the binding checks again, so that the memory of the process is
+    safe in any case."""
     network, other = pack(tiny_model), pack(tiny_model, "portable")
     work, encoder, decoder = _native.Workspace(), network.encoder(), network.decoder()
     pcm, codes = np.zeros((1, HOP), np.float32), np.zeros((1, 4), np.int16)
@@ -197,7 +199,7 @@ def test_the_binding_itself_refuses_what_does_not_fit(tiny_model: Model) -> None
 
 
 def test_steps_of_several_engines_run_at_once(tiny_model: Model, speech: Pcm) -> None:
-    """Weights are shared and nothing else is: four threads give what one does."""
+    """Engines share weights and nothing else: four threads give the same results as one."""
     network = pack(tiny_model)
     frames = frames_of(speech, 4)[:200]
     expected, _ = run(NativeEngine(tiny_model, network=network), frames, 16)

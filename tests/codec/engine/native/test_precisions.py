@@ -1,5 +1,5 @@
-"""The native engine in bf16 and int8: near the fp32 of the same kernels, and near each other
-whatever the kernels."""
+"""The native engine in bf16 and int8: close to fp32 of the same kernels, and close to each other
+with any kernels."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from tests.codec.engine.conftest import KERNELS, ODD
 
 LOWER: tuple[NativePrecision, ...] = ("bf16", "int8")
 LEAST_DB = {"bf16": 45.0, "int8": 35.0}
-"""Measured on speech: 53 and 42 dB (docs/engine.md)."""
+"""Signal-to-noise ratios in dB; 53 and 42 were measured on speech (docs/engine.md)."""
 
 
 def encoded(engine: NativeEngine, frames: np.ndarray, n_q: int) -> np.ndarray:
-    """[time, streams, hop] -> [time, streams, n_q]"""
+    """Encodes frames [time, streams, hop] to codes [time, streams, n_q]."""
     slots = [engine.open_encoder() for _ in range(frames.shape[1])]
     return np.stack([np.stack(engine.encode(slots, frame, [n_q] * len(slots))) for frame in frames])
 

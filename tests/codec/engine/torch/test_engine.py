@@ -1,4 +1,4 @@
-"""Steps as matrix products against the layers of `earshot.codec.model.network`: equal codes, sound
+"""Steps as matrix products against the layers of codec/model/network.py: equal codes, and sound
 within 1e-5."""
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ STREAMS = 30
 
 
 def by_the_network(model: Model, pcm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """[B, T] -> codes [B, n_q, F] and sound [B, T] of all streams, in steps of a few frames."""
+    """Codes pcm [B, T] in steps of a few frames. Returns codes [B, n_q, F] and sound [B, T] of all
+    streams."""
     network, caches, heard = model.network, (None, None), []
     codes: list[torch.Tensor] = []
     with torch.inference_mode():
