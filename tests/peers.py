@@ -49,9 +49,9 @@ PATIENT: dict[str, Any] = {
     "ping_timeout_s": 60,
     "late_after": 1000.0,
 }
-"""How long frames may wait before they are joined, cut or dropped. It is longer than the default,
-because server and peers share one process and its cores, and a pause of all of them is not what is
-tested. Tests in fake time cover the degradation."""
+"""Settings under which frames wait longer than by default before they are joined, cut or dropped:
+server and peers share one process and its cores, and a pause of all of them is not what is tested.
+Tests in fake time cover the degradation."""
 PATIENCE_S = 40.0
 """Timeout of things that take an instant on a quiet machine."""
 LATE_S = 0.5

@@ -1,5 +1,5 @@
-"""What a wheel contains: every file that git has below the packages, but for C++ and its build;
-nothing else."""
+"""A wheel contains every file that git tracks in the packages, except the C++ and its build files,
+and nothing else."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("codec", "server", "client")
+PACKAGES = ("codec", "protocol", "recording", "server", "client", "lab")
+"""Folders that are installed below `earshot`."""
 NOT_INSTALLED = (".cpp", ".h", "CMakeLists.txt", "flags.txt")
 
 
@@ -27,11 +28,12 @@ def test_a_wheel_has_every_file_of_the_packages_and_no_sources_of_the_engine(tmp
     done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     found = {str(file.relative_to(library)) for file in library.rglob("*") if file.is_file()}
-    expected = {name for name in tracked(*PACKAGES, "earshot.py") if not name.endswith(NOT_INSTALLED)}
+    files = {f"earshot/{name}" for name in tracked(*PACKAGES)} | tracked("earshot")
+    expected = {name for name in files if not name.endswith(NOT_INSTALLED)}
     assert sorted(expected - found) == [], "name them in [tool.setuptools.package-data] of pyproject.toml"
     assert sorted(found - expected) == [], "not tracked by git, or sources: see MANIFEST.in and exclude-package-data"
     data = {"lab/voices/ada.flac", "codec/pretrained/default.safetensors", "lab/training/presets/lite.toml"}
-    assert data <= found
+    assert {f"earshot/{name}" for name in data} <= found
 
 
 @pytest.mark.skipif(not shutil.which("git") or not (ROOT / ".git").exists(), reason="git lists the files")

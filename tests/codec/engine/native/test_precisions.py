@@ -16,7 +16,8 @@ from tests.codec.engine.conftest import KERNELS, ODD
 
 LOWER: tuple[NativePrecision, ...] = ("bf16", "int8")
 LEAST_DB = {"bf16": 45.0, "int8": 35.0}
-"""Signal-to-noise ratios in dB; 53 and 42 were measured on speech (docs/engine.md)."""
+"""Lowest allowed signal-to-noise ratios in dB; 53 and 42 were measured on speech
+(docs/engine.md)."""
 
 
 def encoded(engine: NativeEngine, frames: np.ndarray, n_q: int) -> np.ndarray:
