@@ -34,11 +34,7 @@ def packed_size(n_q: int, frames: int) -> int:
 def pack(codes: NDArray[np.integer]) -> bytes:
     """Packs codes [n_q, frames] in 0..1023: all frames of codebook 0, then all of codebook 1, and
     so on. Unused bits of the last byte are zero. Raises UsageError for codes out of range."""
-    values = np.asarray(codes)
-    if values.size and (values.min() < 0 or values.max() >= 1 << BITS):
-        raise UsageError(f"codes must be in 0..{(1 << BITS) - 1}")
-    bits = (values.reshape(-1, 1).astype(np.uint16) >> np.arange(BITS, dtype=np.uint16)) & 1
-    return np.packbits(bits.astype(np.uint8).reshape(-1), bitorder="little").tobytes()
+    return np.packbits(_bits(np.asarray(codes)).reshape(-1), bitorder="little").tobytes()
 
 
 def pack_frames(frames: Sequence[NDArray[np.integer]]) -> list[bytes]:
@@ -47,11 +43,15 @@ def pack_frames(frames: Sequence[NDArray[np.integer]]) -> list[bytes]:
     sizes = {len(codes) for codes in frames}
     if len(sizes) != 1:
         return [pack(codes[:, None]) for codes in frames]
-    values = np.asarray(frames)
-    if values.min() < 0 or values.max() >= 1 << BITS:
+    bits = _bits(np.asarray(frames)).reshape(len(frames), -1)
+    return [row.tobytes() for row in np.packbits(bits, 1, "little")]
+
+
+def _bits(codes: NDArray[np.integer]) -> NDArray[np.uint8]:
+    """Returns the bits of each code, the least significant one first, in a new last dimension."""
+    if codes.size and (codes.min() < 0 or codes.max() >= 1 << BITS):
         raise UsageError(f"codes must be in 0..{(1 << BITS) - 1}")
-    bits = (values[:, :, None].astype(np.uint16) >> np.arange(BITS, dtype=np.uint16)) & 1
-    return [row.tobytes() for row in np.packbits(bits.astype(np.uint8).reshape(len(values), -1), 1, "little")]
+    return ((codes[..., None].astype(np.uint16) >> np.arange(BITS, dtype=np.uint16)) & 1).astype(np.uint8)
 
 
 def unpack(data: bytes | memoryview, n_q: int, frames: int) -> Codes:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
 import numpy as np
-from earshot.codec.bitstream import BITS, Codes
+from earshot.codec.bitstream import BITS, Codes, pack
 from earshot.codec.errors import AudioError
 from earshot.codec.lm.arithmetic import ArithmeticDecoder, ArithmeticEncoder, Cdf, Damaged
 from earshot.codec.lm.entropy import CodesLm, EntropyDecoder, EntropyEncoder, spans
@@ -130,16 +130,11 @@ class PlainWriter:
         held = np.concatenate([self._held, codes.T.reshape(-1).astype(np.uint16)])
         whole = held.size - held.size % 4  # four codes of 10 bits are a whole number of bytes
         self._held = held[whole:]
-        return _packed(held[:whole])
+        return pack(held[:whole])
 
     def end(self) -> bytes:
         rest, self._held = self._held, self._held[:0]
-        return _packed(rest)
-
-
-def _packed(codes: NDArray[np.uint16]) -> bytes:
-    bits = (codes[:, None] >> np.arange(BITS, dtype=np.uint16)) & 1
-    return np.packbits(bits.astype(np.uint8).reshape(-1), bitorder="little").tobytes()
+        return pack(rest)
 
 
 class PlainReader:
