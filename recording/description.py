@@ -145,7 +145,7 @@ def describe(source: Path) -> Description:
     """Reads a recording from end to end. Damage is reported in the result. Raises AudioError for a
     file that is not a recording."""
     found: Description | None = None
-    waiting: list[Damage] = []  # before the header
+    waiting: list[Damage] = []  # damage before the header
     for item, read in read_items(source):
         if isinstance(item, Header):
             found = Description(source, item, 0)

@@ -109,7 +109,7 @@ def integer_lm(weights: LmWeights) -> CodesLm:
         from earshot.codec.engine.native.lm import NativeLm
     except ImportError:
         return IntegerLm(weights)
-    return NativeLm(weights, _kernels().removesuffix("_bf16"))  # which it has no use for
+    return NativeLm(weights, _kernels().removesuffix("_bf16"))  # it has no bf16 kernels
 
 
 def live_lm(model: Model, path: Path | None = None) -> LiveLm:
@@ -120,7 +120,9 @@ def live_lm(model: Model, path: Path | None = None) -> LiveLm:
     if not native_is_built():
         raise UsageError(f"entropy coding in calls needs the native engine; {HOW_TO_GET_IT}")
     lm = integer_lm(weights)
-    EntropyEncoder(lm).encode(np.zeros((weights.shape.n_q, 1), np.int16))  # the first step is the slowest
+    EntropyEncoder(lm).encode(
+        np.zeros((weights.shape.n_q, 1), np.int16)
+    )  # the first step is the slowest, so it is done here
     return LiveLm(lm, digest(weights))
 
 

@@ -113,7 +113,8 @@ class _Direction:
         inputs, outputs, (moves, anew) = self._device
         inputs, outputs, moves, anew = inputs[:size], outputs[:size], moves[:size, None], anew[:size, None]
         states = self.bank.states[:size]
-        before = states.masked_fill(anew, 0.0)  # not torch.where, which copies its 0 to the GPU: no graph records that
+        # Not torch.where: it copies its 0 to the GPU, which a graph cannot record.
+        before = states.masked_fill(anew, 0.0)
         given, after = self._arithmetic(inputs, before, width)
         states.copy_(torch.where(moves, after, before))
         outputs[:, : given.shape[1]].copy_(given)
@@ -178,7 +179,8 @@ class CudaEngine(RowEngine[MaskedBank]):
         where = gpu(precision, device)
         self.name = f"cuda {precision}"
         if torch.get_float32_matmul_precision() != "highest":
-            torch.set_float32_matmul_precision("highest")  # of this process: graphs keep what they were recorded with
+            # This is a setting of the whole process; graphs keep the one they were recorded with.
+            torch.set_float32_matmul_precision("highest")
         super().__init__(model, encoders, decoders, where, MaskedBank)
         config, books = model.config, self._codebooks
         silence = len(books.entries) - 1

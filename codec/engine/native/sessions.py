@@ -104,7 +104,8 @@ class NativeEncoderSession(_NativeSession, EncoderSession):
         """Moves the state from the caches to the native engine."""
         if self._state.caches is not None:
             live = self._begin()
-            with suppress(ValueError):  # a state that is not finite, as none becomes by itself, stays where it is
+            # A state that is not finite stays in the caches; only a damaged one can be so.
+            with suppress(ValueError):
                 live.restore(import_caches(self._net, self._state.caches))
                 self._live = live
 

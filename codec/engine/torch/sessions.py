@@ -78,7 +78,7 @@ def _step(state: StreamState, network: Network, x: Tensor) -> Tensor:
     else:
         kept = [_turn(cache).to(device) for cache in state.caches]
     y, kept = network.step_layers(x.to(device).transpose(1, 2), kept)
-    state.caches = [_turn(own.clone()) for own in kept]  # not a view that holds the whole window
+    state.caches = [_turn(own.clone()) for own in kept]  # a view would keep the whole window alive
     return y
 
 

@@ -52,8 +52,8 @@ class Product:
         self._bias = None if bias is None else bias.detach().to(place.device, place.dtype).contiguous()
         self._packed = place == CPU and _onednn()
         if self._packed:
-            # Torch's own products go to MKL, which is less than half as fast on processors that are
-            # not Intel's.
+            # Torch's own products use MKL, which is less than half as fast on other processors than
+            # Intel's.
             self._weight = torch.ops.mkldnn._reorder_linear_weight(self._weight, None)
 
     def __call__(self, x: Tensor) -> Tensor:

@@ -90,7 +90,7 @@ def odd_models() -> dict[str, Model]:
 def full_model(
     random_encodec: Callable[..., Any], save_official: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Model:
-    """The official 24 kHz shape with random weights."""
+    """Returns a model of the official 24 kHz shape with random weights."""
     return codec.load(str(save_official(random_encodec(), tmp_path_factory.mktemp("full"))))
 
 
