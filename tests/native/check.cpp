@@ -1,9 +1,10 @@
 // Checks the engine without Python: check streams | threads | save FILE | compare FILE.
 //
-// streams: for every kernel set of this processor the same bits alone and in company, copy, reset, and results close to
-// those of the portable kernels; the first also in bf16 and int8. threads: several threads share weights and nothing else. save, compare: the results of the
-// portable kernels, for another processor to be compared with. Weights and sound are random and the same everywhere.
-// tests/codec/engine compares the same kernels with torch.
+// streams: every kernel set of this processor gives the same bits alone and together with others,
+// after copy and reset, and results close to those of the portable kernels; the fastest also in
+// bf16 and int8. threads: several threads share weights and nothing else. save, compare: the
+// results of the portable kernels, to be compared on another processor. Weights and sound are
+// random and the same everywhere. tests/codec/engine compares the same kernels with torch.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -28,7 +29,7 @@ void require(bool condition, const std::string& what) {
     std::exit(1);
 }
 
-// Whole numbers only, so that every processor draws the same.
+// Draws whole numbers only, so that every processor draws the same ones.
 class Random {
   public:
     explicit Random(std::uint64_t seed) : state_(seed) {}
@@ -36,14 +37,14 @@ class Random {
         state_ = state_ * 6364136223846793005u + 1442695040888963407u;
         return static_cast<std::uint32_t>(((state_ >> 32) * n) >> 32);
     }
-    // in -size..size
+    // Draws a number in -size..size.
     float uniform(float size) { return (static_cast<float>(below(1 << 20)) / (1 << 19) - 1.0f) * size; }
 
   private:
     std::uint64_t state_;
 };
 
-// Random weights under the names that codec.network gives them.
+// Random weights with the names of codec/model/network.py.
 class Weights {
   public:
     Weights(const Shape& shape, std::uint64_t seed) : random_(seed) {
@@ -77,7 +78,7 @@ class Weights {
     const Tensors& tensors() const { return tensors_; }
 
   private:
-    // Uniform, of the variance that keeps a sum over `fan_in` inputs at about that of its inputs.
+    // Uniform, with the variance at which a sum over `fan_in` inputs varies as much as its inputs.
     void add(const std::string& name, const std::vector<Size>& shape, Size fan_in) {
         Size size = 1;
         for (Size n : shape) size *= n;
@@ -124,7 +125,7 @@ class Weights {
 
     Random random_;
     Tensors tensors_;
-    std::vector<std::vector<float>> values_;  // moved as it grows, their contents stay
+    std::vector<std::vector<float>> values_;  // growing moves the vectors, not their contents
 };
 
 struct Shaped {
@@ -132,7 +133,8 @@ struct Shaped {
     Shape shape;
 };
 
-// The trained family at an eighth of its width, one that fills no vector, and one with stages that run over all streams.
+// The default model at an eighth of its width, a shape that fills no vector, and one with stages
+// that run over all streams.
 const Shaped SHAPES[] = {
     {"family", {4, 128, 7, 7, 3, 1, 2, 2, 2, 8, 256, {8, 5, 4, 2}}},
     {"odd", {6, 20, 5, 3, 2, 3, 3, 3, 1, 5, 64, {4, 2, 3}}},
@@ -160,7 +162,8 @@ std::vector<float> frame(const Shape& shape, Size stream, Size time) {
     return pcm;
 }
 
-// One frame of each of `who`, whose next frames are `times`: what each gives, by stream.
+// Steps one frame of each stream in `who`, whose next frames are `times`. Returns the results by
+// stream.
 std::vector<Sound> step(const Network& network, Scratch& scratch, std::vector<Stream>& streams, const std::vector<Size>& who,
                         const std::vector<Size>& times) {
     const Shape& shape = network.shape();
@@ -192,7 +195,7 @@ std::vector<Sound> step(const Network& network, Scratch& scratch, std::vector<St
 
 using Sounds = std::vector<std::vector<Sound>>;  // [stream][time]
 
-// Every stream by itself.
+// Runs every stream by itself.
 Sounds alone(const std::shared_ptr<const Network>& network) {
     std::vector<Stream> streams(STREAMS, Stream(network));
     Sounds sounds(STREAMS);
@@ -202,14 +205,14 @@ Sounds alone(const std::shared_ptr<const Network>& network) {
     return sounds;
 }
 
-// Random streams together, all sizes of batches, until all have spoken.
+// Steps random streams together, in batches of all sizes, until all have ended.
 void check_company(const std::shared_ptr<const Network>& network, const Sounds& expected, const std::string& name) {
     std::vector<Stream> streams(STREAMS, Stream(network));
     std::vector<Size> next(STREAMS, 0), waiting;
     Random random(7);
     Scratch scratch;
     for (Size s = 0; s < STREAMS; s++) waiting.push_back(s);
-    bool all = true;  // the first time
+    bool all = true;  // in the first batch
     while (!waiting.empty()) {
         for (std::size_t i = waiting.size(); i > 1; i--) std::swap(waiting[i - 1], waiting[random.below(i)]);
         const auto size = all ? waiting.size() : 1 + random.below(static_cast<std::uint32_t>(waiting.size()));
@@ -239,7 +242,8 @@ void check_copy_and_reset(const std::shared_ptr<const Network>& network, const S
     require(step(*network, scratch, streams, {0}, {0})[0] == expected[0][0], name + ": a stream that was reset is new");
 }
 
-// Codes may differ where two entries are as near as rounding can tell; what is decoded then differs too.
+// Codes may differ if two entries are equally near within rounding; the decoded sound then differs
+// too.
 void check_close(const Sounds& expected, const Sounds& found, const std::string& name) {
     Size codes = 0, other = 0;
     float worst = 0, loudest = 0;
@@ -282,7 +286,7 @@ void check_streams() {
             check_company(network, own, name);
             check_copy_and_reset(network, own, name);
             check_close(portable, own, name);
-            if (&shaped == &SHAPES[2]) continue;  // nothing new in what takes longest
+            if (&shaped == &SHAPES[2]) continue;  // the slowest shape would test nothing new
             for (Format lower : {Format::bf16, Format::int8}) {
                 const auto other = build(shaped, kernels, lower);
                 check_company(other, alone(other), name + (lower == Format::bf16 ? ", bf16" : ", int8"));

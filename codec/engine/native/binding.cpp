@@ -1,5 +1,5 @@
-// The Python module codec.engine.native._native. It checks every argument: whatever a caller passes, nothing is read or
-// written out of bounds. codec/engine/native/engine.py gives the errors their meaning.
+// The Python module _native. It checks every argument: whatever a caller passes, nothing is read or
+// written out of bounds. engine.py gives the errors their meaning.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -24,7 +24,7 @@ void require(bool condition, const char* message) {
     if (!condition) throw std::invalid_argument(message);
 }
 
-// Scratch of one thread. A second that would use it at the same time is refused.
+// Scratch of one thread. A second thread that uses it at the same time is refused.
 class Workspace {
   public:
     class Use {
@@ -91,7 +91,7 @@ Size largest(const Network& network, const std::vector<Size>& n_q, std::size_t s
     return most;
 }
 
-// pcm [B, hop] -> codes [B, max(n_q)]; codes beyond a stream's own n_q are zero.
+// Encodes pcm [B, hop] to codes [B, max(n_q)]; codes beyond a stream's own n_q are zero.
 Array<std::int16_t> encode(const Network& network, Workspace& workspace, const States& states, const Array<float>& pcm,
                            const std::vector<Size>& n_q) {
     const auto floats = checked(network, Kind::encoder, states);
@@ -108,7 +108,7 @@ Array<std::int16_t> encode(const Network& network, Workspace& workspace, const S
     return codes;
 }
 
-// codes [B, >= max(n_q)] -> pcm [B, hop]
+// Decodes codes [B, >= max(n_q)] to pcm [B, hop].
 Array<float> decode(const Network& network, Workspace& workspace, const States& states, const Array<std::int16_t>& codes,
                     const std::vector<Size>& n_q) {
     const auto floats = checked(network, Kind::decoder, states);

@@ -2,12 +2,13 @@
 //
 //     y[t] = bias + sum over i < taps of x[t - (taps - 1 - i) * dilation] W[i].
 //
-// A block is the channels of a sample, or of `stride` samples where the kernel is two strides long. A transposed convolution
-// of such a kernel has `stride` outputs side by side in a row of y.
+// A block is the channels of a sample, or of `stride` samples if the kernel is two strides long. A
+// transposed convolution with such a kernel has `stride` outputs side by side in a row of y.
 //
-// With two taps, V and W, two rows of y take three products of a block instead of four (S. Winograd, Arithmetic Complexity of
-// Computations, 1980: F(2, 2)): y[t] = m + (x[t - 1] - x[t]) V and y[t + 1] = m + (x[t + 1] - x[t]) W, where both share
-// m = bias + x[t] (V + W). Only in fp32: differences would cost the other formats digits.
+// With two taps, V and W, two rows of y take three products of a block instead of four (S.
+// Winograd, Arithmetic Complexity of Computations, 1980: F(2, 2)): y[t] = m + (x[t - 1] - x[t]) V
+// and y[t + 1] = m + (x[t + 1] - x[t]) W, where both share m = bias + x[t] (V + W). This is done
+// only in fp32, because the differences would cost the other formats digits.
 #pragma once
 
 #include <string>
@@ -19,25 +20,26 @@ namespace earshot {
 
 class Convolution {
   public:
-    // `rows` rows of y a frame.
+    // `rows` is the number of rows of y per frame.
     static Convolution causal(Plan& plan, const std::string& name, Size in, Size out, Size kernel, Size dilation, Size rows,
                               Use use = Use::often);
     static Convolution strided(Plan& plan, const std::string& name, Size in, Size out, Size stride, Size rows);
     static Convolution transposed(Plan& plan, const std::string& name, Size in, Size out, Size stride, Size rows);
 
-    Size in() const { return form_.in; }  // floats of a sample, also below
+    Size in() const { return form_.in; }  // floats per sample
     Size out() const { return form_.out; }
 
-    // A window with what the streams kept, and room for a frame.
+    // Returns a window with the kept samples of the streams, and space for a frame.
     Window open(const Step& step) const { return Window::open(step, state_, context(), form_.rows * form_.block); }
-    // The rows of each stream; the end of the window is kept in the states.
+    // Computes the rows of each stream; the states keep the end of the window.
     void run(const Step& step, const Window& window, Target plain, Target elu) const;
 
   private:
     struct Form {
         Size in, out, block, taps, dilation, rows, outputs;  // outputs: samples in a row of y
     };
-    // weight(tap, k, output, channel) for k < block, output < outputs and channel < channels, which is `out` without padding.
+    // weight(tap, k, output, channel) is called for k < block, output < outputs and
+    // channel < channels, which is `out` without padding.
     template <class Weight>
     Convolution(Plan& plan, Use use, const Form& form, const float* bias, Size channels, Weight weight);
 
@@ -47,7 +49,7 @@ class Convolution {
 
     Form form_;
     Size state_;
-    std::vector<Matrix> matrices_;  // all taps one below the other; or for pairs V + W, V and W
+    std::vector<Matrix> matrices_;  // all taps, one below the other; for pairs V + W, V and W
 };
 
 }  // namespace earshot

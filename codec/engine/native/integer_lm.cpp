@@ -1,5 +1,6 @@
-// The Python module codec.engine.native._integer_lm: the language model of codec/lm/integer_lm.py, number for number. Sums
-// are of 16-bit products in 32 bits; LmWeights has checked that none can overflow, so their order does not matter.
+// The Python module _integer_lm: the language model of codec/lm/integer_lm.py, number for number.
+// Products of 16 bits are summed in 32 bits. LmWeights has checked that no sum can overflow, so the
+// order of the additions does not matter.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -31,7 +32,7 @@ void require(bool condition, const char* message) {
     if (!condition) throw std::invalid_argument(message);
 }
 
-// sums[o] = weight[o] . x
+// Computes sums[o] = weight[o] . x.
 #define SUM_ROWS                                                                                          \
     for (size_t o = 0; o < outputs; o++) {                                                                \
         int32_t sum = 0;                                                                                  \
@@ -151,7 +152,7 @@ class Model {
     }
 };
 
-// All that moves of one stream.
+// The whole state of one stream.
 struct Stream {
     std::vector<int16_t> tower;
     std::vector<int32_t> known;
@@ -238,7 +239,7 @@ class Streams {
     }
 
   private:
-    // Two threads that step the same streams would spoil them: the second is refused.
+    // Two threads that step the same streams would damage them: the second is refused.
     class Use {
       public:
         explicit Use(Streams& streams) : streams_(streams) {
@@ -260,7 +261,7 @@ class Streams {
             y[o] = static_cast<T>(limit(rescaled(sums_[o], layer.scale[o]) + layer.bias[o]));
     }
 
-    // Computes the tower of the next codebook's group for this frame, if it is not there yet.
+    // Computes the tower of the next codebook's group for this frame, unless that is done.
     void climb() {
         const size_t g = model_->group(q_), C = model_->channels, E = model_->embed;
         if (done_ == static_cast<std::ptrdiff_t>(g)) return;

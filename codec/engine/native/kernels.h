@@ -1,4 +1,4 @@
-// What a set of kernels can do, one set for each instruction set, and how they are chosen.
+// The interface of a set of kernels, one set for each instruction set, and how sets are chosen.
 #pragma once
 
 #include <algorithm>
@@ -10,37 +10,38 @@
 
 namespace earshot {
 
-// What a word (32 bits) of x and of W holds: a float, two bf16 or four bytes, of rows of W that follow each other.
+// What a word (32 bits) of x and of W holds: a float, two bf16 or four bytes, from rows of W that
+// follow each other.
 enum class Format { fp32, bf16, int8 };
 
 constexpr Size per_word(Format format) { return format == Format::fp32 ? 1 : format == Format::bf16 ? 2 : 4; }
 
-// Weights of y = bias + x W, packed for one kernel set: panels of columns, in each the rows of W one after the other.
-// Both sides are padded to LANES, and so is every part of x.
+// Weights of y = bias + x W, packed for one kernel set: panels of columns, each with the rows of W
+// one after the other. Both sides are padded to LANES, and so is every part of x.
 struct Matrix {
     Format format = Format::fp32;
     bool tall = false;  // in panels of `tall_panel`, for products with one row for each stream
-    Size k = 0, n = 0;  // words, columns; with int8 a word more for each part: what its sums start from
+    Size k = 0, n = 0;  // words, columns; with int8 a word more per part, which its sums start from
     Floats weights, bias;
     Floats scales;  // [parts, n]: what an int8 weight of 1 stands for
 };
 
-// A part of x: row r of stream s is the k words at data + s * stream + r * row. With int8 there is one row for each stream,
-// and every part has scales of its own: what 1 stands for in stream s.
+// A part of x: row r of stream s is the k words at data + s * stream + r * row. With int8 there is
+// one row per stream, and every part has scales of its own: what 1 stands for in stream s.
 struct Part {
     const float* data;
     Size stream, row, k;
     const float* scales = nullptr;
 };
 
-// Where rows go: row r of stream s to data + s * stream + r * row. No data: nowhere.
+// Where rows go: row r of stream s goes to data + s * stream + r * row, or nowhere without data.
 struct Target {
     float* data = nullptr;
     Size stream = 0, row = 0;
 };
 
-// y = bias + (the parts side by side) W for `rows` rows of each of `streams` streams, written plain, through ELU, or both.
-// Where `start` has data, that takes the place of the bias (not for a tall matrix).
+// y = bias + (the parts side by side) W for `rows` rows of each of `streams` streams, written
+// plain, through ELU, or both. If `start` has data, it replaces the bias (not for a tall matrix).
 struct Product {
     const Matrix* matrix;
     const Part* parts;
@@ -56,38 +57,43 @@ struct Codebook {
     Size size = 0, width = 0;
     Floats entries;      // [size, width]
     Matrix columns;      // the same, packed
-    Floats norms;        // squared; infinite for columns that are padding
+    Floats norms;        // squared; infinite for columns of padding
     float longest = 0;   // the largest norm
 };
 
-constexpr Size BLOCK = 640;  // words of k: with it a panel of weights (160 KiB) stays in the second cache for all rows
+// Words of k, so that a panel of weights (160 KiB) stays in the second-level cache for all rows.
+constexpr Size BLOCK = 640;
 
 struct Kernels {
     const char* name;
-    Size panel;  // widest panel of a Matrix; narrower ones, at its end, are powers of two times LANES
+    Size panel;  // widest panel; narrower ones, at the end of a Matrix, are 2^i * LANES wide
     Size tall_panel;
-    bool bf16;  // whether the processor multiplies bf16: then that is faster than fp32, and `nearest` reads it, too
+    // Whether the processor multiplies bf16. That is faster than fp32, and `nearest` uses it too.
+    bool bf16;
     bool (*supported)();
     void (*multiply)(const Product&);
-    // One layer of an LSTM: gates [4, n] (input, forget, cell, output) and the cell state c [n] -> c, h [n].
+    // One layer of an LSTM: from gates [4, n] (input, forget, cell, output) and the cell state c
+    // [n] to c and h [n].
     void (*lstm)(const float* gates, float* c, float* h, Size n);
     // y = ELU(a + b), n floats.
     void (*add_elu)(const float* a, const float* b, float* y, Size n);
-    // Blocks of `block` floats lie in a row. For each pair of them, p: y[2 p] = x[2 p] - x[2 p + 1] and
-    // y[2 p + 1] = x[2 p + 2] - x[2 p + 1].
+    // Blocks of `block` floats lie in a row. For each pair p of them, y[2 p] = x[2 p] - x[2 p + 1]
+    // and y[2 p + 1] = x[2 p + 2] - x[2 p + 1].
     void (*changes)(const float* x, Size block, Size pairs, float* y);
     // y[r] = bias + dot(w, x + r * row), k floats.
     void (*dot)(const float* x, Size row, const float* w, Size k, float bias, float* y, Size rows);
-    // For each of `rows` rows of x [width] the first index of the entry that is closest. `space` holds, for
-    // every row, width + 4 * LANES + the padded size of the codebook or the panel, whichever is larger.
+    // Finds for each of `rows` rows of x [width] the first index of the closest entry. `space`
+    // holds, for every row, width + 4 * LANES + the padded size of the codebook or the panel,
+    // whichever is larger.
     void (*nearest)(const Codebook& book, const float* x, Size rows, float* space, int* index);
-    // n floats (whole vectors) as bf16, two in a word.
+    // Converts n floats (whole vectors) to bf16, two in a word.
     void (*round)(const float* x, Size n, float* words);
-    // n floats (whole vectors) as bytes, four in a word: 128 stands for 0. Returns what 1 stands for.
+    // Converts n floats (whole vectors) to bytes, four in a word; 128 stands for 0. Returns what a
+    // difference of 1 stands for.
     float (*quantise)(const float* x, Size n, float* words);
 };
 
-// Width of the panel that starts at column `start` of n.
+// Returns the width of the panel that starts at column `start` of n.
 inline Size panel_width(Size most, Size n, Size start) {
     Size width = most;
     while (width > n - start) width /= 2;
@@ -104,10 +110,10 @@ extern const Kernels AVX512_BF16;
 #endif
 #endif
 
-// Names of the sets that this processor can run, fastest first; the last is always "portable".
+// Returns the names of the sets that this processor can run, fastest first; the last is "portable".
 std::vector<std::string> kernel_names();
 
-// A set by name, or the fastest for "auto". Throws std::invalid_argument for others.
+// Returns a set by name, or the fastest for "auto". Throws std::invalid_argument for other names.
 const Kernels& find_kernels(const std::string& name);
 
 }  // namespace earshot

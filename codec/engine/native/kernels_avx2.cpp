@@ -40,7 +40,7 @@ inline V dot_bytes(V x, V w, V sum) {
     return _mm256_castsi256_ps(_mm256_add_epi32(bits(sum), _mm256_add_epi32(even, odd)));
 }
 inline V whole(V sums) { return _mm256_cvtepi32_ps(bits(sums)); }
-inline __m256i rounded(V v) {  // to the nearest bf16, ties to the even one, in the lower half of each word
+inline __m256i rounded(V v) {  // to the nearest bf16, ties to even, in the lower half of each word
     const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits(v), 16), _mm256_set1_epi32(1));
     return _mm256_srli_epi32(_mm256_add_epi32(bits(v), _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff))), 16);
 }

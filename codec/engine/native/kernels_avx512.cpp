@@ -20,7 +20,7 @@ inline V dot_bytes(V x, V w, V sum) {
     const __m512i odd = _mm512_madd_epi16(_mm512_srli_epi16(bits(x), 8), _mm512_srai_epi16(bits(w), 8));
     return _mm512_castsi512_ps(_mm512_add_epi32(bits(sum), _mm512_add_epi32(even, odd)));
 }
-inline __m256i rounded(V v) {  // to the nearest bf16, ties to the even one
+inline __m256i rounded(V v) {  // to the nearest bf16, ties to even
     const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits(v), 16), _mm512_set1_epi32(1));
     return _mm512_cvtepi32_epi16(
         _mm512_srli_epi32(_mm512_add_epi32(bits(v), _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))), 16));

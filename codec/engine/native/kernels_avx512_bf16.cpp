@@ -1,4 +1,4 @@
-// Kernels for x86 processors whose AVX-512 multiplies bf16 and bytes by itself.
+// Kernels for x86 processors whose AVX-512 has instructions that multiply bf16 and bytes.
 #include "kernels.h"
 
 #ifdef EARSHOT_BF16
@@ -15,15 +15,17 @@ namespace {
 
 inline V dot_halves(V x, V w, V sum) { return _mm512_dpbf16_ps(sum, (__m512bh)x, (__m512bh)w); }
 inline V dot_bytes(V x, V w, V sum) {
-    asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(x), "v"(w));  // with the intrinsic gcc 12 copies sums from register to register
+    // With the intrinsic, gcc 12 copies sums from register to register.
+    asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(x), "v"(w));
     return sum;
 }
 inline V round_pairs(V a, V b) { return (V)_mm512_cvtne2ps_pbh(b, a); }
 
 #include "kernels_body.h"
 
-// The entries that could be the closest, found in bf16, are compared in fp32. Rounding x and an entry e to bf16 changes x.e by
-// at most (2^-9 + 2^-9 + 2^-18) |x| |e|, and sums of floats by less than the rest of the margin.
+// Finds the entries that could be the closest in bf16, and compares these in fp32. Rounding x and
+// an entry e to bf16 changes x.e by at most (2^-9 + 2^-9 + 2^-18) |x| |e|; the rest of the margin
+// covers the rounding of the sums.
 void nearest_of_few(const Codebook& book, const float* x, Size rows, float* space, int* index) {
     const Size n = book.columns.n, width = book.width;
     float *dots = space, *words = dots + rows * n;
@@ -47,7 +49,7 @@ void nearest_of_few(const Codebook& book, const float* x, Size rows, float* spac
                 if (entry >= book.size) break;
                 float product;
                 dot(x, 0, book.entries.data() + entry * width, width, 0.0f, &product, 1);
-                const float distance = (square - 2.0f * product) + norms[entry];  // as in codec.quantizer.nearest
+                const float distance = (square - 2.0f * product) + norms[entry];  // as `nearest` of quantizer.py
                 if (distance < best) {
                     best = distance;
                     index[r] = static_cast<int>(entry);

@@ -1,21 +1,29 @@
-// The kernels, written once over a vector type V. Included by the file of each instruction set, inside a namespace of its
-// own without a name: the same code compiled for two processors must not be merged by the linker.
+// The kernels, written once over a vector type V. The file of each instruction set includes this
+// one inside an unnamed namespace, because the linker must not merge the same code compiled for two
+// processors.
 //
-// That file defines V (operators + - * /), WIDTH (floats in a V) and load, store, set1, fma (a * b + c), min, max, sum,
-// where_greater (a > b ? x : y) and pow2 (2^n, where the lowest bits of a float are the whole number n in -126..127),
-// dot_halves and dot_bytes (a word of x times words of W, added to sums: two bf16; four bytes without sign times four with
-// one, in whole numbers), whole (those numbers as floats), round_pairs (two V as words of bf16), store_lowest_bytes (of the
-// bits of each float), and PANEL, ROWS: with panels that wide, sums for ROWS rows stay in registers.
+// That file defines:
+// - V (operators + - * /), WIDTH (floats in a V), load, store, set1, fma (a * b + c), min, max,
+//   sum;
+// - where_greater (a > b ? x : y) and pow2 (2^n, where the lowest bits of a float are the whole
+//   number n in -126..127);
+// - dot_halves and dot_bytes: a word of x times words of W, added to sums; a word is two bf16, or
+//   four unsigned bytes times four signed ones in whole numbers; `whole` converts those sums to
+//   floats;
+// - round_pairs (two V as words of bf16) and store_lowest_bytes (of the bits of each float);
+// - PANEL and ROWS: with panels that wide, the sums for ROWS rows stay in registers.
 //
-// The sum of a row never depends on the rows beside it: a stream gives the same bits alone and in company.
+// The sum of a row never depends on the rows beside it, so that a stream gives the same bits alone
+// and together with others.
 
 constexpr Size NARROW = WIDTH > LANES ? WIDTH : LANES;
-constexpr Size STREAM = 4096;  // floats: how far ahead of its use a weight is fetched that comes from beyond the caches
+// How many floats ahead of its use a weight is fetched that lies in no cache.
+constexpr Size STREAM = 4096;
 constexpr Size TALL_PANEL = PANEL / 2 > NARROW ? PANEL / 2 : NARROW;
 constexpr int TALL_ROWS = static_cast<int>(ROWS * PANEL / TALL_PANEL);
-constexpr int MOST_ROWS = 8;  // more rows have more addresses than there are registers for them
+constexpr int MOST_ROWS = 8;  // the addresses of more rows do not fit into registers
 
-// Into the first cache, or the second, where the first has no room for what is wanted later.
+// Fetches into the first-level cache, or into the second if the first has no space for later data.
 template <int CACHE>
 inline void prefetch(const float* p) {
 #if defined(__GNUC__)
@@ -29,7 +37,8 @@ struct Place {
     Size stream, row;
 };
 
-// What is fetched while something else is worked on: for every k a line from each of some places, so far apart.
+// What is fetched during other work: for every k a line from each of some places at equal
+// distances.
 struct Ahead {
     const float* from;
     Size apart;
@@ -44,9 +53,10 @@ inline V multiply_add(V x, V w, V sum) {
     if constexpr (F == Format::int8) return dot_bytes(x, w, sum);
 }
 
-// R rows times a panel of N vectors; k goes through all parts. The sums are added to `from`: sums of blocks round less than
-// one long sum would. LINES lines of `ahead` are fetched for every k. Sums of bytes start from the first row of W and are worth
-// `scales` [panel] times those of the part.
+// Multiplies R rows by a panel of N vectors; k runs through all parts. The sums are added to
+// `from`, because sums of blocks round less than one long sum. LINES lines of `ahead` are fetched
+// for every k. Sums of bytes start from the first row of W, and are scaled by `scales` [panel]
+// times those of the part.
 template <Format F, int R, int N, int LINES>
 void tile(const Part* part, const Part* end, const Place* place, const float* w, Ahead ahead, const float* scales,
           const float* const* from, float* const* to) {
@@ -59,7 +69,7 @@ void tile(const Part* part, const Part* end, const Place* place, const float* w,
         const float* x[R];
         for (int i = 0; i < R; i++) x[i] = part->data + place[i].stream * part->stream + place[i].row * part->row;
         for (Size k = 0; k < part->k; k++, w += N * WIDTH, ahead.from += LANES) {
-            if constexpr (R <= 2)  // weights that no cache holds stream by
+            if constexpr (R <= 2)  // weights that no cache holds are read ahead
                 for (Size j = 0; j < N * WIDTH; j += LANES) prefetch<1>(w + STREAM + j);
             else
                 for (int line = 0; line < LINES; line++) prefetch<2>(ahead.from + line * ahead.apart);
@@ -111,9 +121,10 @@ float* at(const Target& target, Place place) {
     return target.data + place.stream * target.stream + place.row * target.row;
 }
 
-// One panel of a product, over the parts [part, end): rows are cut into tiles as even as can be. While the last of them use
-// these weights, those of `next` come into the cache: up to two lines for every k of a tile, for two if it has rows enough
-// to hide them. One tile alone cannot, and the processor does better by itself.
+// Computes one panel of a product over the parts [part, end). Rows are cut into tiles that are as
+// even as possible. While the last tiles use these weights, those of `next` are fetched into the
+// cache: at most two lines for every k of a tile, and two only if it has enough rows to hide them.
+// A single tile cannot hide them, and the processor does better by itself.
 template <Format F>
 void multiply_panel(const Product& product, const Part* part, const Part* end, const float* w, const float* next_w,
                     const float* bias, const float* scales, Size column, Size width, bool first, bool last) {
@@ -148,8 +159,9 @@ void multiply_panel(const Product& product, const Part* part, const Part* end, c
     }
 }
 
-// R rows, which lie word by word as [k, R], times a panel of N vectors whose weights stream by: each is used for a moment, and
-// with so many rows in registers seldom twice. `worth` [R]: what sums of bytes are worth.
+// Multiplies R rows, which lie word by word as [k, R], by a panel of N vectors. Each weight is used
+// for a moment only and, with so many rows in registers, seldom twice. `worth` [R] scales sums of
+// bytes.
 template <Format F, int R, int N>
 void tall_tile(const float* x, Size k, const float* w, const float* scales, const float* worth, const float* const* from,
                float* const* to) {
@@ -158,7 +170,7 @@ void tall_tile(const float* x, Size k, const float* w, const float* scales, cons
         for (int j = 0; j < N; j++) sums[i][j] = F == Format::int8 ? load(w + j * WIDTH) : set1(0.0f);
     if constexpr (F == Format::int8) w += N * WIDTH;
     for (; k > 0; k--, w += N * WIDTH, x += R) {
-        for (Size j = 0; j < N * WIDTH; j += LANES) prefetch<R <= 2 ? 1 : 2>(w + STREAM + j);  // few rows use it soon
+        for (Size j = 0; j < N * WIDTH; j += LANES) prefetch<R <= 2 ? 1 : 2>(w + STREAM + j);  // few rows: soon used
         V column[N];
         for (int j = 0; j < N; j++) column[j] = load(w + j * WIDTH);
         for (int i = 0; i < R; i++) {
@@ -184,7 +196,7 @@ TallTile tall_tile_for(int rows) {
         return rows == R ? tall_tile<F, R, WIDE / WIDTH> : tall_tile_for<F, WIDE, R - 1>(rows);
 }
 
-// The rows of a tile word by word.
+// Arranges the rows of a tile word by word.
 void turn(const Part* part, const Part* end, Size first, Size rows, float* to) {
     for (; part != end; to += rows * part->k, part++)
         for (Size i = 0; i < rows; i++) {
@@ -193,7 +205,8 @@ void turn(const Part* part, const Part* end, Size first, Size rows, float* to) {
         }
 }
 
-// One row for each stream: the weights, used once for each, are what takes time.
+// Computes one row per stream. Most of the time goes into reading the weights, used once per
+// stream.
 template <Format F>
 void multiply_tall(const Product& product) {
     const Matrix& matrix = *product.matrix;
@@ -333,8 +346,9 @@ void dot(const float* x, Size row, const float* w, Size k, float bias, float* y,
     }
 }
 
-// The terms and their order are those of codec.quantizer.nearest, so that ties and rounding fall the same way. Each lane
-// keeps its own best; indices are floats, exact up to 2^24.
+// The terms and their order are those of `nearest` in codec/model/quantizer.py, so that ties and
+// rounding fall the same way. Each lane keeps its own best entry. Indices are floats, which are
+// exact up to 2^24.
 [[maybe_unused]] void nearest(const Codebook& book, const float* x, Size rows, float* space, int* index) {
     const Matrix& entries = book.columns;
     const float* const norms = book.norms.data();

@@ -1,4 +1,5 @@
-// Kernels for every processor: four floats at a time, in the compiler's own vectors where it has them (NEON, SSE2, wasm).
+// Kernels for every processor: four floats at a time, in the compiler's own vectors where it has
+// them (NEON, SSE2, wasm).
 #include "kernels.h"
 
 namespace earshot {
@@ -77,7 +78,7 @@ inline float word(std::uint32_t bits) {
     return word;
 }
 template <class F>
-inline V words(F f) {  // of four words, f of each
+inline V words(F f) {  // applies f to each of four words
     return V{word(f(0)), word(f(1)), word(f(2)), word(f(3))};
 }
 inline V low_half(V v) {
@@ -102,7 +103,8 @@ inline V whole(V sums) {
     return V{lane(0), lane(1), lane(2), lane(3)};
 }
 inline V round_pairs(V a, V b) {
-    const auto rounded = [](float x) { return (bits(x) + 0x7fff + (bits(x) >> 16 & 1)) >> 16; };  // ties to the even one
+    // To the nearest bf16, ties to even.
+    const auto rounded = [](float x) { return (bits(x) + 0x7fff + (bits(x) >> 16 & 1)) >> 16; };
     const float all[] = {a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3]};
     return words([&](int i) { return rounded(all[2 * i]) | rounded(all[2 * i + 1]) << 16; });
 }

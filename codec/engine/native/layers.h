@@ -1,4 +1,5 @@
-// The layers of SEANet (codec/model/seanet.py) that are more than a convolution, each over one frame of many streams at once.
+// The layers of SEANet (codec/model/seanet.py) that are more than a convolution. Each takes one
+// frame of many streams at once.
 #pragma once
 
 #include <string>
@@ -9,8 +10,8 @@
 
 namespace earshot {
 
-// ELU, dilated convolution to fewer channels, ELU, 1x1 convolution; a 1x1 convolution of the input as shortcut. The last two
-// are one product.
+// ELU, dilated convolution to fewer channels, ELU, 1x1 convolution, and a 1x1 convolution of the
+// input as shortcut. The two 1x1 convolutions are one product.
 class ResidualUnit {
   public:
     ResidualUnit(Plan& plan, const std::string& name, Size channels, Size kernel, Size dilation, Size compress, Size time);
@@ -23,7 +24,7 @@ class ResidualUnit {
     Matrix widen_;
 };
 
-// A row of residual units at one rate. `last` is where the result goes, through ELU.
+// A sequence of residual units at one rate. `last` takes the result, through ELU.
 class ResidualUnits {
   public:
     ResidualUnits(Plan& plan, const std::string& name, Size index, Size channels, Size time, const Shape& shape);
@@ -37,12 +38,13 @@ class ResidualUnits {
     std::vector<ResidualUnit> units_;
 };
 
-// Stacked LSTM with a skip connection over it, one time step: input and recurrent weights are one product.
+// One time step of a stacked LSTM with a skip connection over it. Input and recurrent weights are
+// one product.
 class ResidualLstm {
   public:
     ResidualLstm(Plan& plan, const std::string& name, Size width, Size layers);
 
-    // ELU(x + lstm(x)) of x [streams, width].
+    // Computes ELU(x + lstm(x)) of x [streams, width].
     void run(const Step& step, const float* x, Target elu) const;
 
   private:
@@ -54,13 +56,13 @@ class ResidualLstm {
     std::vector<Layer> layers_;
 };
 
-// The decoder's last convolution, to one channel: a row of dot products.
+// The decoder's last convolution, to one channel, as dot products.
 class LastConvolution {
   public:
     LastConvolution(Plan& plan, const std::string& name, Size in, Size kernel);
 
     Window open(const Step& step, Size time) const;
-    // pcm [streams, time]
+    // Writes pcm [streams, time].
     void run(const Step& step, const Window& window, Size time, float* pcm) const;
 
   private:

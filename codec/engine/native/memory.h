@@ -17,14 +17,14 @@ namespace earshot {
 using Size = std::ptrdiff_t;
 
 constexpr Size LANES = 16;
-// Rows of channels are padded to a multiple of this with zeros (their weights are zero too), so that every kernel set
-// works in whole vectors and all of them keep the same state.
+// Rows of channels are padded to a multiple of this with zeros (their weights are zero too), so
+// that every kernel set works in whole vectors, and all sets keep the same state.
 
 inline Size padded(Size n) { return (n + LANES - 1) / LANES * LANES; }
 
 inline std::size_t bytes(Size floats) { return static_cast<std::size_t>(floats) * sizeof(float); }
 
-// Zeroed floats on a cache line.
+// Zeroed floats, aligned to a cache line.
 class Floats {
   public:
     Floats() = default;
@@ -51,7 +51,8 @@ class Floats {
     };
     std::align_val_t alignment() const { return std::align_val_t{bytes() < PAGE ? LINE : PAGE}; }
 
-    // A lone stream reads every weight once a frame: with small pages it would wait for their addresses, too.
+    // A single stream reads every weight once per frame; with small pages it would also wait for
+    // the translation of their addresses.
     void large_pages() const {
 #ifdef __linux__
         if (bytes() >= PAGE) madvise(data_.get(), bytes(), MADV_HUGEPAGE);
@@ -62,7 +63,8 @@ class Floats {
     Size size_ = 0;
 };
 
-// Memory that is taken piece by piece during a step and given back all at once. It grows in the first steps only.
+// Memory that a step takes piece by piece and gives back all at once. It grows in the first steps
+// only.
 class Scratch {
   public:
     struct Mark {
@@ -82,7 +84,7 @@ class Scratch {
     Mark mark() const { return now_; }
     void back_to(Mark mark) { now_ = mark; }
 
-    // Everything is given back; what had been taken in several blocks will be taken from one.
+    // Takes everything back. Several blocks are replaced by one of their total size.
     void reset() {
         if (blocks_.size() > 1) {
             Size total = 0;

@@ -14,14 +14,16 @@ namespace earshot {
 
 namespace {
 
-// Stages with few weights and many samples run stream by stream, so that samples stay in the second cache; stages with many
-// weights run over all streams, so that weights are read once.
+// Stages with few weights and many samples run stream by stream, so that the samples stay in the
+// second-level cache. Stages with many weights run over all streams, so that weights are read once.
 constexpr Size FEW_WEIGHTS = 1 << 17;
 
-// More streams than this are stepped in turns: what they share of the weights no longer grows, and their samples do.
+// More streams than this are stepped in turns: beyond it, sharing the weights saves no more time,
+// but the samples take more memory.
 constexpr Size TOGETHER = 32;
 
-// Numbers too small for the fast path of the processor, as fading silence makes them, count as zero.
+// Denormal numbers, as fading silence produces them, count as zero: the processor is slow with
+// them.
 class FlushTiny {
   public:
 #if defined(__SSE__)
@@ -70,7 +72,7 @@ Encoder::Encoder(Plan& plan, const Shape& shape)
           for (auto ratio = shape.ratios.rbegin(); ratio != shape.ratios.rend(); ++ratio) {
               const Size before = plan.weights;
               ResidualUnits units(plan, "encoder.layers.", index, channels, time, shape);
-              index += shape.n_residual_layers + 1;  // and an activation
+              index += shape.n_residual_layers + 1;  // plus one for the activation
               time /= *ratio;
               const std::string name = "encoder.layers." + std::to_string(index++);
               Convolution down = Convolution::strided(plan, name, channels, 2 * channels, *ratio, time);
@@ -96,7 +98,7 @@ void Encoder::run(const Step& step, const float* pcm, float* latents) const {
     Size time = hop_;
     while (narrow < stages_.size() && stages_[narrow].weights <= FEW_WEIGHTS) time /= stages_[narrow++].stride;
 
-    // What the stages over all streams, or the LSTM after them, start from.
+    // Input of the stages over all streams, or of the LSTM after them.
     const bool all_narrow = narrow == stages_.size();
     const Size width = stages_.back().down.out();
     float* top = step.scratch.take(step.streams * width);
@@ -165,7 +167,8 @@ Quantizer::Quantizer(Plan& plan, const Shape& shape) : width_(padded(shape.dimen
 }
 
 void Quantizer::encode(const Step& step, const float* latents, const Size* n_q, std::int16_t* codes, Size row) const {
-    std::vector<Size> order(static_cast<std::size_t>(step.streams));  // most codebooks first: those that go on are in front
+    // Streams with the most codebooks come first, so that those that continue are in front.
+    std::vector<Size> order(static_cast<std::size_t>(step.streams));
     std::iota(order.begin(), order.end(), Size{0});
     std::stable_sort(order.begin(), order.end(), [&](Size a, Size b) { return n_q[a] > n_q[b]; });
     std::vector<int> found(order.size());
@@ -196,7 +199,7 @@ void Quantizer::decode(const std::int16_t* codes, Size n_q, float* latent) const
     }
 }
 
-// ---- decoder: convolution, LSTM, stages of a transposed convolution and residual units, convolution
+// ---- decoder: convolution, LSTM, stages of transposed convolution and residual units, convolution
 
 Decoder::Decoder(Plan& plan, const Shape& shape)
     : hop_(shape.hop()),

@@ -1,4 +1,4 @@
-// EnCodec, one frame of many streams at a time: PCM to codes and codes to PCM. Nothing in here knows of Python.
+// EnCodec, one frame of many streams at a time: PCM to codes and codes to PCM, without Python.
 #pragma once
 
 #include <memory>
@@ -12,7 +12,7 @@ namespace earshot {
 class Encoder {
   public:
     Encoder(Plan& plan, const Shape& shape);
-    // pcm [streams, hop] -> latents [streams, padded dimension]
+    // Maps pcm [streams, hop] to latents [streams, padded dimension].
     void run(const Step& step, const float* pcm, float* latents) const;
 
   private:
@@ -33,9 +33,10 @@ class Encoder {
 class Quantizer {
   public:
     Quantizer(Plan& plan, const Shape& shape);
-    // latents [streams, padded dimension] -> codes[s * row + q] for the first n_q[s] codebooks.
+    // Maps latents [streams, padded dimension] to codes[s * row + q] for the first n_q[s]
+    // codebooks.
     void encode(const Step& step, const float* latents, const Size* n_q, std::int16_t* codes, Size row) const;
-    // The sum of the entries that the first n_q codes name.
+    // Sums the entries of the first n_q codes.
     void decode(const std::int16_t* codes, Size n_q, float* latent) const;
 
   private:
@@ -46,7 +47,7 @@ class Quantizer {
 class Decoder {
   public:
     Decoder(Plan& plan, const Shape& shape);
-    // Codes as Quantizer::encode writes them -> pcm [streams, hop].
+    // Maps codes, as Quantizer::encode writes them, to pcm [streams, hop].
     void run(const Step& step, const Quantizer& quantizer, const std::int16_t* codes, Size row, const Size* n_q, float* pcm) const;
 
   private:
@@ -68,7 +69,7 @@ enum class Kind { encoder, decoder };
 
 class Network;
 
-// Everything that moves in one stream: one piece of memory that can be copied.
+// The whole state of one stream, in one piece of memory that can be copied.
 class State {
   public:
     State(std::shared_ptr<const Network> network, Kind kind);
@@ -85,11 +86,13 @@ class State {
     Floats floats_;
 };
 
-// Packed weights, never changed once they are built; shared by any number of threads, each with a Scratch of its own.
+// Packed weights, which never change once they are built. Any number of threads share them, each
+// with a Scratch of its own.
 class Network {
   public:
-    // Throws std::invalid_argument for tensors that are missing or do not fit, and for unknown kernels.
-    // The first convolution, the last one to PCM and the search for codes are in fp32 whatever the precision.
+    // Throws std::invalid_argument for tensors that are missing or do not fit, and for unknown
+    // kernels. The first convolution, the last one to PCM and the search for codes are in fp32 in
+    // any precision.
     Network(const Shape& shape, const Tensors& tensors, const std::string& kernels, Format precision = Format::fp32);
 
     const Shape& shape() const { return shape_; }
@@ -97,7 +100,8 @@ class Network {
     Size state_size(Kind kind) const { return kind == Kind::encoder ? encoder_state_ : decoder_state_; }
     Size weights_size() const { return weights_; }  // words
 
-    // One frame of each stream. States are distinct and of this network; n_q is in 1..n_codebooks, row at least the largest.
+    // Step over one frame of each stream. States are distinct and belong to this network. n_q is in
+    // 1..n_codebooks, and row is at least the largest n_q.
     void encode(Scratch& scratch, float* const* states, Size streams, const float* pcm, const Size* n_q, std::int16_t* codes,
                 Size row) const;
     // Codes are in 0..codebook_size - 1.

@@ -7,7 +7,7 @@ namespace earshot {
 
 namespace {
 
-// The parts of k values in a row: none is longer than a block.
+// The parts of k values in a row, none longer than a block.
 std::vector<Size> parts_of(Format format, Size k) {
     const Size most = BLOCK * per_word(format);
     std::vector<Size> sizes;
@@ -21,7 +21,8 @@ std::uint32_t bits(float x) {
     return bits;
 }
 
-std::uint32_t bf16(float x) { return (bits(x) + 0x7fff + (bits(x) >> 16 & 1)) >> 16; }  // the nearest, ties to the even one
+// Rounds to the nearest bf16, ties to even.
+std::uint32_t bf16(float x) { return (bits(x) + 0x7fff + (bits(x) >> 16 & 1)) >> 16; }
 
 // Writes words of weights in the order in which the kernels read them.
 class Packer {
@@ -39,7 +40,7 @@ class Packer {
             for (Size j = column; j < column + width; j++) put(bf16(at(row, j)) | bf16(at(row + 1, j)) << 16);
     }
 
-    // 128 stands for 0 in x: the sums start from minus 128 times the sum of the column.
+    // In x, 128 stands for 0: the sums start from minus 128 times the sum of the column.
     void bytes(Size part, Size row, Size k, Size column, Size width) {
         float* const sums = to_;
         to_ += width;
@@ -76,14 +77,14 @@ class Packer {
     float* to_;
 };
 
-// The memory that rows lie in, as bf16.
+// Converts the memory that rows lie in to bf16.
 const float* round_all(const Kernels& kernels, Scratch& scratch, const Rows& rows, Size streams) {
     float* words = scratch.take(streams * rows.stream / 2);
     kernels.round(rows.data, streams * rows.stream, words);
     return words;
 }
 
-// One part of every stream's row, as bytes on scales of their own.
+// Converts one part of every stream's row to bytes, with a scale for each.
 Part quantise_part(const Kernels& kernels, Scratch& scratch, const float* data, Size stream, Size k, Size streams) {
     float *words = scratch.take(streams * k / 4), *scales = scratch.take(streams);
     for (Size s = 0; s < streams; s++) scales[s] = kernels.quantise(data + s * stream, k, words + s * k / 4);

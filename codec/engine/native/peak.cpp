@@ -12,10 +12,10 @@ namespace {
 
 using Loop = double (*)(Size rounds);
 
-volatile float sink;  // results go here, so that no compiler leaves out what they come from
+volatile float sink;  // keeps the compiler from removing the computation
 volatile float source = 1e-6f;
 
-// Sums stay in registers only where the loops over them are gone.
+// Sums stay in registers only if the loops over them are unrolled.
 #if defined(__clang__)
 #define EARSHOT_UNROLL _Pragma("unroll")
 #elif defined(__GNUC__)
@@ -26,7 +26,7 @@ volatile float source = 1e-6f;
 
 #ifdef EARSHOT_X86
 
-// Enough sums to hide the latency of each: two a cycle, ready after four cycles.
+// Enough sums to hide their latency: two start per cycle, and each is ready after four cycles.
 constexpr int MANY = 16, FEW = 12;
 
 __attribute__((target("avx512f"))) double fp32_avx512(Size rounds) {
@@ -75,7 +75,7 @@ __attribute__((target("avx512f,avx512vnni"))) double int8_avx512(Size rounds) {
 }
 #endif
 
-// Both halves at once: with two places to fetch from the memory is busier.
+// Reads both halves at once: two places to read from keep the memory busier.
 __attribute__((target("avx512f"))) float read_avx512(const float* data, Size size) {
     __m512 sums[8] = {};
     const Size half = size / 128 * 64;
@@ -94,7 +94,7 @@ __attribute__((target("avx512f"))) float read_avx512(const float* data, Size siz
 
 #endif
 
-// Lanes that a compiler makes vectors of.
+// Lanes that a compiler turns into vectors.
 constexpr int LANE_SUMS = 48;
 
 double fp32_portable(Size rounds) {

@@ -1,6 +1,6 @@
-// What layers are built with (weights, kernels, the state that they ask for) and what they run with (states, memory, windows).
-// Activations are [stream, time, channels], so that a causal convolution is a product whose rows are overlapping windows, read
-// where they lie.
+// What layers are built with (weights, kernels, the state that they ask for), and what they run
+// with (states, memory, windows). Activations are [stream, time, channels], so that a causal
+// convolution is a product whose rows are overlapping windows, read where they lie.
 #pragma once
 
 #include <map>
@@ -11,7 +11,7 @@
 
 namespace earshot {
 
-// The tensors of a model by name, float32 and dense; they are only read while a network is built.
+// The tensors of a model by name, float32 and dense. They are read only while a network is built.
 struct Tensor {
     const float* data;
     std::vector<Size> shape;
@@ -20,18 +20,20 @@ struct Tensor {
 class Tensors {
   public:
     void add(const std::string& name, Tensor tensor) { tensors_[name] = std::move(tensor); }
-    // Throws std::invalid_argument if it is missing or of another shape.
+    // Throws std::invalid_argument if it is missing or has another shape.
     const float* get(const std::string& name, const std::vector<Size>& shape) const;
 
   private:
     std::map<std::string, Tensor> tensors_;
 };
 
-// How often a layer's weights are used in a frame: for many samples of a stream, or for one. What is used once waits for its
-// weights more than it computes. What works on samples of PCM, which lie without padding, stays in fp32.
+// How often a layer's weights are used in a frame: for many samples of a stream, or for one. A
+// layer that uses them once waits for its weights more than it computes. A layer on samples of PCM,
+// which have no padding, stays in fp32.
 enum class Use { pcm, often, once };
 
-// What a network is built with: where its weights come from, its kernels, and the state it has asked for so far.
+// What a network is built with: the source of its weights, its kernels, and the size of the state
+// that its layers have asked for so far.
 struct Plan {
     const Tensors& tensors;
     const Kernels& kernels;
@@ -39,7 +41,8 @@ struct Plan {
     Size state = 0;     // floats
     Size weights = 0;   // words
 
-    // Bytes only where a row is quantised once for many columns; the other layers in what is fastest.
+    // Uses bytes only if a row is quantised once for many columns, and the fastest format
+    // otherwise.
     Format format(Use use) const {
         if (use == Use::pcm) return Format::fp32;
         if (precision != Format::int8 || use == Use::once) return precision;
@@ -52,7 +55,7 @@ struct Plan {
         return offset;
     }
 
-    // weight(k, n), which is asked for all k and n; columns that are added as padding are zero. `cuts`: as for `pack`.
+    // weight(k, n) is called for all k and n; columns of padding are zero. `cuts` is as for `pack`.
     template <class Weight>
     Matrix matrix(Use use, const std::vector<Size>& cuts, Size n, Weight weight) {
         Size k = 0;
@@ -66,7 +69,7 @@ struct Plan {
     }
 };
 
-// What a step works with: the states of the streams that step, and memory.
+// What a step works with: the states of its streams, and memory.
 struct Step {
     const Kernels& kernels;
     Scratch& scratch;
@@ -78,24 +81,25 @@ struct Step {
         earshot::multiply(kernels, scratch, matrix, rows, streams, count, plain, elu, start);
     }
 
-    // The same for streams [from, from + count).
+    // Returns the same for streams [from, from + count).
     Step part(Size from, Size count) const { return {kernels, scratch, states + from, count}; }
 };
 
-// The input of a convolution for one frame: for each stream the samples that were kept, then room for the new ones.
+// The input of a convolution for one frame: for each stream the kept samples, then space for the
+// new ones.
 struct Window {
     float* data;
-    Size stream, kept;  // floats from stream to stream, and of what was kept
+    Size stream, kept;  // floats from stream to stream, and of the kept samples
     Target fresh(Size width) const { return {data + kept, stream, width}; }
     Window from(Size first) const { return {data + first * stream, stream, kept}; }
 
-    // With what each stream kept at `state`, and room for `fresh` floats.
+    // Starts with what each stream kept at `state`, and space for `fresh` floats.
     static Window open(const Step& step, Size state, Size kept, Size fresh);
-    // The last `kept` floats of each stream become its state.
+    // Stores the last `kept` floats of each stream as its state.
     void keep_end(const Step& step, Size state) const;
 };
 
-// Where the next layer wants its input: plain, and as a window on ELU(x). Either may be absent.
+// Where the next layer reads its input: plain, and as a window on ELU(x). Either may be absent.
 struct Inlet {
     Target plain;
     Window elu;

@@ -1,4 +1,5 @@
-// The shape of a network: the fields of codec.config.ModelConfig that its layers are built from.
+// The shape of a network: the fields of ModelConfig (codec/config.py) that its layers are built
+// from.
 #pragma once
 
 #include <vector>

@@ -1,4 +1,4 @@
-// Vectors of AVX-512 for kernels_body.h, included inside a namespace without a name.
+// Vectors of AVX-512 for kernels_body.h, included inside an unnamed namespace.
 
 using V = __m512;
 constexpr Size WIDTH = 16, PANEL = 64;

@@ -1,7 +1,8 @@
-// ELU and the gates of an LSTM, over the vector type V of kernels_body.h, which includes this inside its namespace.
+// ELU and the gates of an LSTM over the vector type V of kernels_body.h, which includes this file
+// inside its namespace.
 
-// e^x = scale * (1 + p). Where x is near zero so is p, and keeps all its digits. The polynomial is (e^r - 1 - r) / r^2 for
-// |r| <= log(2) / 2, fitted to 3e-9 of e^r.
+// e^x = scale * (1 + p). If x is near zero, p is too, and keeps all its digits. The polynomial is
+// (e^r - 1 - r) / r^2 for |r| <= log(2) / 2, fitted to 3e-9 of e^r.
 struct Exponential {
     V scale, p;
 };
