@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import subprocess
 import sys
 
 import numpy as np
@@ -77,3 +78,19 @@ def test_without_the_native_engine_torch_serves_and_says_so_once(
             choice.engine_factory(tiny_model, "native")
     finally:
         choice.native_is_built.cache_clear()
+
+
+def test_cuda_is_imported_only_where_it_is_chosen() -> None:
+    program = """
+import sys
+from earshot import codec
+codec.load(engine="auto").encoder()
+assert not any(name.startswith("earshot.codec.engine.cuda") for name in sys.modules)
+try:
+    codec.load(engine="cuda")
+except codec.EarshotError:
+    pass  # there is no GPU
+assert "earshot.codec.engine.cuda.engine" in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
