@@ -15,6 +15,7 @@ from earshot.codec.bitstream import cut, packed_size, unpack
 from earshot.codec.errors import DataError
 from earshot.codec.pcm import MOST_SCALE
 from earshot.protocol.close_codes import ProtocolError
+from earshot.protocol.sequence import CLOCK_MODULUS
 
 MAX_FRAMES = 32
 """Frames in one packet at most (0.43 s)."""
@@ -28,9 +29,6 @@ MAX_CODEBOOKS = 32
 MAX_PCM_SAMPLES = 24_000
 """Samples in one PCM message at most (1 s)."""
 MAX_MESSAGE_BYTES = 1 << 17
-SEQUENCE_MODULUS = 1 << 16
-TIMESTAMP_MODULUS = 1 << 32
-CLOCK_MODULUS = 1 << 32
 
 
 class MessageType(IntEnum):
@@ -47,12 +45,6 @@ class PcmFormat(IntEnum):
     @property
     def sample_bytes(self) -> int:
         return 2 if self is PcmFormat.S16 else 4
-
-
-def wrap_difference(later: int, earlier: int, modulus: int) -> int:
-    """`later - earlier` of two numbers that wrap, in -modulus/2 .. modulus/2 - 1 (RFC 1982's
-    comparison)."""
-    return (later - earlier + modulus // 2) % modulus - modulus // 2
 
 
 TRACE_TICK_US = 100

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from earshot.codec.pcm import Pcm
-from earshot.protocol.packet import TIMESTAMP_MODULUS, wrap_difference
+from earshot.protocol.sequence import TIMESTAMP_MODULUS, wrap_difference
 from earshot.recording.format import TICK_US, Spoken
 
 LOOK_S = 10.0

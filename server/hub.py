@@ -29,7 +29,8 @@ from earshot.protocol.messages import (
     SetRate,
     Welcome,
 )
-from earshot.protocol.packet import SEQUENCE_MODULUS, TIMESTAMP_MODULUS, Packet, PcmBlock
+from earshot.protocol.packet import Packet, PcmBlock
+from earshot.protocol.sequence import SEQUENCE_MODULUS, TIMESTAMP_MODULUS
 from earshot.server.core.admission import within_share
 from earshot.server.core.room import Peer, Room
 from earshot.server.core.send_queue import DegradationPolicy

@@ -10,7 +10,8 @@ import numpy as np
 from earshot.codec.bitstream import pack
 from earshot.codec.config import ModelConfig
 from earshot.codec.model.model import Model
-from earshot.protocol.packet import SEQUENCE_MODULUS, TIMESTAMP_MODULUS, Packet
+from earshot.protocol.packet import Packet
+from earshot.protocol.sequence import SEQUENCE_MODULUS, TIMESTAMP_MODULUS
 from earshot.recording.format import Event, Header, Item, Reader, Spoken, encode_event, encode_header
 from earshot.server.core.recording_buffer import RecordingBuffer
 from earshot.server.recording.recorder import FLUSH_S

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from earshot.codec.errors import UsageError
 from earshot.protocol.messages import Ping, Pong
-from earshot.protocol.packet import CLOCK_MODULUS, wrap_difference
+from earshot.protocol.sequence import CLOCK_MODULUS, wrap_difference
 
 MAX_PENDING = 64
 """Pings without an answer that are remembered."""

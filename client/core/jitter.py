@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from earshot.client.core.latency import Path
-from earshot.protocol.packet import SEQUENCE_MODULUS, TIMESTAMP_MODULUS, wrap_difference
+from earshot.protocol.sequence import SEQUENCE_MODULUS, TIMESTAMP_MODULUS, wrap_difference
 from numpy.typing import NDArray
 
 START_TARGET_US = 40_000

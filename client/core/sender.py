@@ -12,18 +12,8 @@ from earshot.client.core.traffic import Traffic
 from earshot.codec.bitstream import BITS, pack
 from earshot.codec.errors import UsageError
 from earshot.codec.pcm import Framer, Pcm, sanitize, to_s16
-from earshot.protocol.packet import (
-    CLOCK_MODULUS,
-    MAX_FRAMES,
-    SEQUENCE_MODULUS,
-    TIMESTAMP_MODULUS,
-    Packet,
-    PcmFormat,
-    PcmUp,
-    Trace,
-    encode_codes_up,
-    encode_pcm_up,
-)
+from earshot.protocol.packet import MAX_FRAMES, Packet, PcmFormat, PcmUp, Trace, encode_codes_up, encode_pcm_up
+from earshot.protocol.sequence import CLOCK_MODULUS, SEQUENCE_MODULUS, TIMESTAMP_MODULUS
 from numpy.typing import NDArray
 
 Uplink = Literal["codes", "pcm"]

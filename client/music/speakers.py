@@ -22,7 +22,8 @@ from earshot.codec.errors import UsageError
 from earshot.codec.pcm import Pcm
 from earshot.protocol.close_codes import CloseCode, ProtocolError
 from earshot.protocol.messages import WindowModel
-from earshot.protocol.packet import SEQUENCE_MODULUS, TIMESTAMP_MODULUS, Packet, wrap_difference
+from earshot.protocol.packet import Packet
+from earshot.protocol.sequence import SEQUENCE_MODULUS, TIMESTAMP_MODULUS, wrap_difference
 
 MAX_SPEAKERS = 64
 MAX_UNDECODED = 16

@@ -13,7 +13,8 @@ from earshot.client.core.traffic import Traffic
 from earshot.codec.bitstream import BITS, Window, pack
 from earshot.codec.pcm import Pcm
 from earshot.protocol.messages import WindowModel
-from earshot.protocol.packet import CLOCK_MODULUS, SEQUENCE_MODULUS, TIMESTAMP_MODULUS, Packet, Trace, encode_codes_up
+from earshot.protocol.packet import Packet, Trace, encode_codes_up
+from earshot.protocol.sequence import CLOCK_MODULUS, SEQUENCE_MODULUS, TIMESTAMP_MODULUS
 
 
 class WindowEncoder(Protocol):

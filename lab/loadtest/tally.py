@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from earshot.lab.loadtest.wire import Arrival
-from earshot.protocol.packet import SEQUENCE_MODULUS, wrap_difference
+from earshot.protocol.sequence import SEQUENCE_MODULUS, wrap_difference
 
 LONGEST_ON_THE_WAY = 75
 """Frames that were sent and neither heard nor missed are lost once they are more than a

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from earshot.protocol.close_codes import ProtocolError
-from earshot.protocol.packet import CLOCK_MODULUS, SEQUENCE_MODULUS, TIMESTAMP_MODULUS, MessageType, PcmFormat
+from earshot.protocol.packet import MessageType, PcmFormat
+from earshot.protocol.sequence import CLOCK_MODULUS, SEQUENCE_MODULUS, TIMESTAMP_MODULUS
 
 FRAME_TICKS = 133
 """A frame in ticks of the trace (0.1 ms): so long after its first sample its last one is there."""

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 from earshot.codec.bitstream import join
 from earshot.codec.config import ModelConfig
-from earshot.protocol.packet import TIMESTAMP_MODULUS, Packet
+from earshot.protocol.packet import Packet
+from earshot.protocol.sequence import TIMESTAMP_MODULUS
 from earshot.recording.format import MAX_FRAMES, Event, Spoken, clamp_ticks, encode_event, encode_spoken
 
 EVENT_BYTES = 64

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 from earshot.codec.bitstream import pack, unpack
-from earshot.protocol.packet import MAX_FRAMES, SEQUENCE_MODULUS, TIMESTAMP_MODULUS, Packet, PcmBlock
+from earshot.protocol.packet import MAX_FRAMES, Packet, PcmBlock
+from earshot.protocol.sequence import SEQUENCE_MODULUS, TIMESTAMP_MODULUS
 
 Media = Packet | PcmBlock
 

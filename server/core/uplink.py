@@ -10,18 +10,8 @@ from earshot.codec.config import ModelConfig
 from earshot.codec.pcm import Framer, Pcm, from_s16, sanitize
 from earshot.protocol.close_codes import CloseCode, ProtocolError
 from earshot.protocol.messages import WindowModel
-from earshot.protocol.packet import (
-    CLOCK_MODULUS,
-    SEQUENCE_MODULUS,
-    TIMESTAMP_MODULUS,
-    TRACE_TICK_US,
-    CodedPacket,
-    Packet,
-    PcmFormat,
-    PcmUp,
-    Trace,
-    wrap_difference,
-)
+from earshot.protocol.packet import TRACE_TICK_US, CodedPacket, Packet, PcmFormat, PcmUp, Trace
+from earshot.protocol.sequence import CLOCK_MODULUS, SEQUENCE_MODULUS, TIMESTAMP_MODULUS, wrap_difference
 from earshot.server.core.rate_limit import TokenBucket
 
 CLOCK_TOLERANCE = 1.01

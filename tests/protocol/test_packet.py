@@ -17,7 +17,6 @@ from earshot.protocol.packet import (
     MAX_MESSAGE_BYTES,
     MAX_PCM_SAMPLES,
     MAX_WINDOW_FRAMES,
-    SEQUENCE_MODULUS,
     CodedPacket,
     Packet,
     PcmBlock,
@@ -30,8 +29,8 @@ from earshot.protocol.packet import (
     encode_codes_up,
     encode_pcm_down,
     encode_pcm_up,
-    wrap_difference,
 )
+from earshot.protocol.sequence import SEQUENCE_MODULUS, wrap_difference
 from hypothesis import given
 from hypothesis import strategies as st
 

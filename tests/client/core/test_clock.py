@@ -6,7 +6,7 @@ import pytest
 from earshot.client.core.clock import ServerClock
 from earshot.codec.errors import UsageError
 from earshot.protocol.messages import Ping, Pong
-from earshot.protocol.packet import CLOCK_MODULUS
+from earshot.protocol.sequence import CLOCK_MODULUS
 
 
 def exchange(clock: ServerClock, at_us: int, offset: int, up: int, down: int, inside: int = 50) -> None:

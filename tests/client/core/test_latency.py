@@ -5,7 +5,8 @@ import pytest
 from earshot.client.core.clock import ServerClock
 from earshot.client.core.latency import STAGES, LatencyLog, Path, Stages
 from earshot.protocol.messages import Pong
-from earshot.protocol.packet import CLOCK_MODULUS, Trace
+from earshot.protocol.packet import Trace
+from earshot.protocol.sequence import CLOCK_MODULUS
 
 
 @pytest.fixture

@@ -15,15 +15,8 @@ from earshot.codec.bitstream import pack
 from earshot.codec.pcm import Pcm, soft_limit, to_s16
 from earshot.protocol.close_codes import CloseCode, ProtocolError
 from earshot.protocol.messages import Pong
-from earshot.protocol.packet import (
-    CLOCK_MODULUS,
-    Packet,
-    PcmBlock,
-    Trace,
-    decode_up,
-    encode_codes_down,
-    encode_pcm_down,
-)
+from earshot.protocol.packet import Packet, PcmBlock, Trace, decode_up, encode_codes_down, encode_pcm_down
+from earshot.protocol.sequence import CLOCK_MODULUS
 from numpy.typing import NDArray
 
 HOP, RATE = 320, 24_000

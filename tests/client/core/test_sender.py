@@ -9,7 +9,8 @@ from earshot.codec.bitstream import unpack
 from earshot.codec.errors import UsageError
 from earshot.codec.pcm import Pcm, from_s16
 from earshot.protocol.messages import Pong
-from earshot.protocol.packet import CLOCK_MODULUS, Packet, PcmUp, decode_up, wrap_difference
+from earshot.protocol.packet import Packet, PcmUp, decode_up
+from earshot.protocol.sequence import CLOCK_MODULUS, wrap_difference
 from numpy.typing import NDArray
 
 HOP, RATE = 320, 24_000

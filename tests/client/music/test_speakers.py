@@ -15,7 +15,7 @@ from earshot.codec.errors import UsageError
 from earshot.codec.pcm import Pcm
 from earshot.protocol.close_codes import CloseCode, ProtocolError
 from earshot.protocol.messages import WindowModel
-from earshot.protocol.packet import SEQUENCE_MODULUS, TIMESTAMP_MODULUS
+from earshot.protocol.sequence import SEQUENCE_MODULUS, TIMESTAMP_MODULUS
 
 from tests.client.music.windows import (
     FRAMES,

@@ -9,7 +9,8 @@ from earshot.client.core.sender import GAP_US
 from earshot.client.music.window_sender import WindowSender
 from earshot.codec.bitstream import unpack
 from earshot.codec.pcm import Pcm
-from earshot.protocol.packet import CLOCK_MODULUS, SEQUENCE_MODULUS, Packet, decode_up, wrap_difference
+from earshot.protocol.packet import Packet, decode_up
+from earshot.protocol.sequence import CLOCK_MODULUS, SEQUENCE_MODULUS, wrap_difference
 
 from tests.client.music.windows import (
     FRAMES,

@@ -9,7 +9,8 @@ from earshot.codec.bitstream import Window, pack
 from earshot.codec.errors import UsageError
 from earshot.codec.pcm import Pcm
 from earshot.protocol.messages import Pong, WindowModel
-from earshot.protocol.packet import CLOCK_MODULUS, SEQUENCE_MODULUS, TIMESTAMP_MODULUS, Packet, Trace
+from earshot.protocol.packet import Packet, Trace
+from earshot.protocol.sequence import CLOCK_MODULUS, SEQUENCE_MODULUS, TIMESTAMP_MODULUS
 from numpy.typing import NDArray
 
 RATE, HOP, FRAMES = 48_000, 320, 150
