@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from earshot.codec.pcm import Pcm
-from earshot.protocol.sequence import TIMESTAMP_MODULUS, wrap_difference
+from earshot.protocol.sequence import TIMESTAMP_MODULUS, unwrap
 from earshot.recording.format import TICK_US, Spoken
 
 LOOK_S = 10.0
@@ -74,7 +74,7 @@ class Aligner:
         if self._count is None:
             self._count = record.timestamp
         else:
-            self._count += wrap_difference(record.timestamp, self._count % TIMESTAMP_MODULUS, TIMESTAMP_MODULUS)
+            self._count = unwrap(record.timestamp, self._count, TIMESTAMP_MODULUS)
         start = record.start * self._sample_rate * TICK_US // 1_000_000
         self._waiting.append(_Waiting(record, self._count, start))
 

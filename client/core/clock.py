@@ -81,7 +81,7 @@ class ServerClock:
         """Local time of a reading of the server's clock modulo 2^32, the one closest to the local
         time `near_us` (within 35 minutes). Raises UsageError before the first pong."""
         near = near_us + self._known_offset()
-        return near_us + wrap_difference(wrapped_us, near % CLOCK_MODULUS, CLOCK_MODULUS)
+        return near_us + wrap_difference(wrapped_us, near, CLOCK_MODULUS)
 
     def _known_offset(self) -> int:
         if self._best is None:

@@ -7,14 +7,14 @@ two seconds goes into a histogram that forgets, and the target is a high quantil
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from earshot.client.core.latency import Path
-from earshot.protocol.sequence import SEQUENCE_MODULUS, TIMESTAMP_MODULUS, wrap_difference
+from earshot.protocol.sequence import SEQUENCE_MODULUS, TIMESTAMP_MODULUS, Arrival, ReorderTracker, unwrap
 from numpy.typing import NDArray
 
 START_TARGET_US = 40_000
@@ -122,12 +122,10 @@ class JitterBuffer:
         self._max_frames = max_frames
         self._frames: dict[int, Frame] = {}
         self._newest: tuple[int, int] | None = None
-        self._next: int | None = None
-        self._given_up: OrderedDict[int, None] = OrderedDict()
+        self._order = ReorderTracker(max_frames)
         self.delay = DelayEstimator(hop * 1e6 / sample_rate)
         self.received = 0
         self.taken = 0
-        self.missing = 0
         self.late = 0
         """Came after they had been given up, or so late that nobody knows any more."""
         self.duplicates = 0
@@ -135,6 +133,11 @@ class JitterBuffer:
 
     def __len__(self) -> int:
         return len(self._frames)
+
+    @property
+    def missing(self) -> int:
+        """Frames that were given up, because others behind them were due."""
+        return self._order.missing
 
     def put(
         self,
@@ -162,37 +165,26 @@ class JitterBuffer:
         if not self._frames:
             return None
         number = min(self._frames)
-        self._give_up(number)
-        self._next = number + 1
+        self._order.hand_out(number)
         self.taken += 1
         return self._frames.pop(number)
 
     def is_next(self, frame: Frame) -> bool:
         """Whether no frame is missing before this one."""
-        return self._next is None or frame.sequence == self._next
+        return self._order.is_next(frame.sequence)
 
     def _unwrap(self, sequence: int, timestamp: int) -> tuple[int, int]:
         if self._newest is None:
             return sequence, timestamp
         number, position = self._newest
-        return (
-            number + wrap_difference(sequence, number % SEQUENCE_MODULUS, SEQUENCE_MODULUS),
-            position + wrap_difference(timestamp, position % TIMESTAMP_MODULUS, TIMESTAMP_MODULUS),
-        )
+        return unwrap(sequence, number, SEQUENCE_MODULUS), unwrap(timestamp, position, TIMESTAMP_MODULUS)
 
     def _put(self, frame: Frame) -> None:
         self.received += 1
-        if frame.sequence in self._frames:
-            self.duplicates += 1
-            return
-        if self._next is not None and frame.sequence < self._next:
-            known = frame.sequence in self._given_up
-            recent = self._next - frame.sequence <= self._max_frames
-            self._given_up.pop(frame.sequence, None)
-            if known or not recent:
-                self.late += 1
-            else:
-                self.duplicates += 1
+        arrival = self._order.arrive(frame.sequence, self._frames)
+        self.duplicates += arrival is Arrival.DUPLICATE
+        self.late += arrival is Arrival.LATE
+        if arrival is not Arrival.IN_TIME:
             return
         self.delay.observe(self._duration_us(frame.timestamp), frame.arrival_us)
         if self._newest is None or frame.sequence > self._newest[0]:
@@ -200,19 +192,9 @@ class JitterBuffer:
         self._frames[frame.sequence] = frame
         if len(self._frames) > self._max_frames:
             oldest = min(self._frames)
-            self._give_up(oldest)
-            self._next = oldest + 1
+            self._order.hand_out(oldest)
             self.overflow += 1
             del self._frames[oldest]
-
-    def _give_up(self, before: int) -> None:
-        if self._next is None:
-            return
-        self.missing += before - self._next
-        for number in range(max(self._next, before - self._max_frames), before):
-            self._given_up[number] = None
-        while len(self._given_up) > self._max_frames:
-            self._given_up.popitem(last=False)
 
     def _duration_us(self, samples: int) -> float:
         return samples * 1e6 / self._sample_rate

@@ -23,7 +23,7 @@ from earshot.codec.pcm import Pcm
 from earshot.protocol.close_codes import CloseCode, ProtocolError
 from earshot.protocol.messages import WindowModel
 from earshot.protocol.packet import Packet
-from earshot.protocol.sequence import SEQUENCE_MODULUS, TIMESTAMP_MODULUS, wrap_difference
+from earshot.protocol.sequence import SEQUENCE_MODULUS, TIMESTAMP_MODULUS, SequenceTracker
 
 MAX_SPEAKERS = 64
 MAX_UNDECODED = 16
@@ -63,9 +63,8 @@ class MusicSpeaker:
     frames_late: int = 0
     frames_dropped: int = 0
     """That the decoder had no time for, or that do not fit their model."""
-    sequence: int | None = None
-    """Unwrapped, of the frame to come; `timestamp` is that of its first sample."""
-    timestamp: int = 0
+    sequence: SequenceTracker = field(default_factory=lambda: SequenceTracker(SEQUENCE_MODULUS))
+    timestamp: SequenceTracker = field(default_factory=lambda: SequenceTracker(TIMESTAMP_MODULUS))
 
 
 class Music:
@@ -160,17 +159,14 @@ class Music:
         that should have are not played; a speaker that pauses ends with a short window, of which
         everything is."""
         self._decoded += 1
-        number, position = packet.sequence, packet.timestamp
-        if speaker.sequence is not None:
-            skipped = wrap_difference(number, speaker.sequence % SEQUENCE_MODULUS, SEQUENCE_MODULUS)
-            gap = wrap_difference(position, speaker.timestamp % TIMESTAMP_MODULUS, TIMESTAMP_MODULUS)
-            if skipped < 0 or gap < 0:
-                speaker.frames_late += packet.frames
-                return
-            speaker.frames_missing += skipped
-            number, position = speaker.sequence + skipped, speaker.timestamp + gap
-            if skipped or gap:
-                speaker.decoder.reset()
+        skipped, gap = speaker.sequence.gap(packet.sequence), speaker.timestamp.gap(packet.timestamp)
+        if skipped < 0 or gap < 0:
+            speaker.frames_late += packet.frames
+            return
+        speaker.frames_missing += skipped
+        if skipped or gap:
+            speaker.decoder.reset()
+        position = speaker.timestamp.unwrap(packet.timestamp)
         model = speaker.decodable.model
         began_us = self._time_us()
         codes = unpack(packet.payload, packet.n_q, packet.frames)
@@ -180,8 +176,8 @@ class Music:
         except UsageError:  # of a length that cannot follow the one before it: a stretch of its own
             speaker.decoder.reset()
             pcm = speaker.decoder.push([window])
-        speaker.sequence = number + packet.frames
-        speaker.timestamp = position + min(packet.frames * model.hop_length, model.window_stride)
+        speaker.sequence.expect(packet.sequence + packet.frames)
+        speaker.timestamp.expect(position + min(packet.frames * model.hop_length, model.window_stride))
         ends = not pcm.shape[1]  # shorter than a stride: the last of its stretch
         if ends:
             pcm = speaker.decoder.flush()

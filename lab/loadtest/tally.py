@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from earshot.lab.loadtest.wire import Arrival
-from earshot.protocol.sequence import SEQUENCE_MODULUS, wrap_difference
+from earshot.protocol.sequence import SEQUENCE_MODULUS, SequenceTracker
 
 LONGEST_ON_THE_WAY = 75
 """Frames that were sent and neither heard nor missed are lost once they are more than a
@@ -61,13 +61,13 @@ class Ear:
     """One listener's place in the sequence of the one speaker that it hears."""
 
     def __init__(self) -> None:
-        self._next: int | None = None
+        self._sequence = SequenceTracker(SEQUENCE_MODULUS)
         self.heard = 0
         self.lost = 0
 
     def hear(self, arrival: Arrival, tally: Tally) -> None:
-        gap = 0 if self._next is None else wrap_difference(arrival.sequence, self._next, SEQUENCE_MODULUS)
-        self._next = (arrival.sequence + arrival.frames) % SEQUENCE_MODULUS
+        gap = self._sequence.gap(arrival.sequence)
+        self._sequence.expect(arrival.sequence + arrival.frames)
         self.heard += arrival.frames
         self.lost += max(gap, 0)
         tally.heard += arrival.frames

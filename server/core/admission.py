@@ -75,7 +75,7 @@ class StepTimes:
         self._lately.fade(FORGET)
         self._lately.add(frames, us, 1.0)
 
-    def line(self) -> tuple[float, float]:
+    def fit(self) -> tuple[float, float]:
         """(base, each): us of a step, and of each of its frames; (0, 0) while nothing is known."""
         both = self._lately.plus(self._idle)
         if not both.weight:
@@ -89,7 +89,7 @@ class StepTimes:
 
     def of(self, frames: int) -> float:
         """Expected us of a step of so many frames."""
-        base, each = self.line()
+        base, each = self.fit()
         return base + each * frames if frames else 0.0
 
 
@@ -205,7 +205,7 @@ class WorkerLoad:
         too many."""
         base, use = 0.0, 0.0
         for kind, count in streams.items():
-            own_base, own_each = self.steps[kind].line()
+            own_base, own_each = self.steps[kind].fit()
             base += own_base if count else 0.0
             use += count * own_each / self.frame_us
         if use >= self._workers:
@@ -228,9 +228,9 @@ class WorkerLoad:
 
     def step_ms(self) -> dict[Kind, dict[str, float]]:
         """What a step takes, and each frame in it."""
-        lines = {kind: steps.line() for kind, steps in self.steps.items()}
+        fits = {kind: steps.fit() for kind, steps in self.steps.items()}
         return {
-            kind: {"base": round(base / 1e3, 3), "each": round(each / 1e3, 4)} for kind, (base, each) in lines.items()
+            kind: {"base": round(base / 1e3, 3), "each": round(each / 1e3, 4)} for kind, (base, each) in fits.items()
         }
 
     def fits(self, streams: Mapping[Kind, int], limit_us: float, now_us: int) -> bool:

@@ -69,13 +69,13 @@ class SendQueue:
 
     def put(self, media: Media, now_us: int) -> None:
         """Adds what a speaker said; drops, and counts, what has become too old."""
-        line = self._waiting.setdefault(media.source, deque())
-        line.append(_Waiting(now_us, media))
+        queue = self._waiting.setdefault(media.source, deque())
+        queue.append(_Waiting(now_us, media))
         if not _is_window(media):  # the next one comes in a second, and nobody waits for it
             self._heard_us[media.source] = now_us
-        if len(line) > MAX_WAITING:
-            self._drop(line)
-        if len(line) > 1 or len(self._waiting) > 1:  # what came just now is not old
+        if len(queue) > MAX_WAITING:
+            self._drop(queue)
+        if len(queue) > 1 or len(self._waiting) > 1:  # what came just now is not old
             self._drop_old(now_us)
 
     def forget(self, source: int) -> None:
@@ -90,8 +90,8 @@ class SendQueue:
     def _oldest_us(self) -> int | None:
         """Since when the oldest packet waits, None if none does."""
         oldest: int | None = None
-        for line in self._waiting.values():
-            since = line[0].since_us
+        for queue in self._waiting.values():
+            since = queue[0].since_us
             if oldest is None or since < oldest:
                 oldest = since
         return oldest
@@ -119,14 +119,14 @@ class SendQueue:
             age = self.age_us(now_us)
         rung = self._settle(age, now_us)
         message: list[Media] = []
-        for source, line in list(self._waiting.items()):
-            media = line.popleft().media
+        for source, queue in list(self._waiting.items()):
+            media = queue.popleft().media
             if rung:
                 parts = [media]
-                while line and _follows(parts, line[0].media, self._hop):
-                    parts.append(line.popleft().media)
+                while queue and _follows(parts, queue[0].media, self._hop):
+                    parts.append(queue.popleft().media)
                 media = self._cut(_joined(parts), rung)
-            if not line:
+            if not queue:
                 del self._waiting[source]
             self.frames_sent += frames_of(media, self._hop)
             message.append(_relayed(media, now_us))
@@ -151,14 +151,14 @@ class SendQueue:
 
     def _drop_old(self, now_us: int) -> None:
         too_old = now_us - self._degradation.drop_us
-        for source, line in list(self._waiting.items()):
-            while line and line[0].since_us < too_old:
-                self._drop(line)
-            if not line:
+        for source, queue in list(self._waiting.items()):
+            while queue and queue[0].since_us < too_old:
+                self._drop(queue)
+            if not queue:
                 del self._waiting[source]
 
-    def _drop(self, line: deque[_Waiting]) -> None:
-        self.frames_dropped += frames_of(line.popleft().media, self._hop)
+    def _drop(self, queue: deque[_Waiting]) -> None:
+        self.frames_dropped += frames_of(queue.popleft().media, self._hop)
 
 
 def frames_of(media: Media, hop: int) -> int:

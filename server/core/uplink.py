@@ -11,7 +11,7 @@ from earshot.codec.pcm import Framer, Pcm, from_s16, sanitize
 from earshot.protocol.close_codes import CloseCode, ProtocolError
 from earshot.protocol.messages import WindowModel
 from earshot.protocol.packet import TRACE_TICK_US, CodedPacket, Packet, PcmFormat, PcmUp, Trace
-from earshot.protocol.sequence import CLOCK_MODULUS, SEQUENCE_MODULUS, TIMESTAMP_MODULUS, wrap_difference
+from earshot.protocol.sequence import CLOCK_MODULUS, SEQUENCE_MODULUS, TIMESTAMP_MODULUS, SequenceTracker
 from earshot.server.core.rate_limit import TokenBucket
 
 CLOCK_TOLERANCE = 1.01
@@ -35,40 +35,41 @@ class SpokenFrame(NamedTuple):
     trace: Trace | None
 
 
-class Line:
-    """Where a speaker stands in sequence and time; says what comes too late, twice, or from the far
-    future."""
+class ContinuityCheck:
+    """Decides whether a speaker's next message may follow the one before it.
+
+    It refuses what comes late, twice, or from further ahead than the time that has passed."""
 
     def __init__(self, sample_rate: int, ahead_us: int) -> None:
         self._sample_rate = sample_rate
         self._ahead_us = ahead_us
         self._last_us: int | None = None
-        self._sequence = 0
-        self._timestamp = 0
+        self._sequence = SequenceTracker(SEQUENCE_MODULUS)
+        self._timestamp = SequenceTracker(TIMESTAMP_MODULUS)
         self.skipped = 0
         """Sequence numbers that the last admitted message left out."""
         self.gap = 0
-        """Samples between the end of the message before it and its start."""
+        """Samples that are missing between the last admitted message and the one before it."""
 
     def admit(self, sequence: int, timestamp: int, count: int, samples: int, unit_samples: int, now_us: int) -> bool:
-        """Whether a message of `count` sequence numbers and `samples` samples may follow; if so, it
-        has.
+        """Returns whether a message of `count` sequence numbers and `samples` samples may follow,
+        and if so, expects the one after it from now on.
 
-        `unit_samples` is what a sequence number stands for at least, in samples. A jump of either
-        number that is further than the time that passed (and the burst that is allowed) is from the
-        far future."""
-        if self._last_us is not None and now_us - self._last_us < FORGET_US:
-            skipped = wrap_difference(sequence, self._sequence, SEQUENCE_MODULUS)
-            gap = wrap_difference(timestamp, self._timestamp, TIMESTAMP_MODULUS)
-            reach = (now_us - self._last_us + self._ahead_us) * self._sample_rate / 1e6
-            if skipped < 0 or gap < 0 or gap > reach or skipped * unit_samples > reach:
-                return False
-            self.skipped, self.gap = skipped, gap
-        else:
-            self.skipped, self.gap = 0, 0
+        `unit_samples` is the least number of samples that one sequence number stands for. Neither
+        number may jump further than the time that has passed and the burst that is allowed."""
+        last_us = self._last_us
+        if last_us is None or now_us - last_us >= FORGET_US:
+            self._sequence.reset()
+            self._timestamp.reset()
+            last_us = now_us
+        skipped, gap = self._sequence.gap(sequence), self._timestamp.gap(timestamp)
+        reach = (now_us - last_us + self._ahead_us) * self._sample_rate / 1e6
+        if skipped < 0 or gap < 0 or gap > reach or skipped * unit_samples > reach:
+            return False
+        self.skipped, self.gap = skipped, gap
         self._last_us = now_us
-        self._sequence = (sequence + count) % SEQUENCE_MODULUS
-        self._timestamp = (timestamp + samples) % TIMESTAMP_MODULUS
+        self._sequence.expect(sequence + count)
+        self._timestamp.expect(timestamp + samples)
         return True
 
 
@@ -84,7 +85,7 @@ class Uplink:
         burst = audio_burst_ms * config.sample_rate / 1000 + whole
         self._pace = TokenBucket(config.sample_rate * CLOCK_TOLERANCE, burst, now_us)
         self._burst_ms = audio_burst_ms
-        self._line = Line(config.sample_rate, int(audio_burst_ms * 1000))
+        self._continuity = ContinuityCheck(config.sample_rate, int(audio_burst_ms * 1000))
         self._framer = Framer(self._hop)
         self._rest_timestamp = 0
         self._rest_capture_us: int | None = None
@@ -133,7 +134,7 @@ class Uplink:
             lasts = min(samples, self._window.window_stride)
             unit = self._window.window_stride // self._window.window_frames
         self._take(samples, now_us, lasts)
-        fits = self._line.admit(packet.sequence, packet.timestamp, packet.frames, lasts, unit, now_us)
+        fits = self._continuity.admit(packet.sequence, packet.timestamp, packet.frames, lasts, unit, now_us)
         if not fits or muted:
             self._samples_discarded += samples
             return None
@@ -149,18 +150,18 @@ class Uplink:
         whole = message.format is PcmFormat.S16
         samples = len(data) // message.format.sample_bytes
         self._take(samples, now_us)
-        fits = self._line.admit(message.sequence, message.timestamp, 1, samples, 0, now_us)
+        fits = self._continuity.admit(message.sequence, message.timestamp, 1, samples, 0, now_us)
         if not fits or muted:
             self._samples_discarded += samples
             if muted:
                 self._framer.take_rest()
             return []
         frames: list[SpokenFrame] = []
-        gap, rest = self._line.gap, self._framer.rest.size
+        gap, rest = self._continuity.gap, self._framer.rest.size
         if gap and rest:
             filling = min(gap, self._hop - rest)
             frames += self._cut(np.zeros(filling, np.float32), self._rest_timestamp + rest, trace, now_us)
-        if self._line.skipped:
+        if self._continuity.skipped:
             # The speaker had these and lost them; a pause would have left the sequence whole.
             self._sequence += min(gap // self._hop, SEQUENCE_MODULUS // 4)
         if whole and samples == self._hop and not self._framer.rest.size:

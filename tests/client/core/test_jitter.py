@@ -132,7 +132,7 @@ def test_the_far_future_costs_a_bounded_amount() -> None:
     put(jitter, 30_000)
     assert drain(jitter) == [30_000 % 1024]
     assert jitter.missing == 29_998
-    assert len(jitter._given_up) <= 112
+    assert len(jitter._order._given_up) <= 112
 
 
 def test_packets_of_several_frames() -> None:

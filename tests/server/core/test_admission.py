@@ -78,14 +78,14 @@ class FakeWorkers:
 
 def test_a_line_is_found_and_follows_what_changes() -> None:
     steps = StepTimes()
-    assert steps.line() == (0.0, 0.0)
+    assert steps.fit() == (0.0, 0.0)
     for frames in (1, 16):
         steps.expect(frames, 400 + 230 * frames)
-    assert steps.line() == pytest.approx((400, 230))
+    assert steps.fit() == pytest.approx((400, 230))
     for turn in range(3000):
         frames = 4 + turn % 9
         steps.add(frames, 800 + 460 * frames)
-    base, each = steps.line()
+    base, each = steps.fit()
     assert each > 300
     assert base + 8 * each == pytest.approx(800 + 8 * 460, rel=0.05)
 
