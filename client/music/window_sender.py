@@ -1,5 +1,5 @@
-"""What a client does with music on its way out: samples in, a message for each window out. Time is
-an argument."""
+"""What a client does with music on its way out: samples go in, and a message for each window comes
+out. Time is an argument."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Protocol
 
 import numpy as np
 from earshot.client.core.clock import ServerClock
-from earshot.client.core.sender import CAPTURE_SMOOTHING, GAP_US
+from earshot.client.core.level import rms
+from earshot.client.core.timeline import SendTimeline, wrapped_timestamp
 from earshot.client.core.traffic import Traffic
 from earshot.codec.bitstream import BITS, Window, pack
 from earshot.codec.pcm import Pcm
 from earshot.protocol.messages import WindowModel
-from earshot.protocol.packet import Packet, Trace, encode_codes_up
-from earshot.protocol.sequence import CLOCK_MODULUS, SEQUENCE_MODULUS, TIMESTAMP_MODULUS
+from earshot.protocol.packet import Packet, encode_codes_up
 
 
 class WindowEncoder(Protocol):
-    """What the sender needs of codec's WindowEncoder."""
+    """What the sender needs of the codec's WindowEncoder."""
 
     kbps: float
 
@@ -28,9 +28,10 @@ class WindowEncoder(Protocol):
 
 
 class WindowSender:
-    """As `Sender`, for a model that codes in windows. A window goes out when its last sample has
-    come; where sound is lost, or the speaker is muted, what there is of it goes out, and a new one
-    begins after the gap."""
+    """Does what `Sender` does, for a model that codes in windows.
+
+    A window is sent when its last sample has come. Where sound is lost, or the speaker is muted,
+    the part of the window that there is is sent, and a new window begins after the gap."""
 
     def __init__(
         self,
@@ -46,93 +47,70 @@ class WindowSender:
         self.samples_lost = 0
         self.frames_muted = 0
         self.level = 0.0
-        """Root mean square of the last block, for a meter; also while muted."""
+        """Root mean square of the last block, for a meter, also while muted."""
         self._encoder, self._model = encoder, model
-        self._clock, self._time_us = clock, time_us
-        self._sequence = 0
-        self._position = self._start = 0
-        """Samples that have come, and the first of the window that is not yet out."""
-        self._next_us: float | None = None
+        self._timeline = SendTimeline(model.sample_rate, clock, time_us)
+        self._held = 0
+        """Samples that have come and are in no window yet. Where windows overlap, those that the
+        next window begins with are among them."""
 
     def push(self, pcm: Pcm, captured_us: int, now_us: int) -> list[bytes]:
-        """[channels, n] or [n] samples, any n, the first captured at `captured_us` -> the messages
-        to send now."""
+        """Takes [channels, n] or [n] samples, any n, the first of which was captured at
+        `captured_us`, and returns the messages to send now."""
         samples = pcm.shape[-1]
         if not samples:
             return []
-        self.level = float(np.sqrt(np.mean(np.square(np.nan_to_num(pcm, posinf=0, neginf=0)))))
-        messages = self._follow(captured_us, now_us)
+        self.level = rms(np.nan_to_num(pcm, posinf=0, neginf=0))
+        messages: list[bytes] = []
+        lost = self._timeline.lost(captured_us)
+        if lost:
+            messages = self._end(now_us)
+            self.samples_lost += lost
+            self._timeline.skip(lost)
+        self._timeline.follow(captured_us)
         if self.muted:
-            messages += self._end(now_us)  # before the time goes on, of which a trace is counted back
-        self._next_us = (self._next_us or 0.0) + self._duration_us(samples)
+            messages += self._end(now_us)  # before time moves on, because capture times are counted back from it
+        self._timeline.advance(samples)
         if self.muted:
-            self._position += samples
-            self._start = self._position
+            self._timeline.position += samples
             self.frames_muted += samples // self._model.hop_length
             return messages
         if self.kbps is not None and self.kbps != self._encoder.kbps:
             self._encoder.kbps = self.kbps
-        self._position += samples
+        self._held += samples
         return messages + self._send(self._encoder.push(pcm), now_us)
 
     def flush(self, now_us: int) -> list[bytes]:
-        """Ends a talk: what there is of a window."""
+        """Ends a talk and returns the part of a window that there is."""
         return self._end(now_us)
 
-    def _follow(self, captured_us: int, now_us: int) -> list[bytes]:
-        """Keeps the time of the next sample; a gap ends the window and moves the timestamp on."""
-        messages: list[bytes] = []
-        late = 0.0 if self._next_us is None else captured_us - self._next_us
-        if self._next_us is None or abs(late) > GAP_US:
-            lost = max(round(late * self._model.sample_rate / 1e6), 0)
-            if lost:
-                messages = self._end(now_us)
-                self.samples_lost += lost
-                self._position += lost
-                self._start = self._position
-            self._next_us = float(captured_us)
-        else:
-            self._next_us += late * CAPTURE_SMOOTHING
-        return messages
-
     def _end(self, now_us: int) -> list[bytes]:
-        if self._start == self._position:
+        if not self._held:
             return []
+        end = self._timeline.position + self._held
         messages = self._send(self._encoder.flush(), now_us)
         self._encoder.reset()
-        self._start = self._position
+        self._timeline.position, self._held = end, 0  # the last window is shorter than those that `_send` counts
         return messages
 
     def _send(self, windows: list[Window], now_us: int) -> list[bytes]:
-        encoded_us = self._time_us() if self._time_us else now_us
+        encoded_us = self._timeline.encoded_us(now_us)
         messages = []
         for window in windows:
             frames = window.codes.shape[1]
             packet = Packet(
                 len(window.codes),
                 frames,
-                self._sequence % SEQUENCE_MODULUS,
-                self._start % TIMESTAMP_MODULUS,
+                self._timeline.take_sequence(frames),
+                wrapped_timestamp(self._timeline.position),
                 pack(window.codes),
-                self._trace(now_us, encoded_us),
+                self._timeline.trace(self._timeline.captured_us(self._held), now_us, encoded_us),
                 scale=1.0 if window.scale is None else window.scale,
             )
             message = encode_codes_up(packet)
             lasts = min(frames * self._model.hop_length, self._model.window_stride)
             self.traffic.add(now_us, frames, lasts, window.codes.size * BITS, len(message))
-            self._sequence += frames
-            self._start += self._model.window_stride
+            self._timeline.position += self._model.window_stride
+            self._held -= self._model.window_stride
             messages.append(message)
         return messages
-
-    def _trace(self, framed_us: int, encoded_us: int) -> Trace | None:
-        """Of the window that starts at `_start`."""
-        if self._clock is None or not self._clock.ready or self._next_us is None:
-            return None
-        captured = round(self._next_us - self._duration_us(self._position - self._start))
-        trace = Trace(self._clock.to_server(captured) % CLOCK_MODULUS)
-        framed = trace.ticks_at(self._clock.to_server(framed_us))
-        return Trace(trace.capture_us, framed, trace.ticks_at(self._clock.to_server(encoded_us)))
-
-    def _duration_us(self, samples: int) -> float:
-        return samples * 1e6 / self._model.sample_rate

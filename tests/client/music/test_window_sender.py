@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from earshot.client.core.sender import GAP_US
+from earshot.client.core.timeline import GAP_US
 from earshot.client.music.window_sender import WindowSender
 from earshot.codec.bitstream import unpack
 from earshot.codec.pcm import Pcm
