@@ -14,7 +14,7 @@ from typing import Literal
 from earshot.client.audio.endpoints import NoSink, NoSource, Sink, Source, monotonic_us
 from earshot.client.audio.talker import MAX_BLOCKS, Talker
 from earshot.client.core.clock import ServerClock
-from earshot.client.core.sender import Uplink
+from earshot.client.core.sender import SendFormat
 from earshot.client.entropy.coder import EntropyLink
 from earshot.client.music.models import CallModels, Codec, format_of
 from earshot.client.net.connection import Connection
@@ -67,7 +67,7 @@ class CallSettings:
     room: str
     server: str = "ws://127.0.0.1:8765"
     name: str = ""
-    uplink: Uplink = "pcm"
+    uplink: SendFormat = "pcm"
     kbps: float = 6.0
     max_kbps: float = 12.0
     seconds: float | None = None

@@ -1,4 +1,4 @@
-"""The server's clock as seen from here: NTP's four times (docs/protocol.md, "Clocks"; RFC 5905,
+"""The server's clock as seen from here, by NTP's four times (docs/protocol.md, "Clocks"; RFC 5905,
 section 8)."""
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ class _Sample(NamedTuple):
 
 
 class ServerClock:
-    """Estimates the offset of the server's clock from pings that the caller sends, best of the last
-    `keep` within `max_age_us`: old samples go, because two oscillators drift apart by up to 100 us
-    a second.
+    """Estimates the offset of the server's clock from pings that the caller sends.
 
-    All times are microseconds of one local monotonic clock. One thread writes; `offset_us` may be
-    read from any."""
+    The best of the last `keep` answers counts, of those that are no older than `max_age_us`. Older
+    ones are forgotten, because two oscillators drift apart by up to 100 us a second. All times are
+    microseconds of one local monotonic clock. One thread writes; `offset_us` may be read from
+    any."""
 
     def __init__(self, keep: int = 32, max_age_us: int = 60_000_000) -> None:
         self._samples: deque[_Sample] = deque(maxlen=keep)
@@ -38,28 +38,29 @@ class ServerClock:
 
     @property
     def ready(self) -> bool:
+        """Whether the offset is known."""
         return self._best is not None
 
     @property
     def offset_us(self) -> int | None:
-        """The server's clock minus the local one; None until the first pong."""
+        """The server's clock minus the local one, None until the first pong."""
         best = self._best
         return None if best is None else best.offset_us
 
     @property
     def round_trip_us(self) -> int | None:
-        """Round trip of the sample that the offset is from, less the server's time; half of it
-        bounds the error."""
+        """Round trip of the ping that the offset is from, without the server's time. The error of
+        the offset is at most half of it."""
         best = self._best
         return None if best is None else best.round_trip_us
 
     def ping(self, now_us: int) -> Ping:
-        """The ping to send now."""
+        """Returns the ping to send now."""
         self._pending.append(now_us)
         return Ping(sent_us=now_us)
 
     def pong(self, pong: Pong, now_us: int) -> bool:
-        """Takes an answer; False, and nothing changes, if it cannot be one."""
+        """Takes an answer. Returns False, and changes nothing, if it cannot be one."""
         round_trip = (now_us - pong.ping_us) - (pong.sent_us - pong.received_us)
         if pong.ping_us not in self._pending or round_trip < 0 or pong.sent_us < pong.received_us:
             self.ignored += 1
@@ -73,13 +74,14 @@ class ServerClock:
         return True
 
     def to_server(self, local_us: int) -> int:
-        """A local time on the server's clock, not wrapped. Raises UsageError before the first
-        pong."""
+        """Converts a local time to the server's clock, not wrapped. Raises UsageError before the
+        first pong."""
         return local_us + self._known_offset()
 
     def from_server_wrapped(self, wrapped_us: int, near_us: int) -> int:
-        """Local time of a reading of the server's clock modulo 2^32, the one closest to the local
-        time `near_us` (within 35 minutes). Raises UsageError before the first pong."""
+        """Converts a reading of the server's clock modulo 2^32 to local time: the one that is
+        closest to the local time `near_us`, within 35 minutes. Raises UsageError before the first
+        pong."""
         near = near_us + self._known_offset()
         return near_us + wrap_difference(wrapped_us, near, CLOCK_MODULUS)
 

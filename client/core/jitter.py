@@ -1,9 +1,8 @@
-"""The jitter buffer: frames wait here, in order, until they are due; how long is learnt from how
-they arrive.
+"""The jitter buffer: frames wait here, in order, until they are due. How long they wait is learnt
+from how they arrive.
 
-The method is that of WebRTC's NetEq: the delay of each frame relative to the fastest of the last
-two seconds goes into a histogram that forgets, and the target is a high quantile of it.
-"""
+The method is that of WebRTC's NetEq. The delay of each frame, relative to the fastest frame of the
+last two seconds, goes into a histogram that forgets; the target is a high quantile of it."""
 
 from __future__ import annotations
 
@@ -14,34 +13,36 @@ from typing import Any
 
 import numpy as np
 from earshot.client.core.latency import Path
+from earshot.client.core.timeline import SampleClock
 from earshot.protocol.sequence import SEQUENCE_MODULUS, TIMESTAMP_MODULUS, Arrival, ReorderTracker, unwrap
 from numpy.typing import NDArray
 
 START_TARGET_US = 40_000
 MIN_TARGET_US = 25_000
-"""Two clients and a server on two cores, 20 s: 3 to 6 underruns with one frame (13 ms); with this 0
-to 2 in 8 runs of 9 and 5 in the other, for 5 ms of mouth-to-ear latency. The spread of a second
-does not show how late a busy machine may wake a thread."""
+"""The spread of a second does not show how late a busy machine may wake a thread. Two clients and a
+server on two cores had 3 to 6 underruns in 20 s with a minimum of one frame (13 ms). With this one
+they had 0 to 2 in eight runs of nine and 5 in the ninth, at the price of 5 ms of latency."""
 MAX_TARGET_US = 500_000
 BASE_WINDOW_US = 2_000_000
 QUANTILE = 0.95
 FORGET = 0.983
 BUCKET_US = 2_500
-"""Finer than a frame, because on a good link the spread is a fraction of one."""
+"""Width of a bucket of the histogram: finer than a frame, because on a good link the spread is a
+fraction of one."""
 MARGIN_FRAMES = 0.5
-"""Added to the target by an underrun: a quantile of 0.95 of the last second knows nothing of rare
-delays (in-order Gaussian jitter of 8 ms: 13 underruns in 20 s without, 5 with it). It goes again by
-one frame in ten seconds."""
+"""What an underrun adds to the target, because a quantile of 0.95 of the last second knows nothing
+of rare delays. With Gaussian jitter of 8 ms, in order, there were 13 underruns in 20 s without this
+margin and 5 with it. The margin shrinks again by one frame in ten seconds."""
 MAX_MARGIN_FRAMES = 4
 MARGIN_FALL_PER_S = 0.1
 RESYNC_US = 3_000_000
-"""A relative delay beyond this is no network: the speaker's timeline jumped. (The server drops what
-waits 250 ms.)"""
+"""A relative delay beyond this does not come from the network, because the server drops what waits
+250 ms: the speaker's timeline has jumped."""
 
 
 class DelayEstimator:
-    """How long the frames of one speaker must wait so that nearly all are there in time. Times in
-    microseconds."""
+    """Estimates how long the frames of one speaker must wait so that nearly all are there in time.
+    All times are microseconds."""
 
     def __init__(self, frame_us: float) -> None:
         self._frame_us = frame_us
@@ -54,8 +55,8 @@ class DelayEstimator:
 
     @property
     def target_us(self) -> float:
-        """How long after the time at which the fastest of the last two seconds would have come a
-        frame is due."""
+        """How long a frame waits, counted from when it would have come if it had been as fast as
+        the fastest frame of the last two seconds."""
         return min(self._target_us + self._margin_us, float(MAX_TARGET_US))
 
     @property
@@ -64,7 +65,8 @@ class DelayEstimator:
         return self._base[0][1] if self._base else 0.0
 
     def observe(self, media_us: float, arrival_us: int) -> None:
-        """A frame whose first sample is at `media_us` of its speaker's timeline has arrived."""
+        """Takes note that a frame has arrived whose first sample is at `media_us` of its speaker's
+        timeline."""
         transit = arrival_us - media_us
         if self._base and abs(transit - self.base_us) > RESYNC_US and arrival_us - self._base[-1][0] < BASE_WINDOW_US:
             self._base.clear()
@@ -81,11 +83,12 @@ class DelayEstimator:
         self._move_target((int(np.argmax(reached)) + 1) * BUCKET_US, arrival_us)
 
     def underrun(self) -> None:
-        """Play-out ran dry although this target was kept."""
+        """Takes note that play-out ran dry although it kept this target."""
         self._margin_us = min(self._margin_us + MARGIN_FRAMES * self._frame_us, MAX_MARGIN_FRAMES * self._frame_us)
 
     def _move_target(self, wanted_us: float, now_us: int) -> None:
-        """Up at once, down at most one frame a second, never under `MIN_TARGET_US`."""
+        """Raises the target at once, or lowers it by at most one frame a second, but never under
+        `MIN_TARGET_US`."""
         elapsed_s = 0.0 if self._last_us is None else min(max(now_us - self._last_us, 0) / 1e6, 1.0)
         self._last_us = now_us
         self._margin_us = max(self._margin_us - MARGIN_FALL_PER_S * self._frame_us * elapsed_s, 0.0)
@@ -95,30 +98,33 @@ class DelayEstimator:
 
 @dataclass(slots=True, eq=False)
 class Frame:
-    """A frame on its way to the decoder. `sequence` and `timestamp` are unwrapped."""
+    """A frame on its way to the decoder."""
 
     sequence: int
+    """Sequence number, not wrapped."""
     timestamp: int
+    """Position of the first sample, not wrapped."""
     data: NDArray[Any]
     """int16 [n_q] codes, or float32 [samples] that need no decoding."""
     samples: int
     arrival_us: int
     capture_us: float | None = None
-    """When its first sample was spoken, in local time; None where not traced."""
+    """When the first sample was spoken, in local time. None where the packet has no trace."""
     path: Path | None = None
-    """The trace of its packet, on the packet's first frame only."""
+    """The trace of the packet, on the packet's first frame only."""
     taken_us: int = 0
     decoded_us: int = 0
 
 
 class JitterBuffer:
-    """Puts the frames of one speaker in order and hands them out; never more than `max_frames`.
+    """Puts the frames of one speaker in order and hands them out. It never holds more than
+    `max_frames`.
 
     Every frame that comes in is handed out by `take`, waits, or is counted as `late`, `duplicates`
-    or `overflow`; `missing` are those that were given up."""
+    or `overflow`."""
 
     def __init__(self, sample_rate: int, hop: int, max_frames: int = 112) -> None:
-        self._sample_rate = sample_rate
+        self._samples = SampleClock(sample_rate)
         self._max_frames = max_frames
         self._frames: dict[int, Frame] = {}
         self._newest: tuple[int, int] | None = None
@@ -127,7 +133,8 @@ class JitterBuffer:
         self.received = 0
         self.taken = 0
         self.late = 0
-        """Came after they had been given up, or so late that nobody knows any more."""
+        """Frames that came after they had been given up, or so late that this is not known any
+        more."""
         self.duplicates = 0
         self.overflow = 0
 
@@ -147,21 +154,22 @@ class JitterBuffer:
         arrival_us: int,
         path: Path | None,
     ) -> None:
-        """A packet: `sequence` and `timestamp` as on the wire, `frames` its (data, samples) one
-        after the other."""
+        """Adds the frames of a packet, given as (data, samples) one after the other. `sequence` and
+        `timestamp` are those on the wire."""
         number, position = self._unwrap(sequence, timestamp)
         first = position
         for index, (data, samples) in enumerate(frames):
-            capture = None if path is None else path.capture_us + self._duration_us(position - first)
+            capture = None if path is None else path.capture_us + self._samples.us(position - first)
             self._put(Frame(number + index, position, data, samples, arrival_us, capture, path if index == 0 else None))
             position += samples
 
     def peek(self) -> Frame | None:
-        """The frame that comes next in order, whether or not others are missing before it."""
+        """Returns the frame that comes next in order, whether or not others are missing before it.
+        Returns None where no frame waits."""
         return self._frames[min(self._frames)] if self._frames else None
 
     def take(self) -> Frame | None:
-        """Takes what `peek` shows; those missing before it are given up."""
+        """Takes the frame that `peek` returns. Frames missing before it are given up."""
         if not self._frames:
             return None
         number = min(self._frames)
@@ -170,7 +178,7 @@ class JitterBuffer:
         return self._frames.pop(number)
 
     def is_next(self, frame: Frame) -> bool:
-        """Whether no frame is missing before this one."""
+        """Returns whether no frame is missing before this one."""
         return self._order.is_next(frame.sequence)
 
     def _unwrap(self, sequence: int, timestamp: int) -> tuple[int, int]:
@@ -186,7 +194,7 @@ class JitterBuffer:
         self.late += arrival is Arrival.LATE
         if arrival is not Arrival.IN_TIME:
             return
-        self.delay.observe(self._duration_us(frame.timestamp), frame.arrival_us)
+        self.delay.observe(self._samples.us(frame.timestamp), frame.arrival_us)
         if self._newest is None or frame.sequence > self._newest[0]:
             self._newest = (frame.sequence, frame.timestamp)
         self._frames[frame.sequence] = frame
@@ -195,6 +203,3 @@ class JitterBuffer:
             self._order.hand_out(oldest)
             self.overflow += 1
             del self._frames[oldest]
-
-    def _duration_us(self, samples: int) -> float:
-        return samples * 1e6 / self._sample_rate

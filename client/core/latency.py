@@ -11,37 +11,42 @@ from earshot.protocol.packet import TRACE_TICK_US, Trace
 from numpy.typing import NDArray
 
 STAGES = ("framing", "uplink", "encode", "server", "network", "jitter", "decode", "output")
-"""In table order. For a PCM uplink encoding comes after `uplink`, for a codes uplink before it."""
+"""The stages in the order of tables. Encoding comes after `uplink` where the speaker sends PCM, and
+before it where the speaker sends codes."""
 TOTAL = "total"
 
 
 class Stages(NamedTuple):
-    """Microseconds a sample spent in each stage. They add up to play time minus capture time."""
+    """Microseconds that a sample spent in each stage. They add up to play time minus capture
+    time."""
 
     framing: float
-    """Waiting for the last sample of its frame, and for the device's block."""
+    """The wait for the last sample of the frame, and for the device's block."""
     uplink: float
-    """From the speaker's side to the server, with the wait in both ends' buffers."""
+    """The way from the speaker's side to the server, with the wait in both ends' buffers."""
     encode: float
+    """Encoding, wherever that is done."""
     server: float
-    """In the server, apart from encoding there."""
+    """The time in the server, apart from encoding there."""
     network: float
-    """From the server to here."""
+    """The way from the server to here."""
     jitter: float
-    """In the jitter buffer, until taken for decoding, or decoded ahead and waiting."""
+    """The wait in the jitter buffer, and that of samples which are decoded ahead."""
     decode: float
+    """Decoding."""
     output: float
-    """From decoded, or from the pull if that was later, to heard."""
+    """The time from decoding, or from the pull if that was later, until the sample is heard."""
 
     @property
     def total(self) -> float:
+        """The age of the sample when it is heard."""
         return sum(self)
 
 
 @dataclass(frozen=True)
 class Path:
-    """A packet's trace in local microseconds. A time that is not known is that of the step before
-    it."""
+    """A packet's trace in local microseconds. Where a time is not known, the time of the step
+    before stands for it."""
 
     capture_us: int
     """When the first sample of the packet was spoken."""
@@ -50,11 +55,12 @@ class Path:
     received_us: int
     relayed_us: int
     codes_up: bool
-    """Whether the speaker encoded (else the server did)."""
+    """Whether the speaker encoded, not the server."""
 
     @classmethod
     def of(cls, trace: Trace, clock: ServerClock, arrival_us: int) -> Path:
-        """Raises UsageError before the clock's first pong."""
+        """Converts a trace by the server's clock. Raises UsageError before the clock's first
+        pong."""
         capture = clock.from_server_wrapped(trace.capture_us, arrival_us)
         codes_up = bool(trace.encoded) and trace.encoded <= trace.received
         framed = trace.framed
@@ -75,8 +81,8 @@ class Path:
     def stages(
         self, capture_us: float, arrival_us: float, taken_us: float, decoded_us: float, heard_us: float
     ) -> Stages:
-        """For a sample of the packet's first frame that was spoken at `capture_us` and is heard at
-        `heard_us`."""
+        """Returns the stages of a sample of the packet's first frame that was spoken at
+        `capture_us` and is heard at `heard_us`."""
         if self.codes_up:
             uplink, encode = self.received_us - self.encoded_us, self.encoded_us - self.framed_us
             server = self.relayed_us - self.received_us
@@ -94,34 +100,44 @@ class Path:
             output=heard_us - decoded_us,
         )
 
+    def stages_when_played(
+        self, capture_us: float, arrival_us: int, taken_us: int, decoded_us: int, pulled_us: int, heard_us: float
+    ) -> Stages:
+        """Returns the stages of a sample that was decoded before the output device pulled it.
+
+        What is decoded ahead waits in place of the jitter buffer, so that its wait counts there."""
+        ahead = max(pulled_us - decoded_us, 0)
+        return self.stages(capture_us, arrival_us, taken_us + ahead, decoded_us + ahead, heard_us)
+
 
 class LatencyLog:
-    """The stages of the last `keep` packets played (16384 are 3.6 minutes of one speaker at a frame
-    a packet)."""
+    """Keeps the stages of the last `keep` packets that were played. 16,384 packets of one frame are
+    3.6 minutes of one speaker."""
 
     def __init__(self, keep: int = 16_384) -> None:
         self._rows: NDArray[np.float64] = np.zeros((keep, len(STAGES) + 1))
         self.added = 0
-        """Packets measured since the start, those forgotten since included."""
+        """Packets measured since the start, with those that are forgotten by now."""
 
     def __len__(self) -> int:
         return min(self.added, len(self._rows))
 
     def add(self, heard_us: float, stages: Stages) -> None:
+        """Adds a packet whose first sample is heard at `heard_us`."""
         self._rows[self.added % len(self._rows)] = (heard_us, *stages)
         self.added += 1
 
     def rows(self) -> NDArray[np.float64]:
-        """[packets, 1 + stages] in the order of playing: when heard, then the STAGES, all in
-        microseconds."""
+        """Returns [packets, 1 + stages] in the order of playing: when each was heard, then the
+        STAGES, all in microseconds."""
         split = self.added % len(self._rows)
         if self.added <= len(self._rows):
             return self._rows[: self.added].copy()
         return np.concatenate([self._rows[split:], self._rows[:split]])
 
     def percentiles(self, points: tuple[int, ...] = (50, 95, 99)) -> dict[str, dict[str, float]]:
-        """{"framing": {"p50": ms, ...}, ..., "total": {...}}; {} before the first packet.
-        Percentiles of stages do not add up to that of the total."""
+        """Returns {"framing": {"p50": ms, ...}, ..., "total": {...}}, or {} before the first
+        packet. The percentiles of stages do not add up to that of the total."""
         rows = self.rows()
         if not len(rows):
             return {}
@@ -133,8 +149,8 @@ class LatencyLog:
         }
 
     def timeline(self, max_rows: int = 500) -> list[dict[str, float]]:
-        """At most `max_rows` rows for a plot: `t_s` since the first packet kept, then every stage
-        and `total` in ms, averaged over the packets that share a row."""
+        """Returns at most `max_rows` rows for a plot: `t_s` since the first packet kept, then every
+        stage and `total` in ms. Packets that share a row are averaged."""
         rows = self.rows()
         if not len(rows):
             return []

@@ -1,8 +1,8 @@
-"""Play-out of one speaker: an even stream of samples out of frames that come unevenly, paced by the
-output device.
+"""Play-out of one speaker: makes an even stream of samples out of frames that come unevenly, at the
+pace of the output device.
 
-Every sample carries its place in the speaker's timeline, also through stretching and compressing,
-so that its age stays known. Where nothing came the sound fades into silence and back."""
+Every sample keeps its place on the speaker's timeline, also through stretching and compressing, so
+that its age stays known. Where nothing came, the sound fades into silence and back."""
 
 from __future__ import annotations
 
@@ -14,21 +14,24 @@ from itertools import groupby
 from typing import Protocol
 
 import numpy as np
+from earshot.client.core.fade import FadeIn
 from earshot.client.core.jitter import Frame, JitterBuffer
+from earshot.client.core.level import rms
 from earshot.client.core.tempo import Plan, Tempo
+from earshot.client.core.timeline import PlayoutTimeline
 from earshot.client.core.timescale import LONGEST_LAG_S, SHORTEST_LAG_S, TEMPLATE_S, find_lag, lengthen, shorten
 from earshot.codec.pcm import Pcm
 from numpy.typing import NDArray
 
-FADE_S = 0.005
 QUIET_RMS = 10 ** (-50 / 20)
+"""A passage quieter than this may be shortened or lengthened anywhere."""
 QUIET_SHARE = 0.1
-"""Or 20 dB below the speaker's own level."""
+"""A passage is quiet, too, if it is 20 dB below the speaker's own level."""
 LEVEL_DECAY = 0.995
-"""A block."""
+"""Share of the speaker's level that is left after a block."""
 BURST_FRAMES = 8
-"""Decoded ahead in one call, at most, while a backlog is made up for; more would take longer than a
-block lasts."""
+"""Frames that are decoded ahead in one call, at most, while a backlog is made up for. More would
+take longer than a block lasts."""
 SPURT_END_US = 1_000_000
 """Silence after which a speaker that said nothing has stopped, not stalled."""
 
@@ -37,30 +40,30 @@ class Decoder(Protocol):
     """What play-out needs of a DecoderSession with start="zeros"."""
 
     def push(self, codes: NDArray[np.int16], /) -> Pcm:
-        """[n_q, k] -> [hop * k]."""
+        """Decodes [n_q, k] codes to [hop * k] samples."""
         ...
 
 
 @dataclass
 class Block:
-    """Samples of one speaker. `positions` is where each is on the speaker's timeline, in samples,
-    NaN where silence or a fade is played; `started` are the frames whose first sample is in it,
-    with its index."""
+    """Samples of one speaker, as the output device gets them."""
 
     pcm: Pcm
     positions: NDArray[np.float64]
+    """Where each sample is on the speaker's timeline. NaN where silence or a fade is played."""
     started: list[tuple[int, Frame]]
+    """The frames whose first sample is in the block, with the index of that sample."""
     capture_us: float | None
-    """When the first sample of the block was spoken, in local time; None where it is not traced or
+    """When the first sample of the block was spoken, in local time. None where it is not traced or
     not speech."""
 
 
 class Playout:
-    """Pulls frames through a jitter buffer and a decoder. `time_us` reads the local clock after
-    decoding.
+    """Pulls frames through a jitter buffer and a decoder.
 
-    Frames taken are decoded, and `samples_decoded + samples_stretched - samples_compressed` is
-    `samples_played + samples_waiting`.
+    `time_us` reads the local clock after decoding. All frames that are taken are decoded, and
+    `samples_decoded + samples_stretched - samples_compressed` is `samples_played +
+    samples_waiting`.
     """
 
     def __init__(
@@ -71,24 +74,24 @@ class Playout:
         time_us: Callable[[], int] | None = None,
     ) -> None:
         self.jitter = JitterBuffer(sample_rate, hop)
-        self.underruns = 0
-        """Times that audio was due and not there; the end of talk is none."""
         self.samples_decoded = 0
         self.samples_played = 0
         self.samples_stretched = 0
         self.samples_compressed = 0
         self.samples_silent = 0
-        """Without audio of the speaker, since its first frame was played."""
+        """Samples without audio of the speaker, since its first frame was played."""
         self.delay_us = 0.0
-        """At the last pull that played: the age of its first sample beyond that of the fastest
-        frame on arrival."""
+        """How much older the first sample of the last block that played was than the fastest frame
+        on arrival."""
         self.level = 0.0
         """Root mean square of the last block."""
         self._make_decoder = make_decoder
         self._decoder: Decoder | None = None
         self._time_us = time_us
-        self._hop, self._sample_rate = hop, sample_rate
-        self._fade = round(FADE_S * sample_rate)
+        self._hop = hop
+        self._timeline = PlayoutTimeline(sample_rate, SPURT_END_US)
+        self._fade_in = FadeIn(sample_rate)
+        self._fade = self._fade_in.length
         self._shortest, self._longest = round(SHORTEST_LAG_S * sample_rate), round(LONGEST_LAG_S * sample_rate)
         self._template = round(TEMPLATE_S * sample_rate)
         self._tempo = Tempo(sample_rate)
@@ -99,30 +102,32 @@ class Playout:
         self._current: Frame | None = None
         self._expected: int | None = None
         self._playing = False
-        self._starved_us: int | None = None
-        self._announced = False
-        self._fade_in_left = 0
         self._history: Pcm = np.zeros(self._fade, np.float32)
         self._tail: Pcm = np.zeros(0, np.float32)
         self._loudness = 0.0
 
     @property
+    def underruns(self) -> int:
+        """How often audio was due and not there. The end of talk is no underrun."""
+        return self._timeline.underruns
+
+    @property
     def samples_waiting(self) -> int:
-        """Decoded and not yet played."""
+        """Samples that are decoded and not yet played."""
         return self._pcm.size
 
     @property
     def idle(self) -> bool:
-        """Nothing waits and nothing plays."""
+        """Whether nothing waits and nothing plays."""
         return not len(self.jitter) and not self._playing and not self._tail.size
 
     def announce_silence(self, silent: bool) -> None:
-        """The speaker muted itself or left (True), or is back (False): what does not come is no
-        underrun."""
-        self._announced = silent
+        """Takes note that the speaker muted itself or left (True), or is back (False). What a
+        silent speaker does not send is no underrun."""
+        self._timeline.silence_announced = silent
 
     def pull(self, n: int, now_us: int) -> Block:
-        """The next `n` samples, taken by the device at `now_us`."""
+        """Returns the next `n` samples, which the device takes at `now_us`."""
         pcm = np.zeros(n, np.float32)
         positions = np.full(n, np.nan)
         self._add_tail(pcm)
@@ -151,11 +156,12 @@ class Playout:
         return self._finish(pcm, positions, now_us)
 
     def _wait(self, n: int, filled: int, now_us: int) -> int | None:
-        """Samples of silence until the next frame is due, counted from `filled`; None where there
-        is no frame.
+        """Returns how many samples of silence, counted from `filled`, there are until the next
+        frame is due, or None where there is no frame.
 
-        It waits until the frames that end its block can have come, and longer by the target delay
-        unless it goes on where play-out ran dry: the wait for it has been long enough."""
+        Play-out waits until the frames that end its block can have come, and then for the target
+        delay. It does not wait for the target delay before a frame that goes on where play-out ran
+        dry, because the wait for that frame has been long enough."""
         frame = self.jitter.peek()
         if frame is None:
             return None
@@ -163,7 +169,7 @@ class Playout:
         ahead = (n - 1) // self._hop * self._hop
         margin = 0.0 if self._goes_on(frame) else delay.target_us
         due_us = self._media_us(frame.timestamp + ahead) + delay.base_us + margin
-        return max(math.ceil((due_us - now_us) * self._sample_rate / 1e6) - filled, 0)
+        return self._timeline.wait(due_us, now_us, filled)
 
     def _goes_on(self, frame: Frame) -> bool:
         return self.jitter.is_next(frame) and frame.timestamp == self._expected
@@ -172,13 +178,13 @@ class Playout:
         """Takes the first frame of a stretch without gaps."""
         frame = self.jitter.peek()
         if frame is not None and self._expected is not None:
-            dry = self._goes_on(frame) and self._starved_us is not None
+            dry = self._goes_on(frame) and self._timeline.dry
             if dry:
                 self.jitter.delay.underrun()
-            self.underruns += dry or not self.jitter.is_next(frame)
-        self._starved_us = None
+            self._timeline.underruns += dry or not self.jitter.is_next(frame)
+        self._timeline.resume()
         self._playing = True
-        self._fade_in_left = self._fade
+        self._fade_in.begin()
         self._take()
 
     def _take(self) -> None:
@@ -188,8 +194,8 @@ class Playout:
             self._expected = frame.timestamp + frame.samples
 
     def _refill(self, need: int, plan: Plan | None, now_us: int) -> None:
-        """Takes the frames for `need` samples, and for what time scaling looks at, and decodes them
-        in one go."""
+        """Takes the frames for `need` samples, and those that time scaling looks at, and decodes
+        them in one go."""
         if plan is not None:
             need += BURST_FRAMES * self._hop
         have = self._pcm.size + sum(frame.samples for frame in self._taken)
@@ -224,7 +230,7 @@ class Playout:
         limit = min(max(abs(plan.samples), 0 if cutting else self._shortest), self._longest, self._pcm.size // 2)
         lag = similarity = 0.0
         if limit >= self._shortest:
-            quiet = _rms(self._pcm[: 2 * limit]) < max(QUIET_RMS, QUIET_SHARE * self._loudness)
+            quiet = rms(self._pcm[: 2 * limit]) < max(QUIET_RMS, QUIET_SHARE * self._loudness)
             lag, similarity = (limit, 1.0) if quiet else find_lag(self._pcm, self._shortest, limit, self._template)
             if not (quiet or plan.hard or (plan.urgent and similarity >= plan.similar)):
                 lag = 0
@@ -244,33 +250,30 @@ class Playout:
         self._tempo.done(plan, cut, spent)
 
     def _lead(self, n: int, phase: int) -> int:
-        """Samples from the first of a block of `n` to the start of the frame that ends it, at most,
-        over the phases to the frames that blocks come round to: a cut that leaves a frame boundary
-        costs up to a frame of it."""
+        """Returns how many samples there are, at most, from the first of a block of `n` to the
+        start of the frame that ends it.
+
+        `phase` is where a block begins within a frame; later blocks come round to other phases. A
+        cut that moves the blocks off the frame boundaries costs up to a frame of spare time."""
         step = math.gcd(n, self._hop)
         return max((at + n - 1) // self._hop * self._hop - at for at in range(phase % step, self._hop, step))
 
     def _take_samples(self, count: int) -> Pcm:
         samples, self._pcm = self._pcm[:count], self._pcm[count:]
         self.samples_played += count
-        rising = min(count, self._fade_in_left)
-        if rising:
-            start = self._fade - self._fade_in_left
-            samples = samples.copy()
-            samples[:rising] *= (np.arange(start, start + rising, dtype=np.float32) + 1) / np.float32(self._fade)
-            self._fade_in_left -= rising
+        self._fade_in.apply(samples)
         self._history = np.concatenate([self._history, samples])[-self._fade :]
         return samples
 
     def _stop(self, rest: Pcm, now_us: int) -> None:
-        """Nothing came for `rest` of the block: what was played last, turned round, fades out
-        there."""
+        """Stops play-out where nothing came for the `rest` of the block. What was played last fades
+        out there, turned round."""
         fall = np.arange(self._fade, 0, -1, dtype=np.float32) / np.float32(self._fade)
         self._tail = self._history[::-1] * fall
         self._history = np.zeros(self._fade, np.float32)
         self._add_tail(rest)
         self._playing = False
-        self._starved_us = now_us
+        self._timeline.ran_dry(now_us)
         self._tempo.interrupted()
 
     def _add_tail(self, pcm: Pcm) -> None:
@@ -282,9 +285,7 @@ class Playout:
         """Counts the block and finds out which frames it started."""
         if self._expected is not None:
             self.samples_silent += int(np.count_nonzero(np.isnan(positions)))
-        if self._starved_us is not None and now_us - self._starved_us > SPURT_END_US:
-            self.underruns += not self._announced
-            self._starved_us = None
+        self._timeline.block_played(now_us)
         holder, started = self._current, self._started(positions)
         capture = None
         if positions.size and not np.isnan(positions[0]):
@@ -295,7 +296,7 @@ class Playout:
         if self._playing and self._current is not None:
             self._tempo.observe(now_us, now_us - self._media_us(self._current.timestamp))
         self._tempo.played(pcm.size)
-        self.level = _rms(pcm)
+        self.level = rms(pcm)
         self._loudness = max(self.level, self._loudness * LEVEL_DECAY)
         return Block(pcm, positions, started, capture)
 
@@ -310,8 +311,4 @@ class Playout:
         return started
 
     def _media_us(self, samples: float) -> float:
-        return samples * 1e6 / self._sample_rate
-
-
-def _rms(pcm: Pcm) -> float:
-    return float(np.sqrt(np.mean(np.square(pcm)))) if pcm.size else 0.0
+        return self._timeline.samples.us(samples)

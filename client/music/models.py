@@ -15,7 +15,7 @@ from earshot.client.audio.endpoints import TALK, Format, monotonic_us
 from earshot.client.core.clock import ServerClock
 from earshot.client.core.playout import Decoder
 from earshot.client.core.receiver import Receiver
-from earshot.client.core.sender import Encoder, Sender, Uplink
+from earshot.client.core.sender import Encoder, Sender, SendFormat
 from earshot.client.music.mixer import Mixer
 from earshot.client.music.speakers import Decodable, Music, WindowDecoder
 from earshot.client.music.window_sender import WindowEncoder, WindowSender
@@ -98,8 +98,8 @@ class CallModels:
         if (spoken := self.spoken) is not None:
             return WindowSender(self.mine.window_encoder(kbps), spoken, clock, monotonic_us)
         encoder = self.mine.frame_encoder(kbps=kbps, start="zeros") if sends == "codes" else None
-        uplink: Uplink = "pcm" if encoder is None else "codes"
-        return Sender(uplink, encoder=encoder, clock=clock, time_us=monotonic_us)
+        send_format: SendFormat = "pcm" if encoder is None else "codes"
+        return Sender(send_format, encoder=encoder, clock=clock, time_us=monotonic_us)
 
     def receiver(self, clock: ServerClock) -> tuple[Receiver, Mixer | None]:
         """Of one connection, and what mixes in its music, if there may be some."""

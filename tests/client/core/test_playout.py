@@ -82,7 +82,7 @@ def replay(arrivals: list[Arrival], seconds: float, n: int = HOP, start_us: int 
             at, number = waiting.pop()
             codes = np.array(divmod(number, 1024), np.int16)
             result.playout.jitter.put(number % 65_536, number * HOP % (1 << 32), [(codes, HOP)], round(at), None)
-        if announced.get("muted_when_dry") and result.playout._starved_us is not None:
+        if announced.get("muted_when_dry") and result.playout._timeline.dry:
             result.playout.announce_silence(True)
         block = result.playout.pull(n, now)
         result.pcm.append(block.pcm)
