@@ -18,7 +18,7 @@ from earshot.client.core.sender import SendFormat
 from earshot.client.entropy.coder import EntropyLink
 from earshot.client.music.models import CallModels, Codec, format_of
 from earshot.client.net.connection import Connection
-from earshot.client.net.link import Lost, Outbox, join, open_connection, room_url
+from earshot.client.net.websocket import Lost, Outbox, join, open_connection, room_url
 from earshot.codec.errors import CallError, UsageError
 from earshot.codec.pcm import Pcm
 from earshot.protocol.close_codes import ProtocolError

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from earshot.client.audio.endpoints import monotonic_us
-from earshot.client.net.link import Lost
+from earshot.client.net.websocket import Lost
 from earshot.codec.bitstream import packed_size
 from earshot.protocol.close_codes import ProtocolError
 from earshot.protocol.entropy_link import LinkDecoder, LinkEncoder, LiveLm

@@ -8,7 +8,7 @@ import pytest
 from earshot.client.core.receiver import Receiver
 from earshot.client.entropy.coder import EntropyLink, Meter, Rates, Totals
 from earshot.client.net.connection import Connection
-from earshot.client.net.link import Lost
+from earshot.client.net.websocket import Lost
 from earshot.codec.bitstream import pack
 from earshot.protocol.close_codes import ProtocolError
 from earshot.protocol.entropy_link import LinkDecoder, LinkEncoder

@@ -8,8 +8,8 @@ import socket
 from collections.abc import Awaitable, Callable
 
 import pytest
-from earshot.client.net import link
-from earshot.client.net.link import MAX_WAITING, Lost, Outbox, join, open_connection, room_url
+from earshot.client.net import websocket
+from earshot.client.net.websocket import MAX_WAITING, Lost, Outbox, join, open_connection, room_url
 from earshot.codec.errors import UsageError
 from earshot.protocol.close_codes import CloseCode
 from earshot.protocol.messages import Error, Hello, Mute
@@ -121,7 +121,7 @@ async def test_something_else_listens() -> None:
 
 async def test_outbox_keeps_order_drops_the_oldest_and_what_is_old(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0
-    monkeypatch.setattr(link, "monotonic_us", lambda: now)
+    monkeypatch.setattr(websocket, "monotonic_us", lambda: now)
     came: list[str | bytes] = []
     done = asyncio.Event()
 
@@ -135,7 +135,7 @@ async def test_outbox_keeps_order_drops_the_oldest_and_what_is_old(monkeypatch: 
     for index in range(MAX_WAITING + 3):
         outbox.put(b"%d" % index)
     assert outbox.dropped == 3
-    now = link.MAX_AGE_US + 1  # all of those are too old now, control messages never are
+    now = websocket.MAX_AGE_US + 1  # all of those are too old now, control messages never are
     outbox.put(Mute(muted=True))
     outbox.put(b"last")
     async with serve(handler, "127.0.0.1", 0, subprotocols=[Subprotocol("earshot.v1")]) as server:
