@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from earshot.client.audio.endpoints import NoSink, NoSource, Sink, Source, monotonic_us
+from earshot.client.audio.endpoints import NoSink, NoSource, Sink, Source
 from earshot.client.audio.talker import MAX_BLOCKS, Talker
 from earshot.client.core.clock import ServerClock
 from earshot.client.core.sender import SendFormat
 from earshot.client.entropy.coder import EntropyLink
+from earshot.client.local_clock import monotonic_us
 from earshot.client.music.models import CallModels, Codec, format_of
 from earshot.client.net.connection import Connection
 from earshot.client.net.websocket import Lost, Outbox, join, open_connection, room_url

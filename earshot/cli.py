@@ -148,7 +148,7 @@ def call(
     import torch
 
     from earshot import codec
-    from earshot.client.audio.endpoints import open_sink, open_source
+    from earshot.client.audio.choice import open_sink, open_source
     from earshot.client.call import Call, CallSettings
     from earshot.client.music.models import format_of, in_windows
     from earshot.client.ui.display import run_in_terminal

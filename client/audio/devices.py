@@ -1,8 +1,7 @@
-"""Sound devices, by PortAudio (the sounddevice package, imported no sooner than a device is asked
-for).
+"""Sound devices, by PortAudio.
 
-PortAudio's callbacks only copy and count. A thread beside each stream resamples and calls into the
-rest of the client."""
+The sounddevice package is imported only when a device is asked for. PortAudio's callbacks only copy
+and count. A thread beside each stream resamples and calls into the rest of the client."""
 
 from __future__ import annotations
 
@@ -18,12 +17,13 @@ from typing import Any
 
 import numpy as np
 import soxr
-from earshot.client.audio.endpoints import TALK, Cushion, Format, OnBlock, Pull, Sink, Source, monotonic_us, samples_us
+from earshot.client.audio.endpoints import TALK, Cushion, Format, OnBlock, Pull, Sink, Source, in_channels, samples_us
+from earshot.client.local_clock import monotonic_us
 from earshot.codec.errors import AudioError
 from earshot.codec.pcm import Pcm
 
 BLOCKS_PER_SECOND = 75
-"""A callback a frame."""
+"""Callbacks of a device: one for each frame."""
 MAX_QUEUED = 38
 """Blocks between a microphone's callback and its thread (0.5 s)."""
 MIN_BLOCKS, MAX_BLOCKS = 2, 6
@@ -32,8 +32,8 @@ MIN_BLOCKS, MAX_BLOCKS = 2, 6
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """ALSA prints pages of complaints about devices that nobody asked for; they go nowhere
-    meanwhile."""
+    """Discards what is written to standard error meanwhile: ALSA prints pages of complaints about
+    devices that nobody asked for."""
     sys.stderr.flush()
     saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
@@ -46,7 +46,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _portaudio() -> ModuleType:
-    """The sounddevice module. Raises AudioError where the PortAudio library is missing."""
+    """Returns the sounddevice module. Raises AudioError where the PortAudio library is missing."""
     try:
         with _quiet():
             import sounddevice
@@ -62,21 +62,23 @@ def _portaudio() -> ModuleType:
 
 @dataclass(frozen=True)
 class DeviceInfo:
-    """A sound device. `inputs` and `outputs` are numbers of channels, `rate` is its own in samples
-    a second."""
+    """A sound device."""
 
     index: int
     name: str
     host_api: str
     inputs: int
+    """Channels that it records."""
     outputs: int
+    """Channels that it plays."""
     rate: float
+    """The device's own rate, in samples a second."""
     default_input: bool
     default_output: bool
 
 
 def list_devices() -> list[DeviceInfo]:
-    """Every sound device that PortAudio finds. Raises AudioError where PortAudio itself is
+    """Returns every sound device that PortAudio finds. Raises AudioError where PortAudio itself is
     missing."""
     sd = _portaudio()
     apis = [api["name"] for api in sd.query_hostapis()]
@@ -107,8 +109,8 @@ def _find(sd: ModuleType, name: str | None, kind: str) -> dict[str, Any]:
 
 
 def _open(kind: str, name: str | None, callback: Any, form: Format) -> Any:
-    """A stream in a format if the device takes that, else at its own rate, else with its own
-    channels."""
+    """Opens a stream: in the format if the device takes that, else at the device's own rate, else
+    also with its own channels."""
     sd = _portaudio()
     device = _find(sd, name, kind)
     own = float(device["default_samplerate"])
@@ -146,11 +148,10 @@ def _start(stream: Any, name: str) -> None:
 
 
 class DeviceClock:
-    """When the samples of a device are spoken or heard, smoothed from the times that come with its
-    callbacks.
+    """Tells when the samples of a device are spoken or heard, smoothed from the times that come
+    with its callbacks.
 
-    A sound card counts evenly, while the times of single callbacks jitter by milliseconds.
-    """
+    A sound card counts evenly, while the times of single callbacks jitter by milliseconds."""
 
     GAIN = 0.05
     JUMP_US = 30_000
@@ -161,7 +162,7 @@ class DeviceClock:
         self.us: float | None = None
 
     def update(self, position: int, us: float) -> None:
-        """Sample `position` was measured to fall on `us`."""
+        """Takes a measurement: sample `position` fell on `us`."""
         if self.us is None or abs(us - self._at(position)) > self.JUMP_US:
             self.us = us
         else:
@@ -173,30 +174,23 @@ class DeviceClock:
         return (self.us or 0.0) + (position - self.position) * 1e6 / self.rate
 
     def at(self, position: float) -> int:
-        """When a sample falls; `update` must have been called once."""
+        """Returns when a sample falls. `update` must have been called once."""
         return round(self._at(position))
 
 
 def _resampler(rate_in: float, rate_out: float, channels: int) -> Any:
-    """None where none is needed. soxr's variable-rate mode holds 5 to 10 ms back, its fixed-rate
-    one 25 to 37 ms (measured with 10 ms blocks between 24, 44.1 and 48 kHz)."""
+    """Returns a resampler, or None where none is needed.
+
+    soxr's variable-rate mode holds 5 to 10 ms back, its fixed-rate mode 25 to 37 ms (measured with
+    10 ms blocks between 24, 44.1 and 48 kHz)."""
     if rate_in == rate_out:
         return None
     return soxr.ResampleStream(rate_in, rate_out, channels, dtype="float32", quality="HQ", vr=True)
 
 
-def _in_channels(pcm: Pcm, channels: int) -> Pcm:
-    """[n, any] -> [n, channels]: mono is the mean of all, stereo the first two, or the only one
-    twice."""
-    if pcm.shape[1] == channels:
-        return pcm
-    if channels == 1:
-        return np.asarray(pcm.mean(axis=1, keepdims=True))
-    return pcm[:, :2] if pcm.shape[1] > 2 else np.repeat(pcm[:, :1], channels, axis=1)
-
-
 class DeviceSource(Source):
-    """A microphone. `name` is a number or part of a name of a device, None the default one."""
+    """A microphone. `name` is a device's number or part of its name, or None for the default
+    device."""
 
     def __init__(self, name: str | None = None, form: Format = TALK) -> None:
         super().__init__()
@@ -238,7 +232,7 @@ class DeviceSource(Source):
             clock.update(position, captured)
             if self.started_us is None:
                 self.started_us = clock.at(0)
-            pcm = _in_channels(data, channels)
+            pcm = in_channels(data, channels)
             if resampler is not None:
                 pcm = resampler.resample_chunk(pcm if channels > 1 else pcm[:, 0])
             pcm = pcm.reshape(-1, channels)
@@ -255,7 +249,8 @@ class DeviceSource(Source):
 
 
 class DeviceSink(Sink):
-    """A loudspeaker. `name` is a number or part of a name of a device, None the default one."""
+    """A loudspeaker. `name` is a device's number or part of its name, or None for the default
+    device."""
 
     def __init__(self, name: str | None = None, form: Format = TALK) -> None:
         super().__init__()
@@ -278,7 +273,7 @@ class DeviceSink(Sink):
             pcm, self._ready = self._ready[:frames], self._ready[frames:]
             self._clock.update(self._played, now + ahead)
             self._played += frames
-        out[: len(pcm)] = _in_channels(pcm, out.shape[1])
+        out[: len(pcm)] = in_channels(pcm, out.shape[1])
         out[len(pcm) :] = 0
         dry = bool(status.output_underflow) or (len(pcm) < frames and self.started_us is not None)
         self.underflows += dry

@@ -1,20 +1,17 @@
-"""Where sound comes from and goes to: what every source and sink has in common, and how one is
-chosen.
+"""Where sound comes from and goes to: what every source and sink has in common.
 
-A source hands blocks of PCM (24 kHz mono, or what music takes) to a callback with the time at which
-their first sample was spoken. A sink asks a callback for blocks with the time at which their first
-sample will be heard. All times are microseconds of `time.monotonic` on this machine. Both run in a
-thread of their own."""
+A source hands blocks of PCM (24 kHz mono, or what music takes) to a callback, with the time at
+which their first sample was spoken. A sink asks a callback for blocks, with the time at which their
+first sample will be heard. All times are those of client/local_clock.py. Both run in a thread of
+their own."""
 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
-from earshot.codec.errors import AudioError
+import numpy as np
 from earshot.codec.pcm import Pcm
 
 SAMPLE_RATE = 24_000
@@ -22,13 +19,13 @@ SAMPLE_RATE = 24_000
 
 @dataclass(frozen=True)
 class Format:
-    """What a source gives and a sink takes: blocks [n] of one channel, [channels, n] of more."""
+    """What a source gives and a sink takes: blocks [n] of one channel or [channels, n] of more."""
 
     rate: int = SAMPLE_RATE
     channels: int = 1
 
     def samples(self, talk: int) -> int:
-        """As long at this rate as so many samples at 24 kHz."""
+        """Returns how many samples last as long at this rate as `talk` samples at 24 kHz."""
         return talk * self.rate // SAMPLE_RATE
 
 
@@ -41,25 +38,30 @@ Pull = Callable[[int, int, int], Pcm]
 channel"""
 
 
-def monotonic_us() -> int:
-    """This machine's clock, as every time in the client."""
-    return time.monotonic_ns() // 1000
-
-
 def samples_us(samples: float, rate: float = SAMPLE_RATE) -> int:
-    """How long samples last, in microseconds."""
+    """Returns how long samples last, in microseconds."""
     return round(samples * 1e6 / rate)
 
 
+def in_channels(pcm: Pcm, channels: int) -> Pcm:
+    """Turns [n, any] samples into [n, channels].
+
+    Mono is the mean of all channels. Stereo is the first two, or the only one twice."""
+    if pcm.shape[1] == channels:
+        return pcm
+    if channels == 1:
+        return np.asarray(pcm.mean(axis=1, keepdims=True))
+    return pcm[:, :2] if pcm.shape[1] > 2 else np.repeat(pcm[:, :1], channels, axis=1)
+
+
 class _Worker:
-    """A thread with a way to stop it; what goes wrong in it is kept in `error` for the call to
-    raise."""
+    """A thread that can be stopped. An error in it is kept in `error` for the call to raise."""
 
     name = ""
 
     def __init__(self) -> None:
         self.started_us: int | None = None
-        """When sample 0 was spoken or heard; None until that is known."""
+        """When sample 0 was spoken or heard, None until that is known."""
         self.error: Exception | None = None
         self.ended = threading.Event()
         """Set when no more sound will come: the end of a file, a device that failed, or `stop`."""
@@ -79,8 +81,8 @@ class _Worker:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends the thread and closes what it used. May be called more than once, but not from its
-        callback."""
+        """Ends the thread and closes what it used. It may be called more than once, but not from
+        the callback."""
         self._stopping.set()
         if self._thread is not None:
             self._thread.join(5)
@@ -89,10 +91,10 @@ class _Worker:
 
 
 class Source(_Worker):
-    """A microphone or what stands for one. `overflows` counts the times that sound was lost on the
-    way in."""
+    """A microphone, or what stands for one."""
 
     overflows = 0
+    """How often sound was lost on the way in."""
 
     def start(self, on_block: OnBlock) -> None:
         """Begins to call `on_block`. Raises AudioError if the source cannot be opened."""
@@ -100,10 +102,10 @@ class Source(_Worker):
 
 
 class Sink(_Worker):
-    """A loudspeaker or what stands for one. `underflows` counts the times that it had nothing to
-    play in time."""
+    """A loudspeaker, or what stands for one."""
 
     underflows = 0
+    """How often it had nothing to play in time."""
 
     def start(self, pull: Pull) -> None:
         """Begins to call `pull`. Raises AudioError if the sink cannot be opened."""
@@ -111,26 +113,26 @@ class Sink(_Worker):
 
 
 class NoSource(Source):
-    """Nobody speaks: it never gives anything and never ends."""
+    """The source of a client that only listens. It never gives anything and never ends."""
 
     name = "none"
 
     def start(self, on_block: OnBlock) -> None:
-        """Nothing begins."""
+        """Does nothing."""
 
 
 class NoSink(Sink):
-    """Nobody listens: it never asks for anything."""
+    """The sink of a client that only speaks. It never asks for anything."""
 
     name = "none"
 
     def start(self, pull: Pull) -> None:
-        """Nothing begins."""
+        """Does nothing."""
 
 
 class Cushion:
-    """How many blocks to keep ready ahead of a loudspeaker: one more after it ran dry, one less
-    after `calm` blocks without that."""
+    """Decides how many blocks to keep ready ahead of a loudspeaker: one more after it ran dry, one
+    less after `calm` blocks in which it did not."""
 
     def __init__(self, least: int, most: int, calm: int = 750) -> None:
         self.blocks = least
@@ -139,7 +141,7 @@ class Cushion:
         self._dry = False
 
     def block(self, dry: bool) -> None:
-        """After each block of the device; blocks that are dry one after the other count once."""
+        """Takes note of a block of the device. Dry blocks one after the other count once."""
         self._since = 0 if dry else self._since + 1
         if dry and not self._dry:
             self.blocks = min(self.blocks + 1, self._most)
@@ -147,39 +149,3 @@ class Cushion:
             self._since = 0
             self.blocks = max(self.blocks - 1, self._least)
         self._dry = dry
-
-
-_AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au", ".caf", ".w64"}
-
-
-def _is_file(name: str) -> bool:
-    return Path(name).suffix.lower() in _AUDIO_SUFFIXES or Path(name).is_file()
-
-
-def open_source(name: str | None, loop: bool = False, form: Format = TALK) -> Source:
-    """A file (by its suffix, or because there is one), "none", or a sound device by number or part
-    of its name; None is the default device. Raises AudioError."""
-    if name is not None and _is_file(name):
-        from earshot.client.audio.files import FileSource
-
-        return FileSource(Path(name), loop, form)
-    if loop:
-        raise AudioError("only a file can be played in a loop")
-    if name == NoSource.name:
-        return NoSource()
-    from earshot.client.audio.devices import DeviceSource
-
-    return DeviceSource(name, form)
-
-
-def open_sink(name: str | None, form: Format = TALK) -> Sink:
-    """As `open_source`; a file is created or overwritten."""
-    if name is not None and _is_file(name):
-        from earshot.client.audio.files import FileSink
-
-        return FileSink(Path(name), form)
-    if name == NoSink.name:
-        return NoSink()
-    from earshot.client.audio.devices import DeviceSink
-
-    return DeviceSink(name, form)

@@ -1,5 +1,5 @@
-"""Audio files that behave like sound devices in real time: paced by an absolute schedule, without
-drift."""
+"""Audio files that behave like sound devices in real time. An absolute schedule paces them, so that
+they do not drift."""
 
 from __future__ import annotations
 
@@ -10,36 +10,35 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import soxr
-from earshot.client.audio.endpoints import TALK, Cushion, Format, OnBlock, Pull, Sink, Source, monotonic_us, samples_us
+from earshot.client.audio.endpoints import TALK, Cushion, Format, OnBlock, Pull, Sink, Source, in_channels, samples_us
+from earshot.client.local_clock import monotonic_us
 from earshot.codec.errors import AudioError
 from earshot.codec.pcm import Pcm
 
 SOURCE_BLOCK = 320
-"""One frame (13.3 ms at 24 kHz), as a sound card set to it would deliver."""
+"""Samples in a block of a source: one frame (13.3 ms at 24 kHz)."""
 SINK_BLOCK = 240
-"""10 ms at 24 kHz; a block is asked for one block before its first sample is due, as a
-double-buffered sound card does."""
+"""Samples in a block of a sink: 10 ms at 24 kHz. A block is asked for one block before its first
+sample is due, as a double-buffered sound card does."""
 MAX_AHEAD = 6
-"""Blocks ahead at most, after those that came too late."""
+"""How many blocks ahead a sink asks, at most, after blocks that came too late."""
 LATEST_US = 500_000
-"""A source thread that was held up longer than this loses what it missed, as a sound card's buffer
+"""A source thread that was held up for longer loses what it missed, as a sound card's buffer
 would."""
 _READ = 4096
 
 
 def _wait_until(us: int, stopping: threading.Event) -> bool:
-    """Sleeps until a time; False if it was told to stop."""
+    """Sleeps until a time. Returns False if it was told to stop."""
     ahead = us - monotonic_us()
     return not stopping.wait(ahead / 1e6) if ahead > 0 else not stopping.is_set()
 
 
 def read_blocks(path: Path, block: int, loop: bool = False, form: Format = TALK) -> Iterator[Pcm]:
-    """A file of any rate and number of channels as blocks [block] of 24 kHz mono, the last one
-    filled with silence; as blocks [2, block] for a stereo format, of the file's first two channels,
-    or of its only one twice.
+    """Yields a file of any rate and number of channels as blocks [block] of one channel or
+    [2, block] of two, with the last block filled up with silence.
 
-    Raises AudioError for what is no audio file.
-    """
+    With `loop` the file begins anew at its end. Raises AudioError for what is no audio file."""
     if not path.exists():
         raise AudioError(f"there is no file {path}")
     rest = np.zeros((0, form.channels), np.float32)
@@ -51,7 +50,7 @@ def read_blocks(path: Path, block: int, loop: bool = False, form: Format = TALK)
             if file.samplerate != form.rate:
                 resampler = soxr.ResampleStream(file.samplerate, form.rate, form.channels, dtype="float32")
             while True:
-                pcm = _in_channels(file.read(_READ, dtype="float32", always_2d=True), form.channels)
+                pcm = in_channels(file.read(_READ, dtype="float32", always_2d=True), form.channels)
                 last = len(pcm) < _READ
                 if last and loop:
                     file.seek(0)
@@ -70,22 +69,16 @@ def read_blocks(path: Path, block: int, loop: bool = False, form: Format = TALK)
         yield _as_block(np.pad(rest, ((0, block - len(rest)), (0, 0))))
 
 
-def _in_channels(pcm: Pcm, channels: int) -> Pcm:
-    """[n, any] -> [n, channels]."""
-    if channels == 1:
-        return np.asarray(pcm.mean(axis=1, keepdims=True))
-    return pcm[:, :2] if pcm.shape[1] > 1 else np.repeat(pcm, 2, axis=1)
-
-
 def _as_block(pcm: Pcm) -> Pcm:
-    """[n, 1] -> [n], [n, 2] -> [2, n]."""
+    """Turns [n, 1] into [n] and [n, 2] into [2, n]."""
     return pcm[:, 0] if pcm.shape[1] == 1 else pcm.T
 
 
 class FileSource(Source):
     """Plays a file as a microphone: a block comes when its last sample would have been spoken.
-    `ended` is set at the end of the file; with `loop` it begins anew instead. Raises AudioError for
-    what is no audio file."""
+
+    `ended` is set at the end of the file. With `loop` the file begins anew instead. Raises
+    AudioError for what is no audio file."""
 
     def __init__(self, path: Path, loop: bool = False, form: Format = TALK) -> None:
         super().__init__()
@@ -119,8 +112,9 @@ class FileSource(Source):
 class FileSink(Sink):
     """Writes everything that is heard to a 16-bit file, whose sample 0 is heard at `started_us`.
 
-    A block is asked for 10 ms before its first sample is due on this virtual loudspeaker, sooner
-    where the machine is too busy for that, and silence stands where it did not come until then."""
+    A block is asked for 10 ms before its first sample is due on this virtual loudspeaker, or sooner
+    where the machine is too busy for that. Where a block is not there in time, silence is
+    written."""
 
     def __init__(self, path: Path, form: Format = TALK) -> None:
         super().__init__()

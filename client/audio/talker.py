@@ -1,5 +1,5 @@
 """The thread of a call that encodes what is spoken, so that neither the source nor the event loop
-waits for it."""
+waits for encoding."""
 
 from __future__ import annotations
 
@@ -8,33 +8,35 @@ import threading
 from collections.abc import Callable
 
 import numpy as np
-from earshot.client.audio.endpoints import SAMPLE_RATE, monotonic_us, samples_us
-from earshot.client.core.sender import Sender
-from earshot.client.music.window_sender import WindowSender
+from earshot.client.audio.endpoints import SAMPLE_RATE, samples_us
+from earshot.client.core.level import rms
+from earshot.client.core.sender import MediaSender
+from earshot.client.local_clock import monotonic_us
 from earshot.codec.pcm import Pcm
 
 MAX_BLOCKS = 38
-"""Blocks of the source that wait for the encoder (0.5 s of 13.3 ms blocks); then the oldest
-goes."""
-
+"""Blocks of the source that may wait for the encoder (0.5 s of 13.3 ms blocks). Beyond that the
+oldest is dropped."""
 MAX_GATHERED = 8
+"""Blocks that are encoded in one step, at most."""
 JOIN_US = 5_000
-"""Blocks whose capture times lie this close belong together; the sender looks after gaps."""
+"""A block whose capture time is this close to the end of the one before it joins that one. The
+sender looks after gaps."""
 
 _Item = tuple[Pcm, int] | threading.Event | None
 _NOTHING: _Item = (np.zeros(0, np.float32), 0)
 
 
 class Talker:
-    """Encodes on a thread of its own. `on_block` takes what the source gives and never waits.
+    """Encodes on a thread of its own.
 
-    `emit` is called on that thread with each batch of messages. Without a `sender` (no connection),
-    sound only moves the level meter and is counted in `blocks_unsent`."""
+    `emit` is called on that thread with each batch of messages. While there is no `sender`, because
+    there is no connection, sound only moves the level meter and is counted in `blocks_unsent`."""
 
     def __init__(
         self, emit: Callable[[list[bytes]], None], rate: int = SAMPLE_RATE, max_blocks: int = MAX_BLOCKS
     ) -> None:
-        self.sender: Sender | WindowSender | None = None
+        self.sender: MediaSender | None = None
         self.level = 0.0
         self.blocks_dropped = 0
         self.blocks_unsent = 0
@@ -44,9 +46,11 @@ class Talker:
         self._thread = threading.Thread(target=self._run, name="earshot talker", daemon=True)
 
     def start(self) -> None:
+        """Starts the thread."""
         self._thread.start()
 
     def on_block(self, pcm: Pcm, captured_us: int) -> None:
+        """Takes what the source gives. It never waits."""
         while self._queue.qsize() >= self._max_blocks:
             try:
                 self._queue.get_nowait()
@@ -62,6 +66,7 @@ class Talker:
         done.wait(timeout_s)
 
     def stop(self) -> None:
+        """Ends the thread."""
         self._queue.put(None)
         if self._thread.is_alive():
             self._thread.join(5)
@@ -78,7 +83,7 @@ class Talker:
                     continue
                 pcm, captured, item = self._gather(*item) if sender else (*item, _NOTHING)
                 if sender is None:
-                    self.level = float(np.sqrt(np.mean(np.square(pcm)))) if pcm.size else 0.0
+                    self.level = rms(pcm)
                     self.blocks_unsent += 1
                 else:
                     self._pass_on(sender.push(pcm, captured, now))
@@ -89,9 +94,11 @@ class Talker:
             self.error = error
 
     def _gather(self, pcm: Pcm, captured_us: int) -> tuple[Pcm, int, _Item]:
-        """The block with those that wait right behind it, since several frames in one step cost
-        little more than one: so a thread that was held up catches up. Last, what follows but does
-        not join, or _NOTHING."""
+        """Joins a block with those that wait right behind it. Several frames in one step cost
+        little more than one, and so a thread that was held up catches up.
+
+        Returns the samples, their capture time, and the item that follows but does not join, or
+        _NOTHING."""
         blocks, end = [pcm], captured_us + samples_us(pcm.shape[-1], self._rate)
         following: _Item = _NOTHING
         while len(blocks) < MAX_GATHERED:

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from earshot.client.audio.endpoints import monotonic_us
+from earshot.client.local_clock import monotonic_us
 from earshot.client.net.websocket import Lost
 from earshot.codec.bitstream import packed_size
 from earshot.protocol.close_codes import ProtocolError

@@ -11,11 +11,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Literal, Protocol
 
 import numpy as np
-from earshot.client.audio.endpoints import TALK, Format, monotonic_us
+from earshot.client.audio.endpoints import TALK, Format
 from earshot.client.core.clock import ServerClock
 from earshot.client.core.playout import Decoder
 from earshot.client.core.receiver import Receiver
 from earshot.client.core.sender import Encoder, Sender, SendFormat
+from earshot.client.local_clock import monotonic_us
 from earshot.client.music.mixer import Mixer
 from earshot.client.music.speakers import Decodable, Music, WindowDecoder
 from earshot.client.music.window_sender import WindowEncoder, WindowSender

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
-from earshot.client.audio.endpoints import monotonic_us
+from earshot.client.local_clock import monotonic_us
 from earshot.codec.errors import UsageError
 from earshot.protocol.close_codes import CloseCode, ProtocolError
 from earshot.protocol.messages import ROOM_PATTERN, SUBPROTOCOL, Error, Hello, Welcome, parse_server

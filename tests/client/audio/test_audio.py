@@ -12,18 +12,17 @@ import numpy as np
 import pytest
 import soundfile
 from earshot.client.audio import files as audio_files
+from earshot.client.audio.choice import open_sink, open_source
 from earshot.client.audio.devices import DeviceClock, list_devices
 from earshot.client.audio.endpoints import (
     SAMPLE_RATE,
     Cushion,
     NoSink,
     NoSource,
-    monotonic_us,
-    open_sink,
-    open_source,
     samples_us,
 )
 from earshot.client.audio.files import SINK_BLOCK, SOURCE_BLOCK, FileSink, FileSource, read_blocks
+from earshot.client.local_clock import monotonic_us
 from earshot.codec.errors import AudioError
 from earshot.codec.pcm import Pcm
 
@@ -237,7 +236,7 @@ def test_missing_portaudio_says_what_to_install() -> None:
 
 
 def test_no_module_of_the_client_imports_sounddevice_by_itself() -> None:
-    modules = ("endpoints", "files", "devices")
+    modules = ("choice", "endpoints", "files", "devices")
     names = ", ".join(f"earshot.client.audio.{module}" for module in modules)
     script = f"import sys, {names}; print('sounddevice' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -1,0 +1,39 @@
+"""Chooses a source or a sink by the name that a user gives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from earshot.client.audio.devices import DeviceSink, DeviceSource
+from earshot.client.audio.endpoints import TALK, Format, NoSink, NoSource, Sink, Source
+from earshot.client.audio.files import FileSink, FileSource
+from earshot.codec.errors import AudioError
+
+_AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au", ".caf", ".w64"}
+
+
+def _is_file(name: str) -> bool:
+    return Path(name).suffix.lower() in _AUDIO_SUFFIXES or Path(name).is_file()
+
+
+def open_source(name: str | None, loop: bool = False, form: Format = TALK) -> Source:
+    """Opens a source by name.
+
+    The name is that of a file (by its suffix, or because there is one), "none", or a sound device's
+    number or part of its name. None is the default device. Raises AudioError."""
+    if name is not None and _is_file(name):
+        return FileSource(Path(name), loop, form)
+    if loop:
+        raise AudioError("only a file can be played in a loop")
+    if name == NoSource.name:
+        return NoSource()
+    return DeviceSource(name, form)
+
+
+def open_sink(name: str | None, form: Format = TALK) -> Sink:
+    """Opens a sink by a name as `open_source` takes it. A file is created or overwritten."""
+    if name is not None and _is_file(name):
+        return FileSink(Path(name), form)
+    if name == NoSink.name:
+        return NoSink()
+    return DeviceSink(name, form)
