@@ -1,13 +1,11 @@
 """A call: one room of one server, held through lost connections.
 
-The event loop moves messages. Encoding is done on the talker's thread, decoding on the sink's.
-"""
+The event loop moves messages. Encoding is done on the talker's thread, decoding on the sink's."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,15 +13,13 @@ from earshot.client.audio.endpoints import NoSink, NoSource, Sink, Source
 from earshot.client.audio.talker import MAX_BLOCKS, Talker
 from earshot.client.core.clock import ServerClock
 from earshot.client.core.sender import SendFormat
-from earshot.client.entropy.coder import EntropyLink
 from earshot.client.local_clock import monotonic_us
-from earshot.client.music.models import CallModels, Codec, format_of
-from earshot.client.net.connection import Connection
+from earshot.client.models import CallModels, Codec
+from earshot.client.net.connection import Connection, PacketCoding
 from earshot.client.net.websocket import Lost, Outbox, join, open_connection, room_url
 from earshot.codec.errors import CallError, UsageError
 from earshot.codec.pcm import Pcm
 from earshot.protocol.close_codes import ProtocolError
-from earshot.protocol.entropy_link import LiveLm
 from earshot.protocol.messages import (
     PROTOCOL,
     Error,
@@ -46,27 +42,29 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
 FIRST_PINGS, FIRST_PING_EVERY_S = 8, 0.02
-"""So that the clock is known, by the best of several round trips, before anything is spoken."""
+"""Pings before anything is spoken, so that the clock is known by the best of several round
+trips."""
 PING_EVERY_S = 1.0
 SILENT_S = 5.0
 """A connection on which nothing comes for this long, not even a pong, is dead."""
 BACKOFF_S, BACKOFF_MAX_S = 0.25, 8.0
+"""Wait before the first try to connect again, and the longest."""
 MAX_CONNECTIONS = 8
-"""Whose figures are kept."""
+"""Connections whose figures are kept."""
 LAST_WINDOWS_S = 5.0
-"""For the last windows of a file to be encoded."""
+"""How long the last windows of a file may take to be encoded."""
 
 State = Literal["connecting", "connected", "reconnecting", "left"]
 
 
 @dataclass(frozen=True)
 class CallSettings:
-    """`server` is a ws:// or wss:// address. `seconds` ends the call after so long, else it ends
-    `linger_s` after the source does, or when left. A lost connection is tried again for
-    `give_up_s`."""
+    """What a user asks for. A call ends after `seconds`, `linger_s` after its source, or when it is
+    left."""
 
     room: str
     server: str = "ws://127.0.0.1:8765"
+    """A ws:// or wss:// address."""
     name: str = ""
     uplink: SendFormat = "pcm"
     kbps: float = 6.0
@@ -74,61 +72,60 @@ class CallSettings:
     seconds: float | None = None
     linger_s: float = 1.0
     give_up_s: float = 120.0
+    """How long it is tried to make a lost connection again."""
 
 
 class Call:
-    """One call. `run` returns when it is over; the figures stay readable afterwards
-    (client/ui/figures.py).
+    """One call. `run` returns when it is over. The figures (client/ui/figures.py) stay readable
+    afterwards.
 
-    `leave`, `toggle_mute` and `step_rate` are called on the event loop.
-    """
+    `leave`, `toggle_mute`, `step_rate` and `toggle_recording` are called on the event loop."""
 
     def __init__(
         self,
         settings: CallSettings,
-        model: Codec,
+        models: CallModels,
         source: Source,
         sink: Sink,
-        also: Sequence[Codec] = (),
-        live_lm: LiveLm | None = None,
+        coding: PacketCoding | None = None,
     ) -> None:
-        """`model` codes what this client says; what it hears is decoded by that and by those in
-        `also`. `source` and `sink` have the `format_of` what they are for. With `live_lm` packets
-        are entropy-coded where the server can. Raises UsageError for settings that no server could
-        take."""
+        """Prepares a call; client/wiring.py makes the arguments.
+
+        With `coding` packets are coded once more where the server can do so. Raises UsageError for
+        settings that no server could take."""
         self.url = room_url(settings.server, settings.room)
-        models = CallModels(model, also)
         models.check_rates(settings.kbps, settings.max_kbps)
         if models.talk is None and not isinstance(sink, NoSink):
-            raise UsageError(f"{model.config.name} is for music; to hear who talks, name the room's model with --also")
-        self.settings, self.models, self.live_lm = settings, models, live_lm
+            name = models.mine.config.name
+            raise UsageError(f"{name} is for music; to hear who talks, name the room's model with --also")
+        self.settings, self.models, self.coding = settings, models, coding
         self.source, self.sink = source, sink
         # A whole window is encoded at once, and takes its time.
         held = 4 * MAX_BLOCKS if models.spoken else MAX_BLOCKS
-        self.talker = Talker(self._emit, format_of(model).rate, held)
+        self.talker = Talker(self._emit, models.spoken_format.rate, held)
         self.outbox = Outbox()
         self.state: State = "connecting"
         self.detail = ""
         self.muted = False
         self.kbps = settings.kbps
         self.welcome: Welcome | None = None
-        """The last one."""
+        """The last welcome of the server."""
         self.peers: dict[int, PeerInfo] = {}
         """The others in the room."""
         self.clock = ServerClock()
         self.connections: list[Connection] = []
-        """The last ones, the newest in use."""
+        """The last connections. The newest is in use."""
         self.recording = False
         """Whether the server records what is said."""
         self.recording_told: Recording | None = None
-        """What was last said about that."""
+        """What the server last said about recording."""
         self.server_stats: Stats | None = None
         self.reconnects = 0
         self.malformed = 0
         """Messages of the server that docs/protocol.md does not allow."""
         self.unheard = 0
-        """Media messages that came before anything could be played. Kept, they would make what
-        follows late."""
+        """Media messages that came before anything could be played. They are dropped, because they
+        would make what follows late."""
         self.began_us: int | None = None
         self.ended_us: int | None = None
         self._left = asyncio.Event()
@@ -137,33 +134,36 @@ class Call:
 
     @property
     def sends(self) -> Literal["pcm", "codes", "none"]:
+        """What this client sends."""
         if isinstance(self.source, NoSource):
             return "none"
         return "codes" if self.models.spoken else self.settings.uplink
 
     @property
     def model(self) -> Codec:
-        """What codes what is said here."""
+        """The model that codes what is said here."""
         return self.models.mine
 
     @property
     def seconds(self) -> float:
-        """Since sound began to flow."""
+        """Seconds since sound began to flow."""
         return 0.0 if self.began_us is None else ((self.ended_us or monotonic_us()) - self.began_us) / 1e6
 
     # What the user does
 
     def leave(self) -> None:
+        """Ends the call."""
         self._left.set()
 
     def toggle_mute(self) -> None:
+        """Mutes this client, or no longer."""
         self.muted = not self.muted
         if self.talker.sender:
             self.talker.sender.muted = self.muted
         self.outbox.put(Mute(muted=self.muted))
 
     def step_rate(self, up: bool) -> None:
-        """To the model's next rate, if there is one."""
+        """Changes to the model's next rate, if there is one."""
         rates = sorted(self.model.config.bandwidths)
         step = rates.index(self.kbps) + (1 if up else -1)
         if 0 <= step < len(rates):
@@ -173,14 +173,14 @@ class Call:
             self.outbox.put(SetRate(send_kbps=self.kbps))
 
     def toggle_recording(self) -> None:
-        """Asks; the server may refuse."""
+        """Asks for a recording to begin or end. The server may refuse."""
         self.outbox.put(Record(on=not self.recording))
 
     # The course of it
 
     async def run(self) -> None:
-        """Until the call is left. Raises CallError with the server's sentence if it refuses, or if
-        there is none, and AudioError if a sound device fails."""
+        """Runs the call until it is over. Raises CallError if the server refuses, with the server's
+        sentence, or if there is no server. Raises AudioError if a sound device fails."""
         self._loop = asyncio.get_running_loop()
         await asyncio.to_thread(self.models.warm_up)
         self.talker.start()
@@ -203,7 +203,7 @@ class Call:
             self.state = "left"
 
     async def _watch(self) -> None:
-        """Returns when the call is over; raises what went wrong on a thread."""
+        """Returns when the call is over, and raises what went wrong on a thread."""
         source_ended_us: int | None = None
         while not self._left.is_set():
             for worker in (self.source, self.talker, self.sink):
@@ -255,8 +255,8 @@ class Call:
             wait_s = min(2 * wait_s, BACKOFF_MAX_S)
 
     async def _join(self, connection: ClientConnection) -> None:
-        if any(each.entropy and each.entropy.failed for each in self.connections):
-            self.live_lm = None
+        if any(each.coder and each.coder.failed for each in self.connections):
+            self.coding = None
         listens, spoken = not isinstance(self.sink, NoSink), self.models.spoken
         hello = Hello(
             protocol=PROTOCOL,
@@ -268,8 +268,8 @@ class Call:
             max_kbps=self.settings.max_kbps,
             trace=True,
             send_model=spoken if self.sends != "none" else None,
-            also=list(self.models.music) if listens else [],
-            entropy=[self.live_lm.digest] if self.live_lm else [],
+            also=list(self.models.windows) if listens else [],
+            entropy=[self.coding.digest] if self.coding else [],
         )
         welcome = await join(connection, hello)
         if self.welcome is not None:
@@ -278,8 +278,8 @@ class Call:
         self.peers = {}
         self.recording, self.recording_told = welcome.recording, None
         self.clock = ServerClock()
-        agreed = self.live_lm if self.live_lm and welcome.entropy == self.live_lm.digest else None
-        here = Connection(*self.models.receiver(self.clock), EntropyLink(agreed) if agreed else None)
+        agreed = self.coding if self.coding and welcome.entropy == self.coding.digest else None
+        here = Connection(*self.models.receiver(self.clock), agreed.make_coder() if agreed else None)
         self.connections = [*self.connections[1 - MAX_CONNECTIONS :], here]
         for peer in welcome.peers:
             self._meet(peer)
@@ -289,8 +289,9 @@ class Call:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._read(connection))
-                link = self.connections[-1].entropy
-                tasks.create_task(self.outbox.write(connection, link.code if link and self.sends == "codes" else None))
+                coder = self.connections[-1].coder
+                encode = coder.encode if coder and self.sends == "codes" else None
+                tasks.create_task(self.outbox.write(connection, encode))
                 tasks.create_task(self._keep_time())
         except ExceptionGroup as group:
             # An error message of the server says more than the broken connection that follows.
@@ -298,8 +299,8 @@ class Call:
             raise (Lost.closed(first) if isinstance(first, ConnectionClosed) else first) from None
 
     async def _keep_time(self) -> None:
-        """Compares the clocks, first quickly; then speech begins to flow, and figures are told
-        every second."""
+        """Compares the clocks, at first in quick succession. Then speech begins to flow, and the
+        server gets figures every second."""
         for _ in range(FIRST_PINGS):
             self.outbox.put(self.clock.ping(monotonic_us()))
             await asyncio.sleep(FIRST_PING_EVERY_S)
@@ -322,18 +323,17 @@ class Call:
         self.talker.sender = sender
 
     def _begin_sound(self) -> None:
-        """On a thread, once in a call."""
+        """Starts sink and source. It runs on a thread, once in a call."""
         self.sink.start(self._pull)
-        self.began_us = monotonic_us()  # the source speaks before its `start` returns, on a busy machine long before
+        self.began_us = monotonic_us()  # on a busy machine, the source speaks long before its `start` returns
         self.source.start(self.talker.on_block)
 
     def _pull(self, n: int, now_us: int, heard_us: int) -> Pcm:
-        """On the sink's thread."""
-        connection = self.connections[-1]
-        return (connection.mixer or connection.receiver).pull(n, now_us, heard_us)
+        """Returns what is heard. It runs on the sink's thread."""
+        return self.connections[-1].mix.pull(n, now_us, heard_us)
 
     def _emit(self, messages: list[bytes]) -> None:
-        """On the talker's thread."""
+        """Hands messages to the event loop. It runs on the talker's thread."""
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._send, messages)
 

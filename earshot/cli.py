@@ -149,10 +149,11 @@ def call(
 
     from earshot import codec
     from earshot.client.audio.choice import open_sink, open_source
-    from earshot.client.call import Call, CallSettings
+    from earshot.client.call import CallSettings
     from earshot.client.music.models import format_of, in_windows
     from earshot.client.ui.display import run_in_terminal
     from earshot.client.ui.figures import call_report
+    from earshot.client.wiring import make_call
     from earshot.codec.engine.choice import listening_precision, live_lm
 
     torch.set_num_threads(1)  # one frame is too little work to share
@@ -171,7 +172,7 @@ def call(
     source = open_source(input_, loop, format_of(mine))
     speech = next((each for each in (mine, *others) if not in_windows(each)), mine)
     lm = live_lm(speech, lm_model) if entropy is Entropy.lm else None
-    talk = Call(settings, mine, source, open_sink(output, format_of(mine, *others)), others, lm)
+    talk = make_call(settings, mine, source, open_sink(output, format_of(mine, *others)), others, lm)
     gc.collect()
     gc.freeze()  # the thread that plays must not wait 0.2 s for a collection that walks over all that is loaded
     try:

@@ -1,61 +1,68 @@
-"""What a client does with messages on their way in, without a socket: messages in, the sound of all
-speakers out."""
+"""What a client does with messages on their way in, without a socket: messages go in, and the sound
+of all speakers comes out."""
 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from earshot.client.core.clock import ServerClock
 from earshot.client.core.latency import LatencyLog, Path
+from earshot.client.core.level import SILENCE_DBFS, dbfs
 from earshot.client.core.playout import Block, Decoder, Playout
+from earshot.client.core.stats import SourceStats
+from earshot.client.core.timeline import SampleClock
 from earshot.client.core.traffic import Traffic
-from earshot.client.music.speakers import Music, MusicSpeaker
 from earshot.codec.bitstream import BITS, unpack
 from earshot.codec.pcm import Pcm, from_s16, soft_limit
 from earshot.protocol.close_codes import CloseCode, ProtocolError
+from earshot.protocol.messages import PeerInfo, WindowModel
 from earshot.protocol.packet import MAX_CODEBOOKS, CodedPacket, Packet, PcmBlock, decode_down
 from numpy.typing import NDArray
 
 MAX_WAITING = 512
-"""Packets that were put and not yet pulled; more means that play-out stands still."""
+"""Packets that may be put before the next pull. More means that play-out stands still."""
 MAX_SOURCES = 64
+"""Speakers that are played at once."""
 MAX_DEPARTED = 64
-"""Speakers that left whose figures are kept."""
-SILENCE_DBFS = -96.0
+"""Speakers that have left, and whose figures are kept."""
 LEVEL_FALL_DB_PER_S = 40.0
 """How fast a meter falls."""
 
 
-@dataclass(frozen=True)
-class SourceStats:
-    """One speaker as heard here. Frames: `received` = `played` + `late` + `duplicates` + `overflow`
-    + `waiting`."""
+class WindowSpeakers(Protocol):
+    """Speakers whose codes are windows of other models than the room's. They are played elsewhere;
+    the receiver passes on what concerns them."""
 
-    frames_received: int = 0
-    frames_played: int = 0
-    frames_waiting: int = 0
-    frames_missing: int = 0
-    frames_late: int = 0
-    frames_duplicate: int = 0
-    frames_overflow: int = 0
-    underruns: int = 0
-    samples_stretched: int = 0
-    samples_compressed: int = 0
-    samples_silent: int = 0
-    playout_delay_ms: float = 0.0
-    target_delay_ms: float = 0.0
-    level_dbfs: float = SILENCE_DBFS
-    codec_kbps: float = 0.0
-    """Over the last two seconds of its audio."""
-    codec_kbps_total: float = 0.0
-    """Since its first frame."""
-    sample_rate: int = 24_000
-    codec_latency_ms: float = 0.0
-    """What coding alone delays it by: a frame, or a window."""
+    sample_rate: int
+
+    def put(self, packet: Packet, now_us: int) -> int:
+        """Takes a window that arrived at `now_us` and returns how many samples it lasts. Raises
+        ProtocolError if it does not fit its speaker's model."""
+        ...
+
+    def can_decode(self, model: WindowModel) -> bool:
+        """Returns whether windows of this model can be played."""
+        ...
+
+    def meet(self, source: int, model: WindowModel | None, muted: bool) -> None:
+        """Takes note of what a peer sends and whether it is muted."""
+        ...
+
+    def peer_left(self, source: int) -> None:
+        """Takes note that a peer left."""
+        ...
+
+    def stats(self) -> dict[int, SourceStats]:
+        """Returns the figures of every speaker that has been heard, by peer id."""
+        ...
+
+    def latency_of(self, source: int) -> LatencyLog | None:
+        """Returns the latencies of one speaker, None for one that is not known here."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -71,10 +78,11 @@ class _Arrived:
 
 @dataclass(frozen=True)
 class _Told:
-    """A speaker muted itself (True), is back (False) or left (None)."""
+    """What became known of a speaker."""
 
     source: int
     silent: bool | None
+    """True where it muted itself, False where it is back, None where it left."""
 
 
 class _Speaker:
@@ -87,13 +95,16 @@ class _Speaker:
 
 
 class Receiver:
-    """Messages of the server to the mixed sound of all speakers.
+    """Turns messages of the server into the mixed sound of all speakers.
 
-    Two threads may share it: `put`, `peer_muted` and `peer_left` belong to the one that has the
-    socket and only append to a bounded deque (atomic in CPython); `pull` belongs to the one that
-    plays, empties it, and does all the work. Figures may be read from any thread. `clock` turns
-    traces into local times; `time_us` reads the local clock after decoding. `n_codebooks` is what
-    the model has."""
+    Two threads may share a receiver. `put`, `meet`, `peer_muted` and `peer_left` belong to the
+    thread that has the socket; they only append to a bounded deque, which is atomic in CPython.
+    `pull` belongs to the thread that plays; it empties the deque and does all the work. Figures may
+    be read from any thread.
+
+    `clock` turns traces into local times. `time_us` reads the local clock after decoding.
+    `n_codebooks` is how many the model has. `windows` takes the windows of other models; what is
+    heard of them is not in `pull`."""
 
     def __init__(
         self,
@@ -105,19 +116,20 @@ class Receiver:
         clock: ServerClock | None = None,
         time_us: Callable[[], int] | None = None,
         max_sources: int = MAX_SOURCES,
-        music: Music | None = None,
+        windows: WindowSpeakers | None = None,
     ) -> None:
         self.latency = LatencyLog()
-        """Of all speakers together; per speaker see `latency_of`."""
+        """Latencies of all speakers together. Those of one speaker are in `latency_of`."""
         self.traffic = Traffic(sample_rate)
-        """Of all speakers together; per speaker see `stats`."""
+        """Traffic of all speakers together. That of one speaker is in `stats`."""
         self.packets_dropped = 0
-        """Packets that found the queue between the threads full, or no room for another speaker."""
+        """Packets that found the queue between the threads full, or that came from one speaker
+        too many."""
+        self.windows = windows
         self._make_decoder, self._hop, self._sample_rate = make_decoder, hop, sample_rate
+        self._samples = SampleClock(sample_rate)
         self._n_codebooks, self._max_sources = n_codebooks, max_sources
         self._clock, self._time_us = clock, time_us
-        self.music = music
-        """Takes the windows of other models; what is heard of them is not in `pull`."""
         self._waiting: deque[_Arrived | _Told] = deque()
         self._speakers: dict[int, _Speaker] = {}
         self._departed: OrderedDict[int, tuple[SourceStats, LatencyLog]] = OrderedDict()
@@ -125,12 +137,12 @@ class Receiver:
     # Called by the thread that has the socket
 
     def put(self, message: bytes, now_us: int) -> None:
-        """A binary message that arrived at `now_us`. Raises ProtocolError, and takes nothing of it,
-        if it is malformed or has more codebooks than the model."""
+        """Takes a binary message that arrived at `now_us`. Raises ProtocolError, and takes nothing
+        of it, if it is malformed or has more codebooks than the model."""
         self.take(decode_down(message), len(message), now_us)
 
     def take(self, packets: Sequence[Packet | CodedPacket | PcmBlock], size: int, now_us: int) -> None:
-        """The same of a message of `size` bytes that has been taken apart."""
+        """Takes a message of `size` bytes that has been decoded, as `put` does."""
         if any(isinstance(packet, CodedPacket) for packet in packets):
             raise ProtocolError("an entropy-coded packet came, and no language model was agreed on")
         windows = [packet for packet in packets if isinstance(packet, Packet) and packet.scale is not None]
@@ -144,19 +156,28 @@ class Receiver:
 
     def _put_windows(self, windows: list[Packet], message_bytes: int, now_us: int) -> None:
         for index, packet in enumerate(windows):
-            if self.music is None:
+            if self.windows is None:
                 raise ProtocolError("a window came and this client named no model for it")
-            samples = self.music.put(packet, now_us) * self._sample_rate // self.music.sample_rate
+            samples = self.windows.put(packet, now_us) * self._sample_rate // self.windows.sample_rate
             size = 0 if index else message_bytes
             self.traffic.add(now_us, packet.frames, samples, packet.n_q * packet.frames * BITS, size)
 
+    def meet(self, peer: PeerInfo) -> None:
+        """Takes note of a peer, or of what has changed about it."""
+        self.peer_muted(peer.id, peer.muted)
+        if self.windows is not None:
+            self.windows.meet(peer.id, peer.model, peer.muted)
+
     def peer_muted(self, source: int, muted: bool) -> None:
-        """Its silence is no underrun while it is muted."""
+        """Takes note that a speaker is muted or is not. The silence of a muted one is no
+        underrun."""
         self._append(_Told(source, muted))
 
     def peer_left(self, source: int) -> None:
-        """What there is of it is still played."""
+        """Takes note that a speaker left. What has come of it is still played."""
         self._append(_Told(source, None))
+        if self.windows is not None:
+            self.windows.peer_left(source)
 
     def _append(self, item: _Arrived | _Told) -> None:
         if len(self._waiting) >= MAX_WAITING:
@@ -191,8 +212,8 @@ class Receiver:
     # Called by the thread that plays
 
     def pull(self, n: int, now_us: int, heard_us: int | None = None) -> Pcm:
-        """The next `n` samples of the mix, float32 in -1..1, taken at `now_us`; the first is heard
-        at `heard_us`."""
+        """Returns the next `n` samples of the mix, float32 in -1..1, which are taken at `now_us`.
+        The first is heard at `heard_us`."""
         self._drain(now_us)
         mix = np.zeros(n, np.float32)
         for source, speaker in list(self._speakers.items()):
@@ -218,7 +239,7 @@ class Receiver:
     def _take(self, packet: _Arrived, now_us: int) -> None:
         speaker = self._speakers.get(packet.source)
         if speaker is None:
-            if len(self._speakers) >= self._max_sources and not self._make_room():
+            if len(self._speakers) >= self._max_sources and not self._retire_idle():
                 self.packets_dropped += 1
                 return
             playout = Playout(self._make_decoder, self._hop, self._sample_rate, self._time_us)
@@ -228,8 +249,8 @@ class Receiver:
         speaker.traffic.add(packet.arrival_us, len(packet.frames), samples, packet.codec_bits, 0)
         speaker.playout.jitter.put(packet.sequence, packet.timestamp, packet.frames, packet.arrival_us, packet.path)
 
-    def _make_room(self) -> bool:
-        """Retires the speaker that has been silent longest; False if all are talking."""
+    def _retire_idle(self) -> bool:
+        """Retires the speaker that has been silent longest. Returns False if all are talking."""
         idle = [source for source, speaker in self._speakers.items() if speaker.playout.idle]
         if idle:
             self._retire(min(idle, key=lambda source: self._speakers[source].last_us))
@@ -247,37 +268,34 @@ class Receiver:
             if frame.path is None or frame.capture_us is None:
                 continue
             place = float(block.positions[index]) - frame.timestamp
-            captured = frame.capture_us + place * 1e6 / self._sample_rate
-            heard = heard_us + index * 1e6 / self._sample_rate
-            # What was decoded ahead and waited for this pull did so in the jitter buffer's stead.
-            ahead = max(now_us - frame.decoded_us, 0)
-            taken, decoded = frame.taken_us + ahead, frame.decoded_us + ahead
-            stages = frame.path.stages(captured, frame.arrival_us, taken, decoded, heard)
+            captured = frame.capture_us + self._samples.us(place)
+            heard = heard_us + self._samples.us(index)
+            stages = frame.path.stages_when_played(
+                captured, frame.arrival_us, frame.taken_us, frame.decoded_us, now_us, heard
+            )
             self.latency.add(heard, stages)
             log.add(heard, stages)
 
     def _meter(self, speaker: _Speaker, n: int) -> None:
-        level = speaker.playout.level
-        dbfs = 20 * float(np.log10(level)) if level > 0 else SILENCE_DBFS
         fallen = speaker.level_dbfs - LEVEL_FALL_DB_PER_S * n / self._sample_rate
-        speaker.level_dbfs = max(dbfs, fallen, SILENCE_DBFS)
+        speaker.level_dbfs = max(dbfs(speaker.playout.level), fallen)
 
     # Figures
 
     def stats(self) -> dict[int, SourceStats]:
-        """Of every speaker by peer id, those that left included."""
+        """Returns the figures of every speaker by peer id, also of those that left."""
         speakers = dict(self._speakers)
         departed = {source: figures for source, (figures, _) in self._departed.copy().items()}
         heard = departed | {source: self._figures(speaker) for source, speaker in speakers.items()}
-        players = self.music.speakers.copy() if self.music else {}
-        return heard | {source: _music_figures(each) for source, each in players.items() if each.frames_received}
+        return heard | self.windows.stats() if self.windows else heard
 
     def latency_of(self, source: int) -> LatencyLog | None:
-        """Of one speaker, also after it left; None for one that never spoke."""
+        """Returns the latencies of one speaker, also after it left. Returns None for one that never
+        spoke."""
         if (speaker := self._speakers.get(source)) is not None:
             return speaker.latency
-        if self.music and (player := self.music.speakers.get(source)) is not None:
-            return player.latency
+        if self.windows and (log := self.windows.latency_of(source)) is not None:
+            return log
         departed = self._departed.get(source)
         return departed[1] if departed else None
 
@@ -308,25 +326,3 @@ class Receiver:
             sample_rate=self._sample_rate,
             codec_latency_ms=self._hop * 1000 / self._sample_rate,
         )
-
-
-def _music_figures(speaker: MusicSpeaker) -> SourceStats:
-    playout, model = speaker.playout, speaker.decodable.model
-    return SourceStats(
-        frames_received=speaker.frames_received,
-        frames_played=playout.frames_played,
-        frames_waiting=playout.frames_waiting,
-        frames_missing=speaker.frames_missing,
-        frames_late=speaker.frames_late,
-        frames_overflow=playout.frames_overflow + speaker.frames_dropped,
-        underruns=playout.underruns,
-        samples_compressed=playout.samples_skipped,
-        samples_silent=playout.samples_silent,
-        playout_delay_ms=playout.delay_us / 1000,
-        target_delay_ms=playout.target_us / 1000,
-        level_dbfs=max(20 * float(np.log10(playout.level)), SILENCE_DBFS) if playout.level > 0 else SILENCE_DBFS,
-        codec_kbps=speaker.traffic.recent_codec_kbps,
-        codec_kbps_total=speaker.traffic.codec_kbps,
-        sample_rate=model.sample_rate,
-        codec_latency_ms=model.latency_s * 1000,
-    )

@@ -1,5 +1,5 @@
-"""One stream for a loudspeaker out of those who talk and those who play music, at the rate of the
-music."""
+"""Makes one stream for a loudspeaker out of the peers that talk and those that play music, at the
+rate of the music."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from earshot.codec.pcm import Pcm, soft_limit
 
 
 class Mixer:
-    """Talk, resampled and the same in all channels, and music. Belongs to the thread that plays."""
+    """Mixes music with talk, which it resamples and puts into all channels. It belongs to the
+    thread that plays."""
 
     def __init__(self, receiver: Receiver, music: Music, talk_rate: int, sample_rate: int, channels: int) -> None:
         self._receiver, self._music = receiver, music
         self._talk_rate, self._sample_rate, self._channels = talk_rate, sample_rate, channels
         # As for sound devices: the mode for variable rates holds back a third of what the other
-        # does.
+        # mode does.
         self._resampler = (
             None
             if talk_rate == sample_rate
@@ -29,11 +30,11 @@ class Mixer:
         self._pulled = self._made = 0
 
     def pull(self, n: int, now_us: int, heard_us: int) -> Pcm:
-        """The next samples, float32 [channels, n] in -1..1, taken at `now_us`; the first is heard
-        at `heard_us`."""
+        """Returns the next samples, float32 [channels, n] in -1..1, which are taken at `now_us`.
+        The first is heard at `heard_us`."""
         while (lacking := n - self._talk.size) > 0:
-            # All of it at once: to play-out, several pieces at one time would be speech that is
-            # ever older.
+            # All that lacks is pulled at once: play-out would take several pulls at one time for
+            # speech that grows older.
             need = math.ceil(lacking * self._talk_rate / self._sample_rate)
             held = self._pulled * self._sample_rate / self._talk_rate - self._made  # inside the resampler
             ahead = (self._talk.size + held) * 1e6 / self._sample_rate

@@ -1,5 +1,5 @@
-"""The WebSocket of a call: making it, what can go wrong with it in words, and the queue of what
-goes out."""
+"""The WebSocket of a call: how it is made, what can go wrong with it in words, and the queue of
+what goes out."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from websockets.typing import Subprotocol
 OPEN_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 1.0
 MAX_AGE_US = 250_000
-"""Speech that waits longer than this for the network is dropped, as the server does with it."""
+"""Speech that waits longer than this for the network is dropped. The server does the same."""
 MAX_WAITING = 256
-"""Messages that wait for the network (3.4 s of speech)."""
+"""Messages that may wait for the network (3.4 s of speech)."""
 FINAL = {
     CloseCode.MALFORMED,
     CloseCode.UNSUPPORTED_VERSION,
@@ -34,11 +34,12 @@ FINAL = {
     CloseCode.MESSAGE_TOO_BIG,
     CloseCode.BAD_ROOM,
 }
-"""Trying again would end the same way."""
+"""Close codes after which another try would end the same way."""
 
 
 class Lost(Exception):  # noqa: N818 -- a turn of events, handled by connecting again
-    """The connection is gone or was refused. `code` is the close code if the server gave one."""
+    """Says that the connection is gone or was refused. `code` is the close code if the server gave
+    one."""
 
     def __init__(self, message: str, code: int | None = None) -> None:
         super().__init__(message)
@@ -51,6 +52,7 @@ class Lost(Exception):  # noqa: N818 -- a turn of events, handled by connecting 
 
     @classmethod
     def closed(cls, error: ConnectionClosed) -> Lost:
+        """Says why a connection was closed, in the server's words if it gave any."""
         close = error.rcvd
         if close is None:
             return cls("the connection to the server broke off")
@@ -58,7 +60,7 @@ class Lost(Exception):  # noqa: N818 -- a turn of events, handled by connecting 
 
 
 def room_url(server: str, room: str) -> str:
-    """The address of a room. `server` may lack ws:// and may be http(s)://.
+    """Returns the address of a room. `server` may lack ws:// and may be http(s)://.
 
     Raises UsageError for what cannot be an address or a room."""
     if not re.fullmatch(ROOM_PATTERN, room):
@@ -81,7 +83,7 @@ def _is_address(address: str) -> bool:
 
 
 async def open_connection(url: str) -> ClientConnection:
-    """A WebSocket made for small messages at once. Raises Lost."""
+    """Opens a WebSocket that sends small messages at once. Raises Lost."""
     server = url.partition("/v1/")[0]
     try:
         connection = await connect(
@@ -116,8 +118,8 @@ async def open_connection(url: str) -> ClientConnection:
 
 
 async def join(connection: ClientConnection, hello: Hello) -> Welcome:
-    """Says hello. Raises Lost with the server's sentence if it refuses, or if its room speaks
-    another model."""
+    """Says hello and returns the server's welcome. Raises Lost, with the server's sentence, if it
+    refuses, or if its room has another model."""
     try:
         await connection.send(hello.model_dump_json())
         answer = await asyncio.wait_for(connection.recv(), OPEN_TIMEOUT_S)
@@ -145,8 +147,8 @@ async def join(connection: ClientConnection, hello: Hello) -> Welcome:
 
 
 class Outbox:
-    """What waits for the network, oldest first. Speech that waits too long, or that is too much, is
-    dropped."""
+    """Holds what waits for the network, oldest first. Speech that waits too long, or that is too
+    much, is dropped."""
 
     def __init__(self) -> None:
         self.dropped = 0
@@ -154,7 +156,7 @@ class Outbox:
         self._something = asyncio.Event()
 
     def put(self, message: BaseModel | bytes) -> None:
-        """A control message or a media message."""
+        """Adds a control message or a media message."""
         if not isinstance(message, bytes):
             self._waiting.append((monotonic_us(), message.model_dump_json(exclude_none=True)))
         else:
@@ -165,10 +167,10 @@ class Outbox:
         self._something.set()
 
     async def write(
-        self, connection: ClientConnection, code: Callable[[bytes], Awaitable[bytes]] | None = None
+        self, connection: ClientConnection, encode: Callable[[bytes], Awaitable[bytes]] | None = None
     ) -> None:
-        """Sends until cancelled, media as `code` makes them then: it sees nothing that is dropped.
-        Raises ConnectionClosed."""
+        """Sends until it is cancelled. Media messages go through `encode` right before they are
+        sent, so that it sees nothing that is dropped. Raises ConnectionClosed."""
         while True:
             await self._something.wait()
             self._something.clear()
@@ -177,9 +179,9 @@ class Outbox:
                 if isinstance(message, bytes) and monotonic_us() - at > MAX_AGE_US:
                     self.dropped += 1
                 else:
-                    await connection.send(await code(message) if code and isinstance(message, bytes) else message)
+                    await connection.send(await encode(message) if encode and isinstance(message, bytes) else message)
 
     def clear(self) -> None:
-        """What was meant for a connection that is gone is counted as dropped."""
+        """Drops what was meant for a connection that is gone, and counts it."""
         self.dropped += sum(isinstance(message, bytes) for _, message in self._waiting)
         self._waiting.clear()

@@ -15,12 +15,13 @@ from earshot.client.ui.view import QUIETEST_DB, EntropyState, SpeakerState, View
 from numpy.typing import NDArray
 
 RECENT = 75
-"""Packets whose median is the latency shown: the last second of one speaker."""
+"""Packets whose median is the latency that is shown: the last second of one speaker."""
 TIMELINE_ROWS = 1000
+"""Rows of the report's timeline, at most."""
 
 
 def _percentiles(values: NDArray[np.float64]) -> dict[str, float] | None:
-    """Of microseconds, in milliseconds."""
+    """Returns the percentiles of microseconds, in milliseconds."""
     if not values.size:
         return None
     return {
@@ -30,13 +31,13 @@ def _percentiles(values: NDArray[np.float64]) -> dict[str, float] | None:
 
 
 def _overhead_kbps(traffic: Traffic) -> float:
-    """What headers add, a second of audio. A message carries several speakers, so it is theirs
-    together."""
+    """Returns the rate that headers add. A message carries several speakers, so the headers are
+    those of all together."""
     return traffic.wire_kbps - traffic.codec_kbps
 
 
 def view_state(call: Call) -> ViewState:
-    """This moment of a call."""
+    """Returns what there is to see of a call at this moment."""
     now = monotonic_us()
     connection = call.connections[-1] if call.connections else None
     sender = connection.sender if connection else None
@@ -67,10 +68,10 @@ def view_state(call: Call) -> ViewState:
 
 
 def _entropy(call: Call, connection: Connection | None, now_us: int) -> EntropyState:
-    link = connection.entropy if connection else None
-    if link is None:
-        return EntropyState(call.live_lm is not None)
-    sent, heard = link.sent.recent(now_us), link.heard.recent(now_us)
+    coder = connection.coder if connection else None
+    if coder is None:
+        return EntropyState(call.coding is not None)
+    sent, heard = coder.sent.recent(now_us), coder.heard.recent(now_us)
     return EntropyState(
         True,
         True,
@@ -106,7 +107,7 @@ def _speakers(call: Call, connection: Connection) -> list[SpeakerState]:
             name,
             muted=peer.muted,
             music=model.name if model else "",
-            decodable=model is None or (receiver.music is not None and receiver.music.can_decode(model)),
+            decodable=model is None or (receiver.windows is not None and receiver.windows.can_decode(model)),
             codec_latency_ms=model.latency_s * 1000 if model else room_ms,
         )
         if heard is None:
@@ -141,7 +142,7 @@ def call_report(call: Call) -> dict[str, Any]:
         "room": call.settings.room,
         "model": {"name": call.model.config.name, "digest": call.model.digest},
         "codec_latency_ms": round(call.model.config.latency_s * 1000, 3),
-        "also": {digest: model.config.name for digest, model in call.models.music.items()},
+        "also": {digest: model.config.name for digest, model in call.models.windows.items()},
         "uplink": call.sends,
         "kbps": call.kbps,
         "clock": {"offset_us": call.clock.offset_us, "round_trip_us": call.clock.round_trip_us},
@@ -152,7 +153,7 @@ def call_report(call: Call) -> dict[str, Any]:
         "sent": {
             "frames": sum(traffic.frames for traffic in traffics),
             "messages": sum(traffic.messages for traffic in traffics),
-            # PCM is no code: what it costs is in wire_kbps, and its codec rate is what its
+            # PCM has no codec rate here: its cost is in wire_kbps, and its codec rate is what the
             # listeners get.
             "codec_kbps": _kbps(sum(traffic.payload_bytes for traffic in traffics), seconds)
             if call.sends == "codes"
@@ -172,23 +173,23 @@ def call_report(call: Call) -> dict[str, Any]:
 
 
 def _saved(call: Call) -> int:
-    """Bytes that entropy coding took off what was sent."""
-    totals = [each.entropy.sent.total for each in call.connections if each.entropy]
+    """Returns how many bytes entropy coding took off what was sent."""
+    totals = [each.coder.sent.total for each in call.connections if each.coder]
     return sum(total.plain_bytes - total.coded_bytes for total in totals)
 
 
 def _entropy_report(call: Call) -> dict[str, Any] | None:
-    """Bytes of codes that went and came entropy-coded, and the part of one core that it took; None
-    without it."""
-    links = [each.entropy for each in call.connections if each.entropy]
-    if not links:
+    """Returns the bytes of codes that were sent and heard entropy-coded, and the part of one core
+    that this took. Returns None without entropy coding."""
+    coders = [each.coder for each in call.connections if each.coder]
+    if not coders:
         return None
-    report: dict[str, Any] = {"model": links[-1].digest}
-    for way, meters in (("sent", [link.sent for link in links]), ("heard", [link.heard for link in links])):
+    report: dict[str, Any] = {"model": coders[-1].digest}
+    for way, meters in (("sent", [coder.sent for coder in coders]), ("heard", [coder.heard for coder in coders])):
         plain = sum(meter.total.plain_bytes for meter in meters)
         coded = sum(meter.total.coded_bytes for meter in meters)
         report[way] = {"plain_bytes": plain, "coded_bytes": coded}
-    cpu_us = sum(link.sent.total.cpu_us + link.heard.total.cpu_us for link in links)
+    cpu_us = sum(coder.sent.total.cpu_us + coder.heard.total.cpu_us for coder in coders)
     return report | {"cpu_share": round(cpu_us / 1e6 / call.seconds, 5) if call.seconds else 0.0}
 
 
@@ -200,7 +201,7 @@ def _speaker_reports(call: Call) -> dict[str, dict[str, Any]]:
     reports = {}
     for number, connection in enumerate(call.connections):
         for peer, figures in connection.receiver.stats().items():
-            # A server that restarted gives the same numbers to others.
+            # A server that has restarted gives the same ids to other peers.
             key = str(peer) if str(peer) not in reports else f"{peer}.{number}"
             log = connection.receiver.latency_of(peer)
             rows = log.rows() if log else np.zeros((0, 1 + len(STAGES)))
@@ -223,8 +224,8 @@ def _speaker_reports(call: Call) -> dict[str, dict[str, Any]]:
 
 
 def _timeline(rows: NDArray[np.float64], began_us: int) -> list[list[float]]:
-    """[seconds since the call began, then the STAGES in ms], at most TIMELINE_ROWS of them, each
-    the mean of a part."""
+    """Returns at most TIMELINE_ROWS rows: [seconds since the call began, then the STAGES in ms].
+    Each row is the mean of a part of the call."""
     if not len(rows):
         return []
     parts = (part.mean(axis=0) for part in np.array_split(rows, min(TIMELINE_ROWS, len(rows))))

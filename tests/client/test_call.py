@@ -10,7 +10,8 @@ import numpy as np
 import soundfile
 from earshot.client.audio.endpoints import NoSink, NoSource, OnBlock
 from earshot.client.audio.files import FileSink, FileSource
-from earshot.client.call import Call, CallSettings
+from earshot.client.call import CallSettings
+from earshot.client.wiring import make_call
 from earshot.codec.bitstream import pack
 from earshot.codec.model.model import Model
 from earshot.protocol.messages import Hello, Limits, ModelInfo, Welcome, parse_client
@@ -41,7 +42,7 @@ async def test_what_comes_before_play_out_begins_is_counted_and_not_kept(tmp_pat
     async with serve(handler, "127.0.0.1", 0, subprotocols=[Subprotocol("earshot.v1")]) as server:
         port = server.sockets[0].getsockname()[1]
         settings = CallSettings("den", f"ws://127.0.0.1:{port}")
-        call = Call(settings, tiny_model, NoSource(), FileSink(tmp_path / "heard.wav"))
+        call = make_call(settings, tiny_model, NoSource(), FileSink(tmp_path / "heard.wav"))
         running = asyncio.create_task(call.run())
         async with asyncio.timeout(30):
             while call.unheard < SENT:  # noqa: ASYNC110 -- a call tells nobody what it has read
@@ -74,7 +75,7 @@ async def test_packets_that_cannot_be_read_end_entropy_coding_and_not_the_call(
     async with serve(handler, "127.0.0.1", 0, subprotocols=[Subprotocol("earshot.v1")]) as server:
         port = server.sockets[0].getsockname()[1]
         settings, sink = CallSettings("den", f"ws://127.0.0.1:{port}"), FileSink(tmp_path / "heard.wav")
-        call = Call(settings, tiny_model, NoSource(), sink, live_lm=live_lm())
+        call = make_call(settings, tiny_model, NoSource(), sink, live_lm=live_lm())
         running = asyncio.create_task(call.run())
         async with asyncio.timeout(30):
             while len(offered) < 2:  # noqa: ASYNC110 -- a call tells nobody what it has said
@@ -86,7 +87,7 @@ async def test_packets_that_cannot_be_read_end_entropy_coding_and_not_the_call(
 
 def test_what_was_encoded_for_a_lost_connection_stays_out_of_the_next(tmp_path: Path, tiny_model: Model) -> None:
     """Its sequence numbers would make the server take the first of the new ones for late."""
-    call = Call(CallSettings("den"), tiny_model, NoSource(), FileSink(tmp_path / "heard.wav"))
+    call = make_call(CallSettings("den"), tiny_model, NoSource(), FileSink(tmp_path / "heard.wav"))
     assert call.talker.sender is None  # as between two connections
     call._send([b"one", b"two"])
     assert call.outbox.dropped == 2
@@ -106,7 +107,7 @@ async def test_a_call_begins_before_its_source_speaks(tmp_path: Path, tiny_model
     soundfile.write(tmp_path / "short.wav", np.zeros(12_000, np.float32), 24_000)
     with running_server(tiny_model) as server:
         settings = CallSettings("den", server.url, linger_s=0.2)
-        call = Call(settings, tiny_model, SlowToStart(tmp_path / "short.wav"), NoSink())
+        call = make_call(settings, tiny_model, SlowToStart(tmp_path / "short.wav"), NoSink())
         async with asyncio.timeout(60):
             await call.run()
     assert call.seconds >= 0.7

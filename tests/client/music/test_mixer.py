@@ -49,7 +49,7 @@ class Listener:
             submit=lambda work: work(),
         )
         self.receiver = Receiver(
-            ToneDecoder, HOP, talk_rate, clock=clock, time_us=lambda: self.now_us, music=self.music
+            ToneDecoder, HOP, talk_rate, clock=clock, time_us=lambda: self.now_us, windows=self.music
         )
         self.mixer = Mixer(self.receiver, self.music, talk_rate, RATE, 2)
         self._frame_us = HOP * 1e6 / talk_rate

@@ -10,17 +10,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from earshot.client.audio.endpoints import TALK, Format
-from earshot.client.core.sender import Sender
-from earshot.client.music.models import CallModels, format_of, in_windows
+from earshot.client.music.models import MusicModels, format_of
 from earshot.client.music.window_sender import WindowSender
 from earshot.codec.bitstream import pack
-from earshot.codec.config import LITE_24KHZ
 from earshot.codec.errors import UsageError
 from earshot.codec.model.model import Model
 from earshot.codec.model.network import Encodec
 from earshot.codec.pcm import Pcm
 from earshot.protocol.messages import WindowModel
-from earshot.protocol.packet import Packet, PcmUp, decode_up, encode_codes_down
+from earshot.protocol.packet import Packet, decode_up, encode_codes_down
 
 from tests.client.music.windows import RATE, STRIDE, WINDOW, known_clock, us
 from tests.stereo import tiny_stereo
@@ -32,9 +30,9 @@ def music() -> Model:
 
 
 @pytest.fixture
-def both(tiny_model: Model, music: Model) -> Iterator[CallModels]:
+def both(tiny_model: Model, music: Model) -> Iterator[MusicModels]:
     """Of one who talks, and hears music too."""
-    models = CallModels(tiny_model, [music])
+    models = MusicModels(tiny_model, [music])
     yield models
     models.close()
 
@@ -47,24 +45,10 @@ def test_what_is_heard_is_mono_unless_there_is_music(tiny_model: Model, music: M
         format_of(music, tiny_model, other)
 
 
-def test_one_who_talks(tiny_model: Model) -> None:
-    models = CallModels(tiny_model)
-    assert not in_windows(models.mine)
-    assert models.spoken is None
-    assert (models.talk, models.music, models.format) == (tiny_model, {}, TALK)
-    receiver, mixer = models.receiver(known_clock())
-    assert receiver.music is None
-    assert mixer is None
-    sender = models.sender("pcm", 6.0, known_clock())
-    assert isinstance(sender, Sender)
-    assert all(isinstance(decode_up(each), PcmUp) for each in sender.push(np.zeros(640, np.float32), 0, 1))
-    models.close()
-
-
 def test_one_who_plays_music(tiny_model: Model, music: Model) -> None:
     """It announces what it sends, sends windows whatever was asked for, and says that they are a
     second late."""
-    models = CallModels(music, [tiny_model])
+    models = MusicModels(music, [tiny_model])
     assert models.spoken == WindowModel.of(music.config, music.digest)
     assert models.spoken.latency_s == 1.0
     assert models.talk is tiny_model
@@ -78,7 +62,7 @@ def test_one_who_plays_music(tiny_model: Model, music: Model) -> None:
 
 
 def test_rates_are_those_of_a_model(tiny_model: Model, music: Model) -> None:
-    talks, plays = CallModels(tiny_model, [music]), CallModels(music, [tiny_model])
+    talks, plays = MusicModels(tiny_model, [music]), MusicModels(music, [tiny_model])
     talks.check_rates(1.5, 24.0)  # 24 is the music's
     plays.check_rates(24.0, 1.5)
     for models, send, most, wrong in ((talks, 24.0, 12.0, 24.0), (plays, 1.5, 12.0, 1.5), (talks, 6.0, 7.0, 7.0)):
@@ -88,21 +72,20 @@ def test_rates_are_those_of_a_model(tiny_model: Model, music: Model) -> None:
         models.close()
 
 
-def test_everything_is_warm_before_the_call(both: CallModels, music: Model) -> None:
+def test_everything_is_warm_before_the_call(both: MusicModels, music: Model) -> None:
     both.warm_up()
-    only = CallModels(music)
+    only = MusicModels(music)
     only.warm_up()
     only.close()
     assert only.talk is None
 
 
-def arrive(models: CallModels, model: Model, song: Pcm) -> tuple[Pcm, dict[str, float]]:
+def arrive(models: MusicModels, model: Model, song: Pcm) -> tuple[Pcm, dict[str, float]]:
     """Windows of a song that all arrive in time, heard as the mixer gives them while they are
     decoded on the models' own thread; and what is shown of the player."""
     receiver, mixer = models.receiver(known_clock())
-    assert mixer is not None
-    assert receiver.music is not None
-    receiver.music.meet(5, WindowModel.of(model.config, model.digest), False)
+    assert receiver.windows is not None
+    receiver.windows.meet(5, WindowModel.of(model.config, model.digest), False)
     arrival = time.monotonic_ns() // 1000  # decoding is timed by the real clock, so that what waits for it is too
     for number, window in enumerate(model.encode_windows(song, 12.0)):
         packet = Packet(*window.codes.shape, 150 * number, STRIDE * number, pack(window.codes), None, 5, window.scale)
@@ -117,13 +100,13 @@ def arrive(models: CallModels, model: Model, song: Pcm) -> tuple[Pcm, dict[str, 
     return np.concatenate(heard, axis=1), {"late": shown.codec_latency_ms, "rate": shown.codec_kbps_total}
 
 
-def wait_for_decoder(models: CallModels) -> None:
+def wait_for_decoder(models: MusicModels) -> None:
     done = threading.Event()
     models._submit(done.set)
     assert done.wait(60)
 
 
-def test_music_is_heard_as_its_model_decodes_it(both: CallModels, music: Model) -> None:
+def test_music_is_heard_as_its_model_decodes_it(both: MusicModels, music: Model) -> None:
     song = 0.2 * np.random.default_rng(3).standard_normal((2, STRIDE)).astype(np.float32)
     heard, shown = arrive(both, music, song)
     assert both.error is None
@@ -135,7 +118,7 @@ def test_music_is_heard_as_its_model_decodes_it(both: CallModels, music: Model) 
     assert shown["rate"] == pytest.approx(12.0 * 149 * 320 / STRIDE, rel=0.01)
 
 
-def test_a_fault_of_the_decoder_is_kept_for_the_call_to_tell(both: CallModels) -> None:
+def test_a_fault_of_the_decoder_is_kept_for_the_call_to_tell(both: MusicModels) -> None:
     def fail() -> None:
         raise ZeroDivisionError
 
@@ -144,21 +127,13 @@ def test_a_fault_of_the_decoder_is_kept_for_the_call_to_tell(both: CallModels) -
     assert isinstance(both.error, ZeroDivisionError)
 
 
-def test_a_call_that_is_over_decodes_nothing_more(both: CallModels) -> None:
+def test_a_call_that_is_over_decodes_nothing_more(both: MusicModels) -> None:
     ran: list[int] = []
     both.close()
     both._submit(lambda: ran.append(1))
     both.close()
     assert both.error is None
     assert not ran
-
-
-def test_models_of_frames_only_need_no_thread(tiny_model: Model) -> None:
-    before = set(threading.enumerate())
-    models = CallModels(tiny_model, [Model(Encodec(replace(LITE_24KHZ, n_filters=4)))])
-    models._submit(lambda: None)
-    assert set(threading.enumerate()) <= before
-    models.close()
 
 
 def test_rate_of_the_format() -> None:
