@@ -1,4 +1,5 @@
-"""Why a connection is closed: the codes of docs/protocol.md, and the error that carries one."""
+"""Says why a connection is closed: the codes of docs/protocol.md, and the error that carries
+one."""
 
 from __future__ import annotations
 
@@ -8,8 +9,8 @@ from earshot.codec.errors import EarshotError
 
 
 class CloseCode(IntEnum):
-    """WebSocket close codes of the protocol (RFC 6455 section 7.4.2: 4000-4999 are for private
-    use)."""
+    """The WebSocket close codes of the protocol. RFC 6455, section 7.4.2, leaves 4000-4999 to
+    private use."""
 
     MALFORMED = 4000
     UNSUPPORTED_VERSION = 4001
@@ -29,8 +30,8 @@ class CloseCode(IntEnum):
 
 
 class ProtocolError(EarshotError):
-    """A remote peer sent what docs/protocol.md does not allow. `code` is what its connection is
-    closed with."""
+    """Says that a remote peer sent what docs/protocol.md does not allow. `code` is the close code
+    for its connection."""
 
     def __init__(self, message: str, code: CloseCode = CloseCode.MALFORMED) -> None:
         super().__init__(message)

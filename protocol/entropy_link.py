@@ -1,10 +1,10 @@
-"""Entropy coding of one link, which is one direction of one connection: packets in and out, a
-stream for each speaker.
+"""Entropy coding of one link, which is one direction of one connection, with a stream for each
+speaker.
 
-A link is coded where it begins and decoded where it ends, next to the socket. What is dropped,
-joined or cut is so before it is coded, so both ends see the same packets in the same order, as TCP
-brings them, and nothing has to be agreed on again. Plain packets may stand between coded ones; they
-leave the streams as they are."""
+A link is coded where it begins and decoded where it ends, next to the socket. Packets are dropped,
+joined and cut before they are coded, and TCP loses nothing. So both ends see the same packets in
+the same order, and never have to agree on anything again. Plain packets may come between coded
+ones; they leave the streams as they are."""
 
 from __future__ import annotations
 
@@ -19,31 +19,33 @@ from earshot.protocol.close_codes import ProtocolError
 from earshot.protocol.packet import MAX_CODED_BYTES, MAX_CODED_FRAMES, CodedPacket, Packet
 
 MAX_STREAMS = 8
-"""Speakers of a link that are coded at once; each takes some 0.12 MB at both ends."""
+"""Speakers of a link that are coded at the same time. Each takes some 0.12 MB at both ends."""
 IDLE_PACKETS = 400
-"""A speaker's place goes to another one after so many coded packets of others (5 s and more)."""
+"""A speaker's stream makes way for a new one after so many coded packets of others (5 s or
+more)."""
 
 
 @dataclass
 class _Stream:
     encoder: EntropyEncoder
     used: int
-    """Coded packets of the link when this one was last coded."""
+    """How many packets of the link had been coded when this stream was last used."""
     anew: bool = True
+    """Whether the far end must begin anew with the next packet."""
 
 
 class LinkEncoder:
-    """The near end. One packet at a time; any thread."""
+    """Codes packets at the near end. It may be used from any thread, for one packet at a time."""
 
     def __init__(self, lm: CodesLm) -> None:
         self._lm, self._count = lm, 0
         self._streams: OrderedDict[int, _Stream] = OrderedDict()
-        """By source, in the order in which the far end saw them last: both ends give up the same
-        one for a new one."""
+        """Streams by source, in the order in which the far end saw them last, so that both ends
+        give up the same one for a new one."""
 
     def encode(self, packet: Packet) -> Packet | CodedPacket:
-        """The packet coded, or as it is: a window, a packet that is too long, a speaker that there
-        is no place for."""
+        """Returns the packet coded. Returns it as it is if it is a window, too long, or of one
+        speaker too many."""
         if packet.scale is not None or packet.frames > MAX_CODED_FRAMES:
             return packet
         if packed_size(packet.n_q, packet.frames) > MAX_CODED_BYTES:
@@ -52,7 +54,7 @@ class LinkEncoder:
         if stream is None:
             return packet
         payload = b"".join(stream.encoder.encode(unpack(packet.payload, packet.n_q, packet.frames)))
-        if len(payload) > MAX_CODED_BYTES:  # the far end will not see it
+        if len(payload) > MAX_CODED_BYTES:  # the far end gets it plain, and its decoder falls behind
             stream.encoder.reset()
             stream.anew = True
             return packet
@@ -75,15 +77,15 @@ class LinkEncoder:
 
 
 class LinkDecoder:
-    """The far end. One packet at a time; any thread."""
+    """Decodes packets at the far end. It may be used from any thread, for one packet at a time."""
 
     def __init__(self, lm: CodesLm) -> None:
         self._lm = lm
         self._streams: OrderedDict[int, EntropyDecoder] = OrderedDict()
 
     def decode(self, packet: CodedPacket) -> Packet:
-        """The plain packet. Raises ProtocolError for what no encoder makes; that speaker's stream
-        is then over."""
+        """Returns the plain packet. Raises ProtocolError for what no encoder makes; that speaker's
+        stream is then over."""
         if packet.anew:
             self._streams.pop(packet.source, None)
             if len(self._streams) >= MAX_STREAMS:
@@ -101,7 +103,7 @@ class LinkDecoder:
         try:
             codes = stream.decode(sections, packet.n_q, packet.frames)
         except DataError as error:
-            del self._streams[packet.source]  # it stands in the middle of a frame
+            del self._streams[packet.source]  # its decoder has stopped in the middle of a frame
             raise ProtocolError(str(error)) from error
         return Packet(
             packet.n_q, packet.frames, packet.sequence, packet.timestamp, pack(codes), packet.trace, packet.source

@@ -1,5 +1,5 @@
-"""Control messages of the protocol (docs/protocol.md, "Control"): one JSON object a text message,
-named by `type`."""
+"""Control messages of the protocol (docs/protocol.md, "Control"). Each text message is one JSON
+object, whose `type` names it."""
 
 from __future__ import annotations
 
@@ -16,29 +16,31 @@ SUBPROTOCOL = "earshot.v1"
 ROOM_PATTERN = r"[A-Za-z0-9_-]{1,64}"
 MAX_CONTROL_BYTES = 4096
 MAX_SPOKEN_KBPS = 128.0
-"""What a model of a speaker's own may make at most."""
+"""The highest rate of a model that is not the room's."""
 MAX_ALSO = 16
+"""Models of windows that a hello may name."""
 MAX_LANGUAGE_MODELS = 4
+"""Language models that a hello may name."""
 
 Send = Literal["pcm", "codes", "none"]
 Want = Literal["codes", "pcm", "none"]
 Name = Annotated[str, Field(max_length=64, pattern=r"^[^\p{C}\p{Zl}\p{Zp}]*$")]
-"""Shown in the terminals of others, so it holds nothing that a terminal would obey: no control or
-format characters."""
+"""A name has no control or format characters, because terminals of others show it and would obey
+them."""
 Kbps = Annotated[float, Field(gt=0, le=1000)]
 Microseconds = Annotated[int, Field(ge=0, lt=1 << 63)]
 Digest = Annotated[str, Field(max_length=64)]
 
 
 class _Message(BaseModel):
-    """Unknown fields are ignored, so that later versions may add some; wrong types and NaN are
-    refused."""
+    """Ignores unknown fields, so that later versions may add some, and refuses wrong types and
+    NaN."""
 
     model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
 
 
 class ModelInfo(_Message):
-    """What a peer must know of the room's codec."""
+    """Describes the room's codec."""
 
     name: str
     digest: str
@@ -50,6 +52,7 @@ class ModelInfo(_Message):
 
     @classmethod
     def of(cls, config: ModelConfig, digest: str) -> ModelInfo:
+        """Describes a model."""
         return cls(
             name=config.name,
             digest=digest,
@@ -62,7 +65,8 @@ class ModelInfo(_Message):
 
 
 class WindowModel(_Message):
-    """The model of a speaker that codes in windows, which a server passes on and cannot decode."""
+    """Describes the model of a speaker that codes in windows. A server passes windows on and cannot
+    decode them."""
 
     name: Name
     digest: Digest
@@ -73,7 +77,7 @@ class WindowModel(_Message):
     codebook_size: Literal[1024] = 1024
     bandwidths: Annotated[list[Kbps], Field(min_length=1, max_length=16)]
     window_frames: Annotated[int, Field(ge=1, le=MAX_WINDOW_FRAMES)]
-    """Frames in a window at most."""
+    """Frames in a window, at most."""
     window_stride: Annotated[int, Field(ge=1)]
     """Samples from the start of a window to that of the next."""
 
@@ -90,21 +94,23 @@ class WindowModel(_Message):
 
     @property
     def latency_s(self) -> float:
-        """From a sample to the codes that hold it, at most: a window."""
+        """How long a sample may wait for its codes: a window."""
         return self.window_frames * self.hop_length / self.sample_rate
 
     @property
     def kbps_per_codebook(self) -> float:
+        """The codec rate of one codebook."""
         return 10 * self.sample_rate / self.hop_length / 1000
 
     def n_q_at_most(self, kbps: float) -> int:
-        """The largest number of codebooks whose rate does not pass `kbps`, but one at least."""
+        """Returns the largest number of codebooks whose rate is at most `kbps`, but at least
+        one."""
         return max(1, min(self.n_codebooks, int(kbps / self.kbps_per_codebook + 1e-9)))
 
     @classmethod
     def of(cls, config: ModelConfig, digest: str) -> WindowModel:
-        """Raises UsageError for a model that codes without windows, or whose windows no packet
-        could hold."""
+        """Describes a model. Raises UsageError for one that codes without windows, or whose windows
+        no packet could hold."""
         if config.window_length is None or config.window_stride is None:
             raise UsageError(f"{config.name} does not code in windows")
         try:
@@ -127,6 +133,8 @@ class WindowModel(_Message):
 
 
 class PeerInfo(_Message):
+    """Describes a peer to the others in its room."""
+
     id: Annotated[int, Field(ge=1, lt=1 << 16)]
     name: Name
     send: Send
@@ -135,58 +143,62 @@ class PeerInfo(_Message):
     max_kbps: Kbps
     muted: bool = False
     model: WindowModel | None = None
-    """What its codes are made by; None: the room's model. Another reaches those only who have
-    it."""
+    """The model that makes its codes, where that is not the room's. Its codes reach only peers that
+    have the same model."""
 
 
 class Limits(_Message):
-    """What the server holds a client to; passing one closes the connection."""
+    """What the server allows a client. It closes the connection of a client that goes beyond."""
 
     max_message_bytes: int
     messages_per_second: float
     audio_burst_ms: float
-    """Audio that may be ahead of real time."""
+    """How far audio may be ahead of real time."""
 
 
 # From the client
 
 
 class Hello(_Message):
-    """The first message. `model` is the digest of the room's codec, None where the client neither
-    sends nor wants codes of it."""
+    """The first message of a client."""
 
     type: Literal["hello"] = "hello"
     protocol: int
     name: Name = ""
     model: Digest | None = None
+    """Digest of the room's codec. None where the client neither sends nor wants codes of it."""
     send: Send = "pcm"
     want: Want = "codes"
     send_kbps: Kbps = 6.0
     max_kbps: Kbps = 12.0
     trace: bool = False
-    """Whether packets to this listener should carry traces where their speaker sends them."""
+    """Whether packets to this listener shall have the traces that their speakers send."""
     send_model: WindowModel | None = None
-    """The model that makes the codes that this client sends, where it is not the room's."""
+    """The model that makes this client's codes, where that is not the room's."""
     also: Annotated[list[Digest], Field(max_length=MAX_ALSO)] = []
-    """Digests of the other models whose windows it takes. A client that names none gets no
-    windows."""
+    """Digests of the models whose windows this client can play. It gets no windows of others."""
     entropy: Annotated[list[Digest], Field(max_length=MAX_LANGUAGE_MODELS)] = []
-    """Digests of the language models through which it can code and decode packets."""
+    """Digests of the language models with which this client can code packets."""
 
 
 class SetRate(_Message):
+    """Changes the rates that the hello said."""
+
     type: Literal["set_rate"] = "set_rate"
     send_kbps: Kbps | None = None
     max_kbps: Kbps | None = None
 
 
 class Mute(_Message):
+    """Says that the client is muted or is not."""
+
     type: Literal["mute"] = "mute"
     muted: bool
 
 
 class Ping(_Message):
-    """`sent_us` is any clock of the client's; it comes back unread."""
+    """Asks for the server's time. `sent_us` is of any clock of the client's; it comes back
+    unread."""
 
     type: Literal["ping"] = "ping"
     sent_us: Microseconds
@@ -200,7 +212,7 @@ class Record(_Message):
 
 
 class Report(_Message):
-    """How a listener fares, about once a second."""
+    """Tells how well a listener hears, about once a second."""
 
     type: Literal["report"] = "report"
     playout_delay_ms: Annotated[float, Field(ge=0)]
@@ -213,10 +225,12 @@ class Report(_Message):
 
 
 class Welcome(_Message):
+    """Answers a hello."""
+
     type: Literal["welcome"] = "welcome"
     protocol: int = PROTOCOL
     peer: int
-    """The id of the client that is welcomed."""
+    """The id of the client that said hello."""
     room: str
     model: ModelInfo
     limits: Limits
@@ -227,41 +241,47 @@ class Welcome(_Message):
     recording: bool = False
     """Whether what is said in this room is recorded."""
     entropy: Digest | None = None
-    """The language model through which packets of codes may come and go here, None if there are
-    plain ones only."""
+    """Digest of the language model with which packets of codes may be coded here. None if all are
+    plain."""
 
 
 class PeerJoined(_Message):
+    """Says that a peer came into the room."""
+
     type: Literal["peer_joined"] = "peer_joined"
     peer: PeerInfo
 
 
 class PeerLeft(_Message):
+    """Says that a peer left the room."""
+
     type: Literal["peer_left"] = "peer_left"
     id: int
     reason: str = ""
 
 
 class PeerChanged(_Message):
+    """Says what a peer is like now."""
+
     type: Literal["peer_changed"] = "peer_changed"
     peer: PeerInfo
 
 
 class Recording(_Message):
-    """The room is recorded from now on, or no longer; also the answer to a `record` that changes
-    nothing."""
+    """Says that the room is recorded from now on, or no longer. It also answers a `record` that
+    changes nothing."""
 
     type: Literal["recording"] = "recording"
     on: bool
     by: Annotated[int, Field(ge=1, lt=1 << 16)] | None = None
-    """Who asked for it; None where the server does it of itself."""
+    """The peer that asked for it. None where the server does it of itself."""
     reason: str = ""
-    """Why it ended or did not begin."""
+    """Why the recording ended or did not begin."""
 
 
 class Pong(_Message):
-    """NTP's four times, the last of which the client adds: `ping_us` sent, `received_us` and
-    `sent_us` the server's."""
+    """Answers a ping with three of NTP's four times; the client adds the fourth. `ping_us` is the
+    client's, `received_us` and `sent_us` are the server's."""
 
     type: Literal["pong"] = "pong"
     ping_us: Microseconds
@@ -270,13 +290,13 @@ class Pong(_Message):
 
 
 class Stats(_Message):
-    """What the server did with this client's audio since it joined, about once a second."""
+    """Tells what the server did with this client's audio since it joined, about once a second."""
 
     type: Literal["stats"] = "stats"
     frames_received: int
-    """Frames that the server has of this client as a speaker."""
+    """Frames that came from this client."""
     frames_discarded: int
-    """Of those, frames that it could not take: late, or more than it could encode in time."""
+    """Those of them that were late, or more than the server could encode in time."""
     samples_replaced: int
     """NaN, infinite or impossibly loud samples that became silence."""
     frames_sent: int
@@ -284,13 +304,13 @@ class Stats(_Message):
     frames_dropped: int
     """Frames of others that were dropped because this client reads too slowly."""
     codebooks_cut: int
-    """Codebooks below the agreed rate that were cut for the same reason, summed over frames."""
+    """Codebooks within the agreed rate that were cut for the same reason, summed over frames."""
     queue_ms: float
     """Age of the oldest frame that waits for this client."""
 
 
 class Error(_Message):
-    """Why the server closes the connection right after; `code` is the close code."""
+    """Says why the server closes the connection right after. `code` is the close code."""
 
     type: Literal["error"] = "error"
     code: int
@@ -317,10 +337,11 @@ def _parse(adapter: TypeAdapter[ClientMessage] | TypeAdapter[ServerMessage], tex
 
 
 def parse_client(text: str) -> ClientMessage:
-    """A text message from a client. Raises ProtocolError, also for types that only servers send."""
+    """Reads a text message from a client. Raises ProtocolError, also for types that only servers
+    send."""
     return _parse(_client, text, MAX_CONTROL_BYTES)  # type: ignore[return-value]
 
 
 def parse_server(text: str) -> ServerMessage:
-    """A text message from a server, which may list many peers. Raises ProtocolError."""
+    """Reads a text message from a server, which may list many peers. Raises ProtocolError."""
     return _parse(_server, text, 1 << 20)  # type: ignore[return-value]

@@ -1,8 +1,8 @@
-"""Binary messages of the protocol (docs/protocol.md, "Media"): bytes to dataclasses and back.
-Little endian throughout.
+"""Binary messages of the protocol (docs/protocol.md, "Media"): from bytes to tuples and back.
 
-Sequence numbers count frames (PCM up: messages) modulo 2^16; timestamps count samples modulo 2^32;
-times are the server's clock in microseconds modulo 2^32."""
+All numbers are little endian. Sequence numbers count frames modulo 2^16; those of PCM from a client
+count messages. Timestamps count samples modulo 2^32. Times are the server's clock in microseconds
+modulo 2^32."""
 
 from __future__ import annotations
 
@@ -18,20 +18,23 @@ from earshot.protocol.close_codes import ProtocolError
 from earshot.protocol.sequence import CLOCK_MODULUS
 
 MAX_FRAMES = 32
-"""Frames in one packet at most (0.43 s)."""
+"""Frames in one packet, at most (0.43 s)."""
 MAX_WINDOW_FRAMES = 255
 """Frames in a packet that is a whole window, at most."""
 MAX_CODED_FRAMES = 8
-"""Frames in an entropy-coded packet at most, so that whoever decodes one is soon done."""
+"""Frames in an entropy-coded packet, at most, so that decoding one takes little time."""
 MAX_CODED_BYTES = 255
-"""Of the codes of one."""
+"""Bytes of codes in an entropy-coded packet, at most."""
 MAX_CODEBOOKS = 32
 MAX_PCM_SAMPLES = 24_000
-"""Samples in one PCM message at most (1 s)."""
+"""Samples in one PCM message, at most (1 s)."""
 MAX_MESSAGE_BYTES = 1 << 17
 
 
 class MessageType(IntEnum):
+    """The first byte of a binary message. Messages up come from clients, messages down from
+    servers."""
+
     PCM_UP = 1
     CODES_UP = 2
     CODES_DOWN = 3
@@ -39,11 +42,14 @@ class MessageType(IntEnum):
 
 
 class PcmFormat(IntEnum):
+    """How samples from a client are written."""
+
     S16 = 0
     F32 = 1
 
     @property
     def sample_bytes(self) -> int:
+        """Bytes of one sample."""
         return 2 if self is PcmFormat.S16 else 4
 
 
@@ -56,84 +62,90 @@ _SCALE_FORMAT = struct.Struct("<f")
 class Trace(NamedTuple):
     """When things happened to the first frame of a packet.
 
-    `capture_us` is when its first sample was spoken, on the server's clock in microseconds modulo
-    2^32. The others are 0.1 ms ticks after that (at most 65535 = 6.6 s), 0 where not yet known:
-    `framed`, its last sample was there; `encoded`, its codes were there; `received`, the server had
-    the message; `relayed`, the server passed it on."""
+    All times but the first are ticks of 0.1 ms after `capture_us`, at most 65535 (6.6 s), and 0
+    where they are not yet known."""
 
     capture_us: int
+    """When the first sample was spoken, on the server's clock in microseconds modulo 2^32."""
     framed: int = 0
+    """When the last sample of the frame was there."""
     encoded: int = 0
+    """When the codes were there."""
     received: int = 0
+    """When the server had the message."""
     relayed: int = 0
+    """When the server passed the packet on."""
 
     def ticks_at(self, clock_us: int) -> int:
-        """Ticks from capture to a reading of the server's clock, limited to what fits."""
+        """Returns the ticks from capture to a reading of the server's clock, limited to what
+        fits."""
         elapsed = (clock_us - self.capture_us) % CLOCK_MODULUS
-        if elapsed >= CLOCK_MODULUS // 2:  # it is before that
+        if elapsed >= CLOCK_MODULUS // 2:  # the reading is from before the capture
             return 0
         return min(elapsed // TRACE_TICK_US, 0xFFFF)
 
-    # Made anew for every frame of every speaker: by name and not by `_replace`, which takes twice
-    # as long.
+    # These are made for every frame of every speaker. `_replace` would take twice as long.
 
     def received_at(self, clock_us: int) -> Trace:
+        """Returns the trace with the time at which the server had the message."""
         return Trace(self.capture_us, self.framed, self.encoded, self.ticks_at(clock_us), self.relayed)
 
     def encoded_at(self, clock_us: int) -> Trace:
+        """Returns the trace with the time at which the codes were there."""
         return Trace(self.capture_us, self.framed, self.ticks_at(clock_us), self.received, self.relayed)
 
     def relayed_at(self, clock_us: int) -> Trace:
+        """Returns the trace with the time at which the server passed the packet on."""
         return Trace(self.capture_us, self.framed, self.encoded, self.received, self.ticks_at(clock_us))
 
     def to_bytes(self) -> bytes:
+        """Returns the trace as it goes on the wire."""
         return _TRACE_FORMAT.pack(self.capture_us, self.framed, self.encoded, self.received, self.relayed)
 
 
 class Packet(NamedTuple):
-    """`frames` frames of codes of one source. `payload` is what `bitstream.pack` makes of [n_q,
-    frames]."""
+    """Codes of one source: some frames, or one window."""
 
     n_q: int
     frames: int
     sequence: int
-    """Number of the first frame, modulo 2^16; a gap means frames that were lost or dropped."""
+    """Number of the first frame, modulo 2^16. A gap means frames that were lost or dropped."""
     timestamp: int
-    """Position of the first sample, modulo 2^32; a gap without one in `sequence` is silence that
+    """Position of the first sample, modulo 2^32. A gap without one in `sequence` is silence that
     was not sent."""
     payload: bytes
+    """What `bitstream.pack` makes of [n_q, frames] codes."""
     trace: Trace | None = None
     source: int = 0
-    """Peer id of the speaker; 0 on the way up, where it is known."""
+    """Peer id of the speaker. 0 on the way up, where the server knows it."""
     scale: float | None = None
-    """Of a packet that is one whole window of a model that codes in windows: what its samples are
-    multiplied by (1 if the model leaves volume alone), a 32-bit float. None for packets of
-    frames."""
+    """Factor for the samples of a window, a 32-bit float; 1 if the model leaves volume alone. None
+    for packets of frames."""
 
     def cut(self, n_q: int) -> Packet:
-        """This packet at the rate of `n_q` codebooks; itself if it has no more."""
+        """Returns the packet at the rate of `n_q` codebooks, or as it is if it has no more."""
         if n_q >= self.n_q:
             return self
         return self._replace(n_q=n_q, payload=cut(self.payload, self.frames, n_q))
 
     def of(self, source: int, trace: Trace | None) -> Packet:
-        """The same codes, said to be of this speaker, with this trace."""
+        """Returns the same codes as those of another source, with another trace."""
         return Packet(self.n_q, self.frames, self.sequence, self.timestamp, self.payload, trace, source, self.scale)
 
 
 class CodedPacket(NamedTuple):
-    """A packet of frames whose codes are entropy-coded; protocol/entropy_link.py makes and reads
-    them. Who has no language model can do nothing with one."""
+    """A packet of frames whose codes are entropy-coded by protocol/entropy_link.py. Only a peer
+    that has the same language model can read it."""
 
     n_q: int
     frames: int
     sequence: int
     timestamp: int
     payload: bytes
-    """One arithmetic code of the codebooks that the language model knows, then the others as
-    `bitstream.pack` makes them; where the first ends the model says."""
+    """One arithmetic code of the codebooks that the language model knows, then the other codebooks
+    as `bitstream.pack` makes them. The number of the latter says where the former ends."""
     anew: bool = False
-    """Whether this speaker's stream begins anew with it."""
+    """Whether this speaker's stream begins anew with this packet."""
     trace: Trace | None = None
     source: int = 0
     scale: None = None
@@ -141,7 +153,7 @@ class CodedPacket(NamedTuple):
 
 
 class PcmUp(NamedTuple):
-    """Microphone samples, any number of them. `sequence` counts messages."""
+    """Any number of samples of a microphone. `sequence` counts messages."""
 
     format: PcmFormat
     sequence: int
@@ -170,13 +182,13 @@ _PCM_ENTRY = struct.Struct("<HHBBHI")
 
 
 class _Reader:
-    """Takes a message apart from the front; every shortage is a ProtocolError."""
+    """Reads a message from the front. Raises ProtocolError where the message is too short."""
 
     def __init__(self, data: bytes) -> None:
         self.data, self.at = data, 0
 
     def kind(self) -> int:
-        """The first byte, which is part of the header that follows."""
+        """Returns the first byte, which stays part of the header."""
         if not self.data:
             raise self._truncated(1, 0)
         return self.data[0]
@@ -206,8 +218,8 @@ class _Reader:
         return Trace(*self.unpack(_TRACE_FORMAT)) if flags & _TRACE else None
 
     def codes(self, n_q: int, frames: int, flags: int) -> tuple[Trace | None, float | None, bytes]:
-        """What follows the header of a packet of codes: its trace, its scale if it is a window, its
-        payload."""
+        """Reads what follows the header of a packet of codes: its trace, its scale if it is a
+        window, and its payload."""
         most = MAX_WINDOW_FRAMES if flags & _WINDOW else MAX_FRAMES
         if not 1 <= n_q <= MAX_CODEBOOKS or not 1 <= frames <= most:
             raise ProtocolError(f"{n_q} codebooks x {frames} frames: 1..{MAX_CODEBOOKS} x 1..{most} are allowed")
@@ -225,8 +237,8 @@ class _Reader:
         return trace, scale, payload
 
     def coded(self, n_q: int, frames: int, flags: int, size: int | None) -> tuple[Trace | None, bytes]:
-        """The same of an entropy-coded packet: its trace and its payload, all that is left if no
-        size was given."""
+        """Reads what follows the header of an entropy-coded packet: its trace and its payload. If
+        no size is given, the payload is all that is left."""
         if not 1 <= n_q <= MAX_CODEBOOKS or not 1 <= frames <= MAX_CODED_FRAMES:
             most = f"1..{MAX_CODEBOOKS} x 1..{MAX_CODED_FRAMES}"
             raise ProtocolError(f"{n_q} codebooks x {frames} frames, entropy-coded: {most} are allowed")
@@ -237,11 +249,12 @@ class _Reader:
         return trace, payload
 
     def zero(self, value: int) -> None:
-        """A byte that docs/protocol.md names `0`: kept free for later versions."""
+        """Checks a byte that docs/protocol.md keeps free for later versions."""
         if value:
             raise ProtocolError(f"a byte that must be zero is {value}")
 
     def end(self) -> None:
+        """Checks that nothing is left."""
         if self.at != len(self.data):
             raise ProtocolError(f"{len(self.data) - self.at} bytes after the end of the message")
 
@@ -268,6 +281,7 @@ def _after_header(packet: Packet | CodedPacket) -> bytes:
 
 
 def encode_pcm_up(message: PcmUp) -> bytes:
+    """Writes a message of samples from a client."""
     header = _PCM_UP.pack(
         MessageType.PCM_UP, _flags(message.trace), message.format, 0, message.sequence, message.timestamp
     )
@@ -275,14 +289,15 @@ def encode_pcm_up(message: PcmUp) -> bytes:
 
 
 def encode_codes_up(packet: Packet | CodedPacket) -> bytes:
+    """Writes a message of codes from a client."""
     flags = _packet_flags(packet)
     header = _CODES_UP.pack(MessageType.CODES_UP, flags, packet.n_q, packet.frames, packet.sequence, packet.timestamp)
     return header + _after_header(packet)
 
 
 def decode_up(data: bytes) -> PcmUp | Packet | CodedPacket:
-    """A binary message from a client. Raises ProtocolError for anything that docs/protocol.md does
-    not allow; code values need no check, since 10 bits cannot hold a wrong one."""
+    """Reads a binary message from a client. Raises ProtocolError for anything that docs/protocol.md
+    does not allow. Code values need no check, since 10 bits cannot hold a wrong one."""
     reader = _Reader(data)
     kind = reader.kind()
     if kind == MessageType.PCM_UP:
@@ -309,7 +324,7 @@ def decode_up(data: bytes) -> PcmUp | Packet | CodedPacket:
 
 
 def encode_codes_down(packets: Sequence[Packet | CodedPacket]) -> bytes:
-    """The packets of all speakers of a tick, at most 255, as one message."""
+    """Writes the packets of all speakers, at most 255, as one message."""
     parts = [_DOWN.pack(MessageType.CODES_DOWN, len(packets))]
     for p in packets:
         size = len(p.payload) if isinstance(p, CodedPacket) else 0
@@ -319,7 +334,7 @@ def encode_codes_down(packets: Sequence[Packet | CodedPacket]) -> bytes:
 
 
 def encode_pcm_down(blocks: Sequence[PcmBlock]) -> bytes:
-    """The samples of all speakers of a tick, at most 255, as one message."""
+    """Writes the samples of all speakers, at most 255, as one message."""
     parts = [_DOWN.pack(MessageType.PCM_DOWN, len(blocks))]
     for b in blocks:
         parts.append(_PCM_ENTRY.pack(b.source, len(b.data) // 2, _flags(b.trace), 0, b.sequence, b.timestamp))
@@ -328,14 +343,14 @@ def encode_pcm_down(blocks: Sequence[PcmBlock]) -> bytes:
 
 
 def encode_down(media: Sequence[Packet | CodedPacket | PcmBlock]) -> list[bytes]:
-    """What goes to a listener now: a message of all codes, one of all PCM, or none."""
+    """Writes what goes to a listener now: a message of all codes, one of all PCM, both, or none."""
     packets = [part for part in media if not isinstance(part, PcmBlock)]
     blocks = [part for part in media if isinstance(part, PcmBlock)]
     return ([encode_codes_down(packets)] if packets else []) + ([encode_pcm_down(blocks)] if blocks else [])
 
 
 def decode_down(data: bytes) -> list[Packet | CodedPacket] | list[PcmBlock]:
-    """A binary message from the server. Raises ProtocolError for anything that docs/protocol.md
+    """Reads a binary message from a server. Raises ProtocolError for anything that docs/protocol.md
     does not allow."""
     reader = _Reader(data)
     kind, entries = reader.unpack(_DOWN)
