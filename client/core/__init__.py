@@ -1,1 +1,1 @@
-"""Decisions of the client without I/O: packets, samples and times in and out."""
+"""What the client decides, without I/O: packets, samples and times go in and come out."""

@@ -239,7 +239,7 @@ class Playout:
         if cut:
             phase = round(float(self._positions[0])) - (self._expected or 0)
             spent = cut + self._lead(n, phase + cut) - self._lead(n, phase)
-            if cutting and spent > plan.room:
+            if cutting and spent > plan.headroom:
                 return
         if cut > 0:
             self._pcm, self._positions = shorten(self._pcm, cut), shorten(self._positions, cut)

@@ -1,9 +1,9 @@
-"""When to play a little faster or slower: keeps the spare time of a speaker's play-out near its
-target.
+"""Decides when to play a little faster or slower, so that the spare time of a speaker's play-out
+stays near its target.
 
-Spare time is how long before it was needed a frame would have been there, had it been as fast as
-the fastest of the last two seconds; the least over half a second counts. The thresholds are those
-of WebRTC's NetEq."""
+The spare time of a frame is how long before it was needed it would have been there, if it had been
+as fast as the fastest of the last two seconds. The least over half a second counts. The thresholds
+are those of WebRTC's NetEq."""
 
 from __future__ import annotations
 
@@ -11,38 +11,46 @@ from collections import deque
 from dataclasses import dataclass
 
 LOW_WATER = 0.75
-"""Of the target, as in NetEq."""
+"""Share of the target below which time is stretched, as in NetEq."""
 HIGH_WATER_OVER_LOW_US = 20_000
+"""Distance of the high water, above which time is compressed, from the low water at least."""
 HARD = 4
-"""Above this many times the high water time is compressed without regard to how it sounds."""
+"""Above this many times the high water, time is compressed without regard to how it sounds."""
 SLACK_US = 2_500
 """Spare time over the target that is left alone: the shortest period that can be cut out."""
 RATE_LIMIT = 10
-"""Samples played for each one cut out or repeated: time runs at most 10 % faster or slower."""
+"""Samples that are played for each one cut out or repeated. Time runs at most 10 % faster or
+slower."""
 OBSERVE_US = 500_000
+"""How far back blocks are observed."""
 SETTLED_US = 200_000
-"""Of observation before time is compressed: a single block may have been a lucky one."""
+"""How long blocks are observed before time is compressed, because a single one may have been
+lucky."""
 SIMILAR = 0.8
-"""Correlation from which a cut between two periods is hardly heard."""
+"""Correlation from which on a cut between two periods is hardly heard."""
 IMPATIENCE = 0.02
-"""What every vain try takes off that, so that noise cannot keep a delay up for ever."""
+"""By how much each try that failed lowers that correlation, so that noise cannot keep a delay up
+for ever."""
 
 
 @dataclass(frozen=True)
 class Plan:
+    """What to do to the next samples. Without `urgent` or `hard` it is done in quiet passages
+    only."""
+
     samples: int
-    """To cut out (> 0) or to repeat (< 0), at most."""
+    """How many samples to cut out (> 0) or to repeat (< 0), at most."""
     urgent: bool = False
-    """Not in quiet passages only, if two periods are as alike as `similar`."""
+    """Whether to do it also where two periods are as alike as `similar`."""
     hard: bool = False
-    """Wherever it is, however it sounds."""
+    """Whether to do it anywhere, however it sounds."""
     similar: float = SIMILAR
-    room: int = 0
-    """Samples that the spare time may lose before it is below the low water."""
+    headroom: int = 0
+    """How many samples the spare time may lose before it is below the low water."""
 
 
 class Tempo:
-    """Control of one speaker's speed. Times in microseconds."""
+    """Controls one speaker's speed. All times are microseconds."""
 
     def __init__(self, sample_rate: int) -> None:
         self._sample_rate = sample_rate
@@ -52,24 +60,24 @@ class Tempo:
         self._vain = 0
 
     def observe(self, now_us: int, transit_us: float) -> None:
-        """A block is taken at `now_us` whose last frame has its media time `transit_us` before
-        that."""
+        """Takes note of a block that is taken at `now_us`, `transit_us` after the media time of its
+        last frame."""
         self._seen.append((now_us, transit_us))
         while now_us - self._seen[0][0] > OBSERVE_US:
             self._seen.popleft()
 
     def interrupted(self) -> None:
-        """Play-out stopped; what was seen of it says nothing about what comes."""
+        """Forgets what was observed, because play-out stopped and what comes may be different."""
         self._seen.clear()
         self._compressing = False
 
     def spare_us(self, base_us: float) -> float | None:
-        """Spare time, with `base_us` the transit of the fastest frame; None where nothing has been
-        seen."""
+        """Returns the spare time, given the transit of the fastest frame. Returns None where
+        nothing has been observed."""
         return min(transit for _, transit in self._seen) - base_us if self._seen else None
 
     def plan(self, target_us: float, base_us: float) -> Plan | None:
-        """What to do to the next samples; None for nothing."""
+        """Returns what to do to the next samples, None if nothing."""
         spare = self.spare_us(base_us)
         if spare is None:
             return None
@@ -81,16 +89,16 @@ class Tempo:
         if self._cooldown > 0 and not hard:
             return None
         similar = SIMILAR - IMPATIENCE * self._vain
-        room = int((spare - low) * self._sample_rate / 1e6)
+        headroom = int((spare - low) * self._sample_rate / 1e6)
         if excess > SLACK_US and (hard or self._seen[-1][0] - self._seen[0][0] >= SETTLED_US):
-            return Plan(int(excess * self._sample_rate / 1e6), self._compressing, hard, similar, room)
+            return Plan(int(excess * self._sample_rate / 1e6), self._compressing, hard, similar, headroom)
         if spare < low:
             return Plan(int(excess * self._sample_rate / 1e6), urgent=True, similar=similar)
         return None
 
     def done(self, plan: Plan, cut: int, spent: int) -> None:
-        """Of the plan, `cut` samples were cut out (> 0) or repeated (< 0), or nothing was fit for
-        it (0); the spare time lost `spent` samples by it."""
+        """Takes note of what became of a plan: `cut` samples were cut out (> 0) or repeated (< 0),
+        or none were fit for it (0). The spare time lost `spent` samples by it."""
         if not cut:
             self._vain += plan.urgent
             return
@@ -100,4 +108,5 @@ class Tempo:
         self._seen = deque(((at, transit - shift) for at, transit in self._seen), maxlen=self._seen.maxlen)
 
     def played(self, samples: int) -> None:
+        """Takes note of samples that were played."""
         self._cooldown = max(self._cooldown - samples, 0)

@@ -1,5 +1,4 @@
-"""What a stream costs: codec rate and wire rate, side by side, because they differ several times
-over."""
+"""What a stream costs: its codec rate beside its wire rate, which may be several times higher."""
 
 from __future__ import annotations
 
@@ -8,13 +7,14 @@ from collections import deque
 MESSAGE_OVERHEAD_BYTES = 76
 """Headers of a message: IPv4 20, TCP with time stamps 32, TLS 1.3 record 22, WebSocket 2."""
 WINDOW_US = 2_000_000
+"""How far back the recent rates look."""
 
 
 class Traffic:
     """Counts messages and bytes in one direction, in all and over the last two seconds.
 
-    `codec` is what the codec made (codes or PCM); `wire` is that with our headers and the estimated
-    overhead."""
+    `codec` is what the codec made (codes or PCM). `wire` is that with Earshot's headers and an
+    estimate of those of the network."""
 
     def __init__(self, sample_rate: int, window_us: int = WINDOW_US) -> None:
         self._sample_rate = sample_rate
@@ -25,12 +25,12 @@ class Traffic:
         self.frames = 0
         self.samples = 0
         self.codec_bits = 0
-        """What the codec made, without the bits that fill up the last byte of a packet."""
+        """Bits that the codec made, without those that fill up the last byte of a packet."""
         self.wire_bytes = 0
 
     def add(self, now_us: int, frames: int, samples: int, codec_bits: int, message_bytes: int) -> None:
-        """One message of `message_bytes` with `frames` frames of `samples` samples in all; 0
-        message bytes for a part of a message that is counted elsewhere."""
+        """Counts one message of `message_bytes`, whose frames have `samples` samples in all. A part
+        of a message that is counted elsewhere has 0 message bytes."""
         wire = message_bytes + MESSAGE_OVERHEAD_BYTES if message_bytes else 0
         self.messages += message_bytes > 0
         self.frames += frames
@@ -46,28 +46,28 @@ class Traffic:
 
     @property
     def payload_bytes(self) -> int:
-        """`codec_bits` in whole bytes."""
+        """`codec_bits`, in whole bytes."""
         return self.codec_bits // 8
 
     @property
     def codec_kbps(self) -> float:
-        """Bits of codes (or PCM) a second of audio, since the start; 0 before the first frame."""
+        """Codec bits a second of audio since the start, 0 before the first frame."""
         return self._rate(self.codec_bits, self.samples)
 
     @property
     def wire_kbps(self) -> float:
-        """Bits on the wire a second of audio, since the start; 0 before the first frame."""
+        """Bits on the wire a second of audio since the start, 0 before the first frame."""
         return self._rate(self.wire_bytes * 8, self.samples)
 
     @property
     def recent_codec_kbps(self) -> float:
-        """Bits of codes (or PCM) a second of audio, over the last two seconds that had any; 0
-        before that."""
+        """Codec bits a second of audio over the last two seconds that had any, 0 before the first
+        frame."""
         return self._rate(self._recent_bits, self._recent_samples)
 
     def recent_wire_kbps(self, now_us: int) -> float:
-        """Bits on the wire a second of time over the last two seconds; less than that after the
-        start."""
+        """Returns the bits on the wire a second of time over the last two seconds. It is less than
+        the true rate in the first two seconds."""
         recent = sum(wire for at, _, _, wire in list(self._recent) if now_us - at <= self._window_us)
         return recent * 8000 / self._window_us
 

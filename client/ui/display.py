@@ -23,13 +23,15 @@ PLAIN_EVERY_S = 5.0
 
 
 class Display(Protocol):
+    """Somewhere to show a call."""
+
     def show(self, state: ViewState) -> None:
-        """Called ten times a second."""
+        """Shows a state. It is called ten times a second."""
         ...
 
 
 class _Json:
-    """One line of JSON for each state. A reader that has gone away is no reason to hang up."""
+    """Writes a line of JSON for each state. A reader that has gone away is no reason to hang up."""
 
     def __init__(self) -> None:
         self._broken = False
@@ -45,7 +47,7 @@ class _Json:
 
 
 class _Plain:
-    """A line every few seconds, and at once when the state or who is there has changed."""
+    """Prints a line every few seconds, and at once when the state or the peers have changed."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -61,6 +63,8 @@ class _Plain:
 
 
 class _Live:
+    """Draws a live view."""
+
     def __init__(self, live: Live) -> None:
         self._live = live
 
@@ -70,7 +74,8 @@ class _Live:
 
 @contextmanager
 def display(console: Console, as_json: bool) -> Iterator[Display]:
-    """The kind that fits; the terminal is as before afterwards, with the last view left on it."""
+    """Yields the display that fits the output. Afterwards the terminal is as it was before, with
+    the last view left on it."""
     if as_json:
         yield _Json()
     elif console.is_terminal:
@@ -81,10 +86,10 @@ def display(console: Console, as_json: bool) -> Iterator[Display]:
 
 
 async def run_in_terminal(call: Call, console: Console, as_json: bool = False) -> None:
-    """Runs a call to its end, with keys and a view. Ctrl-C and SIGTERM leave; a second Ctrl-C
-    interrupts.
+    """Runs a call to its end, with keys and a view.
 
-    Raises what `Call.run` raises."""
+    Ctrl-C and SIGTERM leave the call; a second Ctrl-C interrupts it. Raises what `Call.run`
+    raises."""
     actions: dict[str, Callable[[], None]] = {
         "q": call.leave,
         "m": call.toggle_mute,

@@ -130,9 +130,10 @@ def _speakers(call: Call, connection: Connection) -> list[SpeakerState]:
 
 
 def call_report(call: Call) -> dict[str, Any]:
-    """Everything about a call that is over, ready for JSON. Times ending in `_us` are this
-    machine's monotonic clock; rates are bits a second of audio, `codec_kbps` without any header.
-    Figures are those of the last connections."""
+    """Returns everything about a call that is over, ready for JSON.
+
+    Times ending in `_us` are those of this machine's monotonic clock. Rates are bits a second of
+    audio; `codec_kbps` is without any header. Figures are those of the last connections."""
     traffics = [connection.sender.traffic for connection in call.connections if connection.sender]
     samples = sum(traffic.samples for traffic in traffics)
     seconds = samples / call.model.config.sample_rate

@@ -1,5 +1,5 @@
-"""Single keys from a terminal, without the Enter key; the terminal is as before on every way
-out."""
+"""Reads single keys from a terminal, without the Enter key. The terminal is as it was before on
+every way out."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def _in_foreground() -> bool:
 def keys(on_key: Callable[[str], None]) -> Iterator[bool]:
     """Calls `on_key` on the running event loop for every key while the context lasts.
 
-    Yields False, and reads nothing, where standard input is no terminal that this process may read
-    from."""
+    Yields whether it does: standard input may be no terminal, or one that this process may not read
+    from. Then nothing is read."""
     if termios is None or not _in_foreground():
         yield False
         return

@@ -1,4 +1,4 @@
-"""What a call looks like in a terminal: a pure function from a state to something that rich can
+"""What a call looks like in a terminal: a pure function turns a state into something that rich can
 draw."""
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ METER_WIDTH = 24
 KEYS = "m mute   + - rate   r record   q leave"
 RECORDED = "RECORDING: the server records what everybody here says"
 NOTABLE_MS = 100.0
-"""A delay by coding that is worth a word."""
+"""A delay by coding from which on the view mentions it."""
 
 
 @dataclass(frozen=True)
 class SpeakerState:
-    """Another peer, as heard here. Levels are RMS in dB of full scale; None is what is not known
-    yet."""
+    """Another peer, as it is heard here. Levels are RMS in dB of full scale. None is what is not
+    known yet."""
 
     name: str
     level_db: float = QUIETEST_DB
@@ -38,16 +38,17 @@ class SpeakerState:
     underruns: int = 0
     missing: int = 0
     music: str = ""
-    """The model of its own that it plays music with, "" for one who talks."""
+    """Name of the model that it plays music with, "" for a peer that talks."""
     decodable: bool = True
-    """Whether that model is here."""
+    """Whether this client has that model."""
     codec_latency_ms: float = 0.0
-    """Of `mouth_to_ear_ms`, what coding alone makes: a frame, or a window."""
+    """The part of `mouth_to_ear_ms` that coding alone makes: a frame, or a window."""
 
 
 @dataclass(frozen=True)
 class EntropyState:
-    """What entropy coding makes of the codes of all who talk, and costs; rates without headers."""
+    """What entropy coding makes of the codes of all speakers, and what it costs. Rates are without
+    headers."""
 
     asked: bool = False
     on: bool = False
@@ -56,7 +57,7 @@ class EntropyState:
     heard_plain_kbps: float = 0.0
     heard_kbps: float = 0.0
     cpu_share: float = 0.0
-    """Of one core."""
+    """The part of one core that it takes."""
 
 
 @dataclass(frozen=True)
@@ -69,10 +70,11 @@ class ViewState:
     state: CallState = "connecting"
     connected: bool = False
     detail: str = ""
-    """One line about what goes on, for example why the connection was lost."""
+    """A line about what goes on, for example why the connection was lost."""
     uplink: str = "pcm"
     send_kbps: float = 6.0
-    """The rate asked for; `codec_kbps` and `wire_kbps` are measured over the last seconds."""
+    """The rate that was asked for. `codec_kbps` and `wire_kbps` are measured over the last
+    seconds."""
     muted: bool = False
     level_db: float = QUIETEST_DB
     codec_kbps: float = 0.0
@@ -81,28 +83,28 @@ class ViewState:
     seconds: float = 0.0
     reconnects: int = 0
     codec_latency_ms: float = 0.0
-    """What coding delays what is said here by."""
+    """By how much coding delays what is said here."""
     dropped: int = 0
-    """Messages of ours that could not be sent in time, and blocks that the microphone or
+    """Messages of this client that could not be sent in time, and blocks that the microphone or
     loudspeaker lost."""
     recording: bool = False
     recording_said: str = ""
-    """One line about why, or why no longer."""
+    """A line about why the room is recorded, or why no longer."""
     speakers: list[SpeakerState] = field(default_factory=list)
     entropy: EntropyState = EntropyState()
 
     def to_json(self) -> dict[str, Any]:
-        """For `earshot call --status-json`."""
+        """Returns the state as `earshot call --status-json` writes it."""
         return asdict(self)
 
 
 def decibels(level: float) -> float:
-    """An RMS level (1 is full scale) in dB, not under QUIETEST_DB."""
+    """Returns an RMS level (1 is full scale) in dB, at least QUIETEST_DB."""
     return max(20 * math.log10(level), QUIETEST_DB) if level > 0 else QUIETEST_DB
 
 
 def meter(level_db: float, width: int = METER_WIDTH) -> Text:
-    """A bar from QUIETEST_DB to 0 dB."""
+    """Returns a bar for a level from QUIETEST_DB to 0 dB."""
     filled = round(width * min(max(1 - level_db / QUIETEST_DB, 0.0), 1.0))
     colour = "red" if level_db > -3 else "yellow" if level_db > -12 else "green"
     return Text.assemble(("█" * filled, colour), ("·" * (width - filled), "dim"))
@@ -120,7 +122,7 @@ _COLOURS = {"connecting": "yellow", "connected": "green", "reconnecting": "yello
 
 
 def render(state: ViewState) -> RenderableType:
-    """The view of one moment."""
+    """Returns the view of one moment."""
     table = Table(expand=True, box=None, pad_edge=False)
     table.add_column("who", no_wrap=True, max_width=20)
     table.add_column("level", no_wrap=True, min_width=METER_WIDTH)
@@ -185,7 +187,7 @@ def _entropy(entropy: EntropyState) -> str:
 
 
 def _notes(state: ViewState) -> list[str]:
-    """What is to be known of entropy coding, and of those who play music."""
+    """Returns notes about entropy coding and about peers that play music."""
     notes = [_entropy(state.entropy)] if state.entropy.asked and state.connected else []
     for speaker in state.speakers:
         if not speaker.decodable:
@@ -199,7 +201,7 @@ def _notes(state: ViewState) -> list[str]:
 
 
 def plain_line(state: ViewState) -> str:
-    """The view as one line, for an output that is no terminal."""
+    """Returns the view as one line, for an output that is no terminal."""
     speakers = [
         f"{speaker.name} {speaker.level_db:.0f} dB, {_milliseconds(speaker.mouth_to_ear_ms)} old, "
         f"{speaker.underruns} underruns"
