@@ -1,0 +1,143 @@
+"""The command `earshot call`; imports the rest when it runs."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from earshot.codec.engine.choice import Precision
+
+console = Console()
+
+
+class Entropy(StrEnum):
+    """How codes are made smaller on their way."""
+
+    none = "none"
+    lm = "lm"
+
+
+class Uplink(StrEnum):
+    """What a client sends."""
+
+    pcm = "pcm"
+    codes = "codes"
+
+
+class DecodePrecision(StrEnum):
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+    int8 = "int8"
+
+
+def call(
+    room: Annotated[str, typer.Argument(help="Whoever names the same room of the same server hears each other.")],
+    server: Annotated[str, typer.Option(help="ws://HOST:PORT, or wss://HOST behind TLS.")] = "ws://127.0.0.1:8765",
+    kbps: Annotated[float, typer.Option(help="Codec rate: 1.5, 3, 6 or 12; of music 3, 6, 12 or 24.")] = 6.0,
+    max_kbps: Annotated[float, typer.Option(help="The most to take of each speaker.")] = 12.0,
+    input_: Annotated[
+        str | None, typer.Option("--input", help="Microphone (number or part of its name), audio file, or none.")
+    ] = None,
+    output: Annotated[
+        str | None, typer.Option(help="Loudspeaker (number or part of its name), audio file to write, or none.")
+    ] = None,
+    uplink: Annotated[
+        Uplink, typer.Option(help="pcm: the server encodes (384 kbps up); codes: this machine does.")
+    ] = Uplink.pcm,
+    entropy: Annotated[
+        Entropy, typer.Option(help="lm: codes go and come smaller by a language model, where the server can too.")
+    ] = Entropy.none,
+    lm_model: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Another language model, the same as the server's.")
+    ] = None,
+    name: Annotated[str, typer.Option(help="What the others see; your user name if not given.")] = "",
+    model: Annotated[
+        str,
+        typer.Option(
+            help="default, encodec_24khz or a path: the same as the server's. encodec_48khz, or the path of another"
+            " stereo model, sends music, always as codes and a second late."
+        ),
+    ] = "default",
+    also: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Another model to hear with, for those who play music: encodec_48khz or a path; repeat it. It is"
+            " loaded at the start, and what is heard is then in stereo at 48 kHz."
+        ),
+    ] = None,
+    decode_precision: Annotated[
+        DecodePrecision,
+        typer.Option(help="auto: int8 where that is faster; it costs about 0.001 PESQ (docs/engine.md)."),
+    ] = DecodePrecision.auto,
+    seconds: Annotated[float | None, typer.Option(min=0, help="Leave after so long.")] = None,
+    linger: Annotated[float, typer.Option(min=0, help="Seconds to go on listening after an input file's end.")] = 1.0,
+    loop: Annotated[bool, typer.Option("--loop", help="Play the input file again and again.")] = False,
+    report: Annotated[Path | None, typer.Option(help="Write the figures of the call to this JSON file.")] = None,
+    status_json: Annotated[
+        bool, typer.Option("--status-json", help="A line of JSON ten times a second instead of the view.")
+    ] = False,
+) -> None:
+    """Talk in a room, from the microphone to the loudspeaker or from file to file.
+
+    Keys: m mutes, + and - change the rate, r asks for a recording or its end,
+    q leaves.
+
+    \b
+    earshot call den                              on this machine's server
+    earshot call den --server ws://192.168.1.20:8765
+    earshot call den --kbps 1.5 --uplink codes    over a very thin line
+    earshot call den --uplink codes --entropy lm  a third fewer bits of codes
+    earshot call den --input 3 --output headset   see: earshot devices
+    earshot call den --input me.flac --output you.wav
+    earshot call den --input none                 only listen
+    earshot call den --model encodec_48khz --input song.flac
+    earshot call den --also encodec_48khz         talk, and hear the music too
+    """
+    import asyncio
+    import gc
+    import getpass
+    import json
+    import sys
+
+    import torch
+
+    from earshot import codec
+    from earshot.client.audio.choice import open_sink, open_source
+    from earshot.client.call import CallSettings
+    from earshot.client.music.models import format_of, in_windows
+    from earshot.client.ui.display import run_in_terminal
+    from earshot.client.ui.figures import call_report
+    from earshot.client.wiring import make_call
+    from earshot.codec.engine.choice import listening_precision, live_lm
+
+    torch.set_num_threads(1)  # one frame is too little work to share
+    sys.setswitchinterval(0.001)  # the thread that plays must not wait 5 ms for another
+    try:
+        who = name or getpass.getuser()
+    except (KeyError, OSError):  # a user without a name, as in containers
+        who = "guest"
+    who = "".join(filter(str.isprintable, who))[:64]
+    settings = CallSettings(room, server, who, uplink.value, kbps, max_kbps, seconds, linger)
+    wished = cast("Precision", decode_precision.value)
+    load = partial(codec.load, decode_precision=listening_precision() if decode_precision == "auto" else wished)
+    mine, others = load(model), [load(other) for other in also or ()]
+    if all(map(in_windows, (mine, *others))) and output != "none":
+        others.append(load("default"))  # for those who talk
+    source = open_source(input_, loop, format_of(mine))
+    speech = next((each for each in (mine, *others) if not in_windows(each)), mine)
+    lm = live_lm(speech, lm_model) if entropy is Entropy.lm else None
+    talk = make_call(settings, mine, source, open_sink(output, format_of(mine, *others)), others, lm)
+    gc.collect()
+    gc.freeze()  # the thread that plays must not wait 0.2 s for a collection that walks over all that is loaded
+    try:
+        asyncio.run(run_in_terminal(talk, console, status_json))
+    finally:
+        if report and talk.began_us is not None:
+            report.write_text(json.dumps(call_report(talk), indent=1))

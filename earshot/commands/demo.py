@@ -1,0 +1,42 @@
+"""The command `earshot demo`; imports the rest when it runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+console = Console()
+
+
+_KBPS = Annotated[float, typer.Option(help="Codec rate of the speech.")]
+_MODEL = Annotated[str, typer.Option(help="default, encodec_24khz or a path.")]
+
+
+def demo(
+    live: Annotated[
+        bool, typer.Option("--live", help="From the microphone to the loudspeaker of this machine.")
+    ] = False,
+    kbps: _KBPS = 6.0,
+    out: Annotated[Path, typer.Option(help="Folder for recordings, pictures and report.json.")] = Path("out/demo"),
+    seconds: Annotated[float | None, typer.Option(min=1, help="How long to talk; about 20 s if not given.")] = None,
+    model: _MODEL = "default",
+) -> None:
+    """Two voices talk through a server on this machine: hear it, see it, and read what was
+    measured.
+
+    Exit status 1 if anything was not heard.
+    """
+    import sys
+
+    from earshot.lab.demo.conversation import DEMO, Plan
+    from earshot.lab.demo.live import live as run_live
+    from earshot.lab.demo.show import demo as run_demo
+
+    if live:
+        good = run_live(console, out, kbps, model, seconds or 20.0)
+    else:
+        good = run_demo(console, Plan(DEMO, out, kbps=kbps, model=model, seconds=seconds))
+    sys.exit(0 if good else 1)

@@ -1,0 +1,56 @@
+"""The command `earshot latency`; imports the rest when it runs."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+
+console = Console()
+
+
+_KBPS = Annotated[float, typer.Option(help="Codec rate of the speech.")]
+_MODEL = Annotated[str, typer.Option(help="default, encodec_24khz or a path.")]
+
+
+class LatencyUplink(StrEnum):
+    both = "both"
+    pcm = "pcm"
+    codes = "codes"
+
+
+def latency(
+    server: Annotated[
+        str | None, typer.Option(help="ws://HOST:PORT; a server of its own on this machine if not given.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=1, help="How long to talk.")] = 20.0,
+    uplink: Annotated[
+        LatencyUplink, typer.Option(help="What the two send; both: one PCM, the other codes.")
+    ] = LatencyUplink.both,
+    kbps: _KBPS = 6.0,
+    out: Annotated[Path, typer.Option(help="Folder for recordings, picture and report.json.")] = Path("out/latency"),
+    model: _MODEL = "default",
+) -> None:
+    """Measure the time from mouth to ear, stage by stage, between two clients of a server.
+
+    It is measured twice, by time stamps in the packets and from the recorded
+    sound. Exit status 1 if these differ by more than 5 ms or anything was not
+    heard.
+    """
+    import sys
+    from dataclasses import replace
+    from uuid import uuid4
+
+    from earshot.lab.demo.conversation import DEMO, Plan
+    from earshot.lab.demo.show import measure_latency
+
+    first, second = DEMO
+    if uplink is not LatencyUplink.both:
+        only: Literal["pcm", "codes"] = "pcm" if uplink is LatencyUplink.pcm else "codes"
+        first, second = replace(first, uplink=only), replace(second, uplink=only)
+    room = f"latency-{uuid4().hex[:12]}"  # nobody else's
+    plan = Plan((first, second), out, server, room, kbps, model, seconds)
+    sys.exit(0 if measure_latency(console, plan) else 1)

@@ -1,0 +1,83 @@
+"""The command `earshot serve`; imports the rest when it runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from earshot.codec.errors import UsageError
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 takes calls from other machines too.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one and prints it.")] = 8765,
+    model: Annotated[
+        str, typer.Option(help="The codec of those who talk: default, encodec_24khz or a path.")
+    ] = "default",
+    engine: Annotated[
+        str | None, typer.Option(help="auto (native or torch), torch, native (C++) or cuda (one NVIDIA GPU).")
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="fp32, exact; native has bf16 and int8 too, cuda bf16 and fp16.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Encoder threads; 0 makes one for each core, one for a GPU.")] = 0,
+    lm_model: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Language model for `call --entropy lm`; the default model has its own."),
+    ] = None,
+    ready_file: Annotated[
+        Path | None, typer.Option(help="Written once calls are taken: JSON with url, port, model and digest.")
+    ] = None,
+    record: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ROOMS",
+            help="Record these rooms: names or patterns, with commas between ('den,team-*'). Peers are told.",
+        ),
+    ] = None,
+    record_on_request: Annotated[
+        bool, typer.Option("--record-on-request", help="Let anybody begin and end a recording of the own room.")
+    ] = False,
+    record_to: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Where recordings go; see: earshot export.")
+    ] = None,
+    record_kbps: Annotated[
+        float | None, typer.Option(min=0.1, help="Keep at most this rate of each speaker; all that comes if not given.")
+    ] = None,
+) -> None:
+    """Run a server: people who call the same room name hear each other.
+
+    It prints one line when it is ready. `earshot call ROOM --server URL` calls
+    it, `URL/stats` (with http for ws) shows what it does, Ctrl-C or SIGTERM ends
+    it after everyone was told. Every limit is an environment variable, for one
+    EARSHOT_MAX_PEERS_PER_ROOM=8; server/settings.py lists them. For calls over
+    the internet put a proxy with TLS in front of it.
+    """
+    from pydantic import ValidationError
+
+    from earshot import codec
+    from earshot.codec.engine.choice import live_lm_if_any
+    from earshot.server.net.serve import serve as run_server
+    from earshot.server.settings import Settings
+
+    try:
+        given: dict[str, Any] = {
+            "engine": engine,
+            "precision": precision,
+            "workers": workers,
+            "record_rooms": record,
+            "record_on_request": record_on_request,
+            "record_to": record_to,
+            "record_max_kbps": record_kbps,
+        }
+        settings = Settings(**{name: value for name, value in given.items() if value})  # the rest by the environment
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "EARSHOT_" + "_".join(str(part) for part in first["loc"]).upper()
+        raise UsageError(f"{name}: {first['msg']}") from error
+    loaded = codec.load(model)
+    run_server(loaded, settings, host, port, ready_file, live_lm_if_any(loaded, lm_model))
