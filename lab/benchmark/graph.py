@@ -7,18 +7,18 @@ with the windows laid side by side. `conv`: sound lies [B, C, T], and a convolut
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import onnx
 from earshot.codec.model.model import Model
 from earshot.codec.model.seanet import Activation, CausalConv1d, CausalConvTranspose1d, ResidualLSTM, ResidualUnit
 from earshot.lab.benchmark.floor import Direction
-from earshot.lab.benchmark.runtimes import Form
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 OPSET, IR_VERSION = 17, 8
+Form = Literal["matmul", "conv"]
 FAR = 2**62
 """An end beyond every axis."""
 

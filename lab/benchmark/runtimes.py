@@ -6,15 +6,17 @@ import logging
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from earshot.lab.benchmark.candidates import Candidate, Task
 from earshot.lab.benchmark.inputs import again_and_again
 from numpy.typing import NDArray
 
+if TYPE_CHECKING:
+    from earshot.lab.benchmark.graph import Form
+
 ONNXRUNTIME, OPENVINO = "onnxruntime", "openvino"
-Form = Literal["matmul", "conv"]
 Step = Callable[[NDArray[Any]], NDArray[Any]]
 """x of one frame -> y; states stay inside."""
 

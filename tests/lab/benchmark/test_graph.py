@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 from earshot.codec.model.model import Model
-from earshot.lab.benchmark.graph import step_graph
+from earshot.lab.benchmark.graph import Form, step_graph
 from earshot.lab.benchmark.inputs import Inputs, inputs_of
-from earshot.lab.benchmark.runtimes import Form, onnxruntime_step, quantized
+from earshot.lab.benchmark.runtimes import onnxruntime_step, quantized
 from numpy.typing import NDArray
 
 STREAMS, FRAMES, N_Q = 3, 6, 5
