@@ -1,15 +1,13 @@
-"""The `earshot` command line: the one place that wires codec, server and client together."""
+"""The `earshot` command line: its commands, and how their errors are shown."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import typer
 from rich.console import Console
 
 from earshot.codec.errors import EarshotError
 from earshot.commands.bench import bench
-from earshot.commands.bench_server import server_command
+from earshot.commands.bench_server import server
 from earshot.commands.call import call
 from earshot.commands.demo import demo
 from earshot.commands.devices import devices
@@ -19,7 +17,7 @@ from earshot.commands.files import decode, encode, info
 from earshot.commands.latency import latency
 from earshot.commands.listen import listen
 from earshot.commands.serve import serve
-from earshot.commands.train import train_command
+from earshot.commands.train import train
 from earshot.commands.train_lm import train_lm
 
 app = typer.Typer(
@@ -28,31 +26,11 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,  # as older typers do: pages of arrays, and what somebody said
     help="Voice chat at 1.5 to 12 kbps with a streaming EnCodec.",
 )
-console = Console()
 
-
-def _voices() -> Path:
-    """Earshot's own clips."""
-    from earshot import lab
-
-    return Path(lab.__path__[0]) / "voices"
-
-
-app.command("train")(train_command(console, _voices))
-app.command("train-lm")(train_lm)
-app.command()(evaluate)
-app.command()(export)
-app.command()(listen)
-app.command()(encode)
-app.command()(decode)
-app.command()(info)
-app.command()(call)
-app.command()(devices)
-app.command()(serve)
-app.command()(demo)
-app.command()(latency)
+for command in (serve, call, devices, demo, latency, encode, decode, info, export, evaluate, listen, train, train_lm):
+    app.command()(command)
 app.add_typer(bench, name="bench")
-bench.command("server")(server_command(_voices))
+bench.command()(server)
 
 
 def main() -> None:

@@ -2,59 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 
-def server_command(voices: Callable[[], Path]) -> Callable[..., None]:
-    """The command; `voices` says where the speech is that its clients speak."""
+def server(
+    model: Annotated[
+        str, typer.Option(help="default, a path, or full: the official shape with random weights.")
+    ] = "default",
+    kbps: Annotated[float, typer.Option(help="Codec rate of the speech.")] = 6.0,
+    first: Annotated[int, typer.Option("--from", min=2, help="Speakers of the first step.")] = 20,
+    last: Annotated[int, typer.Option("--to", min=2, help="Speakers of the last step.")] = 240,
+    step: Annotated[int, typer.Option(min=2, help="Speakers more at each step.")] = 20,
+    seconds: Annotated[float, typer.Option(min=1, help="How long each step counts.")] = 10.0,
+    host_url: Annotated[
+        str | None, typer.Option(help="A server that runs on this machine already, as ws://127.0.0.1:8765.")
+    ] = None,
+    json_: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
+    png: Annotated[Path | None, typer.Option(help="Draw the curve into this file.")] = None,
+) -> None:
+    """Find how many speakers a server on this machine can encode at once.
 
-    def server(
-        model: Annotated[
-            str, typer.Option(help="default, a path, or full: the official shape with random weights.")
-        ] = "default",
-        kbps: Annotated[float, typer.Option(help="Codec rate of the speech.")] = 6.0,
-        first: Annotated[int, typer.Option("--from", min=2, help="Speakers of the first step.")] = 20,
-        last: Annotated[int, typer.Option("--to", min=2, help="Speakers of the last step.")] = 240,
-        step: Annotated[int, typer.Option(min=2, help="Speakers more at each step.")] = 20,
-        seconds: Annotated[float, typer.Option(min=1, help="How long each step counts.")] = 10.0,
-        host_url: Annotated[
-            str | None, typer.Option(help="A server that runs on this machine already, as ws://127.0.0.1:8765.")
-        ] = None,
-        json_: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
-        png: Annotated[Path | None, typer.Option(help="Draw the curve into this file.")] = None,
-    ) -> None:
-        """Find how many speakers a server on this machine can encode at once.
+    A real server gets ever more clients that send PCM in real time, in rooms of
+    two, until frames come too late (p99 of what the server adds passes one
+    frame), are lost, or the server refuses another speaker (4013). Added is the
+    time from a frame's last sample sent to its packet handed to the listener's
+    socket. The clients share this machine with the server: where the column
+    "late" is high, it was they who were slow. The server runs as where it has a
+    machine to itself (EARSHOT_WORKER_NICE=20, unless that is set).
 
-        A real server gets ever more clients that send PCM in real time, in rooms of
-        two, until frames come too late (p99 of what the server adds passes one
-        frame), are lost, or the server refuses another speaker (4013). Added is the
-        time from a frame's last sample sent to its packet handed to the listener's
-        socket. The clients share this machine with the server: where the column
-        "late" is high, it was they who were slow. The server runs as where it has a
-        machine to itself (EARSHOT_WORKER_NICE=20, unless that is set).
+    \b
+    earshot bench server --png server.png
+    earshot bench server --model full --from 10 --step 10
+    """
+    import json
 
-        \b
-        earshot bench server --png server.png
-        earshot bench server --model full --from 10 --step 10
-        """
-        import json
+    from rich.console import Console
 
-        from rich.console import Console
+    from earshot.lab import VOICES
+    from earshot.lab.loadtest.plan import Plan
+    from earshot.lab.loadtest.report import show_run
 
-        from earshot.lab.loadtest.plan import Plan
-        from earshot.lab.loadtest.report import show_run
+    console = Console()
+    findings = show_run(console, Plan(first, last, step, seconds, kbps), model, VOICES, host_url)
+    if json_ is not None:
+        json_.write_text(json.dumps(findings.to_json(), indent=1) + "\n")
+    if png is not None:
+        from earshot.lab.loadtest.picture import draw
 
-        console = Console()
-        findings = show_run(console, Plan(first, last, step, seconds, kbps), model, voices(), host_url)
-        if json_ is not None:
-            json_.write_text(json.dumps(findings.to_json(), indent=1) + "\n")
-        if png is not None:
-            from earshot.lab.loadtest.picture import draw
-
-            draw(findings, png)
-
-    return server
+        draw(findings, png)

@@ -2,80 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from earshot.codec.errors import UsageError
 
 
-def train_command(console: Console, voices: Callable[[], Path]) -> Callable[..., None]:
-    """The command; `voices` says where Earshot's own clips are."""
+def train(
+    recipe: Annotated[
+        str, typer.Argument(help="lite, finetune, encodec_24khz, encodec_48khz, or a TOML file (docs/training.md).")
+    ],
+    data: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Folders, files or glob patterns, [KIND:]PATTERN[=WEIGHT]; kinds: speech, music, noise, other."
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run, runs/RECIPE if none is named.")] = None,
+    init: Annotated[
+        str | None,
+        typer.Option(
+            help="Weights to start from: default, encodec_24khz, encodec_48khz or a path. Without: those of default"
+            " for finetune, random ones for the others."
+        ),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(help="File names (patterns) to leave out, to judge by later; repeat it.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Change the recipe: table.key=value, as schedule.steps=1000; repeat it."),
+    ] = None,
+    minutes: Annotated[float | None, typer.Option(min=0, help="Stop after so long; the same command goes on.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 takes all cores.")] = 0,
+    smoke: Annotated[
+        bool, typer.Option("--smoke", help="Two minutes on Earshot's own clips, thrown away: does it learn here?")
+    ] = False,
+) -> None:
+    """Train a codec from folders of audio. Ctrl-C saves; the same command goes on.
 
-    def train(
-        recipe: Annotated[
-            str, typer.Argument(help="lite, finetune, encodec_24khz, encodec_48khz, or a TOML file (docs/training.md).")
-        ],
-        data: Annotated[
-            list[str] | None,
-            typer.Argument(
-                help="Folders, files or glob patterns, [KIND:]PATTERN[=WEIGHT]; kinds: speech, music, noise, other."
-            ),
-        ] = None,
-        out: Annotated[Path | None, typer.Option(help="Folder of the run, runs/RECIPE if none is named.")] = None,
-        init: Annotated[
-            str | None,
-            typer.Option(
-                help="Weights to start from: default, encodec_24khz, encodec_48khz or a path. Without: those of default"
-                " for finetune, random ones for the others."
-            ),
-        ] = None,
-        exclude: Annotated[
-            list[str] | None, typer.Option(help="File names (patterns) to leave out, to judge by later; repeat it.")
-        ] = None,
-        set_: Annotated[
-            list[str] | None,
-            typer.Option("--set", help="Change the recipe: table.key=value, as schedule.steps=1000; repeat it."),
-        ] = None,
-        minutes: Annotated[
-            float | None, typer.Option(min=0, help="Stop after so long; the same command goes on.")
-        ] = None,
-        device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-        threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 takes all cores.")] = 0,
-        smoke: Annotated[
-            bool, typer.Option("--smoke", help="Two minutes on Earshot's own clips, thrown away: does it learn here?")
-        ] = False,
-    ) -> None:
-        """Train a codec from folders of audio. Ctrl-C saves; the same command goes on.
+    \b
+    earshot train lite --smoke                          try it: two minutes
+    earshot train lite voices music:songs noise:street  as the default model
+    earshot train finetune me/                          five minutes of you
+    torchrun --nproc-per-node 8 -m earshot train encodec_24khz audio/
 
-        \b
-        earshot train lite --smoke                          try it: two minutes
-        earshot train lite voices music:songs noise:street  as the default model
-        earshot train finetune me/                          five minutes of you
-        torchrun --nproc-per-node 8 -m earshot train encodec_24khz audio/
+    OUT holds model.safetensors (for --model), checkpoint.pt, log.jsonl,
+    losses.png and samples/, written anew every few minutes.
+    """
+    import torch
+    from rich.console import Console
 
-        OUT holds model.safetensors (for --model), checkpoint.pt, log.jsonl,
-        losses.png and samples/, written anew every few minutes.
-        """
-        import torch
+    from earshot.lab import VOICES
+    from earshot.lab.training.command import smoke as try_out
+    from earshot.lab.training.command import train as run_training
 
-        from earshot.lab.training.command import smoke as try_out
-        from earshot.lab.training.command import train as run_training
-
-        if threads:
-            torch.set_num_threads(threads)
-        if smoke:
-            if data or out or init or minutes:
-                raise UsageError(
-                    "--smoke trains from Earshot's own clips for two minutes and keeps nothing: it takes no data,"
-                    " --out, --init or --minutes"
-                )
-            try_out(console, recipe, voices(), set_ or (), device)
-            return
-        folder = out or Path("runs") / Path(recipe).stem
-        run_training(console, recipe, data or (), folder, exclude or (), set_ or (), init, minutes, device)
-
-    return train
+    console = Console()
+    if threads:
+        torch.set_num_threads(threads)
+    if smoke:
+        if data or out or init or minutes:
+            raise UsageError(
+                "--smoke trains from Earshot's own clips for two minutes and keeps nothing: it takes no data,"
+                " --out, --init or --minutes"
+            )
+        try_out(console, recipe, VOICES, set_ or (), device)
+        return
+    folder = out or Path("runs") / Path(recipe).stem
+    run_training(console, recipe, data or (), folder, exclude or (), set_ or (), init, minutes, device)

@@ -18,10 +18,10 @@ from earshot.client.audio.files import read_blocks
 from earshot.client.core.latency import STAGES
 from earshot.codec.errors import EarshotError, UsageError
 from earshot.codec.pcm import Pcm
+from earshot.lab import VOICES
 from earshot.lab.demo.children import Child, ChildError
 from earshot.lab.demo.measure import Comparison, compare, placed
 
-VOICES = Path(__file__).parents[1] / "voices"
 SAMPLE_RATE = 24_000
 LEAD_S = 2.0
 """Silence before the talk, in which the second client connects; processes that start together

@@ -18,8 +18,9 @@ from earshot.codec.errors import AudioError, UsageError
 from earshot.codec.model.model import Model
 from earshot.codec.pcm import Pcm
 from earshot.codec.weights.load import save_native
+from earshot.lab import VOICES
 from earshot.lab.demo.children import ChildError
-from earshot.lab.demo.conversation import DEMO, LEAD_S, VOICES, Conversation, Direction, Plan, converse, spoken_file
+from earshot.lab.demo.conversation import DEMO, LEAD_S, Conversation, Direction, Plan, converse, spoken_file
 from earshot.lab.demo.live import check_devices
 from earshot.lab.demo.measure import compare
 from earshot.lab.demo.show import disagreements, panels, report, shown, stages_table, summary

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import soundfile
 from earshot.codec.errors import UsageError
 from earshot.codec.pcm import Pcm
+from earshot.lab import VOICES
 from earshot.lab.demo.measure import compare, correlation_latency_ms, coverage, similarity
 from scipy.signal import lfilter
 
-VOICES = Path(__file__).parents[3] / "lab" / "voices"
 RATE = 24_000
 
 
