@@ -23,7 +23,7 @@ class Entropy(StrEnum):
     lm = "lm"
 
 
-class Uplink(StrEnum):
+class SendFormat(StrEnum):
     """What a client sends."""
 
     pcm = "pcm"
@@ -31,6 +31,8 @@ class Uplink(StrEnum):
 
 
 class DecodePrecision(StrEnum):
+    """How exactly the decoder computes."""
+
     auto = "auto"
     fp32 = "fp32"
     bf16 = "bf16"
@@ -49,8 +51,8 @@ def call(
         str | None, typer.Option(help="Loudspeaker (number or part of its name), audio file to write, or none.")
     ] = None,
     uplink: Annotated[
-        Uplink, typer.Option(help="pcm: the server encodes (384 kbps up); codes: this machine does.")
-    ] = Uplink.pcm,
+        SendFormat, typer.Option(help="pcm: the server encodes (384 kbps up); codes: this machine does.")
+    ] = SendFormat.pcm,
     entropy: Annotated[
         Entropy, typer.Option(help="lm: codes go and come smaller by a language model, where the server can too.")
     ] = Entropy.none,

@@ -16,7 +16,9 @@ _KBPS = Annotated[float, typer.Option(help="Codec rate of the speech.")]
 _MODEL = Annotated[str, typer.Option(help="default, encodec_24khz or a path.")]
 
 
-class LatencyUplink(StrEnum):
+class MeasuredFormat(StrEnum):
+    """What the two clients send."""
+
     both = "both"
     pcm = "pcm"
     codes = "codes"
@@ -28,8 +30,8 @@ def latency(
     ] = None,
     seconds: Annotated[float, typer.Option(min=1, help="How long to talk.")] = 20.0,
     uplink: Annotated[
-        LatencyUplink, typer.Option(help="What the two send; both: one PCM, the other codes.")
-    ] = LatencyUplink.both,
+        MeasuredFormat, typer.Option(help="What the two send; both: one PCM, the other codes.")
+    ] = MeasuredFormat.both,
     kbps: _KBPS = 6.0,
     out: Annotated[Path, typer.Option(help="Folder for recordings, picture and report.json.")] = Path("out/latency"),
     model: _MODEL = "default",
@@ -48,8 +50,8 @@ def latency(
     from earshot.lab.demo.show import measure_latency
 
     first, second = DEMO
-    if uplink is not LatencyUplink.both:
-        only: Literal["pcm", "codes"] = "pcm" if uplink is LatencyUplink.pcm else "codes"
+    if uplink is not MeasuredFormat.both:
+        only: Literal["pcm", "codes"] = "pcm" if uplink is MeasuredFormat.pcm else "codes"
         first, second = replace(first, uplink=only), replace(second, uplink=only)
     room = f"latency-{uuid4().hex[:12]}"  # nobody else's
     plan = Plan((first, second), out, server, room, kbps, model, seconds)
