@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from earshot.commands.extras import require_lab
+
 bench = typer.Typer()
 
 
@@ -53,6 +55,8 @@ def engines(
     """
     if context.invoked_subcommand is not None:
         return
+    require_lab()
+
     import shlex
     import sys
     import time

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from earshot.commands.extras import require_lab
+
 
 def server(
     model: Annotated[
@@ -37,6 +39,8 @@ def server(
     earshot bench server --png server.png
     earshot bench server --model full --from 10 --step 10
     """
+    require_lab()
+
     import json
 
     from rich.console import Console

@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from earshot.commands.extras import require_lab
+
 console = Console()
 
 
@@ -29,6 +31,8 @@ def demo(
 
     Exit status 1 if anything was not heard.
     """
+    require_lab()
+
     import sys
 
     from earshot.lab.demo.conversation import DEMO, Plan

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from earshot.commands.extras import require_lab
+
 
 def evaluate(
     clips: Annotated[
@@ -49,6 +51,8 @@ def evaluate(
     MANIFEST.tsv with the clip's `path`; without one, the words recognised in
     the original count.
     """
+    require_lab()
+
     import shlex
     import sys
 

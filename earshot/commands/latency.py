@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
+from earshot.commands.extras import require_lab
+
 console = Console()
 
 
@@ -42,6 +44,8 @@ def latency(
     sound. Exit status 1 if these differ by more than 5 ms or anything was not
     heard.
     """
+    require_lab()
+
     import sys
     from dataclasses import replace
     from uuid import uuid4

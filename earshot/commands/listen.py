@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from earshot.commands.extras import require_lab
+
 
 def listen(
     folder: Annotated[
@@ -39,6 +41,8 @@ def listen(
     earshot listen out/judged/audio               rate, then Ctrl-C
     earshot listen out/judged/audio --results     look again
     """
+    require_lab()
+
     from rich.console import Console
 
     from earshot.lab.listening.serve import listen as run_test

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from earshot.codec.errors import UsageError
+from earshot.commands.extras import require_lab
 
 
 def train(
@@ -53,6 +54,8 @@ def train(
     OUT holds model.safetensors (for --model), checkpoint.pt, log.jsonl,
     losses.png and samples/, written anew every few minutes.
     """
+    require_lab()
+
     import torch
     from rich.console import Console
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from earshot.codec.errors import UsageError
+from earshot.commands.extras import require_lab
 
 
 def train_lm(
@@ -45,6 +46,8 @@ def train_lm(
     code, of 10, at each rate of the codec. OUT holds lm.safetensors,
     checkpoint.pt, log.jsonl, bits.png and the codes of each pass.
     """
+    require_lab()
+
     import torch
     from rich.console import Console
 
