@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from earshot.codec.pcm import Pcm, as_pcm, sanitize
+from earshot.lab.mel import averaging_mel_filters
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
@@ -187,25 +188,13 @@ def _features(pcm: Pcm, sample_rate: int, hop: int) -> Array:
     padded = np.pad(pcm, (FFT // 2, FFT))
     frames = sliding_window_view(padded, FFT)[: pcm.size + 1 : hop]
     power = np.abs(np.fft.rfft(frames * np.hanning(FFT).astype(np.float32))) ** 2
-    bands = power @ _mel(sample_rate).T  # [frames, bands]
+    bands = power @ averaging_mel_filters(FFT, BANDS, sample_rate, *BAND_HZ).T  # [frames, bands]
     loud = float(np.percentile(bands.max(axis=1), 95))
     if loud <= 1e-9:
         return np.zeros(bands.shape)
     decibels = 10 * np.log10(np.maximum(bands, loud * 10 ** (-RANGE_DB / 10)))
     sounding = bands.max(axis=1) > loud * 10 ** (-RANGE_DB / 10)  # so that silence around a clip does not shift it
     return np.asarray(decibels - decibels[sounding].mean(axis=0), np.float64)
-
-
-def _mel(sample_rate: int) -> Array:
-    """Triangles [bands, bins] at equal distances on the mel scale (O'Shaughnessy 1987), each of
-    area one."""
-    low, high = (2595 * math.log10(1 + hertz / 700) for hertz in BAND_HZ)
-    edges = 700 * (10 ** (np.linspace(low, high, BANDS + 2) / 2595) - 1)
-    hertz = np.fft.rfftfreq(FFT, 1 / sample_rate)
-    rising = (hertz - edges[:-2, None]) / np.diff(edges)[:-1, None]
-    falling = (edges[2:, None] - hertz) / np.diff(edges)[1:, None]
-    triangles = np.maximum(0, np.minimum(rising, falling))
-    return np.asarray(triangles / np.maximum(triangles.sum(axis=1, keepdims=True), 1e-9))
 
 
 def _fit(piece: Array, ahead: Array, lags: int) -> Array:

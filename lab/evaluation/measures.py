@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import soxr
 from earshot.codec.pcm import Pcm
+from earshot.lab.mel import averaging_mel_filters
 from numpy.typing import NDArray
 from scipy.signal import stft
 
@@ -90,23 +91,14 @@ def mel_distance(original: Pcm, decoded: Pcm, sample_rate: int) -> Value:
 
 
 @cache
-def mel_filters(sample_rate: int) -> NDArray[np.float64]:
-    """[bands, bins]; every triangle's weights sum to 1."""
-    top = 2595 * np.log10(1 + sample_rate / 2 / 700)
-    edges = 700 * (10 ** (np.linspace(0, top, MEL_BANDS + 2) / 2595) - 1)
-    bins = np.linspace(0, sample_rate / 2, MEL_WINDOW // 2 + 1)
-    rise = (bins - edges[:-2, None]) / np.diff(edges)[:-1, None]
-    fall = (edges[2:, None] - bins) / np.diff(edges)[1:, None]
-    triangles = np.maximum(0.0, np.minimum(rise, fall))
-    narrow = triangles.sum(axis=1) == 0  # the lowest bands may lie between two bins: they take the nearest one
-    triangles[narrow, np.abs(bins - edges[1:-1][narrow, None]).argmin(axis=1)] = 1.0
-    return np.asarray(triangles / triangles.sum(axis=1, keepdims=True), np.float64)
+def _mel_filters(sample_rate: int) -> NDArray[np.float64]:
+    return averaging_mel_filters(MEL_WINDOW, MEL_BANDS, sample_rate)
 
 
 def _mel(pcm: Pcm, sample_rate: int) -> NDArray[np.float64]:
     padded = np.pad(pcm.astype(np.float64), (0, max(0, MEL_WINDOW - pcm.size)))
     _, _, spectrum = stft(padded, window="hann", nperseg=MEL_WINDOW, noverlap=MEL_WINDOW - MEL_HOP)
-    return np.asarray(mel_filters(sample_rate) @ np.abs(spectrum), np.float64)
+    return np.asarray(_mel_filters(sample_rate) @ np.abs(spectrum), np.float64)
 
 
 def stoi(original: Pcm, decoded: Pcm, sample_rate: int) -> Value:

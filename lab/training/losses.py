@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
+from earshot.lab.mel import mel_filters
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -23,17 +24,6 @@ def relative_l1(heard: Tensor, spoken: Tensor) -> Tensor:
     """Mean absolute error over mean absolute value: quiet batches count as much as loud ones,
     silence stays finite."""
     return l1(heard, spoken) / spoken.abs().mean().clamp(min=1e-6)
-
-
-def mel_filters(n_fft: int, bands: int, sample_rate: int) -> Tensor:
-    """[bands, n_fft / 2 + 1] triangles, evenly spaced on O'Shaughnessy's mel scale (2595 log10(1 +
-    f / 700))."""
-    frequencies = torch.linspace(0, sample_rate / 2, n_fft // 2 + 1, dtype=torch.float64)
-    top = 2595 * torch.log10(torch.tensor(1 + sample_rate / 2 / 700, dtype=torch.float64))
-    corners = 700 * (10 ** (torch.linspace(0, 1, bands + 2, dtype=torch.float64) * top / 2595) - 1)
-    rising = (frequencies - corners[:-2, None]) / (corners[1:-1] - corners[:-2])[:, None]
-    falling = (corners[2:, None] - frequencies) / (corners[2:] - corners[1:-1])[:, None]
-    return torch.minimum(rising, falling).clamp(min=0).float()
 
 
 class _Magnitude(torch.autograd.Function):
@@ -89,7 +79,7 @@ class MelLoss(nn.Module):
         self.windows = tuple(windows)
         for n in self.windows:
             self.register_buffer(f"window_{n}", torch.hann_window(n) / math.sqrt(n), persistent=False)
-            filters = mel_filters(n, min(bands, n // 4), sample_rate).t().contiguous()
+            filters = torch.from_numpy(mel_filters(n, min(bands, n // 4), sample_rate)).float().t().contiguous()
             self.register_buffer(f"filters_{n}", filters, persistent=False)
 
     def forward(self, heard: Tensor, spoken: Tensor) -> Tensor:

@@ -10,11 +10,9 @@ from earshot.codec.pcm import Pcm
 from earshot.lab.evaluation.measures import (
     BY_KEY,
     MEASURES,
-    MEL_BANDS,
     decibels,
     level,
     mel_distance,
-    mel_filters,
     pesq,
     rms,
     si_snr,
@@ -63,18 +61,6 @@ def test_level_is_the_gain(clip: Pcm, gain_db: float) -> None:
 def test_level_of_silence_decoded_and_original(clip: Pcm) -> None:
     assert level(clip, np.zeros_like(clip)) == -100
     assert level(np.zeros_like(clip), clip) is None
-
-
-def test_mel_filters_are_triangles_of_weight_one() -> None:
-    filters = mel_filters(RATE)
-    assert filters.shape == (MEL_BANDS, 513)
-    assert filters.min() >= 0
-    assert filters.sum(axis=1) == pytest.approx(np.ones(MEL_BANDS))
-    peaks = filters.argmax(axis=1)
-    assert (np.diff(peaks) >= 0).all()
-    assert 2595 * np.log10(1 + peaks[40] * RATE / 1024 / 700) == pytest.approx(
-        2595 * np.log10(1 + RATE / 2 / 700) * 41 / 81, rel=0.01
-    )
 
 
 @pytest.mark.parametrize("gain_db", [-6.0, 2.0])
