@@ -15,14 +15,16 @@ from earshot.codec.model.model import Model
 from earshot.lab.benchmark.candidates import Candidate, Task, kernel_sets, own_candidates
 from earshot.lab.benchmark.floor import BYTES, Direction, Machine, work_of
 from earshot.lab.benchmark.inputs import benchmark_model, inputs_of
-from earshot.lab.benchmark.machine import Probe, processor, versions
+from earshot.lab.benchmark.machine import Probe, processor
 from earshot.lab.benchmark.peers import PEERS, what_is_missing
 from earshot.lab.benchmark.pictures import streams_by_batch
 from earshot.lab.benchmark.results import Results, Row
 from earshot.lab.benchmark.runner import QUICK, Effort, equal_codes, rows_of, run_rounds
+from earshot.lab.versions import versions
 
 BATCHES, QUICK_BATCHES = (1, 2, 4, 8, 16, 32, 64), (1, 32)
 MOST_BATCH, LEAST_FRAMES = 1024, 16
+PACKAGES = ("earshot", "torch", "encodec", "transformers", "onnxruntime", "openvino", "av")
 DIRECTIONS: tuple[Direction, ...] = ("encode", "decode")
 Progress = Callable[[str, float], None]
 """(what is measured, the fraction that is done)."""
@@ -140,7 +142,7 @@ def peer_candidates(task: Task, first: bool) -> Iterator[Candidate]:
 
 def about(machines: Sequence[Machine], threads: int) -> dict[str, object]:
     """What is told of the machine: medians over the run, in thousands of millions a second."""
-    told: dict[str, object] = {"processor": processor(), "threads": threads, "versions": versions()}
+    told: dict[str, object] = {"processor": processor(), "threads": threads, "versions": versions(PACKAGES)}
     if machines:
         peaks = {p: [own.macs_per_second[p] for own in machines] for p in machines[0].macs_per_second}
         told["gmac_per_second"] = {precision: round(median(own) / 1e9, 1) for precision, own in peaks.items()}

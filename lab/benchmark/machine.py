@@ -7,7 +7,6 @@ import platform
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
 
@@ -21,7 +20,6 @@ LOOP_ROUNDS = 400_000
 TURN_SECONDS = 0.01
 FLUSH_BYTES = 64 << 20
 """Twice the last cache of the machine that this was written on."""
-PACKAGES = ("earshot", "torch", "encodec", "transformers", "onnxruntime", "openvino", "av")
 
 
 class Caches:
@@ -96,14 +94,3 @@ def processor() -> str:
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
-
-
-def versions() -> dict[str, str]:
-    """Of Python and of who takes part, as far as they are installed."""
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found

@@ -66,7 +66,7 @@ def _panel(axes: Axes, evaluation: Evaluation, measure: Measure) -> None:
         if not points:
             continue
         rates, means = [kbps * ASIDE**index for kbps, _ in points], [mean.mean for _, mean in points]
-        halves = [mean.half or 0.0 for _, mean in points]
+        halves = [mean.half_width or 0.0 for _, mean in points]
         colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
         low = [mean - half for mean, half in zip(means, halves, strict=True)]
         high = [mean + half for mean, half in zip(means, halves, strict=True)]
@@ -85,7 +85,7 @@ def _panel(axes: Axes, evaluation: Evaluation, measure: Measure) -> None:
     axes.set_xlabel("kbps", fontsize=SIZE)
     axes.set_ylabel(measure.unit, fontsize=SIZE)
     _keep_within(axes, *measure.limits)
-    counted = max((mean.clips for s in systems if (mean := evaluation.summary(s.name, measure.key))), default=0)
+    counted = max((mean.count for s in systems if (mean := evaluation.summary(s.name, measure.key))), default=0)
     few = f", {counted} clip{'s' * (counted != 1)}" if counted != len(evaluation.clips) else ""
     axes.set_title(BETTER[measure.better] + few, fontsize=SIZE - 1, color=INK, loc="right")
     axes.set_title(measure.label, fontsize=SIZE + 1, fontweight="bold", color=INK, loc="left")

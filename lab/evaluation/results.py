@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import json
-import platform
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from earshot.lab.confidence import Mean, weighted_mean
 from earshot.lab.evaluation.measures import WER, WORD_CHANGES, Measure, Value
-from scipy.special import stdtrit
+from earshot.lab.versions import versions
 
 FORMAT = 1
 ORIGINAL = "original"
-CONFIDENCE = 0.95
 PACKAGES = (
     "earshot", "torch", "numpy", "scipy", "soxr", "soundfile", "pystoi", "pesq", "visqol-python", "pocketsphinx", "av",
 )  # fmt: skip
@@ -65,14 +61,6 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Mean:
-    mean: float
-    half: float | None
-    """Half the 95 % confidence interval over clips; None for a single clip."""
-    clips: int
-
-
-@dataclass(frozen=True)
 class Evaluation:
     sample_rate: int
     models: list[ModelInfo]
@@ -107,8 +95,8 @@ class Evaluation:
                 "system": system.name,
                 "measure": measure.key,
                 "mean": found.mean,
-                "ci95": found.half,
-                "clips": found.clips,
+                "ci95": found.half_width,
+                "clips": found.count,
             }
             for system in self.systems
             for measure in self.measures
@@ -117,7 +105,7 @@ class Evaluation:
         return {
             "format": FORMAT,
             "command": command,
-            "versions": versions(),
+            "versions": versions(PACKAGES),
             "sample_rate": self.sample_rate,
             "models": [vars(model) for model in self.models],
             "measures": {
@@ -138,27 +126,3 @@ class Evaluation:
 
 def is_of_words(measure: str) -> bool:
     return measure in (WER, WORD_CHANGES)
-
-
-def weighted_mean(values: Sequence[float], weights: Sequence[float] | None = None) -> Mean:
-    """With Student's interval; with weights that of a ratio of sums, linearised (Cochran, Sampling
-    Techniques, 6.4)."""
-    x = np.asarray(values, np.float64)
-    w = np.ones(x.size) if weights is None else np.asarray(weights, np.float64)
-    mean = float(w @ x / w.sum())
-    if x.size < 2:
-        return Mean(mean, None, x.size)
-    spread = w * (x - mean)
-    error = np.sqrt(x.size / (x.size - 1) * float(spread @ spread)) / w.sum()
-    return Mean(mean, float(stdtrit(x.size - 1, (1 + CONFIDENCE) / 2) * error), x.size)
-
-
-def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
-    """Of Python and of what the measures depend on, as far as it is installed."""
-    found = {"python": platform.python_version()}
-    for package in packages:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from earshot.lab.confidence import Mean
 from earshot.lab.evaluation.measures import Measure
-from earshot.lab.evaluation.results import Evaluation, Mean
+from earshot.lab.evaluation.results import Evaluation
 from earshot.lab.evaluation.stress import QUIET_DBFS, Stressed
 from rich.console import Group
 from rich.table import Table
@@ -41,7 +42,7 @@ def score_table(evaluation: Evaluation) -> Group:
 def _cell(mean: Mean | None, measure: Measure) -> str:
     if mean is None:
         return "-"
-    half = "" if mean.half is None else f" ±{mean.half:.{measure.digits}f}"
+    half = "" if mean.half_width is None else f" ±{mean.half_width:.{measure.digits}f}"
     return f"{mean.mean + 0.0:.{measure.digits}f}{half}"
 
 

@@ -3,13 +3,12 @@ interval."""
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from earshot.lab.confidence import weighted_mean
 from earshot.lab.listening.plan import ANCHOR, REFERENCE
-from scipy.special import stdtrit
 
 LOWEST, HIGHEST = 0, 100
 REFERENCE_BELOW, ANCHOR_ABOVE = 90, 80
@@ -17,7 +16,6 @@ REFERENCE_SHARE, ANCHOR_SHARE = 20, 50
 """Percent of the trials. Section 4.3 of the paper: raters are removed who score "the reference
 recordings less then 90 in at least 20% of the cases, or rate the low-anchor recording above 80 more
 than 50% of the time"."""
-CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -96,11 +94,6 @@ def screen(ratings: Iterable[Rating]) -> dict[str, str]:
 
 
 def mean(system: str, scores: Sequence[int]) -> Mean:
-    """Of at least one score."""
-    count = len(scores)
-    middle = sum(scores) / count
-    if count == 1:
-        return Mean(system, tuple(scores), middle, None)
-    deviation = math.sqrt(sum((score - middle) ** 2 for score in scores) / (count - 1))
-    quantile = float(stdtrit(count - 1, (1 + CONFIDENCE) / 2))
-    return Mean(system, tuple(scores), middle, quantile * deviation / math.sqrt(count))
+    """Returns the mean of at least one score."""
+    found = weighted_mean(scores)
+    return Mean(system, tuple(scores), found.mean, found.half_width)

@@ -87,6 +87,6 @@ def made_sound(r: Generator, size: int) -> Pcm:
     maker: Maker = makers[int(r.choice(len(makers), p=shares))]
     sound = maker(r, size)
     if maker is edges:
-        return (sound * 10 ** (-r.choice([0.0, 0.0, r.uniform(0, 30)]) / 20)).astype(np.float32)
+        return np.asarray(sound * 10 ** (-r.choice([0.0, 0.0, r.uniform(0, 30)]) / 20), np.float32)
     sound = at_level(sound, r.uniform(-40, -3) if r.random() < 0.6 else r.uniform(-16, -3))
     return clipped(sound, r.uniform(3, 24)) if r.random() < 0.2 else np.asarray(np.clip(sound, -1, 1), np.float32)

@@ -18,8 +18,8 @@ from earshot.codec.audio_files import audio_files, read_audio
 from earshot.codec.engine.choice import Precision
 from earshot.codec.model.model import Model
 from earshot.codec.pcm import Pcm
+from earshot.lab.confidence import weighted_mean
 from earshot.lab.evaluation.measures import MEASURES, decibels, rms
-from earshot.lab.evaluation.results import weighted_mean
 from earshot.lab.evaluation.systems import through_stream
 
 from earshot import codec
@@ -71,7 +71,7 @@ def main() -> None:
             for measure in measures:
                 own = np.array(values[*pair, measure.key])
                 lost = weighted_mean(list(np.array(values["fp32", "fp32", measure.key]) - own))
-                line += f"{np.nanmean(own):10.4f} {lost.mean:+.4f} +- {lost.half or 0:.4f}"
+                line += f"{np.nanmean(own):10.4f} {lost.mean:+.4f} +- {lost.half_width or 0:.4f}"
             print(line, flush=True)
         print(f"     {len(files)} clips, {equal['bf16'][0].size and sum(map(len, equal['bf16']))} codes")
 
