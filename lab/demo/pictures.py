@@ -9,24 +9,34 @@ from pathlib import Path
 
 import numpy as np
 from earshot.codec.pcm import Pcm
+from earshot.lab.pictures import (
+    BLUE,
+    FAINT,
+    GREEN,
+    INK,
+    ORANGE,
+    PURPLE,
+    SIZE,
+    SKY,
+    VERMILION,
+    YELLOW,
+    new_figure,
+    open_frame,
+    save,
+    title,
+)
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-INK, FAINT = "#222222", "#dddddd"
-SPOKEN, HEARD = "#0072B2", "#D55E00"
-STAGE_COLOURS = ("#999999", "#E69F00", "#009E73", "#F0E442", "#56B4E9", "#0072B2", "#CC79A7", "#D55E00")
-"""Okabe and Ito's palette (jfly.uni-koeln.de/color), whose colours stay apart for the
-colour-blind."""
+SPOKEN, HEARD = BLUE, VERMILION
+STAGE_COLOURS = ("#999999", ORANGE, GREEN, YELLOW, SKY, BLUE, PURPLE, VERMILION)
 MARKS = {"p50": "-", "p95": "--", "p99": ":"}
-DPI = 100
 LINE_TOP = 0.62
 """Of the height of a distribution; the legend is above."""
 FFT, RANGE_DB = 512, 60.0
-STYLE = {"size": 12, "title": 13}
 
 
 @dataclass(frozen=True)
@@ -59,12 +69,12 @@ class Delay:
 def spoken_heard(directions: Sequence[Heard], path: Path) -> None:
     """Waveforms and spectrograms, what was spoken above what was heard; a column for each
     direction."""
-    figure = Figure(figsize=(7.2 * len(directions), 7.6), dpi=DPI, layout="constrained")
+    figure = new_figure(7.2 * len(directions), 7.6)
     grid = figure.subplots(4, len(directions), squeeze=False, sharex="col", height_ratios=[1, 1, 1.6, 1.6])
     for column, direction in enumerate(directions):
         top = grid[0][column]
-        top.set_title(f"{direction.title}\n", fontsize=STYLE["title"] + 1, fontweight="bold", color=INK)
-        top.text(0.5, 1.06, direction.figures, transform=top.transAxes, ha="center", fontsize=STYLE["size"], color=INK)
+        top.set_title(f"{direction.title}\n", fontsize=SIZE + 2, fontweight="bold", color=INK)
+        top.text(0.5, 1.06, direction.figures, transform=top.transAxes, ha="center", fontsize=SIZE, color=INK)
         sides = ("spoken", direction.spoken, SPOKEN), ("heard", direction.heard, HEARD)
         peak = max(0.05, *(float(np.abs(pcm).max(initial=0)) for _, pcm, _ in sides))
         loudest = max(float(np.percentile(_decibels(direction.spoken), 99.8)), -60.0)
@@ -72,15 +82,15 @@ def spoken_heard(directions: Sequence[Heard], path: Path) -> None:
             _waveform(grid[row][column], pcm, direction.sample_rate, colour, peak)
             _spectrogram(grid[row + 2][column], pcm, direction.sample_rate, loudest)
             for axes in (grid[row][column], grid[row + 2][column]):
-                axes.set_ylabel(name, fontsize=STYLE["size"], color=colour, fontweight="bold")
-        grid[3][column].set_xlabel("seconds", fontsize=STYLE["size"])
+                axes.set_ylabel(name, fontsize=SIZE, color=colour, fontweight="bold")
+        grid[3][column].set_xlabel("seconds", fontsize=SIZE)
         grid[3][column].set_xlim(0, direction.spoken.size / direction.sample_rate)
-    figure.savefig(path)
+    save(figure, path)
 
 
 def latency(directions: Sequence[Delay], path: Path) -> None:
     """A row for each direction: the stages stacked over time, and how the whole is distributed."""
-    figure = Figure(figsize=(14.4, 0.7 + 3.6 * len(directions)), dpi=DPI, layout="constrained")
+    figure = new_figure(14.4, 0.7 + 3.6 * len(directions))
     grid = figure.subplots(len(directions), 2, squeeze=False, width_ratios=[2.6, 1])
     most = max((_most(direction) for direction in directions), default=1.0)
     handles: list[Artist] = []
@@ -90,21 +100,21 @@ def latency(directions: Sequence[Delay], path: Path) -> None:
         areas = _stack(stack, direction, most)
         _distribution(spread, direction)
         if row == len(directions) - 1:
-            stack.set_xlabel("seconds", fontsize=STYLE["size"])
-            spread.set_xlabel("mouth to ear, ms", fontsize=STYLE["size"])
+            stack.set_xlabel("seconds", fontsize=SIZE)
+            spread.set_xlabel("mouth to ear, ms", fontsize=SIZE)
             handles, names = areas, list(direction.stages_ms)
     if handles:
         figure.legend(
-            handles[::-1], names[::-1], loc="outside right center", fontsize=STYLE["size"], frameon=False,
-            title="stage", title_fontsize=STYLE["size"],
+            handles[::-1], names[::-1], loc="outside right center", fontsize=SIZE, frameon=False,
+            title="stage", title_fontsize=SIZE,
         )  # fmt: skip
-    figure.savefig(path)
+    save(figure, path)
 
 
 def _plain(axes: Axes) -> None:
     axes.locator_params(axis="x", nbins=6, steps=[1, 2, 5, 10])
-    axes.tick_params(labelsize=STYLE["size"] - 1, colors=INK)
-    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=SIZE - 1, colors=INK)
+    open_frame(axes)
 
 
 def _waveform(axes: Axes, pcm: Pcm, sample_rate: int, colour: str, peak: float) -> None:
@@ -152,8 +162,8 @@ def _stack(axes: Axes, direction: Delay, most: float) -> list[Artist]:
     axes.set_ylim(0, most)
     if len(direction.times_s) > 1:
         axes.set_xlim(min(direction.times_s), max(direction.times_s))
-    axes.set_title(direction.title, fontsize=STYLE["title"], fontweight="bold", loc="left", color=INK)
-    axes.set_ylabel("ms", fontsize=STYLE["size"])
+    title(axes, direction.title)
+    axes.set_ylabel("ms", fontsize=SIZE)
     axes.grid(axis="y", color=FAINT, linewidth=0.6)
     axes.set_axisbelow(True)
     _plain(axes)
@@ -167,7 +177,7 @@ def _distribution(axes: Axes, direction: Delay) -> None:
         highest = max([float(np.percentile(total, 99.5)), *marks.values()])
         lowest = float(np.percentile(total, 0.5))
         margin = max(1.0, 0.15 * (highest - lowest))
-        axes.hist(total, bins=40, range=(lowest - margin, highest + margin), color="#56B4E9")
+        axes.hist(total, bins=40, range=(lowest - margin, highest + margin), color=SKY)
         axes.set_xlim(lowest - margin, highest + margin)
     for name, value in marks.items():
         axes.axvline(
@@ -182,9 +192,9 @@ def _distribution(axes: Axes, direction: Delay) -> None:
             label=f"by sound  {direction.correlation_ms:.1f} ms",
         )
     if marks:
-        axes.legend(fontsize=STYLE["size"] - 1, frameon=False, loc="upper right", handlelength=1.6)
+        axes.legend(fontsize=SIZE - 1, frameon=False, loc="upper right", handlelength=1.6)
         axes.set_ylim(top=axes.get_ylim()[1] * 1.65)
     axes.set_yticks([])
-    axes.set_title("distribution", fontsize=STYLE["title"], loc="left", color=INK)
+    axes.set_title("distribution", fontsize=SIZE + 1, loc="left", color=INK)
     _plain(axes)
     axes.spines["left"].set_visible(False)

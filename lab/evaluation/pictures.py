@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from earshot.lab.evaluation.measures import Measure
 from earshot.lab.evaluation.results import ORIGINAL, Evaluation
+from earshot.lab.pictures import (
+    BLUE,
+    GREEN,
+    INK,
+    ORANGE,
+    PURPLE,
+    SIZE,
+    SKY,
+    VERMILION,
+    above_all,
+    gridded,
+    legend_below,
+    new_figure,
+    save,
+    ticks_at,
+    title,
+)
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullLocator
 
-INK, FAINT = "#222222", "#dddddd"
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-"""Okabe and Ito's palette (jfly.uni-koeln.de/color), whose colours stay apart for the
-colour-blind."""
+COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
 MARKERS = ("o", "s", "^", "D", "v", "P")
-COLUMNS, DPI, SIZE = 3, 100, 12
+COLUMNS = 3
 PANEL_INCHES = (4.6, 3.5)
 ASIDE = 1.015
 """Each family stands so much to the right of the one before, so that their bars at one rate can be
@@ -30,27 +41,16 @@ def rate_quality(evaluation: Evaluation, file: Path) -> None:
     columns = min(COLUMNS, max(1, len(measures)))
     rows = max(1, -(-len(measures) // columns))
     width, height = PANEL_INCHES
-    figure = Figure(figsize=(width * columns, height * rows + 0.9), dpi=DPI, layout="constrained")
+    figure = new_figure(width * columns, height * rows + 0.9)
     grid = figure.subplots(rows, columns, squeeze=False).flatten()
     for axes, measure in zip(grid, measures, strict=False):
         _panel(axes, evaluation, measure)
     for axes in grid[len(measures) :]:
         axes.set_visible(False)
-    entries: dict[str, Any] = {}
-    for axes in grid[: len(measures)]:
-        handles, labels = axes.get_legend_handles_labels()
-        entries |= dict(zip(labels, handles, strict=True))
     clips = len(evaluation.clips)
-    figure.suptitle(
-        f"Quality by rate: means of {clips} clip{'s' * (clips != 1)}, 95 % confidence intervals",
-        fontsize=SIZE + 2, fontweight="bold", color=INK,
-    )  # fmt: skip
-    if entries:
-        figure.legend(
-            list(entries.values()), list(entries), loc="outside lower center", ncols=len(entries), frameon=False,
-            fontsize=SIZE,
-        )  # fmt: skip
-    figure.savefig(file)
+    above_all(figure, f"Quality by rate: means of {clips} clip{'s' * (clips != 1)}, 95 % confidence intervals")
+    legend_below(figure, grid[: len(measures)])
+    save(figure, file)
 
 
 def _panel(axes: Axes, evaluation: Evaluation, measure: Measure) -> None:
@@ -78,22 +78,15 @@ def _panel(axes: Axes, evaluation: Evaluation, measure: Measure) -> None:
     if measure.better == "zero":
         axes.axhline(0, color=INK, linewidth=0.8)
     axes.set_xscale("log")
-    ticks = sorted({system.kbps for system in systems if system.kbps is not None})
-    axes.xaxis.set_major_locator(FixedLocator(ticks))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xticks(ticks, [f"{kbps:g}" for kbps in ticks])
+    ticks_at(axes, sorted({system.kbps for system in systems if system.kbps is not None}))
     axes.set_xlabel("kbps", fontsize=SIZE)
     axes.set_ylabel(measure.unit, fontsize=SIZE)
     _keep_within(axes, *measure.limits)
     counted = max((mean.count for s in systems if (mean := evaluation.summary(s.name, measure.key))), default=0)
     few = f", {counted} clip{'s' * (counted != 1)}" if counted != len(evaluation.clips) else ""
     axes.set_title(BETTER[measure.better] + few, fontsize=SIZE - 1, color=INK, loc="right")
-    axes.set_title(measure.label, fontsize=SIZE + 1, fontweight="bold", color=INK, loc="left")
-    axes.tick_params(labelsize=SIZE - 1)
-    axes.grid(color=FAINT)
-    axes.set_axisbelow(True)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
+    title(axes, measure.label)
+    gridded(axes)
 
 
 def _keep_within(axes: Axes, least: float | None, most: float | None) -> None:

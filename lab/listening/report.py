@@ -7,14 +7,12 @@ from pathlib import Path
 import numpy as np
 from earshot.lab.listening.plan import ANCHOR, REFERENCE
 from earshot.lab.listening.scores import HIGHEST, LOWEST, Result
-from matplotlib.figure import Figure
+from earshot.lab.pictures import BLUE, INK, SIZE, above_all, new_figure, save
 from rich.table import Table
 
 GRADES = ("Bad", "Poor", "Fair", "Good", "Excellent")
 """Fifths of the scale."""
-INK, FAINT, BAND = "#222222", "#666666", "#f2f4f7"
-SYSTEM, HIDDEN = "#0072B2", "#888888"
-"""Of Okabe and Ito's palette, as in all our pictures."""
+FAINT, BAND, HIDDEN = "#666666", "#f2f4f7", "#888888"
 SHOWN = {REFERENCE: "hidden reference", ANCHOR: "anchor, 3.5 kHz"}
 
 
@@ -40,7 +38,7 @@ def draw(found: Result, path: Path) -> None:
     """Writes a PNG: the mean of each system with its 95 % interval over all ratings that were
     kept."""
     rows = max(1, len(found.means))
-    figure = Figure(figsize=(9.6, 1.9 + 0.62 * rows), dpi=120, layout="constrained")
+    figure = new_figure(9.6, 1.9 + 0.62 * rows, dpi=120)
     axes = figure.subplots()
     fifth = (HIGHEST - LOWEST) / len(GRADES)
     for number, grade in enumerate(GRADES):
@@ -48,7 +46,7 @@ def draw(found: Result, path: Path) -> None:
         axes.axvspan(left, left + fifth, color=BAND if number % 2 == 0 else "white", zorder=0, linewidth=0)
         axes.text(left + fifth / 2, 1.01, grade, transform=axes.get_xaxis_transform(), ha="center", color=FAINT)
     for row, each in enumerate(found.means):
-        colour = HIDDEN if each.system in SHOWN else SYSTEM
+        colour = HIDDEN if each.system in SHOWN else BLUE
         # Equal scores lie beside each other, in the order that they were given.
         spread = row + 0.24 * np.linspace(-1, 1, len(each.scores)) if len(each.scores) > 1 else [row]
         axes.scatter(each.scores, spread, s=14, color=colour, alpha=0.3, linewidth=0, zorder=2)
@@ -66,8 +64,8 @@ def draw(found: Result, path: Path) -> None:
     axes.set_xlabel("MUSHRA score: mean and 95 % interval; faint: each rating", color=INK)
     axes.tick_params(colors=INK, length=0)
     axes.spines[["top", "right", "left"]].set_visible(False)
-    figure.suptitle(f"Listening test: {headline(found)}", color=INK, fontsize=13, fontweight="bold")
-    figure.savefig(path)
+    above_all(figure, f"Listening test: {headline(found)}", SIZE + 1)
+    save(figure, path)
 
 
 def _plural(word: str, count: int) -> str:

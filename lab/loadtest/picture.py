@@ -6,12 +6,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from earshot.lab.loadtest.plan import Findings
-from matplotlib.figure import Figure
+from earshot.lab.pictures import BLUE, SIZE, SKY, gridded, new_figure, save, title
 
-INK, FAINT, RED = "#222222", "#dddddd", "#b00020"
-TYPICAL, WORST = "#56B4E9", "#0072B2"
-"""From Okabe and Ito's palette (jfly.uni-koeln.de/color)."""
-SIZE, DPI = 12, 100
+RED = "#b00020"
+TYPICAL, WORST = SKY, BLUE
 MOST_FRAMES = 2.5
 """What is later than so many frames is drawn at the edge: one step too many can be seconds late."""
 
@@ -19,7 +17,7 @@ MOST_FRAMES = 2.5
 def draw(findings: Findings, file: Path) -> None:
     """Median and p99 of what the server adds, against the number of speakers; one frame as a
     line."""
-    figure = Figure(figsize=(8.0, 4.6), dpi=DPI, layout="constrained")
+    figure = new_figure(8.0, 4.6)
     axes = figure.subplots()
     top = MOST_FRAMES * findings.frame_ms
     counts = [row.speakers for row in findings.rows]
@@ -44,14 +42,8 @@ def draw(findings: Findings, file: Path) -> None:
     axes.set_ylim(0, max(1.25 * findings.frame_ms, min(top, axes.get_ylim()[1])))
     axes.set_xlabel("live PCM speakers", fontsize=SIZE)
     axes.set_ylabel("added by the server, ms", fontsize=SIZE)
-    axes.set_title(
-        f"{findings.held} speakers at {findings.kbps:g} kbps in time, {findings.cores} cores, model {findings.model}",
-        fontsize=SIZE + 1, fontweight="bold", color=INK, loc="left",
-    )  # fmt: skip
-    axes.tick_params(labelsize=SIZE - 1)
-    axes.grid(color=FAINT)
-    axes.set_axisbelow(True)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
+    held = f"{findings.held} speakers at {findings.kbps:g} kbps in time"
+    title(axes, f"{held}, {findings.cores} cores, model {findings.model}")
+    gridded(axes)
     axes.legend(loc="upper left", frameon=False, fontsize=SIZE)
-    figure.savefig(file)
+    save(figure, file)

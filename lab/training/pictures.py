@@ -20,11 +20,9 @@ def draw_losses(log: Path, picture: Path, losses: Sequence[str] = LOSSES) -> Non
     names = [name for name in losses if any(row.get(name) for row in rows)]
     if not names:
         return
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    from earshot.lab.pictures import new_figure, save
 
-    figure = Figure(figsize=(3.4 * min(3, len(names)), 2.6 * -(-len(names) // 3)), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(3.4 * min(3, len(names)), 2.6 * -(-len(names) // 3), dpi=110)
     for index, name in enumerate(names):
         axes = figure.add_subplot(-(-len(names) // 3), min(3, len(names)), index + 1)
         points = [(row["step"], row[name]) for row in rows if name in row]
@@ -33,4 +31,4 @@ def draw_losses(log: Path, picture: Path, losses: Sequence[str] = LOSSES) -> Non
         axes.tick_params(labelsize=7)
         axes.grid(alpha=0.3)
     figure.supxlabel("step", fontsize=8)
-    figure.savefig(picture, dpi=110)
+    save(figure, picture)

@@ -8,8 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pytest
-from earshot.lab.benchmark import pictures
 from earshot.lab.benchmark.pictures import streams_by_batch
 from earshot.lab.benchmark.results import Key, Results, Row
 from earshot.lab.benchmark.table import result_table
@@ -79,15 +77,7 @@ def test_table_fits_a_terminal_and_puts_the_fastest_first() -> None:
     assert "openvino is not installed: pip install it" in lines
 
 
-def test_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn: list[Figure] = []
-    save = Figure.savefig
-
-    def keep(self: Figure, *args: object, **options: object) -> None:
-        drawn.append(self)
-        save(self, *args, **options)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(pictures.Figure, "savefig", keep)
+def test_picture(tmp_path: Path, drawn: list[Figure]) -> None:
     streams_by_batch(results(), tmp_path / "engine.png")
     encode, decode = drawn[0].axes
     assert (encode.get_title("left"), decode.get_title("left")) == ("Encoding", "Decoding")

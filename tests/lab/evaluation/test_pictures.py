@@ -7,29 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from earshot.lab.evaluation import pictures
 from earshot.lab.evaluation.measures import BY_KEY
-from earshot.lab.evaluation.pictures import COLOURS, DPI, PANEL_INCHES, rate_quality
+from earshot.lab.evaluation.pictures import COLOURS, PANEL_INCHES, rate_quality
 from earshot.lab.evaluation.results import Evaluation, Score, SystemInfo
+from earshot.lab.pictures import DPI
 from matplotlib import image
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from tests.lab.evaluation.test_results import evaluation
-
-
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """Figures as they were when they were saved."""
-    figures: list[Figure] = []
-    save = Figure.savefig
-
-    def keep(self: Figure, *args: object, **options: object) -> None:
-        figures.append(self)
-        save(self, *args, **options)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(pictures.Figure, "savefig", keep)
-    return figures
 
 
 def two_rates() -> Evaluation:
