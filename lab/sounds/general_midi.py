@@ -1,8 +1,8 @@
-"""Music made from nothing: random pieces that FluidSynth plays with the instruments of a General
-MIDI sound font.
+"""Makes music from nothing: FluidSynth plays random pieces with the instruments of a General MIDI
+sound font.
 
-apt install fluidsynth fluid-soundfont-gm        # FluidR3_GM, MIT licence
-python -m earshot.lab.sounds.general_midi FOLDER [--pieces 150] [--seed 2] [--font FILE]
+    apt install fluidsynth fluid-soundfont-gm        # FluidR3_GM, MIT licence
+    python -m earshot.lab.sounds.general_midi FOLDER [--pieces 150] [--seed 2] [--font FILE]
 """
 
 from __future__ import annotations
@@ -110,7 +110,11 @@ def _variable(value: int) -> bytes:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        "python -m earshot.lab.sounds.general_midi",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("folder", type=Path)
     parser.add_argument("--pieces", type=int, default=150)
     parser.add_argument("--seed", type=int, default=2)

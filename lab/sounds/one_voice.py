@@ -1,11 +1,11 @@
-"""One voice to fine-tune to and to judge by: sentences of this repository's documents, read by
-festival.
+"""Makes speech of one voice, to fine-tune to and to judge by: festival reads sentences of this
+repository's documents, so it works from a checkout only.
 
     apt install festival festvox-us-slt-hts
     python -m earshot.lab.sounds.one_voice FOLDER [--minutes 5] [--held 24]
 
-FOLDER/held has the first sentences with what they say (CLIP.txt), FOLDER/spoken others until the
-minutes are full."""
+FOLDER/held gets the first sentences with their words (CLIP.txt), FOLDER/spoken gets others until
+the minutes are full."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from pathlib import Path
 
 import soundfile
 
-DOCUMENTS = Path(__file__).parents[2]
+DOCUMENTS = Path(__file__).resolve().parents[2]
 WORDS = 6, 28
-"""In a sentence: two to eleven seconds."""
+"""The fewest and the most in a sentence: it then takes two to eleven seconds."""
 
 
 def sentences(document: str) -> Iterator[str]:
-    """Only what reads as it is spelled: no code, tables, lists, figures or names of files."""
+    """Yields what is read as it is spelled: no code, tables, lists, figures or names of files."""
     for block in document.split("\n\n"):
         if re.match(r"[|#>\-*`<\d ]", block):
             continue
@@ -35,14 +35,18 @@ def sentences(document: str) -> Iterator[str]:
 
 
 def speak(sentence: str, voice: str, file: Path) -> float:
-    """Seconds that it took to say."""
+    """Writes a sentence as speech; returns how many seconds it is long."""
     command = ["text2wave", "-eval", f"(voice_{voice})", "-o", str(file)]
     subprocess.run(command, input=f"{sentence}.", text=True, check=True, capture_output=True)
     return float(soundfile.info(str(file)).duration)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        "python -m earshot.lab.sounds.one_voice",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("folder", type=Path)
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--held", type=int, default=24)

@@ -3,9 +3,9 @@ four of its card).
 
 Encoder and codebooks stand still, so codes stay what they are.
 
-    python -m earshot.lab.sounds.general_midi MUSIC python -m earshot.lab.training.decoder_level
-    --speech SPEECH... --other MUSIC... --exclude GLOB... --out FILE \\
-        [--init default] [--before default] [--minutes 45] [--threads 1]
+    python -m earshot.lab.sounds.general_midi MUSIC
+    python -m earshot.lab.training.decoder_level --speech SPEECH... --other MUSIC... \\
+        --exclude GLOB... --out FILE [--init default] [--before default] [--minutes 45] [--threads 1]
 
 Speech is held to its original and to what the decoder `--before` made of the same codes; other
 sounds to their original and its level. The result is a running mean of weights, saved every four
@@ -179,7 +179,11 @@ class DecoderTrainer:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        "python -m earshot.lab.training.decoder_level",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--speech", nargs="+", required=True)
     parser.add_argument("--other", nargs="+", required=True)
     parser.add_argument("--exclude", nargs="*", default=[])

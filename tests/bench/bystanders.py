@@ -21,12 +21,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from earshot.lab import VOICES
 from earshot.protocol.messages import Hello
 
 from tests.end_to_end.earshot_process import EarshotCall, EarshotServer, hears
 from tests.peers import quiet_socket
 
-VOICES = Path(__file__).parents[2] / "lab" / "voices"
 ROOM = "bystanders"
 TALKERS = ("ada", "ben")
 STOP_S = 10.0
@@ -124,7 +124,7 @@ async def measure(url: str, calls: dict[str, EarshotCall], seconds: float) -> No
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = argparse.ArgumentParser("python -m tests.bench.bystanders", description=__doc__.split("\n\n")[0])
     parser.add_argument("--seconds", type=float, default=30.0, help="length of each of the three phases")
     parser.add_argument("--model", default="default")
     arguments = parser.parse_args()

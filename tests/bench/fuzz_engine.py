@@ -261,7 +261,9 @@ def live(number: int, operations: int = 300, model: Model | None = None) -> Coun
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        "python -m tests.bench.fuzz_engine", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--minutes", type=float, default=10.0, help="how long to go on (10)")
     parser.add_argument("--first", type=int, default=1000, help="number of the first life (1000)")
     parser.add_argument("--life", type=int, help="run this one only")

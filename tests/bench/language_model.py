@@ -50,7 +50,11 @@ def floating(model: Model, run: Path, streams: list[Codes]) -> np.ndarray:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        "python -m tests.bench.language_model",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("clips", nargs="+")
     parser.add_argument("--lm-model", type=Path, default=BUNDLED)
     parser.add_argument("--run", type=Path)

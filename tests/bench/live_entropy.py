@@ -1,8 +1,10 @@
 """Entropy coding of calls: bytes on the wire beside plain codes, and the processor that it takes.
 
-    python -m tests.bench.live_entropy CLIPS...           bytes and time, packet after packet, of
-    clips of speech python -m tests.bench.live_entropy --call [--cores 1] two calls through a server
-    in real time, with and without
+    python -m tests.bench.live_entropy CLIPS...
+    python -m tests.bench.live_entropy --call [--cores 1]
+
+The first codes clips of speech packet after packet, and prints bytes and time. The second runs two
+calls through a server in real time, one without entropy coding and one with it.
 
 A message is counted three ways: its codes, the message, and that with what client/core/traffic.py
 adds for WebSocket, TLS, TCP and IP. Messages have no trace. Time is of one core, both ends in one
@@ -27,6 +29,7 @@ from earshot.codec.audio_files import audio_files, read_audio
 from earshot.codec.bitstream import Codes, pack
 from earshot.codec.engine.choice import live_lm
 from earshot.codec.lm.entropy import CodesLm
+from earshot.lab import VOICES
 from earshot.protocol.entropy_link import LinkDecoder, LinkEncoder
 from earshot.protocol.packet import CodedPacket, Packet, encode_codes_up
 
@@ -34,7 +37,6 @@ from earshot import codec
 from tests.end_to_end.earshot_process import EarshotCall, EarshotServer
 
 RATES, FRAMES = (1.5, 3.0, 6.0), (1, 3)
-VOICES = Path(__file__).parents[2] / "lab" / "voices"
 
 
 def link(lm: CodesLm, codes: Codes, frames: int) -> np.ndarray:
@@ -120,7 +122,9 @@ def show(report: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        "python -m tests.bench.live_entropy", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("clips", nargs="*")
     parser.add_argument("--call", action="store_true")
     parser.add_argument("--kbps", type=float, default=3.0)

@@ -8,6 +8,7 @@ used again does not show there. Python's own memory is counted by tracemalloc.""
 
 from __future__ import annotations
 
+import argparse
 import gc
 import multiprocessing
 import os
@@ -114,6 +115,9 @@ def measure(row: tuple[str, EngineName, str]) -> tuple[float, float, float, floa
 
 
 def main() -> int:
+    argparse.ArgumentParser(
+        "python -m tests.bench.memory", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     rows = [(model, engine, through) for model in MODELS for engine in ENGINES for through in THROUGH]
     table = Table(title=f"Memory; left by {TIMES} pairs that were opened, stepped and closed (Python: by {WARM})")
     sizes = ("model, MiB", "encoder + decoder, KiB", "RSS left, KiB", "Python left, KiB")

@@ -36,7 +36,9 @@ def codes_of(model: Model, pcm: Pcm, kbps: float) -> np.ndarray:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        "python -m tests.bench.precisions", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("clips", nargs="+", help="files, folders or globs")
     parser.add_argument("--model", default="default")
     parser.add_argument("--kbps", type=float, nargs="+", default=[1.5, 3.0, 6.0, 12.0])
