@@ -19,7 +19,7 @@ from earshot.client.core.latency import STAGES
 from earshot.codec.errors import EarshotError, UsageError
 from earshot.codec.pcm import Pcm
 from earshot.lab import VOICES
-from earshot.lab.demo.children import Child, ChildError
+from earshot.lab.children import Child, ChildError
 from earshot.lab.demo.measure import Comparison, compare, placed
 
 SAMPLE_RATE = 24_000

@@ -12,7 +12,7 @@ from typing import Any
 
 from earshot.client.audio.devices import list_devices
 from earshot.codec.errors import AudioError
-from earshot.lab.demo.children import Child
+from earshot.lab.children import Child
 from earshot.lab.demo.conversation import START_S, Part, start_server
 from earshot.lab.demo.show import POINTS, ending_cleanly, shown
 from rich.console import Console

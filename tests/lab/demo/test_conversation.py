@@ -19,7 +19,7 @@ from earshot.codec.model.model import Model
 from earshot.codec.pcm import Pcm
 from earshot.codec.weights.load import save_native
 from earshot.lab import VOICES
-from earshot.lab.demo.children import ChildError
+from earshot.lab.children import ChildError
 from earshot.lab.demo.conversation import DEMO, LEAD_S, Conversation, Direction, Plan, converse, spoken_file
 from earshot.lab.demo.live import check_devices
 from earshot.lab.demo.measure import compare

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from earshot.lab.demo.children import Child, ChildError
+from earshot.lab.children import Child, ChildError
 
 
 def wait(child: Child) -> None:
