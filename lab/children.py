@@ -6,13 +6,20 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
 from earshot.codec.errors import EarshotError
 
+START_S = 120.0
+"""Until a process is ready: on a machine that has never run torch, reading it from disk takes most
+of a minute."""
+WATCH_S = 0.05
 TERMINATE_S = 5.0
 """From asking a child to end until it is killed."""
 KEPT_LINES = 20
@@ -30,7 +37,8 @@ class Child:
     `status` is the last line of JSON that it printed; what it writes to standard error is kept for
     `check`."""
 
-    def __init__(self, name: str, arguments: Sequence[str]) -> None:
+    def __init__(self, name: str, arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
+        """Starts it. `environment` replaces the environment of this process."""
         self.name = name
         self.status: dict[str, Any] = {}
         self._said: deque[str] = deque(maxlen=KEPT_LINES)
@@ -41,6 +49,7 @@ class Child:
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
+            env=environment,
         )
         self._readers = [
             threading.Thread(target=read, args=[pipe], name=f"{name} output", daemon=True)
@@ -105,3 +114,22 @@ class Child:
         while line := pipe.readline(MAX_LINE):
             if line.strip():
                 self._said.append(line.rstrip()[:500])
+
+
+def start_server(
+    stack: ExitStack, folder: Path, model: str, environment: Mapping[str, str] | None = None
+) -> tuple[Child, str]:
+    """Starts a server on a free port of this machine, which ends with the stack.
+
+    Returns it and its URL once it takes calls. `folder` is for a temporary file. Raises ChildError
+    if the server ends or does not get ready."""
+    ready = folder / "server.json"
+    arguments = ["serve", "--host", "127.0.0.1", "--port", "0", "--ready-file", str(ready), "--model", model]
+    server = stack.enter_context(Child("the server", arguments, environment))
+    deadline = time.monotonic() + START_S
+    while not ready.exists():
+        server.check(ended=True)
+        if time.monotonic() > deadline:
+            raise ChildError(f"the server was not ready after {START_S:g} s\n{server.said}")
+        time.sleep(WATCH_S)
+    return server, str(json.loads(ready.read_text())["url"])

@@ -19,7 +19,7 @@ from earshot.client.core.latency import STAGES
 from earshot.codec.errors import EarshotError, UsageError
 from earshot.codec.pcm import Pcm
 from earshot.lab import VOICES
-from earshot.lab.children import Child, ChildError
+from earshot.lab.children import START_S, Child, ChildError, start_server
 from earshot.lab.demo.measure import Comparison, compare, placed
 
 SAMPLE_RATE = 24_000
@@ -28,9 +28,6 @@ LEAD_S = 2.0
 differ by less."""
 LINGER_S = 3.0
 """After the talk, for the client that was first to hear the end of the other's."""
-START_S = 120.0
-"""Until a process is ready: on a machine that has never run torch, reading it from disk takes most
-of a minute."""
 GRACE_S = 30.0
 WATCH_S = 0.1
 LEAST_COVERAGE, LEAST_SIMILARITY = 0.95, 0.4
@@ -146,21 +143,6 @@ def converse(plan: Plan, show: Show = lambda states, share: None) -> Conversatio
     ways = (0, 1), (1, 0)
     first, second = (_direction(plan, voices, reports, speaker, listener) for speaker, listener in ways)
     return Conversation((first, second), reports[0]["model"])
-
-
-def start_server(stack: ExitStack, folder: Path, model: str) -> tuple[Child, str]:
-    """A server on a free port of this machine that ends with the stack, once it takes calls; and
-    its address."""
-    ready = folder / "server.json"
-    arguments = ["serve", "--host", "127.0.0.1", "--port", "0", "--ready-file", str(ready), "--model", model]
-    server = stack.enter_context(Child("the server", arguments))
-    deadline = time.monotonic() + START_S
-    while not ready.exists():
-        server.check(ended=True)
-        if time.monotonic() > deadline:
-            raise ChildError(f"the server was not ready after {START_S:g} s\n{server.said}")
-        time.sleep(WATCH_S / 2)
-    return server, str(json.loads(ready.read_text())["url"])
 
 
 def spoken_file(plan: Plan, part: Part) -> Path:

@@ -12,8 +12,8 @@ from typing import Any
 
 from earshot.client.audio.devices import list_devices
 from earshot.codec.errors import AudioError
-from earshot.lab.children import Child
-from earshot.lab.demo.conversation import START_S, Part, start_server
+from earshot.lab.children import START_S, Child, start_server
+from earshot.lab.demo.conversation import Part
 from earshot.lab.demo.show import POINTS, ending_cleanly, shown
 from rich.console import Console
 

@@ -12,18 +12,18 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
 from earshot.codec.errors import EarshotError, UsageError
+from earshot.lab.children import start_server
 from earshot.lab.loadtest.plan import Findings, Plan, row_of
 from earshot.lab.loadtest.tally import Tally
 from earshot.server.settings import IDLE_NICE
 
-START_S = 120.0
 STOP_S = 15.0
 SETTLE_S = 1.0
 """After new speakers came in, before it counts."""
@@ -47,12 +47,13 @@ def run(
     """All steps until one is too many, each shown by `found`. `voices` is a folder of FLAC files,
     `url` a server that runs on this machine already; without it one is started. Raises
     EarshotError."""
-    with tempfile.TemporaryDirectory() as folder:
-        if url is not None:
-            return _measure(plan, _on_loopback(url), voices, show, found)
+    if url is not None:
+        return _measure(plan, _on_loopback(url), voices, show, found)
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         show("starting a server")
-        with _server(_model_file(model, Path(folder)), Path(folder)) as own:
-            return _measure(plan, own, voices, show, found)
+        environment = TO_ITSELF | _environment() | ONE_ADDRESS
+        _, own = start_server(stack, Path(folder), _model_file(model, Path(folder)), environment)
+        return _measure(plan, own, voices, show, found)
 
 
 def _measure(plan: Plan, url: str, voices: Path, show: Show, found: Callable[[Findings], None]) -> Findings:
@@ -139,25 +140,6 @@ def _generators(call: dict[str, Any], voices: Path, count: int) -> Iterator[list
     finally:
         for generator in generators:
             _end(generator)
-
-
-@contextmanager
-def _server(model: str, folder: Path) -> Iterator[str]:
-    """The URL of a server that is a process of its own, as long as this lasts."""
-    ready = folder / "ready.json"
-    command = [sys.executable, "-m", "earshot", "serve", "--port", "0", "--model", model, "--ready-file", str(ready)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=TO_ITSELF | _environment() | ONE_ADDRESS)
-    try:
-        deadline = time.monotonic() + START_S
-        while not ready.exists():
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise EarshotError("the server did not start; what it said is above")
-            time.sleep(0.05)
-        url: str = json.loads(ready.read_text())["url"]
-        yield url
-    finally:
-        process.terminate()
-        _end(process)
 
 
 def _end(process: subprocess.Popen[Any]) -> None:

@@ -5,7 +5,8 @@ Encoder and codebooks stand still, so codes stay what they are.
 
     python -m earshot.lab.sounds.general_midi MUSIC
     python -m earshot.lab.training.decoder_level --speech SPEECH... --other MUSIC... \\
-        --exclude GLOB... --out FILE [--init default] [--before default] [--minutes 45] [--threads 1]
+        --exclude GLOB... --out FILE \\
+        [--init default] [--before default] [--minutes 45] [--threads 1]
 
 Speech is held to its original and to what the decoder `--before` made of the same codes; other
 sounds to their original and its level. The result is a running mean of weights, saved every four

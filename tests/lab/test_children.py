@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
 import time
+import urllib.request
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from earshot.lab.children import Child, ChildError
+from earshot.lab.children import Child, ChildError, start_server
 
 
 def wait(child: Child) -> None:
@@ -41,3 +45,12 @@ def test_lines_that_are_no_status_are_ignored() -> None:
     with Child("help", ["--help"]) as child:
         wait(child)
         assert child.status == {}
+
+
+def test_a_server_takes_calls_with_the_environment_that_it_was_given(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        environment = {**os.environ, "EARSHOT_WORKERS": "3"}
+        server, url = start_server(stack, tmp_path, "default", environment)
+        with urllib.request.urlopen(url.replace("ws", "http", 1) + "/stats", timeout=30) as answer:  # noqa: S310
+            assert json.load(answer)["workers"]["threads"] == 3
+    assert not server.running
