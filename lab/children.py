@@ -1,4 +1,5 @@
-"""Other `earshot` commands as child processes: watched while they run, and never left behind."""
+"""Other `earshot` commands as child processes that are watched while they run and never left
+behind."""
 
 from __future__ import annotations
 
@@ -72,7 +73,7 @@ class Child:
 
     @property
     def said(self) -> str:
-        """The end of what it wrote to standard error."""
+        """Returns the end of what it wrote to standard error."""
         return "\n".join(self._said)
 
     def check(self, ended: bool = False) -> None:

@@ -26,11 +26,9 @@ def demo(
     seconds: Annotated[float | None, typer.Option(min=1, help="How long to talk; about 20 s if not given.")] = None,
     model: _MODEL = "default",
 ) -> None:
-    """Two voices talk through a server on this machine: hear it, see it, and read what was
-    measured.
+    """Let two voices talk through a server on this machine: hear it, see it, and read the figures.
 
-    Exit status 1 if anything was not heard.
-    """
+    Exit status 1 if anything was not heard."""
     require_lab()
 
     import sys

@@ -169,7 +169,8 @@ def _each(
     find: Callable[[], list[Path]],
     suffix: str,
 ) -> None:
-    """Does one file, or all of a folder: what fails there is said, and the others are done."""
+    """Works on one file, or on all of a folder: a file that fails is named, and the others are
+    done."""
     if not source.is_dir():
         with _progress(verb) as progress:
             said = one(source, target, progress)
@@ -196,7 +197,7 @@ def _each(
 
 @contextmanager
 def _progress(verb: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar for work on a file, counted in samples."""
+    """Shows a bar for work on a file, counted in samples."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (

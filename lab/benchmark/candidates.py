@@ -1,4 +1,5 @@
-"""Who takes part: torch layer by layer, and Earshot's engines in every precision that they take."""
+"""What is compared: torch layer by layer, and Earshot's engines in every precision that they
+take."""
 
 from __future__ import annotations
 
@@ -23,6 +24,8 @@ NAIVE = "torch, naive"
 
 @dataclass(frozen=True)
 class Candidate:
+    """Something that encodes or decodes, ready to be stepped."""
+
     key: Key
     step: Callable[[], object]
     """A frame of each of the streams, or a whole signal."""
@@ -36,7 +39,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Task:
-    """What everyone is asked for."""
+    """What every candidate is asked for."""
 
     model: Model
     direction: Direction
@@ -59,17 +62,17 @@ class Task:
 
     @property
     def pcm(self) -> NDArray[np.float32]:
-        """The signal, [n]."""
+        """Returns the signal, [n]."""
         return self.signal.pcm.reshape(-1)
 
     @property
     def seconds(self) -> float:
-        """Of the signal."""
+        """Returns how long the signal is."""
         return len(self.signal.pcm) / self.model.frame_rate
 
 
 def naive_torch(task: Task) -> Candidate:
-    """The network's own layers, as anybody would step them."""
+    """Returns the network's own layers, stepped in the simplest way."""
     model, batch, n_q = task.model, task.batch, task.n_q
     quantizer = model.network.quantizer
     net = model.network.encoder if task.direction == "encode" else model.network.decoder
@@ -92,6 +95,7 @@ def naive_torch(task: Task) -> Candidate:
 
 
 def engine_candidate(task: Task, engine: Engine, key: Key) -> Candidate:
+    """Returns an engine with a slot for each stream."""
     inputs, batch, n_q = task.inputs, task.batch, task.n_q
     seconds, cpu = batch / task.model.frame_rate, key.engine != "cuda"
     if key.direction == "decode":
@@ -110,8 +114,10 @@ def engine_candidate(task: Task, engine: Engine, key: Key) -> Candidate:
 
 
 def kernel_sets(wished: Sequence[str]) -> list[str]:
-    """Names of sets of kernels: "auto" is the fastest, "all" is every one that this processor runs.
-    Raises UsageError for others; empty without the native engine."""
+    """Returns the names of sets of kernels: "auto" is the fastest, "all" is every one that this
+    processor runs.
+
+    Raises UsageError for others. Without the native engine there are none."""
     if not native_is_built():
         return []
     from earshot.codec.engine.native.engine import kernel_names
@@ -125,7 +131,8 @@ def kernel_sets(wished: Sequence[str]) -> list[str]:
 
 
 def own_candidates(task: Task, kernels: Sequence[str]) -> Iterator[Candidate]:
-    """Precisions that an engine refuses are left out. `kernels` are those of the native engine."""
+    """Yields Earshot's engines, without the precisions that an engine refuses. `kernels` are those
+    of the native engine."""
     if "fp32" in task.precisions:
         yield naive_torch(task)
     for name in get_args(EngineName):
@@ -137,7 +144,7 @@ def own_candidates(task: Task, kernels: Sequence[str]) -> Iterator[Candidate]:
 
 
 def _make(model: Model, name: EngineName, precision: str, kernels: str | None) -> Callable[[int, int], Engine] | None:
-    """None for what is not to be had here."""
+    """Returns what makes an engine; None if this machine or this engine cannot have it."""
     if precision not in PRECISIONS.get(name, ()):
         return None
     if kernels is not None:

@@ -56,7 +56,7 @@ class BenchmarkOptions:
         return sorted(set(self.batches or (QUICK_BATCHES if self.quick else BATCHES)))
 
     def check(self) -> None:
-        """Raises UsageError for what cannot be."""
+        """Raises UsageError for options that cannot be."""
         if any(not 1 <= batch <= MOST_BATCH for batch in self.batches):
             raise UsageError(f"batches must be in 1..{MOST_BATCH}")
         if unknown := sorted(set(self.precisions) - set(BYTES)):
@@ -67,9 +67,10 @@ class BenchmarkOptions:
 
 
 def run(options: BenchmarkOptions, command: str = "", progress: Progress | None = None) -> Results:
-    """Measures, and writes what `options` asks for. Raises UsageError for options that cannot be,
-    ModelError for models that cannot be loaded. What is not installed is left out and named in the
-    results."""
+    """Measures, and writes the files that `options` asks for.
+
+    Raises UsageError for options that cannot be, ModelError for models that cannot be loaded.
+    Packages that are not installed are left out and named in the results."""
     options.check()
     model = benchmark_model(options.model)
     n_q = model.config.n_q(options.kbps)
@@ -98,8 +99,9 @@ def run(options: BenchmarkOptions, command: str = "", progress: Progress | None 
 def measure(
     model: Model, n_q: int, options: BenchmarkOptions, kernels: Sequence[str], progress: Progress
 ) -> tuple[list[Row], list[Machine]]:
-    """Direction after direction, batch after batch: of each all candidates are made, take turns and
-    are let go."""
+    """Measures one direction after the other, and each with one batch after the other.
+
+    For each of these all candidates are made, take turns and are let go."""
     rows: list[Row] = []
     machines: list[Machine] = []
     batches, effort = options.chosen_batches(), options.effort
@@ -133,15 +135,17 @@ def measure(
 
 
 def peer_candidates(task: Task, first: bool) -> Iterator[Candidate]:
-    """The encodec package is in every group, since all are compared with it; what does not depend
-    on the batch is only in the `first`."""
+    """Yields the other packages that are installed.
+
+    The encodec package is in every group, since all are compared with it. A package that does not
+    depend on the batch is only in the `first`."""
     for peer in PEERS.values():
         if peer.installed and (first or not peer.once):
             yield from peer.make(task)
 
 
 def about(machines: Sequence[Machine], threads: int) -> dict[str, object]:
-    """What is told of the machine: medians over the run, in thousands of millions a second."""
+    """Describes the machine: medians over the run, in thousands of millions a second."""
     told: dict[str, object] = {"processor": processor(), "threads": threads, "versions": versions(PACKAGES)}
     if machines:
         peaks = {p: [own.macs_per_second[p] for own in machines] for p in machines[0].macs_per_second}

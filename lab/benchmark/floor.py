@@ -26,7 +26,7 @@ class Work:
     """Steps for a second of sound."""
 
     def bytes(self, precision: str) -> int:
-        """Size of the weights."""
+        """Returns the size of the weights."""
         return self.weights * BYTES.get(precision, BYTES["fp32"])
 
 
@@ -51,8 +51,11 @@ class Machine:
 
 
 def work_of(config: ModelConfig, direction: Direction, n_q: int) -> Work:
-    """The convolutions, the LSTM and, when encoding, the search of `n_q` codebooks. Activations and
-    additions, which are a few percent, do not count, nor does looking up the entries of codes."""
+    """Counts the work of the convolutions, the LSTM and, when encoding, the search of `n_q`
+    codebooks.
+
+    Activations and additions, which are a few percent, do not count. Looking up the entries of
+    codes does not either."""
     macs, weights = 0.0, 0
 
     def convolution(rate: float, c_in: int, c_out: int, kernel: int) -> None:

@@ -1,9 +1,9 @@
-"""One streaming step as an ONNX graph, for runtimes that the engines are measured beside. States
-are explicit: input `state0` comes back as output `next0`, and so on; zeros start a stream.
+"""One streaming step as an ONNX graph, for runtimes that the engines are compared with.
 
-There are two forms of the same step. `matmul`: sound lies [B, T, C], and a convolution is a product
-with the windows laid side by side. `conv`: sound lies [B, C, T], and a convolution is ONNX's own.
-"""
+States are explicit: input `state0` comes back as output `next0`, and so on; zeros start a stream.
+There are two forms of the same step. In `matmul` sound lies [B, T, C], and a convolution is a
+product with the windows laid side by side. In `conv` sound lies [B, C, T], and a convolution is
+ONNX's own."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FAR = 2**62
 
 
 def step_graph(model: Model, direction: Direction, batch: int, n_q: int, form: Form) -> onnx.ModelProto:
-    """`x`: PCM [B, hop] -> `y`: codes [B, n_q], or the reverse; `batch` and `n_q` are fixed."""
+    """Builds the graph: `x`, PCM [B, hop], becomes `y`, codes [B, n_q], or the reverse."""
     graph = _Graph(model, batch, form)
     if direction == "encode":
         x, shape, kind = graph.pcm_in(), [batch, model.hop_length], TensorProto.FLOAT
@@ -50,7 +50,7 @@ def step_graph(model: Model, direction: Direction, batch: int, n_q: int, form: F
 
 
 class _Graph:
-    """Nodes are added from the input on; every method takes and returns names of tensors."""
+    """Adds nodes from the input on; every method takes and returns names of tensors."""
 
     def __init__(self, model: Model, batch: int, form: Form) -> None:
         self.model, self.batch, self.form = model, batch, form
@@ -85,12 +85,12 @@ class _Graph:
         return self.node("Slice", [x, *places], output=output)
 
     def product(self, x: str, weight: Any, bias: Any = None) -> str:
-        """[..., K] x [K, N] + [N]."""
+        """Multiplies [..., K] by [K, N] and adds [N]."""
         y = self.node("MatMul", [x, self.constant(weight)])
         return y if bias is None else self.node("Add", [y, self.constant(bias)])
 
     def window(self, x: str, channels: int, context: int) -> str:
-        """`x` after the `context` samples before it."""
+        """Puts the `context` samples before `x` in front of it."""
         if not context:
             return x
         shape = [self.batch, context, channels] if self.form == "matmul" else [self.batch, channels, context]
@@ -141,8 +141,8 @@ class _Graph:
         return self.product(rows, weight.transpose(2, 1, 0).reshape(-1, len(weight)), bias)
 
     def upsampling(self, conv: CausalConvTranspose1d, x: str, time: int) -> str:
-        """For a kernel of twice the stride, as all of EnCodec's: every output is a product with two
-        inputs."""
+        """Adds a transposed convolution whose kernel is twice its stride, as all of EnCodec's are:
+        every output is a product with two inputs."""
         weight, bias, stride = conv.weight.numpy(), cast(Any, conv.bias).numpy(), conv.stride[0]
         c_in, c_out = conv.in_channels, conv.out_channels
         if self.form == "matmul":
@@ -161,7 +161,7 @@ class _Graph:
         return self.node("Add", [done, self.constant(bias[:, None])])
 
     def lstm(self, layer: ResidualLSTM, x: str) -> str:
-        """One frame, so both forms see [B, C]."""
+        """Adds an LSTM for one frame, so both forms see [B, C]."""
         lstm, size = layer.lstm, layer.lstm.hidden_size
         below = flat = self.reshape(x, [self.batch, size])
         for index in range(lstm.num_layers):
@@ -182,7 +182,8 @@ class _Graph:
         return self.reshape(self.node("Add", [below, flat]), shape)
 
     def search(self, x: str, n_q: int) -> str:
-        """The nearest entry has the largest x . e - |e|^2 / 2."""
+        """Finds the nearest entry e of each codebook: the one with the largest x . e - |e|^2 /
+        2."""
         residual, codes = self.reshape(x, [self.batch, -1]), []
         for codebook in self.model.network.quantizer.codebooks[:n_q].numpy():
             likeness = self.product(residual, codebook.T, -0.5 * (codebook**2).sum(1))

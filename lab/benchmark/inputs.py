@@ -1,4 +1,5 @@
-"""What all candidates get: a model, sound like speech, and the codes that torch makes of it."""
+"""What all candidates get: a model, sound like speech, and the codes that torch computes from
+it."""
 
 from __future__ import annotations
 
@@ -31,7 +32,9 @@ class Inputs:
 
 
 def benchmark_model(given: str) -> Model:
-    """`full` is the official 24 kHz shape with random weights; all else is what `codec.load` takes.
+    """Loads a model: `full` is the official 24 kHz shape with random weights, anything else is
+    loaded as `codec.load` does.
+
     Raises UsageError for models that do not stream, and what `load_model` raises."""
     model = random_model(ENCODEC_24KHZ) if given == FULL else load_model(given)
     model.config.check_streams()
@@ -40,8 +43,8 @@ def benchmark_model(given: str) -> Model:
 
 @torch.no_grad()
 def random_model(config: ModelConfig) -> Model:
-    """Weights that keep the variance, and codebooks of the scale of what they have to code, so that
-    every layer and every codebook matters."""
+    """Returns a model of random weights that keep the variance, and codebooks of the scale of what
+    they have to code, so that every layer and every codebook matters."""
     torch.manual_seed(0)
     network = Encodec(config)
     initialise(network)
@@ -55,8 +58,8 @@ def random_model(config: ModelConfig) -> Model:
 
 
 def voices(config: ModelConfig, streams: int, frames: int) -> Pcm:
-    """Sound with the pitch, the syllables and the level of speech, another in each stream: [F, B,
-    hop]."""
+    """Makes sound with the pitch, the syllables and the level of speech, another in each stream:
+    [F, B, hop]."""
     random = np.random.default_rng(1)
     t = np.arange(frames * config.hop_length) / config.sample_rate
     heard = np.empty((streams, t.size), np.float32)
@@ -79,5 +82,5 @@ def inputs_of(model: Model, streams: int, frames: int, n_q: int) -> Inputs:
 
 
 def again_and_again(frames: NDArray[Any]) -> cycle[NDArray[Any]]:
-    """Frames one after the other, without end."""
+    """Yields the frames one after the other, without end."""
     return cycle(list(frames))

@@ -1,5 +1,5 @@
-"""What one core of this machine does at best, measured between the candidates: it drifts, and they
-drift with it."""
+"""What one core of this machine does at best, measured between the candidates: its speed drifts,
+and theirs drift with it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FLUSH_BYTES = 64 << 20
 
 
 class Caches:
-    """Memory to read, so that nothing else is left in a cache."""
+    """Memory that is read so that nothing else is left in a cache."""
 
     def __init__(self) -> None:
         self._other = np.ones(FLUSH_BYTES // 4, np.float32)  # zeros would be one page
@@ -33,8 +33,8 @@ class Caches:
 
 
 class Probe:
-    """Measures the floor's two sides, a little in every round. Without the native engine there is
-    none."""
+    """Measures the two sides of the floor, a little in every round; nothing without the native
+    engine."""
 
     def __init__(self, work: Work) -> None:
         self._weights = {p: np.ones(max(1, work.bytes(p) // 4), np.float32) for p in BYTES}
@@ -60,7 +60,7 @@ class Probe:
         self._cold.append(cold.nbytes / (time.perf_counter() - began))
 
     def machine(self) -> Machine | None:
-        """Medians of all turns; None without any."""
+        """Returns the medians of all turns; None if there was none."""
         if not self._cold:
             return None
         return Machine(_medians(self._macs), _medians(self._bytes), median(self._cold))
@@ -76,7 +76,7 @@ def _read(read_once: Callable[[NDArray[np.float32]], float], floats: NDArray[np.
 
 
 def _rate(work: Callable[[], float]) -> float:
-    """Of what `work` says it has done, a second; 0 if it can do nothing."""
+    """Returns how much `work` says it has done a second; 0 if it can do nothing."""
     done, began = 0.0, time.process_time()
     while (now := time.process_time()) < began + TURN_SECONDS or not done:
         amount = work()
@@ -87,7 +87,7 @@ def _rate(work: Callable[[], float]) -> float:
 
 
 def processor() -> str:
-    """Its name, where the system tells it."""
+    """Returns the name of the processor, where the system tells it."""
     info = Path("/proc/cpuinfo")
     if info.is_file():
         for line in info.read_text().splitlines():

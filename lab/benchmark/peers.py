@@ -1,5 +1,5 @@
-"""Others that are installed, and how to get them: the `encodec` and `transformers` packages and
-Opus on whole signals, and two runtimes on a graph of our step."""
+"""Other packages that are measured if they are installed: `encodec`, `transformers` and Opus on
+whole signals, and two runtimes on a graph of one step of our codec."""
 
 from __future__ import annotations
 
@@ -24,8 +24,10 @@ EXTRA = "pip install 'earshot[bench]'"
 
 
 def encodec_package() -> ModuleType:
-    """It imports torchaudio, which has builds for few machines and which only its reading of files
-    uses: an empty module stands in meanwhile."""
+    """Imports the package `encodec` with an empty module in place of torchaudio.
+
+    The package imports torchaudio, which has builds for few machines, but uses it for reading files
+    only."""
     if importlib.util.find_spec("torchaudio") or "torchaudio" in sys.modules:
         return importlib.import_module("encodec")
     stub = ModuleType("torchaudio")
@@ -38,7 +40,7 @@ def encodec_package() -> ModuleType:
 
 
 def encodec_model(config: ModelConfig) -> Any:
-    """The package's model of this shape, with random weights."""
+    """Returns the package's model of this shape, with random weights."""
     package = encodec_package()
     shape = {
         "n_filters": config.n_filters,
@@ -103,7 +105,7 @@ def transformers_offline(task: Task) -> Iterator[Candidate]:
 
 
 def opus_voip(task: Task) -> Iterator[Candidate]:
-    """At the codec's rate; what PyAV takes to make frames is in it."""
+    """Yields Opus at the codec's rate; the time includes what PyAV takes to make frames."""
     codec = opus.Opus(task.n_q * task.model.config.kbps_per_codebook)
     signal, rate = task.pcm, task.model.sample_rate
     header, packets = codec.encode(signal, rate)
@@ -137,5 +139,5 @@ PEERS: dict[str, Peer] = {
 
 
 def what_is_missing(names: Sequence[str]) -> list[str]:
-    """A line for each peer that is not installed, with how to get it."""
+    """Returns a line for each peer that is not installed, with the way to install it."""
     return [f"{name} is not installed: {PEERS[name].how}" for name in names if not PEERS[name].installed]

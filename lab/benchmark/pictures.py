@@ -1,5 +1,5 @@
-"""The picture: streams a core against streams in a step, a line for each engine, the floor above
-them."""
+"""The picture of a benchmark: streams a core against streams in a step, a line for each engine, and
+the floor above them."""
 
 from __future__ import annotations
 
@@ -45,8 +45,10 @@ DPI, INCHES = 90, (12.0, 7.2)
 
 
 def streams_by_batch(results: Results, file: Path) -> None:
-    """Encoding and decoding side by side. The `encodec` package, which takes whole signals, is a
-    level line; Opus and what is paced are not drawn."""
+    """Draws encoding and decoding side by side.
+
+    The `encodec` package, which takes whole signals, is a level line. Opus and paced steps are not
+    drawn."""
     figure = new_figure(*INCHES, DPI)
     rows = [row for row in results.rows if row.key.engine == ENCODEC or (row.key.batch and not row.key.paced)]
     grid = figure.subplots(1, len(TITLES), sharey=True)

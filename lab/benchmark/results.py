@@ -1,4 +1,4 @@
-"""What came out: a row for each engine, direction, batch and pace."""
+"""The results of a benchmark: a row for each engine, direction, batch and pace."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Key:
 
     @property
     def label(self) -> str:
-        """Who it is, without direction, batch and pace."""
+        """Names the engine, its kernels and its precision."""
         return " ".join(filter(None, [self.engine, self.kernels, self.precision]))
 
 
@@ -66,7 +66,7 @@ class Results:
     """What was not measured, and how to get it."""
 
     def to_json(self, command: str = "") -> str:
-        """Rows as in docs/benchmark.md, without what no row can be measured by itself."""
+        """Returns the rows as docs/benchmark.md describes them, and what they have in common."""
         rows = [
             {
                 **asdict(row.key),

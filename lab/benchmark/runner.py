@@ -1,4 +1,5 @@
-"""Rounds in which all candidates take turns, so that a machine that drifts drifts for all."""
+"""Rounds in which all candidates take turns, so that a drift of the machine's speed hits all of
+them."""
 
 from __future__ import annotations
 
@@ -45,9 +46,10 @@ def run_rounds(
     frame_seconds: float | None,
     turned: Callable[[], None],
 ) -> Turns:
-    """Every round measures the machine, then each candidate once, first one after the other; where
-    `frame_seconds` is given, those that step also with a frame so often and cold caches. `turned`
-    is called after every turn."""
+    """Measures the machine in every round, and then each candidate once.
+
+    Candidates first step as fast as they can. Where `frame_seconds` is given, those that step are
+    then measured with a frame so often and cold caches. `turned` is called after every turn."""
     times: Turns = {own.key: [] for own in candidates}
     caches = Caches() if frame_seconds else None
     for own in candidates:
@@ -67,8 +69,10 @@ def run_rounds(
 
 
 def tight_turn(own: Candidate, seconds: float) -> float:
-    """The median of the steps that fit into a turn. What other programs take of the processor is
-    not counted; what they take of the caches is. A runtime's own threads are."""
+    """Returns the median of the steps that fit into a turn.
+
+    The time that other programs take of the processor is not counted, but their use of the caches
+    shows. The time of a runtime's own threads is counted."""
     clock = time.process_time if own.cpu else time.perf_counter
     times: list[float] = []
     end = clock() + seconds
@@ -80,8 +84,8 @@ def tight_turn(own: Candidate, seconds: float) -> float:
 
 
 def paced_turn(own: Candidate, caches: Caches, frames: int, frame_seconds: float) -> float:
-    """As in a call: between two frames there is time for the rest of the machine to take the
-    caches."""
+    """Returns the median of steps at the pace of a call: between two frames the rest of the machine
+    has time to take the caches."""
     clock = time.process_time if own.cpu else time.perf_counter
     times: list[float] = []
     due = time.perf_counter() + frame_seconds
@@ -96,13 +100,13 @@ def paced_turn(own: Candidate, caches: Caches, frames: int, frame_seconds: float
 
 
 def equal_codes(candidates: Iterable[Candidate], inputs: Inputs) -> dict[Key, float]:
-    """The fraction of codes that are the reference's, of those encoders for which it says
-    something."""
+    """Returns the fraction of codes that equal the reference's, for the encoders that are
+    compared."""
     return {own.key: float(np.mean(own.encode(inputs.pcm) == inputs.codes)) for own in candidates if own.encode}
 
 
 def rows_of(times: Turns, equal: dict[Key, float], work: Work, machine: Machine | None) -> list[Row]:
-    """Whole signals first, then what steps one after the other, then what is paced."""
+    """Makes rows: whole signals first, then steps one after the other, then paced steps."""
     offline = next((median(own) for key, own in times.items() if key.engine == ENCODEC), None)
     rows = []
     for key, own in times.items():

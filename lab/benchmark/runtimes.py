@@ -1,4 +1,4 @@
-"""Runtimes that step an ONNX graph of our step: ONNX Runtime and OpenVINO."""
+"""Runtimes that step an ONNX graph of one step of our codec: ONNX Runtime and OpenVINO."""
 
 from __future__ import annotations
 
@@ -22,20 +22,21 @@ Step = Callable[[NDArray[Any]], NDArray[Any]]
 
 
 def graph_of(task: Task, form: Form) -> bytes:
+    """Returns the graph of the task's step as bytes."""
     from earshot.lab.benchmark.graph import step_graph
 
     return bytes(step_graph(task.model, task.direction, task.batch, task.n_q, form).SerializeToString())
 
 
 def stepped(task: Task, engine: str, precision: str, form: Form, step: Step) -> Candidate:
-    """A candidate that steps over the task's frames."""
+    """Returns a candidate that steps over the task's frames."""
     frames = again_and_again(task.inputs.pcm if task.direction == "encode" else task.inputs.codes.astype(np.int64))
     key = task.key(engine, precision, form)
     return Candidate(key, lambda: step(next(frames)), task.batch / task.model.frame_rate)
 
 
 def onnxruntime(task: Task) -> Iterator[Candidate]:
-    """float32, and int8 weights with activations that are quantized on the way."""
+    """Yields float32, and int8 weights with activations that are quantized at each step."""
     plain = graph_of(task, "matmul")  # its convolutions took 1.1 to 1.5 times as long
     for precision in task.precisions:
         if precision in ("fp32", "int8"):
@@ -44,7 +45,8 @@ def onnxruntime(task: Task) -> Iterator[Candidate]:
 
 
 def onnxruntime_step(graph: bytes, threads: int) -> Step:
-    """x -> y. States go from output to input without being copied: two sets of them take turns."""
+    """Returns what turns x into y. States go from output to input without a copy: two sets of them
+    take turns."""
     import onnxruntime as ort
 
     options = ort.SessionOptions()
@@ -81,8 +83,8 @@ def onnxruntime_step(graph: bytes, threads: int) -> Step:
 
 
 def quantized(graph: bytes) -> bytes:
-    """With int8 weights, a scale for each column, and activations quantized row by row as they
-    come."""
+    """Returns the graph with int8 weights, a scale for each column, and activations that are
+    quantized row by row at each step."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     logging.getLogger().addFilter(lambda record: "pre-process" not in record.getMessage())
@@ -98,6 +100,7 @@ def quantized(graph: bytes) -> bytes:
 
 
 def openvino(task: Task) -> Iterator[Candidate]:
+    """Yields float32 and bf16."""
     for precision in task.precisions:
         if precision in ("fp32", "bf16"):
             # Of all it is given, only its bf16 encoder is faster with convolutions: 0.8 times the
@@ -108,7 +111,7 @@ def openvino(task: Task) -> Iterator[Candidate]:
 
 
 def openvino_step(graph: bytes, precision: str, threads: int) -> Step:
-    """As `onnxruntime_step`."""
+    """Returns what turns x into y, as `onnxruntime_step` does."""
     import openvino as ov
 
     settings = {

@@ -1,4 +1,4 @@
-"""Results as tables for the terminal."""
+"""The table of a benchmark for the terminal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.text import Text
 
 
 def result_table(results: Results) -> Group:
-    """A section for each direction, pace and batch, the fastest first."""
+    """Returns a table with a section for each direction, pace and batch, the fastest first."""
     table = Table(
         title=f"{results.model}, {results.n_q} codebooks, {results.machine.get('processor', 'a processor')}",
         caption="ms of one core for a second of sound of one stream, the median of rounds in which all took turns;\n"

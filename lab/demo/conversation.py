@@ -1,5 +1,5 @@
-"""Two clients talk to each other through a server, each in a process of its own, and what came of
-it is measured."""
+"""A conversation: two clients talk to each other through a server, each in a process of its own,
+and the recordings are measured."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ AGREEMENT_MS = 5.0
 
 @dataclass(frozen=True)
 class Part:
-    """One of the two who talk. `voice` is an audio file."""
+    """One of the two speakers. `voice` is an audio file."""
 
     name: str
     voice: Path
@@ -64,8 +64,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class Direction:
-    """What one said and the other heard. `call` is the listener's report of the speaker
-    (client/ui/figures.py), `sent` the speaker's report of itself."""
+    """What one speaker said and the other heard.
+
+    `call` is the listener's report of the speaker (client/ui/figures.py), `sent` the speaker's
+    report of itself."""
 
     speaker: Part
     listener: Part
@@ -84,9 +86,11 @@ class Direction:
 
     @property
     def disagreement_ms(self) -> float | None:
-        """Delay by time stamps minus delay by sound, the median over all pieces that were heard,
-        each compared with the time stamps of the same second: the two are independent measures of
-        one thing."""
+        """Returns the delay by time stamps minus the delay by sound; None if nothing could be
+        compared.
+
+        It is the median over all pieces that were heard, each compared with the time stamps of the
+        same second: the two are independent measures of one thing."""
         timeline = np.array(self.call["timeline"], np.float64).reshape(-1, 1 + len(STAGES))
         times, totals = timeline[:, 0], timeline[:, 1:].sum(axis=1)
         differences = []
@@ -98,7 +102,7 @@ class Direction:
         return float(np.median(differences)) if differences else None
 
     def faults(self) -> list[str]:
-        """What keeps this from being a conversation, as sentences."""
+        """Says in sentences what keeps this from being a conversation."""
         who = f"{self.listener.name} did not hear"
         if not self.call["frames"]:
             return [f"{who} anything of {self.speaker.name}"]
@@ -154,8 +158,10 @@ def heard_file(plan: Plan, part: Part) -> Path:
 
 
 def _voices(plan: Plan) -> list[Pcm]:
-    """Both of one length; a voice that is shorter than asked for begins again. Also written to
-    files, with a lead."""
+    """Returns both voices with the same length; a voice that is shorter than asked for begins
+    again.
+
+    They are also written to files, with silence before them."""
     clips = [np.concatenate(list(read_blocks(part.voice, SAMPLE_RATE // 100))) for part in plan.parts]
     size = max(clip.size for clip in clips) if plan.seconds is None else round(plan.seconds * SAMPLE_RATE)
     voices = []
@@ -177,7 +183,7 @@ def _call(plan: Plan, part: Part, url: str, report: Path) -> list[str]:
 
 
 def _watch(calls: Sequence[Child], server: Child | None, talk_s: float, show: Show) -> None:
-    """Until both calls have ended."""
+    """Shows both calls until they have ended."""
     deadline = time.monotonic() + START_S + talk_s + LINGER_S + GRACE_S
     while any(call.running for call in calls):
         for call in calls:

@@ -43,10 +43,10 @@ def check_devices() -> None:
 
 
 def live(console: Console, out: Path, kbps: float, model: str, seconds: float, uplink: str = "pcm") -> bool:
-    """One client takes the microphone, another plays what it hears of the first. True if something
-    was heard.
+    """Plays the microphone to the loudspeaker, through two clients and a server.
 
-    Raises AudioError where there is no sound device, ChildError if a process fails."""
+    Returns whether something was heard. Raises AudioError where there is no sound device,
+    ChildError if a process fails."""
     check_devices()
     out.mkdir(parents=True, exist_ok=True)
     console.print("Speak; you hear yourself through the codec. Use headphones, or it will whistle. Ctrl-C ends it.")

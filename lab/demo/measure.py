@@ -1,12 +1,12 @@
-"""What was heard beside what was spoken: the delay, the likeness and what is missing, from the
-sound alone.
+"""Compares what was heard with what was spoken, from the sound alone: the delay, the likeness and
+what is missing.
 
 Nothing here knows of packets or of the trace in them, so it can check their figures. The spoken
-signal is cut into pieces of a second. How well each fits what was heard is computed for every
-delay, from log-mel spectra, which a codec keeps even where it does not keep the waveform. A path
-through these delays is chosen that fits best and changes least, because a jitter buffer stretches
-time a little and a stall makes the delay jump. Around the path the waveforms are correlated, which
-is exact to a fraction of a sample."""
+signal is cut into pieces of a second. For each piece and every delay it is computed how well the
+piece fits what was heard, from log-mel spectra, which a codec keeps even where it does not keep the
+waveform. The path through these delays is chosen that fits best and changes least, because a jitter
+buffer stretches time a little and a stall makes the delay jump. Around the path the waveforms are
+correlated, which is exact to a fraction of a sample."""
 
 from __future__ import annotations
 
@@ -80,32 +80,32 @@ class Comparison:
 def correlation_latency_ms(
     spoken: Pcm, heard: Pcm, sample_rate: int, spoken_start_us: int, heard_start_us: int
 ) -> tuple[float | None, float | None]:
-    """Median delay and its spread in ms; the starts are the times of both first samples on one
-    clock."""
+    """Returns the median delay and its spread in ms; the starts are the times of both first samples
+    on one clock."""
     found = compare(spoken, heard, sample_rate, spoken_start_us, heard_start_us)
     return found.latency_ms, found.spread_ms
 
 
 def similarity(spoken: Pcm, heard: Pcm, sample_rate: int = 24_000) -> float:
-    """How like the heard speech is, 0..1, wherever it was heard best.
+    """Returns how like the heard speech is to the spoken, 0..1, wherever it was heard best.
 
-    The correlation of both log-mel spectrograms (32 bands of 80 to 7000 Hz, every 5 ms), each band
-    less its mean, over all pieces that contain speech. 1 is the same sound; noise and other speech
-    stay under 0.3. It does not notice loudness or a fixed filter."""
+    It is the correlation of both log-mel spectrograms (32 bands of 80 to 7000 Hz, every 5 ms), each
+    band less its mean, over all pieces that contain speech. 1 is the same sound; noise and other
+    speech stay under 0.3. It does not notice loudness or a fixed filter."""
     return compare(spoken, heard, sample_rate).similarity
 
 
 def coverage(spoken: Pcm, heard: Pcm, sample_rate: int = 24_000) -> float:
-    """The part of the spoken pieces (those that contain speech) that was heard, 0..1; 0 if nothing
-    was spoken."""
+    """Returns the part of the spoken pieces (those that contain speech) that was heard, 0..1; 0 if
+    nothing was spoken."""
     return compare(spoken, heard, sample_rate).coverage
 
 
 def compare(
     spoken: Pcm, heard: Pcm, sample_rate: int = 24_000, spoken_start_us: int = 0, heard_start_us: int = 0
 ) -> Comparison:
-    """All of the above in one go. float32 [n] each, of one rate; the starts are on one clock, in
-    microseconds.
+    """Computes all of the above at once. Signals are float32 [n] of one rate; the starts are on one
+    clock, in microseconds.
 
     Raises UsageError for arrays that are not one-dimensional."""
     # The two share a time axis afterwards: what was heard before anything was spoken is cut, a
@@ -149,7 +149,7 @@ def compare(
 
 
 def _lags(hop: int, sample_rate: int) -> int:
-    """How many delays are tried, one a hop."""
+    """Returns how many delays are tried, one a hop."""
     return round((LATEST_MS - EARLIEST_MS) / 1e3 * sample_rate) // hop + 1
 
 
@@ -163,7 +163,8 @@ def _silent(start_s: float) -> Piece:
 
 
 def placed(pcm: Pcm, at: int, size: int) -> Pcm:
-    """`size` samples of silence with `pcm` in it from sample `at` on, which may be negative."""
+    """Returns `size` samples of silence with `pcm` in it from sample `at` on, which may be
+    negative."""
     out = np.zeros(size, np.float32)
     kept = pcm[max(0, -at) : max(0, size - at)]
     out[max(0, at) :][: kept.size] = kept
@@ -175,7 +176,8 @@ def _level_db(pcm: Pcm) -> float:
 
 
 def _speech(pcm: Pcm, length: int, hop: int) -> list[int]:
-    """Where the pieces begin that are neither silent nor much quieter than the loud ones."""
+    """Returns where the pieces begin that are neither silent nor much quieter than the loud
+    ones."""
     starts = list(range(0, max(1, pcm.size - length + 1), hop))
     levels = np.array([_level_db(pcm[start : start + length]) for start in starts])
     least = max(float(np.percentile(levels, 90)) - SPEECH_DB, -70.0)
@@ -183,8 +185,8 @@ def _speech(pcm: Pcm, length: int, hop: int) -> list[int]:
 
 
 def _features(pcm: Pcm, sample_rate: int, hop: int) -> Array:
-    """[n] -> log-mel [frames, bands], limited to `RANGE_DB`, each band less its mean; frame i is
-    centred on i * hop."""
+    """Returns the log-mel spectrum [frames, bands] of `pcm`, limited to `RANGE_DB`, each band less
+    its mean; frame i is centred on i * hop."""
     padded = np.pad(pcm, (FFT // 2, FFT))
     frames = sliding_window_view(padded, FFT)[: pcm.size + 1 : hop]
     power = np.abs(np.fft.rfft(frames * np.hanning(FFT).astype(np.float32))) ** 2
@@ -198,8 +200,7 @@ def _features(pcm: Pcm, sample_rate: int, hop: int) -> Array:
 
 
 def _fit(piece: Array, ahead: Array, lags: int) -> Array:
-    """Correlation of a piece [frames, bands] with what was heard, for each of `lags` delays in
-    hops."""
+    """Correlates a piece [frames, bands] with what was heard, for each of `lags` delays in hops."""
     frames = len(piece)
     ahead = np.pad(ahead, ((0, max(0, frames + lags - len(ahead))), (0, 0)))[: frames + lags - 1]
     windows = sliding_window_view(ahead, frames, axis=0)  # [lags, bands, frames]
@@ -210,8 +211,8 @@ def _fit(piece: Array, ahead: Array, lags: int) -> Array:
 
 
 def _smoothest(scores: Array) -> list[int]:
-    """The lag of each piece [pieces, lags] such that the scores, less what changes of lag cost, are
-    highest (Viterbi).
+    """Chooses the lag of each piece [pieces, lags] such that the scores, less the cost of changes,
+    are highest (Viterbi).
 
     A change costs 0.01 a millisecond and at most 1: drift is nearly free, a jump must explain two
     pieces or more."""
@@ -229,7 +230,7 @@ def _smoothest(scores: Array) -> list[int]:
 
 
 def _parabola(values: Array, peak: int) -> float:
-    """Where between its neighbours a peak really is, -0.5..0.5."""
+    """Returns where between its neighbours a peak really is, -0.5..0.5."""
     if not 0 < peak < len(values) - 1:
         return 0.0
     left, middle, right = values[peak - 1 : peak + 2]
@@ -238,7 +239,8 @@ def _parabola(values: Array, peak: int) -> float:
 
 
 def _band(pcm: Pcm, sample_rate: int) -> Array:
-    """The signal within `WAVEFORM_HZ`, with edges half an octave wide and no change of phase."""
+    """Returns the signal within `WAVEFORM_HZ`, with edges half an octave wide and no change of
+    phase."""
     size = 1 << max(1, (pcm.size + 1).bit_length())
     hertz = np.maximum(np.fft.rfftfreq(size, 1 / sample_rate), 1e-3)
     low, high = (np.log2(hertz / edge) * 2 for edge in WAVEFORM_HZ)
@@ -247,9 +249,10 @@ def _band(pcm: Pcm, sample_rate: int) -> Array:
 
 
 def _waveform_lag(piece: Array, heard: Array, start: int, near: float, sample_rate: int) -> tuple[float, float]:
-    """The lag in samples, within `WAVEFORM_SEARCH_MS` of `near`, at which the waveforms correlate
-    best, and how well. Nearer lags are preferred a little, so that of two pitch periods the right
-    one is taken."""
+    """Returns the lag in samples, within `WAVEFORM_SEARCH_MS` of `near`, at which the waveforms
+    correlate best, and how well they do.
+
+    Nearer lags are preferred a little, so that of two pitch periods the right one is taken."""
     reach = round(WAVEFORM_SEARCH_MS * sample_rate / 1e3)
     first = max(0, round(near) - reach)
     region = heard[start + first : start + first + piece.size + 2 * reach]

@@ -1,5 +1,4 @@
-"""Pictures of a call, as PNG files: what was spoken above what was heard, and where the time
-went."""
+"""Pictures of a call: what was spoken above what was heard, and where the time went."""
 
 from __future__ import annotations
 
@@ -67,8 +66,7 @@ class Delay:
 
 
 def spoken_heard(directions: Sequence[Heard], path: Path) -> None:
-    """Waveforms and spectrograms, what was spoken above what was heard; a column for each
-    direction."""
+    """Draws waveforms and spectrograms, spoken above heard; a column for each direction."""
     figure = new_figure(7.2 * len(directions), 7.6)
     grid = figure.subplots(4, len(directions), squeeze=False, sharex="col", height_ratios=[1, 1, 1.6, 1.6])
     for column, direction in enumerate(directions):
@@ -89,7 +87,8 @@ def spoken_heard(directions: Sequence[Heard], path: Path) -> None:
 
 
 def latency(directions: Sequence[Delay], path: Path) -> None:
-    """A row for each direction: the stages stacked over time, and how the whole is distributed."""
+    """Draws a row for each direction: the stages stacked over time, and the distribution of their
+    sum."""
     figure = new_figure(14.4, 0.7 + 3.6 * len(directions))
     grid = figure.subplots(len(directions), 2, squeeze=False, width_ratios=[2.6, 1])
     most = max((_most(direction) for direction in directions), default=1.0)
@@ -118,7 +117,8 @@ def _plain(axes: Axes) -> None:
 
 
 def _waveform(axes: Axes, pcm: Pcm, sample_rate: int, colour: str, peak: float) -> None:
-    """As the extremes of each of a thousand parts, so that no peak is lost between two pixels."""
+    """Draws the extremes of each of a thousand parts, so that no peak is lost between two
+    pixels."""
     parts = np.array_split(pcm, min(1000, max(1, pcm.size)))
     low, high = (np.array([edge(part) if part.size else 0.0 for part in parts]) for edge in (np.min, np.max))
     times = np.linspace(0, pcm.size / sample_rate, len(parts), endpoint=False)
@@ -130,7 +130,7 @@ def _waveform(axes: Axes, pcm: Pcm, sample_rate: int, colour: str, peak: float) 
 
 
 def _decibels(pcm: Pcm) -> Array:
-    """[frames, bins], about 1500 frames of a long signal."""
+    """Returns a spectrogram [frames, bins], with about 1500 frames of a long signal."""
     hop = max(FFT // 4, pcm.size // 1500)
     frames = np.lib.stride_tricks.sliding_window_view(np.pad(pcm, FFT // 2), FFT)[::hop]
     power = np.abs(np.fft.rfft(frames * np.hanning(FFT))) ** 2
@@ -151,7 +151,7 @@ def _total(direction: Delay) -> Array:
 
 
 def _most(direction: Delay) -> float:
-    """The top of the axis: all but the rarest peaks."""
+    """Returns the top of the axis, which leaves out the rarest peaks."""
     total = _total(direction)
     return float(max(np.percentile(total, 99.5), direction.percentiles_ms.get("p99", 0))) * 1.15 if total.size else 1.0
 

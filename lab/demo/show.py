@@ -1,5 +1,5 @@
-"""`earshot demo` and `earshot latency`: a conversation shown while it lasts, then what was measured
-of it."""
+"""Shows a conversation while it lasts, and then what was measured of it: `earshot demo` and
+`earshot latency`."""
 
 from __future__ import annotations
 
@@ -28,9 +28,11 @@ POINTS = ("p50", "p95", "p99")
 
 
 def demo(console: Console, plan: Plan) -> bool:
-    """Two voices talk through a server. Writes recordings, pictures and report.json to `plan.out`;
-    True if each heard all that the other said. Raises EarshotError where that could not even be
-    tried."""
+    """Lets two voices talk through a server, and writes recordings, pictures and report.json to
+    `plan.out`.
+
+    Returns whether each heard all that the other said. Raises EarshotError where that could not
+    even be tried."""
     talk = _talk(console, plan)
     spoken_heard([_heard_picture(way) for way in talk.directions], plan.out / "spoken-heard.png")
     latency([_delay_picture(way) for way in talk.directions], plan.out / "latency.png")
@@ -44,8 +46,9 @@ def demo(console: Console, plan: Plan) -> bool:
 
 
 def measure_latency(console: Console, plan: Plan) -> bool:
-    """The same conversation, for the delay of each stage. True if all was heard and the two
-    measures agree."""
+    """Holds the same conversation to measure the delay of each stage.
+
+    Returns whether all was heard and the two measures agree."""
     talk = _talk(console, plan)
     latency([_delay_picture(way) for way in talk.directions], plan.out / "latency.png")
     _write(plan.out / "report.json", report(talk))
@@ -57,8 +60,8 @@ def measure_latency(console: Console, plan: Plan) -> bool:
 
 
 def report(talk: Conversation) -> dict[str, Any]:
-    """What report.json holds. Latencies in ms, rates in kbps; null is what could not be
-    measured."""
+    """Returns what report.json holds. Latencies are in ms, rates in kbps; null stands for what
+    could not be measured."""
     return {
         "directions": [
             {
@@ -86,7 +89,7 @@ def report(talk: Conversation) -> dict[str, Any]:
 
 
 def summary(talk: Conversation) -> Table:
-    """A column for each direction."""
+    """Returns a table with a column for each direction."""
     table = Table("", *(_name(way) for way in talk.directions), title="What was said and heard")
     for column in table.columns[1:]:
         column.justify = "right"
@@ -107,7 +110,7 @@ def summary(talk: Conversation) -> Table:
 
 
 def stages_table(way: Direction) -> Table:
-    """Percentiles of each stage and of the whole."""
+    """Returns the percentiles of each stage and of the whole."""
     table = Table("stage", *(f"{point} ms" for point in POINTS), title=f"{_name(way)} ({way.speaker.uplink} up)")
     for column in table.columns[1:]:
         column.justify = "right"
@@ -120,7 +123,7 @@ def stages_table(way: Direction) -> Table:
 
 
 def disagreements(talk: Conversation) -> list[str]:
-    """Where time stamps and sound do not tell the same delay."""
+    """Says in which directions time stamps and sound do not tell the same delay."""
     return [
         f"{_name(way)}: {_agreement(way)}"
         for way in talk.directions
@@ -187,7 +190,7 @@ def _talk(console: Console, plan: Plan) -> Conversation:
 
 @contextmanager
 def ending_cleanly() -> Iterator[None]:
-    """Being told to end (SIGTERM) is as Ctrl-C, so that no child process is left."""
+    """Treats SIGTERM as Ctrl-C, so that no child process is left."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -201,7 +204,7 @@ def ending_cleanly() -> Iterator[None]:
 
 @contextmanager
 def shown(console: Console, parts: Sequence[Part], room: str) -> Iterator[Show]:
-    """A panel for each client in a terminal, a few lines elsewhere."""
+    """Shows a panel for each client in a terminal, and a few lines elsewhere."""
     if not console.is_terminal:
         yield _plain(console, parts, room)
         return
@@ -215,7 +218,7 @@ def shown(console: Console, parts: Sequence[Part], room: str) -> Iterator[Show]:
 
 
 def panels(states: Sequence[dict[str, Any]], share: float, parts: Sequence[Part], room: str) -> RenderableType:
-    """The views of all clients, one above the other, and how far the talk is."""
+    """Returns the views of all clients, one above the other, and how much of the talk is over."""
     views = [render(_state(state, part, room)) for state, part in zip(states, parts, strict=True)]
     for view in views:
         if isinstance(view, Panel):
@@ -243,8 +246,8 @@ def _plain(console: Console, parts: Sequence[Part], room: str) -> Show:
 
 
 def _state(status: dict[str, Any], part: Part, room: str) -> ViewState:
-    """From the JSON of `earshot call --status-json`; a client that is still starting has said
-    nothing."""
+    """Makes a view from the JSON of `earshot call --status-json`; a client that is still starting
+    has printed nothing."""
     if not status:
         return ViewState(part.name, room, "server", uplink=part.uplink)
     speakers = [SpeakerState(**speaker) for speaker in status["speakers"]]
