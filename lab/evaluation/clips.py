@@ -26,14 +26,14 @@ class Clip:
 
 
 def find_clips(patterns: Sequence[str], all_english: bool = False) -> list[Clip]:
-    """The clips of folders, files and globs, in this order, each once.
+    """Returns the clips of folders, files and globs, in this order, each once.
 
     A transcript is a `.txt` beside the clip, or a column (transcript, text or sentence) of its line
     in a MANIFEST.tsv of its folder or of one above it. A clip is English if the manifest's column
-    `language` says so (en...); where there is none, if it has a transcript (whose words are checked
-    later) or if the word `en` stands in its file name or its line (`speaker-en-us-joe`); or if
-    `all_english` says so of those whose language nothing tells. Raises UsageError where there is no
-    audio, AudioError for a transcript that cannot be read."""
+    `language` says so (en...). Without that column it is English if it has a transcript (whose
+    words are checked later), if the word `en` stands in its file name or its line
+    (`speaker-en-us-joe`), or if `all_english` is set. Raises UsageError where there is no audio,
+    AudioError for a transcript that cannot be read."""
     files = dict.fromkeys(file for pattern in patterns for file in audio_files(pattern))
     manifests: dict[Path, dict[Path, dict[str, str]]] = {}
     names = unique_names([file.stem for file in files])
@@ -61,8 +61,8 @@ def _read(file: Path) -> str | None:
 
 
 def _row(file: Path, manifests: dict[Path, dict[Path, dict[str, str]]]) -> dict[str, str]:
-    """The line of the nearest manifest that names the file in its column `path`; empty if none
-    does."""
+    """Returns the line of the nearest manifest that names the file in its column `path`; empty if
+    none does."""
     file = file.resolve()
     for folder in file.parents[:3]:
         if folder not in manifests:
@@ -86,7 +86,7 @@ def _rows(manifest: Path) -> Iterator[tuple[Path, dict[str, str]]]:
 
 
 def unique_names(names: Sequence[str]) -> list[str]:
-    """Each made fit for a file name, with -2, -3... where one came before."""
+    """Makes each name fit for a file name, with -2, -3... where the same one came before."""
     taken: set[str] = set()
     unique = []
     for name in names:

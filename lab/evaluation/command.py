@@ -41,7 +41,7 @@ class EvaluationOptions:
 def run(
     patterns: Sequence[str], options: EvaluationOptions, command: str = "", progress: Progress | None = None
 ) -> Evaluation:
-    """Judges the clips and writes what `options.out` asks for.
+    """Judges the clips and writes the files that `options.out` asks for.
 
     Raises UsageError for options that cannot be, ModelError for models that cannot be loaded,
     AudioError where no clip could be judged. Packages that are not installed cost only their
@@ -82,7 +82,7 @@ def run(
 
 
 def stress_all(patterns: Sequence[str], options: EvaluationOptions, progress: Progress | None = None) -> list[Stressed]:
-    """Every model at every rate on the sounds of lab/evaluation/stress.py and the music of
+    """Tries every model at every rate on the sounds of lab/evaluation/stress.py and the music of
     `patterns`."""
     music = [file for pattern in patterns for file in audio_files(pattern)]
     loaded = [load_model(given) for given in options.models]
@@ -95,14 +95,14 @@ def stress_all(patterns: Sequence[str], options: EvaluationOptions, progress: Pr
 
 
 def _part_of(progress: Progress, before: int, parts: int) -> Progress:
-    """Progress in one of so many equal parts, `before` steps having been done in those before
-    it."""
+    """Returns the progress of one of so many equal parts, after the `before` steps of earlier
+    parts."""
     return lambda done, total: progress(before + done, parts * total)
 
 
 def family_name(given: str, of: int) -> str:
-    """A lone model is `earshot`; several are named after their file, or its folder where that says
-    more."""
+    """Names a lone model `earshot`, and several after their files, or after their folders where
+    that says more."""
     if of == 1:
         return "earshot"
     path = Path(given)
@@ -110,7 +110,8 @@ def family_name(given: str, of: int) -> str:
 
 
 def one_sample_rate(models: Sequence[Model]) -> int:
-    """Raises UsageError if they differ: clips are judged at one rate."""
+    """Returns the sample rate of all models. Raises UsageError if they differ: clips are judged at
+    one rate."""
     rates = {model.sample_rate for model in models}
     if len(rates) != 1:
         raise UsageError(f"models of different sample rates cannot be judged together: {sorted(rates)}")

@@ -1,4 +1,4 @@
-"""What is computed of decoded speech and its original, each a function of two signals of the same
+"""Measures of decoded speech beside its original, each a function of two signals of the same
 length."""
 
 from __future__ import annotations
@@ -49,20 +49,23 @@ class Measure:
 
     @property
     def installed(self) -> bool:
+        """Returns whether the package that it needs is installed."""
         return self.package is None or importlib.util.find_spec(self.package) is not None
 
 
 def rms(pcm: Pcm) -> float:
+    """Returns the root mean square of a signal; 0 for an empty one."""
     return float(np.sqrt(np.mean(np.square(pcm, dtype=np.float64)))) if pcm.size else 0.0
 
 
 def decibels(ratio: float) -> float:
-    """Of an amplitude; within plus and minus MOST_DB."""
+    """Returns the ratio of two amplitudes in dB, within plus and minus MOST_DB."""
     return float(np.clip(20 * np.log10(max(ratio, 1e-20)), -MOST_DB, MOST_DB))
 
 
 def si_snr(original: Pcm, decoded: Pcm, sample_rate: int = 0) -> Value:
-    """Scale-invariant signal-to-noise ratio in dB, means removed (Le Roux et al. 2019)."""
+    """Returns the scale-invariant signal-to-noise ratio in dB, means removed (Le Roux et al.
+    2019)."""
     spoken, heard = (pcm.astype(np.float64) - pcm.mean(dtype=np.float64) for pcm in (original, decoded))
     power = float(spoken @ spoken)
     if power == 0:
@@ -72,17 +75,17 @@ def si_snr(original: Pcm, decoded: Pcm, sample_rate: int = 0) -> Value:
 
 
 def level(original: Pcm, decoded: Pcm, sample_rate: int = 0) -> Value:
-    """How much louder the decoded is, in dB of the whole clip's RMS."""
+    """Returns how much louder the decoded signal is, in dB of the whole clip's RMS."""
     spoken = rms(original)
     return decibels(rms(decoded) / spoken) if spoken else None
 
 
 def mel_distance(original: Pcm, decoded: Pcm, sample_rate: int) -> Value:
-    """Mean absolute difference of two mel spectrograms in dB.
+    """Returns the mean absolute difference of two mel spectrograms in dB.
 
-    Magnitudes of 80 mel bands (triangles, 2595 log10(1 + f / 700)) up to half the sample rate, Hann
-    windows of 1024 samples every 256. What lies more than 60 dB under the original's loudest band
-    counts as 60 dB under it."""
+    They are magnitudes of 80 mel bands up to half the sample rate, with Hann windows of 1024
+    samples every 256. What lies more than 60 dB under the original's loudest band counts as 60 dB
+    under it."""
     spoken, heard = _mel(original, sample_rate), _mel(decoded, sample_rate)
     floor = spoken.max(initial=0.0) * 10 ** (-MEL_RANGE_DB / 20)
     if floor == 0:
@@ -102,8 +105,8 @@ def _mel(pcm: Pcm, sample_rate: int) -> NDArray[np.float64]:
 
 
 def stoi(original: Pcm, decoded: Pcm, sample_rate: int) -> Value:
-    """Short-time objective intelligibility, 0..1 (Taal et al. 2011). None for clips with under 0.4
-    s of speech."""
+    """Returns the short-time objective intelligibility, 0..1 (Taal et al. 2011); None for clips
+    with less than 0.4 s of speech."""
     from pystoi import stoi as compute
 
     if not original.any():
@@ -117,7 +120,7 @@ def stoi(original: Pcm, decoded: Pcm, sample_rate: int) -> Value:
 
 
 def pesq(original: Pcm, decoded: Pcm, sample_rate: int) -> Value:
-    """Wide-band PESQ, about 1..4.64 (ITU-T P.862.2). None where it finds no speech in the
+    """Returns wide-band PESQ, about 1..4.64 (ITU-T P.862.2); None where it finds no speech in the
     original."""
     from pesq import PesqError
     from pesq import pesq as compute
@@ -131,7 +134,7 @@ def pesq(original: Pcm, decoded: Pcm, sample_rate: int) -> Value:
 
 
 def visqol(original: Pcm, decoded: Pcm, sample_rate: int) -> Value:
-    """ViSQOL's audio mode, 1..4.73 (Chinen et al. 2020); about a second for each second of
+    """Returns ViSQOL in its audio mode, 1..4.73 (Chinen et al. 2020); it takes about as long as the
     sound."""
     if not original.any():
         return None
@@ -183,8 +186,10 @@ BY_KEY = {measure.key: measure for measure in MEASURES}
 
 
 def what_is_missing(measures: Sequence[Measure], others: Sequence[str] = ()) -> str | None:
-    """One line on what is left out for want of a package, and how to install it. `others`: what
-    else is missing."""
+    """Says in one line what is left out because a package is missing, and how to install it; None
+    if nothing is.
+
+    `others` names what else is missing."""
     missing = [measure for measure in measures if not measure.installed]
     if not missing and not others:
         return None

@@ -43,8 +43,10 @@ class Opus:
         return shifted(decoded, 0, pcm.size)
 
     def encode(self, pcm: Pcm, sample_rate: int) -> tuple[bytes, list[bytes]]:
-        """The stream's header and packets, two packets more than the sound has so that nothing of
-        it stays inside."""
+        """Returns the stream's header and packets.
+
+        There are two packets more than the sound needs, so that nothing of it stays in the
+        encoder."""
         import av
 
         rate = sample_rate if sample_rate in RATES_HZ else RATES_HZ[-1]
@@ -75,7 +77,7 @@ class Opus:
             raise AudioError(f"Opus at {self.kbps:g} kbps: {error}") from error
 
     def decode(self, header: bytes, packets: list[bytes]) -> Pcm:
-        """At DECODED_HZ."""
+        """Returns the sound at DECODED_HZ."""
         import av
 
         try:

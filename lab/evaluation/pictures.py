@@ -1,4 +1,4 @@
-"""The rate-quality picture: one panel for each measure, one curve for each family of systems."""
+"""The rate-quality picture: one chart for each measure, one curve for each family of systems."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ BETTER = {"higher": "higher is better", "lower": "lower is better", "zero": "0 i
 
 
 def rate_quality(evaluation: Evaluation, file: Path) -> None:
-    """Means over clips against codec rate, with 95 % confidence intervals as bars and bands."""
+    """Draws means over clips against codec rate, with 95 % confidence intervals as bars and
+    bands."""
     measures = evaluation.shown()
     columns = min(COLUMNS, max(1, len(measures)))
     rows = max(1, -(-len(measures) // columns))
@@ -90,7 +91,7 @@ def _panel(axes: Axes, evaluation: Evaluation, measure: Measure) -> None:
 
 
 def _keep_within(axes: Axes, least: float | None, most: float | None) -> None:
-    """No room for values that cannot be, however wide the interval of a few clips is."""
+    """Cuts the axis to the values that can be, however wide the interval of a few clips is."""
     low, high = axes.get_ylim()
     margin = 0.03 * (high - low)
     axes.set_ylim(

@@ -18,7 +18,7 @@ NOISE_RMS = 1e-4
 
 
 class Recogniser:
-    """Hears each clip afresh: what came before does not matter."""
+    """Recognises each clip by itself: what came before does not matter."""
 
     def __init__(self) -> None:
         from pocketsphinx import Decoder
@@ -29,7 +29,7 @@ class Recogniser:
         return isinstance(word, str) and self._decoder.lookup_word(word) is not None
 
     def words(self, pcm: Pcm, sample_rate: int) -> list[str]:
-        """What is said in a clip [n]."""
+        """Returns the words that are said in a clip [n]."""
         wide = soxr.resample(pcm, sample_rate, SAMPLE_RATE) if sample_rate != SAMPLE_RATE else pcm
         padded = np.pad(wide, round(MARGIN_SECONDS * SAMPLE_RATE))
         noise = np.random.default_rng(0).normal(0, NOISE_RMS, padded.size)
@@ -43,5 +43,6 @@ class Recogniser:
 
 @cache
 def recogniser() -> Recogniser:
-    """One for the process: it takes a quarter of a second and 100 MB."""
+    """Returns the one recogniser of this process: making it takes a quarter of a second and 100
+    MB."""
     return Recogniser()

@@ -1,4 +1,4 @@
-"""What came out: every clip by every system, and means with confidence intervals."""
+"""The results of an evaluation: every clip by every system, and means with confidence intervals."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Evaluation:
     """What was left out, and why."""
 
     def summary(self, system: str, measure: str) -> Mean | None:
-        """The mean over clips, for word errors that over words; None where no clip has this
+        """Returns the mean over clips, for word errors over words; None where no clip has this
         measure."""
         rows = [score for score in self.scores if score.system == system]
         known = [(value, score.words) for score in rows if (value := score.values.get(measure)) is not None]
@@ -81,15 +81,17 @@ class Evaluation:
         return weighted_mean([value for value, _ in known], [w for _, w in known] if is_of_words(measure) else None)
 
     def shown(self) -> list[Measure]:
-        """The measures that say something of any system but the original."""
+        """Returns the measures that have a value for any system but the original."""
         names = [system.name for system in self.systems if system.kbps is not None]
         return [m for m in self.measures if any(self.summary(name, m.key) for name in names)]
 
     def to_dict(self, command: str = "") -> dict[str, Any]:
-        """What scores.json holds: `scores` has a row for each clip and system with its values by
-        measure (null where a measure says nothing), `summary` one for each system and measure with
-        the mean over clips and `ci95`, half of its interval; `measures`, `systems`, `models` and
-        `clips` explain their names; `versions` are of packages."""
+        """Returns what scores.json holds.
+
+        `scores` has a row for each clip and system with its values by measure (null where a measure
+        has none). `summary` has a row for each system and measure with the mean over clips and
+        `ci95`, half of its interval. `measures`, `systems`, `models` and `clips` explain their
+        names; `versions` are of packages."""
         summary = [
             {
                 "system": system.name,
@@ -120,7 +122,7 @@ class Evaluation:
         }
 
     def write(self, file: Path, command: str = "") -> None:
-        """The same clips, systems and packages: the same bytes."""
+        """Writes scores.json; the same clips, systems and packages give the same bytes."""
         file.write_text(json.dumps(self.to_dict(command), indent=1, allow_nan=False) + "\n", "utf-8")
 
 

@@ -1,5 +1,5 @@
-"""Runs every clip through every system, in worker processes. The result does not depend on how many
-there are."""
+"""Runs every clip through every system, in worker processes. Their number does not change the
+result."""
 
 from __future__ import annotations
 
@@ -89,8 +89,8 @@ def evaluate(
 
 
 def _listened(clips: Iterable[Clip]) -> dict[str, list[str] | None]:
-    """The transcript of each clip whose words count; None where what is recognised in the original
-    stands for it."""
+    """Returns the transcript of each clip whose words count; None stands for the words that are
+    recognised in the original."""
     found: dict[str, list[str] | None] = {}
     for clip in clips:
         words = words_of(clip.transcript or "")
@@ -106,7 +106,7 @@ def _cores() -> int:
 
 
 def _outcomes(tasks: Sequence[Task], systems: Sequence[System], jobs: int) -> Iterator[Outcome]:
-    """In the order of the tasks."""
+    """Yields the outcomes in the order of the tasks."""
     if jobs <= 1:
         with _one_thread():
             for task in tasks:
@@ -151,7 +151,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def judge(task: Task, systems: Sequence[System]) -> Outcome:
-    """One clip by one system."""
+    """Judges one clip by one system."""
     rate, system = task.sample_rate, None if task.system is None else systems[task.system]
     try:
         original = read_audio(task.clip.file, rate, MAX_SECONDS + 1)

@@ -1,4 +1,4 @@
-"""Sounds that are no clean speech, made from formulas and a seed. All float32 [n]."""
+"""Sounds that are no clean speech, computed from formulas and a seed. All are float32 [n]."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BEATS_A_SECOND = 2
 
 
 def at_level(sound: NDArray[np.floating], dbfs: float) -> Pcm:
-    """Scaled to an RMS of `dbfs` (0 dBFS: RMS 1); peaks may be over 1."""
+    """Scales a sound to an RMS of `dbfs` (0 dBFS is an RMS of 1); peaks may be over 1."""
     loud = np.sqrt(np.mean(np.square(sound, dtype=np.float64)))
     return np.asarray(sound * (10 ** (dbfs / 20) / loud), np.float32)
 
@@ -28,7 +28,7 @@ def white_noise(sample_rate: int, seconds: float, dbfs: float, seed: int = 0) ->
 
 
 def chords(sample_rate: int, seconds: float, dbfs: float) -> Pcm:
-    """Plucked chords of decaying harmonics, one a second."""
+    """Makes plucked chords of decaying harmonics, one a second."""
     t = np.arange(round(sample_rate * seconds)) / sample_rate
     sound = np.zeros(t.size)
     for index in range(int(np.ceil(seconds))):
@@ -42,7 +42,7 @@ def chords(sample_rate: int, seconds: float, dbfs: float) -> Pcm:
 
 
 def drums(sample_rate: int, seconds: float, dbfs: float, seed: int = 0) -> Pcm:
-    """Bass drum, snare and hi-hat in turn: tones that fall and bursts of noise."""
+    """Makes a bass drum, a snare and a hi-hat in turn: tones that fall and bursts of noise."""
     random = np.random.default_rng(seed)
     t = np.arange(round(sample_rate * seconds)) / sample_rate
     sound = np.zeros(t.size)
@@ -61,7 +61,8 @@ def drums(sample_rate: int, seconds: float, dbfs: float, seed: int = 0) -> Pcm:
 
 
 def voice(sample_rate: int, seconds: float, dbfs: float, hertz: float = 120.0) -> Pcm:
-    """Vowels of a pulse train through three formants, four a second, with pauses between them."""
+    """Makes vowels of a pulse train through three formants, four a second, with pauses between
+    them."""
     t = np.arange(round(sample_rate * seconds)) / sample_rate
     phase = np.cumsum(hertz * (1 + 0.1 * np.sin(2 * np.pi * 0.7 * t))) / sample_rate
     pulses = np.diff(np.floor(phase), prepend=0.0)
@@ -79,5 +80,5 @@ def voice(sample_rate: int, seconds: float, dbfs: float, hertz: float = 120.0) -
 
 
 def clipped(sound: Pcm, boost_db: float) -> Pcm:
-    """Driven `boost_db` into the limits of -1..1, as an overloaded microphone does."""
+    """Drives a sound `boost_db` into the limits of -1..1, as an overloaded microphone does."""
     return np.asarray(np.clip(sound * 10 ** (boost_db / 20), -1, 1), np.float32)

@@ -1,4 +1,4 @@
-"""How a model bears what is no clean speech: nothing that is not finite, no runaway level, and
+"""Tests how a model bears what is no clean speech: all samples stay finite, no level runs away, and
 silence stays silent."""
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ become loud."""
 
 @dataclass(frozen=True)
 class Stressed:
+    """One sound at one rate, and its levels before and after."""
+
     name: str
     kbps: float
     input_dbfs: float
@@ -35,7 +37,7 @@ class Stressed:
 
     @property
     def fault(self) -> str:
-        """What is wrong; empty if nothing is."""
+        """Says what is wrong; empty if nothing is."""
         if not self.finite:
             return "not finite"
         if self.input_dbfs < QUIET_DBFS:
@@ -49,8 +51,10 @@ class Stressed:
 def stress(
     model: Model, kbps: float, music: Sequence[Path] = (), progress: Callable[[int, int], None] | None = None
 ) -> list[Stressed]:
-    """One row for each sound. Of each file of `music` the first 20 s, as they are and clipped.
-    Raises AudioError for files that cannot be read. `progress`: (sounds done, all)."""
+    """Returns a row for each sound.
+
+    Of each file of `music` it takes the first 20 s, as they are and clipped. Raises AudioError for
+    files that cannot be read. `progress`: (sounds done, all)."""
     rows = []
     tried = list(sounds(model.sample_rate, music))
     for name, pcm in tried:

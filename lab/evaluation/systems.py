@@ -19,14 +19,15 @@ class System(Protocol):
 
     @property
     def family(self) -> str:
-        """Systems of one family are one curve over their rates."""
+        """Names the curve of this system: systems of one family are one curve over their rates."""
 
     @property
     def kbps(self) -> float:
-        """Codec rate, without packet headers."""
+        """Returns the codec rate, without packet headers."""
 
     def process(self, pcm: Pcm, sample_rate: int) -> Pcm:
-        """[n] -> [n], aligned in time with the input. Raises AudioError if it cannot."""
+        """Returns what is heard of `pcm`: [n] -> [n], aligned in time. Raises AudioError if it
+        cannot."""
 
 
 def system_name(system: System) -> str:
@@ -35,7 +36,7 @@ def system_name(system: System) -> str:
 
 @dataclass(frozen=True)
 class Streamed:
-    """A model of ours, always through its streaming sessions."""
+    """One of our models, always through its streaming sessions."""
 
     model: Model
     kbps: float
@@ -48,8 +49,9 @@ class Streamed:
 
 
 def through_stream(model: Model, pcm: Pcm, kbps: float) -> Pcm:
-    """What a listener of a live stream at `kbps` hears of `pcm` [n] -> [n]. A stereo model gets it
-    in both channels, and what it makes of these is mixed."""
+    """Returns what a listener of a live stream at `kbps` hears of `pcm`, [n] -> [n].
+
+    A stereo model gets the sound in both channels, and its output is mixed."""
     if model.config.window_length is not None:
         return _through_windows(model, pcm, kbps)
     encoder, decoder = model.frame_encoder(kbps), model.frame_decoder()
@@ -70,8 +72,8 @@ def _through_windows(model: Model, pcm: Pcm, kbps: float) -> Pcm:
 
 
 def best_shift(decoded: Pcm, original: Pcm, most: int) -> int:
-    """By how many samples `decoded` comes late (negative: early), where the two correlate best;
-    `most` either way."""
+    """Returns by how many samples `decoded` comes late (negative: early), where the two correlate
+    best; at most `most` either way."""
     size = min(decoded.size, original.size)
     if size == 0:
         return 0
@@ -82,7 +84,7 @@ def best_shift(decoded: Pcm, original: Pcm, most: int) -> int:
 
 
 def shifted(pcm: Pcm, late: int, size: int) -> Pcm:
-    """`pcm` moved `late` samples to the front (or, if negative, to the back), cut or filled with
+    """Moves `pcm` by `late` samples to the front (or, if negative, to the back), cut or filled with
     silence to `size`."""
     moved = np.pad(pcm, (max(0, -late), 0))[max(0, late) :][:size]
     return np.pad(moved, (0, size - moved.size))

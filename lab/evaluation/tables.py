@@ -16,7 +16,8 @@ ARROWS = {"higher": "↑", "lower": "↓", "zero": "→ 0"}
 
 
 def score_table(evaluation: Evaluation) -> Group:
-    """A row for each system: means and half of their 95 % confidence intervals over clips."""
+    """Returns a row for each system: means and half of their 95 % confidence intervals over
+    clips."""
     measures = evaluation.shown()
     seconds = sum(clip.seconds for clip in evaluation.clips)
     models = ", ".join(f"{model.family}: {model.name} {model.digest}" for model in evaluation.models)
@@ -47,7 +48,7 @@ def _cell(mean: Mean | None, measure: Measure) -> str:
 
 
 def stress_summary(rows: Sequence[Stressed]) -> str:
-    """A line for each rate: how many are as they should be."""
+    """Says for each rate in a line how many sounds passed."""
     each: dict[float, list[bool]] = {}
     for row in rows:
         each.setdefault(row.kbps, []).append(not row.fault)

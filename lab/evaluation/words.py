@@ -11,14 +11,16 @@ cannot be recognised."""
 
 
 def words_of(text: str) -> list[str]:
-    """Lower-case words without punctuation; apostrophes inside a word stay. Recognisers' `(2)` for
-    a second way to pronounce a word and their `<sil>` go. Numbers should be written as words."""
+    """Returns lower-case words without punctuation; apostrophes inside a word stay.
+
+    Recognisers' `(2)` for a second way to pronounce a word and their `<sil>` are removed. Numbers
+    should be written as words."""
     text = re.sub(r"<[^>]*>|\(\d+\)", " ", text.lower().replace("\u2019", "'"))
     return [word for part in re.findall(r"[^\W_]+(?:'[^\W_]+)*'?|'[^\W_]+", text) if (word := part.strip("'"))]
 
 
 def word_errors(reference: Sequence[str], heard: Sequence[str]) -> int:
-    """Words to insert, delete and replace, as few as possible (Levenshtein 1966)."""
+    """Returns the least number of words to insert, delete and replace (Levenshtein 1966)."""
     row = list(range(len(heard) + 1))
     for deleted, wanted in enumerate(reference, 1):
         diagonal, row[0] = row[0], deleted
@@ -30,5 +32,5 @@ def word_errors(reference: Sequence[str], heard: Sequence[str]) -> int:
 
 
 def is_known(words: Sequence[str], dictionary: Container[str]) -> bool:
-    """Whether a transcript is in the dictionary's language."""
+    """Returns whether a transcript is in the dictionary's language."""
     return bool(words) and sum(word in dictionary for word in words) >= KNOWN_SHARE * len(words)

@@ -1,4 +1,4 @@
-"""The low anchor: what telephones leave of a sound."""
+"""The low anchor of a listening test: a sound with the bandwidth of a telephone."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ kHz. A window as deep as this ripples by 0.009 dB."""
 
 
 def low_pass(pcm: NDArray[np.float32], sample_rate: int) -> NDArray[np.float32]:
-    """[n, channels] -> the same without what is above 3.5 kHz. The filter is symmetric and centred:
+    """Removes what is above 3.5 kHz from [n, channels]. The filter is symmetric and centred, so
     nothing is late.
 
-    Raises UsageError for sample rates of 8 kHz and less, which have nothing to take away.
-    """
+    Raises UsageError for sample rates of 8 kHz and less, which have nothing to take away."""
     if sample_rate <= 2 * STOP_HZ:
         raise UsageError(f"sound at {sample_rate} Hz cannot have an anchor of 3.5 kHz; it takes more than 8000 Hz")
     # Kaiser's estimate of the length (Oppenheim and Schafer, "Discrete-Time Signal Processing",

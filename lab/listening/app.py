@@ -46,8 +46,10 @@ NOT_SAVED = "Your ratings could not be saved on the server. Please tell whoever 
 
 
 def create_app(session: Session, clips: Mapping[str, Clip], scores: ScoreFile, raters: Table) -> FastAPI:
-    """`clips` are those of the session's plan. Requests show the rater's key as a bearer token,
-    never as a cookie, so that no other page can make them."""
+    """Makes the application. `clips` are those of the session's plan.
+
+    Requests show the rater's key as a bearer token, never as a cookie, so that no other page can
+    make them."""
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     saving = asyncio.Lock()
 
@@ -137,7 +139,7 @@ class _TooLarge(Exception):  # noqa: N818 -- becomes a response
 
 
 async def _body(request: Request) -> bytes:
-    """Of bounded size, in bounded time."""
+    """Reads a request's body, which is bounded in size and time."""
     body = b""
     async with asyncio.timeout(BODY_TIMEOUT_S):
         async for part in request.stream():
@@ -148,7 +150,7 @@ async def _body(request: Request) -> bytes:
 
 
 def _close(response: JSONResponse) -> JSONResponse:
-    """What is left of the request is not read."""
+    """Makes the connection close, so that the rest of the request is not read."""
     response.headers["Connection"] = "close"
     return response
 

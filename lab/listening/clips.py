@@ -24,8 +24,9 @@ Samples = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Clip:
-    """One trial's sounds. `gain` is at most 1, the same for all of them, and keeps the loudest from
-    clipping."""
+    """The sounds of one trial.
+
+    `gain` is at most 1, the same for all of them, and keeps the loudest from clipping."""
 
     folder: Path
     systems: tuple[str, ...]
@@ -35,8 +36,8 @@ class Clip:
     gain: float
 
     def wav(self, condition: str) -> bytes:
-        """The sound of a condition as a 16-bit file. All of a clip have the same length and the
-        same header."""
+        """Returns the sound of a condition as a 16-bit file. All sounds of a clip have the same
+        length and header."""
         if condition == ANCHOR:
             pcm = low_pass(_read(self.folder / f"{REFERENCE}.wav")[0], self.sample_rate)
         else:
@@ -47,7 +48,7 @@ class Clip:
 
 
 def find_clips(folder: Path, systems: tuple[str, ...] = ()) -> dict[str, Clip]:
-    """Clips of a folder by name, with these systems only if any are named.
+    """Returns the clips of a folder by name, with these systems only if any are named.
 
     Raises UsageError for a folder that is no listening test, AudioError for files that are no
     sound."""
@@ -87,7 +88,7 @@ def _check(folder: Path, systems: tuple[str, ...]) -> Clip:
 
 
 def _read(file: Path) -> tuple[Samples, int]:
-    """float32 [n, channels], samples a second."""
+    """Returns float32 [n, channels] and the sample rate."""
     try:
         with soundfile.SoundFile(file) as sound:
             if sound.frames > MAX_SECONDS * sound.samplerate:

@@ -1,4 +1,4 @@
-"""What is rated: the conditions of a test, and the order in which a rater meets them."""
+"""The plan of a listening test: what is rated, and the order in which a rater meets it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ MAX_CLIPS = 1000
 
 @dataclass(frozen=True)
 class Plan:
-    """The same for all raters. Raises UsageError for what cannot be tested."""
+    """The clips and systems, the same for all raters. Raises UsageError for what cannot be
+    tested."""
 
     clips: tuple[str, ...]
     systems: tuple[str, ...]
@@ -41,25 +42,25 @@ class Plan:
 
     @property
     def conditions(self) -> tuple[str, ...]:
-        """All that is rated of a clip. The hidden reference is last."""
+        """Returns all that is rated of a clip. The hidden reference is last."""
         return (*self.systems, ANCHOR, REFERENCE)
 
     def clips_for(self, rater: str) -> tuple[str, ...]:
-        """In this rater's order."""
+        """Returns the clips in this rater's order."""
         return tuple(shuffled(self.clips, self.seed, rater))
 
     def conditions_for(self, rater: str, clip: str) -> tuple[str, ...]:
-        """In the order of this rater's page of this clip."""
+        """Returns the conditions in the order of this rater's page of this clip."""
         return tuple(shuffled(self.conditions, self.seed, rater, clip))
 
 
 def choose(clips: Sequence[str], count: int | None, seed: int) -> tuple[str, ...]:
-    """`count` of the clips by chance, the same for all raters; all of them for None."""
+    """Returns `count` of the clips by chance, the same for all raters; all of them for None."""
     return tuple(clips if count is None else sorted(shuffled(clips, seed)[:count]))
 
 
 def shuffled(names: Iterable[str], *key: object) -> list[str]:
-    """An order that `key` decides, and nothing else: not the platform, nor the version of
+    """Returns an order that follows from `key` alone, not from the platform or the version of
     Python."""
 
     def rank(name: str) -> bytes:

@@ -1,5 +1,5 @@
-"""The files that ratings are kept in. What was acknowledged survives a crash; what a crash cut
-short is taken away."""
+"""The files that ratings are kept in. What was acknowledged survives a crash; a record that a crash
+cut short is removed."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Table:
             raise
 
     def append(self, rows: Sequence[Sequence[object]]) -> None:
-        """All of these rows or, with an OSError, none of them; they are on the disk when this
+        """Adds all of these rows or, with an OSError, none of them; they are on the disk when this
         returns."""
         data = _lines(rows)
         try:
@@ -55,7 +55,7 @@ class Table:
         self._size += len(data)
 
     def keep(self, rows: int) -> None:
-        """Takes away all rows after these."""
+        """Removes all rows after these."""
         data = self._path.read_bytes().split(b"\n")
         self.rows, self._size = self.rows[:rows], sum(len(line) + 1 for line in data[: rows + 1])
         self._cut()
@@ -99,7 +99,7 @@ class ScoreFile:
             raise
 
     def append(self, trial: Sequence[Rating]) -> None:
-        """All of a trial or, with an OSError, nothing."""
+        """Adds all of a trial or, with an OSError, nothing."""
         rows = sorted(trial, key=lambda rating: rating.system == REFERENCE)
         self._table.append([(r.rater, r.trial, r.system, r.score, f"{r.seconds:.1f}", r.time) for r in rows])
         self.ratings.extend(rows)
@@ -109,8 +109,8 @@ class ScoreFile:
 
 
 def read_ratings(path: Path) -> list[Rating]:
-    """All whole trials of a file, which may be written to meanwhile. Raises UsageError if it holds
-    something else."""
+    """Returns all whole trials of a file, which may be written to meanwhile. Raises UsageError if
+    it holds something else."""
     if not path.is_file():
         raise UsageError(f"nobody has rated yet: there is no {path}")
     rows, _ = _whole_rows(path, path.read_bytes(), SCORE_COLUMNS)
@@ -124,7 +124,8 @@ def _lines(rows: Sequence[Sequence[object]]) -> bytes:
 
 
 def _whole_rows(path: Path, data: bytes, columns: Sequence[str]) -> tuple[list[list[str]], int]:
-    """Rows below the heading, and the bytes to the end of the last whole one."""
+    """Returns the rows below the heading, and the number of bytes up to the end of the last whole
+    one."""
     end = data.rfind(b"\n") + 1
     try:
         text = data[:end].decode()
@@ -154,7 +155,7 @@ def _ratings(path: Path, rows: Sequence[Sequence[str]]) -> list[Rating]:
 
 
 def _whole_trials(ratings: list[Rating]) -> list[Rating]:
-    """Without the rows at the end whose reference is missing."""
+    """Returns the ratings without the rows at the end whose reference is missing."""
     end = len(ratings)
     while end and ratings[end - 1].system != REFERENCE:
         end -= 1

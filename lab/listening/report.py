@@ -17,13 +17,13 @@ SHOWN = {REFERENCE: "hidden reference", ANCHOR: "anchor, 3.5 kHz"}
 
 
 def headline(found: Result) -> str:
-    """How many raters and trials stand behind the means."""
+    """Says how many raters and trials stand behind the means."""
     kept, out = len(found.kept), len(found.thrown_out)
     return f"{kept} {_plural('rater', kept)} kept, {out} thrown out, {found.trials} {_plural('clip', found.trials)}"
 
 
 def table(found: Result) -> Table:
-    """A row for each system, best first."""
+    """Returns a row for each system, best first."""
     title = f"MUSHRA: {headline(found)}"
     shown = Table("system", title=title, min_width=len(title))
     for name in ("mean", "95 %", "ratings"):

@@ -1,4 +1,4 @@
-"""What the ratings say: which raters are left out, and the mean of each system with its confidence
+"""Evaluates ratings: which raters are left out, and the mean of each system with its confidence
 interval."""
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Result:
 
 
 def result(ratings: Sequence[Rating]) -> Result:
-    """Screens the raters and takes the means of whom is left."""
+    """Screens the raters and takes the means of those who are left."""
     out = screen(ratings)
     left = [rating for rating in ratings if rating.rater not in out]
     of_system: defaultdict[str, list[int]] = defaultdict(list)
@@ -69,8 +69,8 @@ def result(ratings: Sequence[Rating]) -> Result:
 
 
 def screen(ratings: Iterable[Rating]) -> dict[str, str]:
-    """Raters who did not hear the hidden reference, or thought well of the anchor -> what they
-    did."""
+    """Returns why raters are left out, who did not hear the hidden reference or liked the anchor
+    too well: rater -> reason."""
     low_reference: Counter[str] = Counter()
     high_anchor: Counter[str] = Counter()
     trials: Counter[str] = Counter()

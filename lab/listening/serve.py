@@ -1,4 +1,4 @@
-"""Runs a listening test until Ctrl-C, and tells what was found."""
+"""Runs a listening test until Ctrl-C, then shows the results."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class _Server(uvicorn.Server):
 
 
 def make_server(app: FastAPI, ready: Callable[[int], None] = lambda port: None) -> uvicorn.Server:
-    """A server that calls `ready` with its port once it answers."""
+    """Returns a server that calls `ready` with its port once it answers."""
     config = uvicorn.Config(
         app,
         http=RaterHttp,
@@ -105,7 +105,7 @@ def listen(
 
 
 def _keys(path: Path, raters: Table) -> dict[str, bytes]:
-    """Rater -> digest of the key."""
+    """Returns the digest of each rater's key."""
     try:
         return {name: bytes.fromhex(key) for name, key in raters.rows}
     except ValueError as error:
@@ -113,7 +113,7 @@ def _keys(path: Path, raters: Table) -> dict[str, bytes]:
 
 
 def show_results(console: Console, folder: Path) -> None:
-    """Table and picture of all ratings so far. Raises UsageError where there are none."""
+    """Shows table and picture of all ratings so far. Raises UsageError where there are none."""
     ratings = read_ratings(folder / SCORES)
     if not ratings:
         raise UsageError(f"nobody has rated yet: {folder / SCORES} is empty")

@@ -1,4 +1,4 @@
-"""Who rates what: the rules of a listening test, without files, sockets, chance or a clock."""
+"""The rules of a listening test, without files, sockets, chance or a clock."""
 
 from __future__ import annotations
 
@@ -117,7 +117,8 @@ class Session:
         self._raters = {rater.key: rater for rater in by_name.values()}
 
     def join(self, name: str, key: str, anonymous: str) -> Rater:
-        """A new rater who will show `key`; without a name, one called `anonymous`."""
+        """Returns a new rater, who will show `key`; without a name the rater is called
+        `anonymous`."""
         name = " ".join(unicodedata.normalize("NFKC", name).split()) or anonymous
         # Spreadsheets take a cell that begins with other signs for a formula.
         if len(name) > MAX_NAME or not name[0].isalnum() or not all(c.isalnum() or c in " .-_'" for c in name):
@@ -143,7 +144,7 @@ class Session:
         return found
 
     def trial(self, rater: Rater, now_us: int) -> Trial | None:
-        """What the rater has to rate next; None at the end."""
+        """Returns what the rater has to rate next; None at the end."""
         clip = self._next(rater)
         if clip is None:
             return None
@@ -157,7 +158,7 @@ class Session:
         )
 
     def sound(self, rater: Rater, token: str) -> tuple[str, str]:
-        """Clip and condition of a token of the rater's trial of now."""
+        """Returns clip and condition of a token of the rater's current trial."""
         clip = self._next(rater)
         if clip is not None:
             if token == self._token(rater, clip, "open", REFERENCE):
@@ -167,7 +168,7 @@ class Session:
         raise Refused(Fault.UNKNOWN_SOUND, "There is no such sound in this trial.")
 
     def ratings(self, rater: Rater, answer: Answer, now_us: int, time: str) -> list[Rating]:
-        """An answer as ratings, which count once `rated` is called."""
+        """Returns an answer as ratings, which count once `rated` is called."""
         clip = self._next(rater)
         if clip is None or answer.trial != self._token(rater, clip, "trial"):
             raise Refused(Fault.NOT_THIS_TRIAL, "This trial is not the one to be rated now.")
@@ -180,7 +181,7 @@ class Session:
         ]
 
     def keep(self, rater: Rater) -> None:
-        """The rater has rated something, and so has a place that nobody else gets.
+        """Keeps the place of a rater who has rated something from now on.
 
         Raises Refused if others have taken all places since this one joined."""
         if rater.saved:
@@ -192,7 +193,7 @@ class Session:
         rater.saved = True
 
     def rated(self, rater: Rater, clip: str) -> None:
-        """The rater's ratings of a clip are on the disk."""
+        """Counts the rater's ratings of a clip, once they are on the disk."""
         rater.rated.add(clip)
 
     def _next(self, rater: Rater) -> str | None:
@@ -214,7 +215,7 @@ def digest(key: str) -> bytes:
 
 
 def parse(shape: type[Shape], body: bytes) -> Shape:
-    """JSON from a browser. Raises Refused for anything but this shape."""
+    """Reads JSON from a browser. Raises Refused for anything but this shape."""
     try:
         return shape.model_validate_json(body)
     except ValidationError as error:

@@ -1,5 +1,5 @@
-"""HTTP of a listening test: whoever holds connections, or sends without end, keeps only its own
-address waiting."""
+"""HTTP of a listening test: a client that holds connections, or sends without end, keeps only its
+own address waiting."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ READ_SLICE = 4096
 
 
 class RaterHttp(PatientHttp):
-    """As in front of the rooms, but requests have bodies."""
+    """Requests as in front of the rooms, but with bodies."""
 
     settings = Settings.model_construct(max_connections=MAX_CONNECTIONS // 2)
 
@@ -33,6 +33,6 @@ class RaterHttp(PatientHttp):
             super().data_received(data[at : at + READ_SLICE])
 
     def on_body(self, body: bytes) -> None:
-        """The application bounds these, and answers."""
+        """Passes a body on: the application bounds its size and time."""
         self._head_bytes = 0
         super().on_body(body)

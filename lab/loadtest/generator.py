@@ -1,10 +1,11 @@
-"""A process of speakers who are each other's listeners, in rooms of two: `python -m
-earshot.lab.loadtest.generator`.
+"""A process of clients that speak and listen to each other, in rooms of two.
 
-It takes a line of JSON for each command and answers with one: `open` brings rooms in, `reset`
-begins to count, `report` says what was counted. No event loop: every client has its turn once a
-frame, reads what came since the last one, and speaks; so a frame costs two system calls and nobody
-waits for a listener. The times that matter are the server's, in the trace."""
+    python -m earshot.lab.loadtest.generator
+
+It takes a line of JSON for each command and answers with one: `open` brings clients into rooms,
+`reset` begins to count, `report` says what was counted. There is no event loop: every client has
+its turn once a frame, reads what came since the last one, and speaks. So a frame costs two system
+calls, and no client waits for a listener. The times that matter are the server's, in the trace."""
 
 from __future__ import annotations
 
@@ -52,7 +53,7 @@ class Call:
 
 
 class Client:
-    """One speaker and listener. `Call.url` is where it rings."""
+    """One speaker and listener."""
 
     def __init__(self, call: Call, room: str, voice: bytes, start: int) -> None:
         """Connects and waits for the welcome. Raises CallError if there is none."""
@@ -86,7 +87,7 @@ class Client:
         return self._utterance.sent
 
     def turn(self, tally: Tally) -> None:
-        """Hears what has come, and speaks a frame."""
+        """Reads what has come, and sends a frame."""
         try:
             self._listen(tally)
             self._send(self._utterance.next(time.monotonic_ns() // 1000, self._frame_us))
@@ -110,7 +111,7 @@ class Client:
                 self.closed = f"{int.from_bytes(payload[:2], 'big')} {payload[2:].decode(errors='replace')}"
 
     def _send(self, message: bytes | bytearray) -> None:
-        """What the kernel does not take goes before the next message."""
+        """Sends a message; what the kernel does not take goes before the next one."""
         if self._unsent:
             message = self._unsent + message
         try:
@@ -124,7 +125,7 @@ class Client:
 
 
 def _shake_hands(url: str) -> socket.socket:
-    """A socket whose other end speaks WebSocket from here on. Raises CallError."""
+    """Returns a socket whose other end speaks WebSocket from here on. Raises CallError."""
     uri = parse_uri(url)
     protocol = ClientProtocol(uri, subprotocols=[SUBPROTOCOL])  # type: ignore[list-item]
     try:
@@ -159,8 +160,9 @@ class Generator:
         self._since_s = time.monotonic()
 
     def open(self, rooms: list[str]) -> dict[str, Any]:
-        """Two clients into each room, until one is refused. For a thread of its own: those who talk
-        must go on."""
+        """Brings two clients into each room, until one is refused.
+
+        It is called in a thread of its own: the clients that talk must go on."""
         opened = 0
         for room in rooms:
             pair: list[Client] = []
@@ -186,7 +188,7 @@ class Generator:
                 heapq.heappush(self._turns, (due, id(client), due, client))
 
     def go_on(self) -> None:
-        """Lets everyone whose time has come have a turn; sleeps if nobody's has."""
+        """Gives every client whose time has come a turn; sleeps if there is none."""
         self._take_in()
         now = time.monotonic_ns()
         if not self._turns or self._turns[0][0] > now:
@@ -219,7 +221,7 @@ class Generator:
 
 
 def main() -> None:
-    """The first line says whom to call, and with which voices."""
+    """Reads whom to call and with which voices from the first line, then obeys commands."""
     settings = json.loads(sys.stdin.readline())
     call = Call(**settings["call"])
     voices = [to_s16(read_audio(file, call.sample_rate)) for file in audio_files(settings["voices"])]

@@ -1,5 +1,4 @@
-"""The picture of a load test: how late the frames are that a server codes, by the number of
-speakers."""
+"""The picture of a load test: how late a server sends coded frames, by the number of speakers."""
 
 from __future__ import annotations
 
@@ -15,8 +14,8 @@ MOST_FRAMES = 2.5
 
 
 def draw(findings: Findings, file: Path) -> None:
-    """Median and p99 of what the server adds, against the number of speakers; one frame as a
-    line."""
+    """Draws median and p99 of what the server adds, against the number of speakers, and one frame
+    as a line."""
     figure = new_figure(8.0, 4.6)
     axes = figure.subplots()
     top = MOST_FRAMES * findings.frame_ms

@@ -1,4 +1,5 @@
-"""The steps of a load test, what is found at each, and when it is over. No clock, no process."""
+"""The steps of a load test, the results of each, and the end of the test. There is no clock and no
+process here."""
 
 from __future__ import annotations
 
@@ -23,13 +24,13 @@ class Plan:
     kbps: float = 6.0
 
     def steps(self) -> list[int]:
-        """Numbers of speakers, each made even."""
+        """Returns the numbers of speakers, each made even."""
         return [count + count % 2 for count in range(self.first, self.last + 1, self.step)]
 
 
 @dataclass(frozen=True)
 class Row:
-    """One step. Times are milliseconds, shares of a processor 1.0 for one core."""
+    """The results of one step. Times are milliseconds, shares of a processor 1.0 for one core."""
 
     speakers: int
     """How many spoke; fewer than were wanted where the server refused."""
@@ -50,7 +51,7 @@ class Row:
     closed: str = ""
 
     def fault(self, frame_ms: float) -> str:
-        """Why this step is one too many; "" if it is not."""
+        """Says why this step is one too many; "" if it is not."""
         if self.closed:
             return f"closed: {self.closed}"
         if self.lost or not self.heard:
@@ -61,13 +62,13 @@ class Row:
 
     @property
     def starved(self) -> bool:
-        """Whether the generator, not the server, may be what was slow."""
+        """Returns whether the generator, not the server, may have been slow."""
         return self.late_p99 is not None and self.late_p99 > STARVED_MS
 
 
 @dataclass
 class Findings:
-    """Of a whole test."""
+    """The results of a whole test."""
 
     model: str
     digest: str
@@ -78,18 +79,19 @@ class Findings:
 
     @property
     def held(self) -> int:
-        """The most speakers who were all heard in time; 0 if not even the first step's were."""
+        """Returns the most speakers that were all heard in time; 0 if not even the first step's
+        were."""
         good = [row.speakers for row in self.rows if not row.fault(self.frame_ms)]
         return max(good, default=0)
 
     @property
     def refused_above(self) -> int | None:
-        """How many spoke when the server refused another."""
+        """Returns how many spoke when the server refused another; None if it never did."""
         return next((row.speakers for row in self.rows if row.refused), None)
 
     @property
     def over(self) -> bool:
-        """Whether a further step would tell nothing."""
+        """Returns whether a further step would tell nothing."""
         return bool(self.rows) and bool(self.rows[-1].fault(self.frame_ms) or self.rows[-1].refused)
 
     def to_json(self) -> dict[str, Any]:
@@ -106,7 +108,7 @@ def row_of(
     after: Mapping[str, Any],
     refused: str,
 ) -> Row:
-    """A row from what listeners counted, what generators reported and what `/stats` said before and
+    """Makes a row from the counts of listeners, the reports of generators and `/stats` before and
     after."""
     workers, earlier = after["workers"], before["workers"]
     steps, frames = (workers[key] - earlier[key] for key in ("steps", "frames"))

@@ -44,9 +44,10 @@ Show = Callable[[str], None]
 def run(
     plan: Plan, model: str, voices: Path, url: str | None, show: Show, found: Callable[[Findings], None]
 ) -> Findings:
-    """All steps until one is too many, each shown by `found`. `voices` is a folder of FLAC files,
-    `url` a server that runs on this machine already; without it one is started. Raises
-    EarshotError."""
+    """Takes all steps until one is too many, and shows each by `found`.
+
+    `voices` is a folder of FLAC files, `url` a server that runs on this machine already; without it
+    one is started. Raises EarshotError."""
     if url is not None:
         return _measure(plan, _on_loopback(url), voices, show, found)
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
@@ -94,7 +95,7 @@ def _measure(plan: Plan, url: str, voices: Path, show: Show, found: Callable[[Fi
 
 
 def _open(generators: Sequence[subprocess.Popen[str]], pairs: int, prefix: str) -> tuple[int, str]:
-    """How many rooms of two came in, and why not more."""
+    """Returns how many rooms of two were opened, and why not more."""
     rooms = [f"{prefix}-{index}" for index in range(pairs)]
     shares = [rooms[index :: len(generators)] for index in range(len(generators))]
     answers = _ask(generators, *({"do": "open", "rooms": share} for share in shares))
@@ -104,7 +105,7 @@ def _open(generators: Sequence[subprocess.Popen[str]], pairs: int, prefix: str) 
 
 
 def _ask(generators: Sequence[subprocess.Popen[str]], *commands: dict[str, Any]) -> list[dict[str, Any]]:
-    """Gives each its command (or all the only one), then takes the answers."""
+    """Gives each generator its command (or all the only one), then takes the answers."""
     for index, generator in enumerate(generators):
         _tell(generator, commands[index % len(commands)])
     return [_answer(generator) for generator in generators]
@@ -158,7 +159,8 @@ def _environment() -> dict[str, str]:
 
 
 def _model_file(model: str, folder: Path) -> str:
-    """`full` is the official shape with random weights, which cost what trained ones do."""
+    """Returns the model; `full` becomes a file of the official shape with random weights, which
+    cost as much time as trained ones."""
     if model != "full":
         return model
     import torch
@@ -175,7 +177,8 @@ def _model_file(model: str, folder: Path) -> str:
 
 
 def _on_loopback(url: str) -> str:
-    """Raises UsageError for any other machine's: it would be an attack."""
+    """Returns the URL. Raises UsageError for another machine's: the test would be an attack on
+    it."""
     parts = urlparse(url)
     host = parts.hostname or ""
     try:
@@ -188,7 +191,7 @@ def _on_loopback(url: str) -> str:
 
 
 def stats(url: str) -> dict[str, Any]:
-    """What the server's `/stats` says. Raises EarshotError."""
+    """Returns what the server's `/stats` says. Raises EarshotError."""
     try:
         with urllib.request.urlopen(url.replace("ws", "http", 1) + "/stats", timeout=30) as answer:  # noqa: S310
             figures: dict[str, Any] = json.load(answer)

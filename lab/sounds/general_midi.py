@@ -43,7 +43,7 @@ class Note:
 def part(
     r: Generator, channel: int, kind: str, program: int, beats: int, root: int, scale: tuple[int, ...]
 ) -> list[Note]:
-    """One instrument's notes over the whole piece."""
+    """Returns one instrument's notes over the whole piece."""
     up, velocity = 12 * int(r.integers(1, 5 if program in PURE else 4)), int(r.integers(50, 125))
     degree, beat, notes = int(r.integers(0, 7)), 0.0, []
 
@@ -69,7 +69,7 @@ def part(
 
 
 def drums(r: Generator, beats: int) -> list[Note]:
-    """A pattern of sixteenths for eight instruments, again and again."""
+    """Repeats a pattern of sixteenths for eight instruments."""
     struck = r.random((8, 16)) < r.uniform(0.05, 0.5, (8, 1))
     keys = [36, 38, 42, *r.integers(35, 82, 5)]
     return [
@@ -80,8 +80,9 @@ def drums(r: Generator, beats: int) -> list[Note]:
 
 
 def piece(r: Generator) -> bytes:
-    """A Standard MIDI File of one track: a soloist in a third of the cases, else two to five and
-    mostly drums."""
+    """Returns a Standard MIDI File of one track.
+
+    It has a soloist in a third of the cases, else two to five instruments and mostly drums."""
     tempo, root, scale = int(r.integers(60, 170)), int(r.integers(36, 60)), SCALES[int(r.integers(2))]
     beats, alone = SECONDS * tempo // 60, r.random() < 0.35
     events = [(0, 0, b"\xff\x51\x03" + (60_000_000 // tempo).to_bytes(3, "big"))]
@@ -102,7 +103,7 @@ def piece(r: Generator) -> bytes:
 
 
 def _variable(value: int) -> bytes:
-    """A MIDI variable-length quantity."""
+    """Returns a MIDI variable-length quantity."""
     out = [value & 0x7F]
     while value := value >> 7:
         out.append(0x80 | value & 0x7F)

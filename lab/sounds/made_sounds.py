@@ -1,8 +1,8 @@
-"""Sounds that are no speech, made from nothing: what lab/training/decoder_level.py teaches levels
-with.
+"""Sounds that are no speech, made from nothing. lab/training/decoder_level.py trains levels with
+them.
 
-Noise of any colour, whistles, notes, strokes and waves with edges, at levels of -40 dBFS to full
-scale, some clipped."""
+They are noise of any colour, whistles, notes, strokes and waves with edges, at levels of -40 dBFS
+to full scale; some are clipped."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ def log_uniform(r: Generator, low: float, high: float) -> float:
 
 
 def noise(r: Generator, size: int) -> np.ndarray:
-    """White in half of the cases, else of a spectrum that falls by up to 7 dB an octave, or rises a
-    little."""
+    """Makes noise: white in half of the cases, else with a spectrum that falls by up to 7 dB an
+    octave or rises a little."""
     spectrum = np.fft.rfft(r.standard_normal(size))
     slope = 0.0 if r.random() < 0.45 else r.uniform(-0.3, 1.1)
     return np.fft.irfft(spectrum / np.maximum(np.fft.rfftfreq(size, 1 / RATE), 30.0) ** slope, size)
 
 
 def whistles(r: Generator, size: int) -> np.ndarray:
-    """One to three tones of 0.8 to 8 kHz that glide and tremble, in silence."""
+    """Makes one to three tones of 0.8 to 8 kHz that glide and tremble, in silence."""
     t, sound = np.arange(size) / RATE, 1e-5 * r.standard_normal(size)
     for _ in range(r.integers(1, 4)):
         trembling = 1 + r.uniform(0, 0.02) * np.sin(2 * np.pi * r.uniform(3, 12) * t)
@@ -45,7 +45,8 @@ def whistles(r: Generator, size: int) -> np.ndarray:
 
 
 def notes(r: Generator, size: int) -> np.ndarray:
-    """One to three chords, plucked or held, of one to four notes with up to thirteen partials."""
+    """Makes one to three chords, plucked or held, of one to four notes with up to thirteen
+    partials."""
     t, sound = np.arange(size) / RATE, np.zeros(size)
     for _ in range(r.integers(1, 4)):
         start, root, held = int(r.integers(0, size * 2 // 3)), log_uniform(r, 70, 700), r.random() < 0.4
@@ -60,7 +61,7 @@ def notes(r: Generator, size: int) -> np.ndarray:
 
 
 def strokes(r: Generator, size: int) -> np.ndarray:
-    """One to six drums: noise and a tone that falls, both dying away."""
+    """Makes one to six drums: noise and a tone that falls, both dying away."""
     sound = np.zeros(size)
     for _ in range(r.integers(1, 7)):
         start = int(r.integers(0, size - 400))
@@ -72,7 +73,7 @@ def strokes(r: Generator, size: int) -> np.ndarray:
 
 
 def edges(r: Generator, size: int) -> np.ndarray:
-    """A square wave or a saw."""
+    """Makes a square wave or a sawtooth."""
     turns = np.arange(size) * log_uniform(r, 80, 900) / RATE
     return np.sign(np.sin(2 * np.pi * turns)) if r.random() < 0.6 else 2 * (turns % 1) - 1
 
@@ -83,6 +84,7 @@ MAKERS: tuple[tuple[Maker, float], ...] = (
 
 
 def made_sound(r: Generator, size: int) -> Pcm:
+    """Makes a sound of a random kind and level."""
     makers, shares = zip(*MAKERS, strict=True)
     maker: Maker = makers[int(r.choice(len(makers), p=shares))]
     sound = maker(r, size)

@@ -1,9 +1,10 @@
 """What two people who talk notice of others who misbehave: a peer of their room that stops reading,
-and 200 connections that say nothing. Server and talkers are processes of their own with default
-settings.
+and 200 connections that send nothing.
 
-`python -m tests.bench.bystanders --help`. The figures are the talkers' own, counted by their
-play-out in each phase."""
+    python -m tests.bench.bystanders [--seconds 30] [--model default]
+
+Server and talkers are processes of their own with default settings. The figures are the talkers'
+own, counted by their playout in each phase."""
 
 from __future__ import annotations
 
@@ -58,7 +59,8 @@ def stats(url: str) -> dict[str, Any]:
 
 
 async def closed(url: str) -> Counter[int]:
-    """How many connections the server has closed with which code of its own (docs/protocol.md)."""
+    """Returns how many connections the server has closed with which code of its own
+    (docs/protocol.md)."""
     told = (await asyncio.to_thread(stats, url))["closed"]
     return Counter({int(code): total for code, total in told.items() if int(code) >= 4000})
 
@@ -68,8 +70,8 @@ async def nobody(url: str, seconds: float) -> None:
 
 
 async def one_that_stops_reading(url: str, seconds: float) -> None:
-    """Joins, wants everything at the highest rate and reads nothing for STOP_S; then another does
-    so."""
+    """Joins, wants everything at the highest rate and reads nothing for STOP_S; then another peer
+    does so."""
     digest = (await asyncio.to_thread(stats, url))["model"]["digest"]
     hello = Hello(protocol=1, name="idle", model=digest, send="none", want="codes", max_kbps=12.0).model_dump_json()
     end = time.monotonic() + seconds
@@ -80,9 +82,10 @@ async def one_that_stops_reading(url: str, seconds: float) -> None:
 
 
 async def many_that_say_nothing(url: str, seconds: float) -> None:
-    """Opens SILENT connections, and as many again whenever the server has closed them all. They
-    come from elsewhere in real life: this process steps back, so that what the talkers notice is
-    the server's work and not that of opening."""
+    """Opens SILENT connections, and as many again whenever the server has closed them all.
+
+    In real life they come from elsewhere. So this process gets a low priority, and what the talkers
+    notice is the server's work, not that of opening connections."""
     os.nice(19)
     loop = asyncio.get_running_loop()
     with contextlib.suppress(TimeoutError):

@@ -1,11 +1,13 @@
-"""What one CUDA GPU carries: streams that it encodes and decodes within a tick of 13.3 ms, and
+"""What one CUDA GPU carries: streams that it encodes and decodes within a frame of 13.3 ms, and
 whether exactly.
 
-`python -m tests.bench.cuda` on a machine with an NVIDIA GPU and a CUDA build of torch. For every
-number of streams, up to the first whose 99th percentile is longer than a tick, it prints the time
-of a step: frames in, codes out, copies to and from the GPU among it. Before that, codes and sound
-of the engine are compared with those of the torch engine on the CPU. `--device cpu` tries the
-command out, without graphs; its times say nothing of a GPU."""
+    python -m tests.bench.cuda [--device cpu]
+
+It needs a machine with an NVIDIA GPU and a CUDA build of torch. For every number of streams, up to
+the first whose 99th percentile is longer than a frame, it prints the time of a step: frames in,
+codes out, copies to and from the GPU among it. Before that, codes and sound of the engine are
+compared with those of the torch engine on the CPU. `--device cpu` tries the command out, without
+graphs; its times say nothing of a GPU."""
 
 from __future__ import annotations
 
@@ -28,7 +30,7 @@ COMPARED_STREAMS, COMPARED_FRAMES = 8, 100
 
 
 def noise(streams: int, frames: int, hop: int) -> np.ndarray:
-    """[frames, streams, hop]"""
+    """Returns noise [frames, streams, hop]."""
     return np.random.default_rng(0).standard_normal((frames, streams, hop)).astype(np.float32) * 0.1
 
 
@@ -49,7 +51,7 @@ def compare(model: Model, engine: Engine, n_q: int) -> None:
 
 
 def times_of(run: Callable[[], object], steps: int) -> np.ndarray:
-    """Milliseconds of each of `steps` calls."""
+    """Returns the milliseconds of each of `steps` calls."""
     taken = []
     for _ in range(steps):
         began = time.perf_counter()

@@ -1,5 +1,6 @@
-"""Random arguments for the native module, its engine and its sessions: only documented errors, and
-streams that had nothing to do with them go on as if nothing had been."""
+"""Random arguments for the native module, its engine and its sessions.
+
+They may raise only documented errors, and other streams go on as if nothing had been."""
 
 from __future__ import annotations
 
@@ -29,7 +30,7 @@ PRECISIONS: tuple[NativePrecision, ...] = ("fp32", "bf16", "int8")
 
 
 class Arguments:
-    """What a careless caller may pass, right and wrong."""
+    """Arguments that a careless caller may pass, right and wrong."""
 
     def __init__(self, random: np.random.Generator, right: list[Any], wrong: list[Any]) -> None:
         self.random, self.right, self.wrong = random, right, [*wrong, None, 7]
@@ -48,7 +49,8 @@ class Arguments:
         return chosen
 
     def array(self, rows: int, columns: int, dtype: str) -> Any:
-        """[rows, columns] most of the time, and its neighbours in shape, type and layout."""
+        """Returns [rows, columns] most of the time, and otherwise something near it in shape, type
+        and layout."""
         shape: tuple[int, ...] = (rows, columns)
         if self.random.random() < 0.2:
             shape = self.pick([(rows + 1, columns), (rows, columns + 1), (rows,), (columns,), (rows, columns, 1), (0,)])
@@ -74,7 +76,7 @@ class Arguments:
         return self.sometimes(counts)
 
     def damaged(self, data: bytes) -> Any:
-        """Saved bytes with some changed, cut off or added."""
+        """Returns saved bytes with some changed, cut off or added."""
         bytes_ = bytearray(data)
         for _ in range(int(self.random.integers(0, 4))):
             if bytes_:

@@ -1,14 +1,14 @@
-"""Random lives of streams in the native engine, every set of kernels, beside the torch engine; and
-random arguments.
+"""Random lives of streams in the native engine, with every set of kernels, compared with the torch
+engine; and random arguments.
 
     python -m tests.bench.fuzz_engine --minutes 10
-    python -m tests.bench.fuzz_engine --life 17      # one again, as the report of a finding says
+    python -m tests.bench.fuzz_engine --life 17      # repeats the life that a finding names
 
 A life is a model, of a random shape of the 24 kHz family or (every tenth) the default one, and some
-hundred operations: streams are opened, stepped in random company, copied, reset, saved, restored
-and closed. Codes must be those of torch, but for entries that are as near as rounding can tell;
-sound must be that of torch within 1e-5. `tests/codec/engine/test_fuzz.py` runs a few lives,
-`tests.bench.fuzz_arguments` tries what does not fit."""
+hundred operations: streams are opened, stepped in random groups, copied, reset, saved, restored and
+closed. Codes must be those of torch, except between entries whose distances differ by no more than
+rounding. Sound must be that of torch within 1e-5. `tests/codec/engine/test_fuzz.py` runs a few
+lives, `tests.bench.fuzz_arguments` tries arguments that do not fit."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Finding(AssertionError):
 
 
 def random_config(random: np.random.Generator) -> ModelConfig:
-    """A shape of the family, small enough for a life to take a second."""
+    """Returns a random shape of the family, small enough for a life to take a second."""
 
     def whole(low: int, high: int) -> int:
         return int(random.integers(low, high + 1))
@@ -79,7 +79,7 @@ def random_config(random: np.random.Generator) -> ModelConfig:
 
 @torch.no_grad()
 def random_model(config: ModelConfig, seed: int) -> Model:
-    """Random weights, and codebooks of the scale of what they code."""
+    """Returns a model of random weights, with codebooks of the scale of what they code."""
     torch.manual_seed(seed)
     network = Encodec(config)
     for parameter in network.parameters():
@@ -100,7 +100,7 @@ class Stream:
 
 
 class Watched:
-    """Codebooks of the torch engine that tell what was coded last."""
+    """Codebooks of the torch engine that remember what was coded last."""
 
     def __init__(self, codebooks: Any) -> None:
         self._codebooks = codebooks
@@ -214,7 +214,7 @@ class Life:
                 self.counts["ties"] += 1
 
     def _tie(self, latent: torch.Tensor, own: np.ndarray, other: np.ndarray) -> bool:
-        """Whether the first codes that differ name entries that are equally near, as far as
+        """Returns whether the first codes that differ name entries that are equally near, as far as
         rounding can tell."""
         q = int(np.nonzero(own != other)[0][0])
         rest = latent - sum((self.books[i, int(other[i])] for i in range(q)), torch.zeros(()).double())
@@ -251,7 +251,7 @@ class Life:
 
 
 def live(number: int, operations: int = 300, model: Model | None = None) -> Counter[str]:
-    """The life of this number: always the same. Raises Finding."""
+    """Runs the life of this number, which is always the same. Raises Finding."""
     random = np.random.default_rng(number)
     model = model or random_model(random_config(random), number)
     try:

@@ -1,9 +1,10 @@
-"""The integer language model: bits of files and packets beside plain codes, and what it costs.
+"""The integer language model: bits of files and packets compared with plain codes, and what it
+costs.
 
     python -m tests.bench.language_model CLIPS... [--lm-model FILE] [--run RUN]
 
 CLIPS are speech that was in no training. With --run, the folder of a run of `earshot train-lm`, the
-same weights in floating point are beside it. Rates count payload only: no headers of files or
+same weights in floating point are compared too. Rates count payload only: no headers of files or
 messages."""
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from earshot import codec
 
 
 def packets(lm: CodesLm, codes: Codes, frames: int) -> tuple[int, int, float]:
-    """Bytes with the model, bytes without, and seconds that coding and decoding took."""
+    """Returns bytes with the model, bytes without it, and seconds that coding and decoding took."""
     encoder, decoder = EntropyEncoder(lm), EntropyDecoder(lm)
     coded = plain = 0
     began = time.process_time()

@@ -40,8 +40,8 @@ RATES, FRAMES = (1.5, 3.0, 6.0), (1, 3)
 
 
 def link(lm: CodesLm, codes: Codes, frames: int) -> np.ndarray:
-    """[2 (plain, coded), 3 (codes, message, wire)] bytes, then processor seconds of both ends in
-    [2, 0] and [2, 1]."""
+    """Returns [2 (plain, coded), 3 (codes, message, wire)] bytes, then the processor seconds of
+    both ends in [2, 0] and [2, 1]."""
     encoder, decoder = LinkEncoder(lm), LinkDecoder(lm)
     sums = np.zeros((3, 3))
     for first in range(0, codes.shape[1] // frames * frames, frames):
@@ -79,7 +79,7 @@ def clips(patterns: list[str]) -> None:
 
 
 def calls(kbps: float, cores: int, seconds: float) -> None:
-    """A process's children keep to its cores."""
+    """Makes calls with this process and its children kept to so many cores."""
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
     for entropy in ("none", "lm"):
         with tempfile.TemporaryDirectory() as name:

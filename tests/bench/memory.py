@@ -1,5 +1,5 @@
-"""What models and sessions hold, and what a thousand sessions that were opened, used and closed
-leave behind.
+"""The memory that models and sessions hold, and what a thousand sessions that were opened, used and
+closed leave behind.
 
     python -m tests.bench.memory
 
@@ -45,7 +45,8 @@ def load(name: str) -> Model:
 
 
 def opener(model: Model, engine: EngineName, through: str) -> Callable[[], Pair]:
-    """() -> a pair of streams, one in each direction: (step both, close both)."""
+    """Returns what opens a pair of streams, one in each direction, and gives (step both, close
+    both)."""
     frame, n_q = np.zeros(model.hop_length, np.float32), model.config.n_q(6.0)
     if through == "sessions":
         use_engine(model, engine)
@@ -69,8 +70,8 @@ def opener(model: Model, engine: EngineName, through: str) -> Callable[[], Pair]
 
 
 def measure(row: tuple[str, EngineName, str]) -> tuple[float, float, float, float]:
-    """MiB of the model, KiB of a pair of sessions, of RSS that TIMES pairs left, of Python's memory
-    that WARM left."""
+    """Returns MiB of the model, KiB of a pair of sessions, KiB of RSS that TIMES pairs left, and
+    KiB of Python's memory that WARM pairs left."""
     name, engine, through = row
     torch.set_num_threads(1)
     use = opener(load("default"), engine, through)()  # what is loaded with the first model of any kind

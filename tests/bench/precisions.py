@@ -1,12 +1,11 @@
-"""What bf16 and int8 change in the native engine: codes, sound, and what measures of speech say of
-it.
+"""What bf16 and int8 change in the native engine: codes, sound, and measures of speech.
 
     python -m tests.bench.precisions CLIPS... [--model default] [--kbps 1.5 3 6 12]
 
-Encoder and decoder are changed one at a time. `equal codes` are beside those of the fp32 encoder;
-`SNR` is of the sound of the decoder beside that of the fp32 decoder, for the same codes. STOI and
-PESQ are beside the original; `less than fp32` is the mean over clips of what is lost, with half its
-95 % confidence interval. Needs the extra `evaluate`."""
+Encoder and decoder are changed one at a time. `equal codes` compares with the fp32 encoder; `SNR`
+compares the sound of the decoder with that of the fp32 decoder, for the same codes. STOI and PESQ
+compare with the original; `less than fp32` is the mean loss over clips, with half its 95 %
+confidence interval. It needs the extra `evaluate`."""
 
 from __future__ import annotations
 
