@@ -23,7 +23,7 @@ from earshot.commands.train_lm import train_lm
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
-    pretty_exceptions_show_locals=False,  # as older typers do: pages of arrays, and what somebody said
+    pretty_exceptions_show_locals=False,  # they would be pages of arrays, and words of users
     help="Voice chat at 1.5 to 12 kbps with a streaming EnCodec.",
 )
 

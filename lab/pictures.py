@@ -18,9 +18,9 @@ BLUE, VERMILION, PURPLE = "#0072B2", "#D55E00", "#CC79A7"
 """Okabe and Ito's palette (jfly.uni-koeln.de/color), whose colours stay apart for the
 colour-blind."""
 INK, GREY, FAINT = "#222222", "#777777", "#dddddd"
-"""Of words and axes, of what matters less, and of grid lines."""
+"""Colours of words and axes, of what matters less, and of grid lines."""
 SIZE = 12
-"""Points of a label."""
+"""Size of a label in points."""
 DPI = 100
 
 

@@ -131,7 +131,7 @@ def call(
     load = partial(codec.load, decode_precision=listening_precision() if decode_precision == "auto" else wished)
     mine, others = load(model), [load(other) for other in also or ()]
     if all(map(in_windows, (mine, *others))) and output != "none":
-        others.append(load("default"))  # for those who talk
+        others.append(load("default"))  # for people who talk
     source = open_source(input_, loop, format_of(mine))
     speech = next((each for each in (mine, *others) if not in_windows(each)), mine)
     lm = live_lm(speech, lm_model) if entropy is Entropy.lm else None

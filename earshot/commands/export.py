@@ -33,9 +33,9 @@ def export(
     earshot export den-20261124T091500Z.eshr --mix den.flac
     earshot export den-20261124T091500Z.eshr --per-speaker den/ --format wav
 
-    Who was muted, silent or not there is silence. A recording of a server that
-    was killed, or one that is damaged, gives all that can be read of it, and
-    what is missing is said. Formats and limits: docs/recordings.md.
+    A speaker who was muted, silent or absent becomes silence. Of a recording that
+    is damaged, or whose server was killed, all that can be read is exported, and
+    the command says what is missing. Formats and limits: docs/recordings.md.
     """
     from rich.progress import Progress
 

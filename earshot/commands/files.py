@@ -141,7 +141,7 @@ def _coded_table(files: list[Path]) -> Table:
             f"{8 * size / seconds / 1000:.2f} kbps" if seconds else f"{size} bytes",
             coding + (f" ({header.lm_digest})" if header.lm_digest else ""),
         )
-        table.add_row(*map(Text, cells))  # what a file says of itself is no markup
+        table.add_row(*map(Text, cells))  # a file's own words are not markup
     return table
 
 

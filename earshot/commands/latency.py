@@ -57,6 +57,6 @@ def latency(
     if uplink is not MeasuredFormat.both:
         only: Literal["pcm", "codes"] = "pcm" if uplink is MeasuredFormat.pcm else "codes"
         first, second = replace(first, uplink=only), replace(second, uplink=only)
-    room = f"latency-{uuid4().hex[:12]}"  # nobody else's
+    room = f"latency-{uuid4().hex[:12]}"  # a room that nobody else is in
     plan = Plan((first, second), out, server, room, kbps, model, seconds)
     sys.exit(0 if measure_latency(console, plan) else 1)

@@ -74,7 +74,7 @@ def serve(
             "record_to": record_to,
             "record_max_kbps": record_kbps,
         }
-        settings = Settings(**{name: value for name, value in given.items() if value})  # the rest by the environment
+        settings = Settings(**{name: value for name, value in given.items() if value})  # the environment sets the rest
     except ValidationError as error:
         first = error.errors()[0]
         name = "EARSHOT_" + "_".join(str(part) for part in first["loc"]).upper()

@@ -28,13 +28,13 @@ class Candidate:
 
     key: Key
     step: Callable[[], object]
-    """A frame of each of the streams, or a whole signal."""
+    """Codes a frame of each of the streams, or a whole signal."""
     seconds: float
-    """Of sound in a step, of all streams together."""
+    """Seconds of sound in a step, of all streams together."""
     encode: Callable[[Pcm], NDArray[np.int16]] | None = None
     """The codes [F, B, n_q] of frames [F, B, hop], for encoders whose codes are compared."""
     cpu: bool = True
-    """Whether the time of the processor counts, or that of the clock."""
+    """Whether the processor's time is measured; otherwise the clock's is."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Task:
     direction: Direction
     inputs: Inputs
     signal: Inputs
-    """One stream, for what takes it whole."""
+    """One stream, for candidates that take a whole signal."""
     precisions: Sequence[str]
     threads: int
 

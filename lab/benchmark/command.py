@@ -80,7 +80,7 @@ def run(options: BenchmarkOptions, command: str = "", progress: Progress | None 
     torch.set_flush_denormal(True)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of packages that are measured, not used
+            warnings.simplefilter("ignore")  # from packages that are measured here and used nowhere else
             rows, machines = measure(model, n_q, options, kernels, progress or (lambda *_: None))
     finally:
         torch.set_num_threads(before)

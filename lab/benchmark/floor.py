@@ -11,7 +11,7 @@ from earshot.codec.config import ModelConfig
 
 Direction = Literal["encode", "decode"]
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2, "int8": 1}
-"""Of a weight, by precision."""
+"""Bytes of a weight, by precision."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,12 @@ class Machine:
     """What one core did in the same run."""
 
     macs_per_second: Mapping[str, float]
-    """By precision, operands in registers; without those that the processor has no instruction
-    for."""
+    """Multiply-adds with operands in registers, by precision; a precision for which the processor
+    has no instruction is not there."""
     bytes_per_second: Mapping[str, float]
-    """By precision: reading as many bytes as the weights have, again and again."""
+    """The speed of reading as many bytes as the weights have, again and again, by precision."""
     cold_bytes_per_second: float
-    """Reading what is in no cache."""
+    """The speed of reading what is in no cache."""
 
     def floor_ms(self, work: Work, precision: str, batch: float, cold: bool) -> float:
         """Milliseconds for a second of sound of one of `batch` streams that step together. `cold`:

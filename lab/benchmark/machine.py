@@ -16,10 +16,10 @@ from earshot.lab.benchmark.floor import BYTES, Machine, Work
 from numpy.typing import NDArray
 
 LOOP_ROUNDS = 400_000
-"""About a millisecond."""
+"""Rounds of the loop of multiply-adds; they take about a millisecond."""
 TURN_SECONDS = 0.01
 FLUSH_BYTES = 64 << 20
-"""Twice the last cache of the machine that this was written on."""
+"""Twice the last-level cache of the machine that this was written on."""
 
 
 class Caches:

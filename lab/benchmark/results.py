@@ -19,12 +19,13 @@ class Key:
     engine: str
     precision: str
     kernels: str | None
-    """Of the native engine."""
+    """The set of kernels of the native engine."""
     direction: Direction
     batch: int | None
-    """Streams in a step; None for what takes whole signals, one at a time."""
+    """Streams in a step; None for packages that take whole signals, one at a time."""
     paced: bool
-    """A frame every 13.3 ms with cold caches, as in a call; else one after the other."""
+    """Whether frames come every 13.3 ms to cold caches, as in a call; otherwise one follows the
+    other."""
 
     @property
     def label(self) -> str:
@@ -38,7 +39,7 @@ class Row:
     ms_per_audio_s: float
     """Median over rounds: milliseconds of processor for a second of sound of one stream."""
     floor_ms_per_audio_s: float | None
-    """Of this core; None for what is no EnCodec or computes elsewhere."""
+    """The least time on this core; None for what is no EnCodec or does not run on the processor."""
     codes_equal: float | None
     """Fraction of codes that are those of the torch reference; None for decoders and peers."""
     ratio_to_encodec: float | None
@@ -63,7 +64,7 @@ class Results:
     machine: Mapping[str, Any]
     """Processor, versions, and what one core did at best."""
     missing: list[str] = field(default_factory=list)
-    """What was not measured, and how to get it."""
+    """Packages that were not measured, and how to install them."""
 
     def to_json(self, command: str = "") -> str:
         """Returns the rows as docs/benchmark.md describes them, and what they have in common."""

@@ -25,13 +25,13 @@ class Effort:
 
     rounds: int = 7
     turn_seconds: float = 0.15
-    """Of processor, for each candidate in each round."""
+    """Seconds of processor for each candidate in each round."""
     paced_frames: int = 15
-    """As many in each round."""
+    """Paced frames of each candidate in each round."""
     codes: int = 8192
-    """Compared with the reference, by each engine."""
+    """Codes that each engine computes to be compared with the reference."""
     signal_seconds: float = 10.0
-    """Of what is coded whole."""
+    """Seconds of the signal that is coded whole."""
 
 
 QUICK = Effort(rounds=3, turn_seconds=0.05, paced_frames=10, codes=2048)

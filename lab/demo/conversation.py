@@ -27,7 +27,7 @@ LEAD_S = 2.0
 """Silence before the talk, in which the second client connects; processes that start together
 differ by less."""
 LINGER_S = 3.0
-"""After the talk, for the client that was first to hear the end of the other's."""
+"""Time after the talk, in which the client that ended first hears the end of the other's speech."""
 GRACE_S = 30.0
 WATCH_S = 0.1
 LEAST_COVERAGE, LEAST_SIMILARITY = 0.95, 0.4
@@ -78,7 +78,7 @@ class Direction:
     sound: Comparison
     spoken: Pcm
     heard: Pcm
-    """Shifted by the delay."""
+    """What was heard, shifted by the delay."""
 
     @property
     def percentiles_ms(self) -> dict[str, float]:
@@ -213,7 +213,7 @@ _NOTHING: dict[str, Any] = {
     "codec_kbps": 0.0, "wire_kbps": 0.0, "frames": 0, "missing": 0, "underruns": 0,
     "mouth_to_ear_ms": None, "stages_ms": {}, "timeline": [],
 }  # fmt: skip
-"""A speaker of whom nothing came."""
+"""The report of a speaker of whom nothing came."""
 
 
 def _direction(

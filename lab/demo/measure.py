@@ -31,8 +31,9 @@ RANGE_DB = 50.0
 SPEECH_DB = 30.0
 """A piece is speech if it is no more than this below the loud pieces."""
 HEARD_SIMILARITY, HEARD_DB = 0.4, 20.0
-"""A piece was heard if it is at least this like and at most this much quieter. Two different
-sentences of one voice reach 0.3; the untrained codec of this project, hardly intelligible, 0.6."""
+"""A piece was heard if its similarity is at least this and it is at most so many dB quieter. Two
+different sentences of one voice reach 0.3; the untrained codec of this project, hardly
+intelligible, 0.6."""
 LEAST_COVERAGE = 1 / 3
 """Where less than this was heard, the pieces that fit may do so by chance, and no delay is
 named."""
@@ -42,7 +43,7 @@ WAVEFORM_SEARCH_MS = 20.0
 WEAK_CORRELATION = 0.35
 """Under this a waveform's peak may be one pitch period off; the spectra then say the delay."""
 EARLIEST_MS, LATEST_MS = -50.0, 2000.0
-"""Sound cannot be heard before it is spoken, but a wrong clock can say so, and must be seen to."""
+"""Sound cannot be heard before it is spoken, but a wrong clock can say so, and that must show."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +51,12 @@ class Piece:
     """One second of speech and where it was heard."""
 
     start_s: float
-    """In the spoken signal."""
+    """Where the piece begins in the spoken signal."""
     delay_ms: float
     correlation: float
-    """Of the waveforms in `WAVEFORM_HZ`, -1..1."""
+    """The correlation of the waveforms in `WAVEFORM_HZ`, -1..1."""
     similarity: float
-    """Of the log-mel spectra, 0..1."""
+    """The similarity of the log-mel spectra, 0..1."""
     level_db: float
     """Heard level over spoken level."""
 

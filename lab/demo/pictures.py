@@ -34,7 +34,7 @@ SPOKEN, HEARD = BLUE, VERMILION
 STAGE_COLOURS = ("#999999", ORANGE, GREEN, YELLOW, SKY, BLUE, PURPLE, VERMILION)
 MARKS = {"p50": "-", "p95": "--", "p99": ":"}
 LINE_TOP = 0.62
-"""Of the height of a distribution; the legend is above."""
+"""Height of a line in a distribution, as a share of its height; the legend is above."""
 FFT, RANGE_DB = 512, 60.0
 
 
@@ -62,7 +62,7 @@ class Delay:
     percentiles_ms: Mapping[str, float]
     """"p50", "p95" and "p99" of all packets; the rows may be averages."""
     correlation_ms: float | None = None
-    """What the sound alone says."""
+    """The delay that was measured by the sound alone."""
 
 
 def spoken_heard(directions: Sequence[Heard], path: Path) -> None:

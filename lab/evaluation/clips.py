@@ -18,7 +18,7 @@ TRANSCRIPT_COLUMNS = ("transcript", "text", "sentence")
 @dataclass(frozen=True)
 class Clip:
     name: str
-    """Fit for a file name, and unlike the others'."""
+    """Fit for a file name, and different from those of all other clips."""
     file: Path
     transcript: str | None = None
     english: bool = False

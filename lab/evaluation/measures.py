@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.signal import stft
 
 Value = float | None
-"""None where a measure says nothing, for one of silence."""
+"""None where a measure has no value, for example of silence."""
 Compute = Callable[[Pcm, Pcm, int], Value]
 """(original, decoded, sample rate) of two signals [n]."""
 
@@ -45,7 +45,7 @@ class Measure:
     extra: str = "evaluate"
     """The extra of Earshot that installs it."""
     limits: tuple[float | None, float | None] = (None, None)
-    """What it cannot be below and above."""
+    """The least and the greatest value that it can have."""
 
     @property
     def installed(self) -> bool:

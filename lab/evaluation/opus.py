@@ -20,8 +20,7 @@ DECODED_HZ = 48_000
 FRAME_SECONDS = 0.02
 MOST_SHIFT_SECONDS = 0.005
 """The decoder drops the encoder's announced delay (RFC 7845 pre-skip); what is left depends on the
-rate and is under
-0.2 ms. It is found by correlation, in favour of Opus."""
+rate and is under 0.2 ms. It is found by correlation, in favour of Opus."""
 
 
 def installed() -> bool:

@@ -54,10 +54,10 @@ class Score:
     clip: str
     system: str
     values: dict[str, Value]
-    """By measure; one that says nothing of this clip is None or not there."""
+    """Values by measure; a measure without a value for this clip is None or not there."""
     recognised: str | None = None
     words: int = 0
-    """In the reference: the weight of this clip in a word error rate."""
+    """Words in the reference: the weight of this clip in a word error rate."""
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from earshot.lab.evaluation.systems import System, system_name
 from earshot.lab.evaluation.words import is_known, word_errors, words_of
 
 MAX_SECONDS = 60
-"""Of a longer clip the beginning is judged."""
+"""Longer clips are judged by so much of their beginning."""
 AUDIO, REFERENCE = "audio", "reference"
 
 Progress = Callable[[int, int], None]
@@ -126,7 +126,7 @@ def _outcomes(tasks: Sequence[Task], systems: Sequence[System], jobs: int) -> It
 
 
 _systems: list[System] = []
-"""Of this worker process."""
+"""The systems of this worker process."""
 
 
 def _start_worker(shared: bytes) -> None:

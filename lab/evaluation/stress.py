@@ -20,8 +20,8 @@ MUSIC_SECONDS = 20.0
 CLIPPING_DB = 20.0
 LOUD_DBFS, QUIET_DBFS = -40.0, -50.0
 MOST_CHANGE_DB = 3.0
-"""For inputs above LOUD_DBFS. What is below QUIET_DBFS stays below it, and what is between must not
-become loud."""
+"""The limit for inputs above LOUD_DBFS. An input below QUIET_DBFS must stay below it, and one
+between the two must not become loud."""
 
 
 @dataclass(frozen=True)

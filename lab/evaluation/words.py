@@ -6,8 +6,8 @@ import re
 from collections.abc import Container, Sequence
 
 KNOWN_SHARE = 0.8
-"""A transcript is English if the recogniser's dictionary has so much of it; what is not in it
-cannot be recognised."""
+"""A transcript is English if the recogniser's dictionary has so much of it; other words cannot be
+recognised."""
 
 
 def words_of(text: str) -> list[str]:

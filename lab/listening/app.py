@@ -77,7 +77,7 @@ def create_app(session: Session, clips: Mapping[str, Clip], scores: ScoreFile, r
 
     @app.exception_handler(ClientDisconnect)
     async def gone(request: Request, error: ClientDisconnect) -> Response:
-        return Response(status_code=400)  # to nobody
+        return Response(status_code=400)  # nobody reads it
 
     @app.exception_handler(EarshotError)
     async def unreadable(request: Request, error: EarshotError) -> JSONResponse:

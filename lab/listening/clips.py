@@ -15,7 +15,7 @@ from earshot.lab.listening.plan import ANCHOR, REFERENCE
 from numpy.typing import NDArray
 
 MAX_SECONDS = 60.0
-"""As much as `earshot evaluate` leaves of a clip. BS.1534-3 asks for about 10: browsers hold a
+"""The longest clip that `earshot evaluate` writes. BS.1534-3 asks for about 10: browsers hold a
 whole page decoded."""
 MAX_CHANNELS = 2
 

@@ -10,8 +10,8 @@ from earshot.codec.errors import UsageError
 
 REFERENCE, ANCHOR = "reference", "anchor"
 MAX_CONDITIONS = 10
-"""With hidden reference and anchor; each has a digit as its key. BS.1534-3 wants no more than 12 at
-a time."""
+"""The most conditions, hidden reference and anchor among them; each has a digit as its key.
+BS.1534-3 wants no more than 12 at a time."""
 MAX_CLIPS = 1000
 
 
@@ -22,7 +22,7 @@ class Plan:
 
     clips: tuple[str, ...]
     systems: tuple[str, ...]
-    """Without hidden reference and anchor."""
+    """The systems, without hidden reference and anchor."""
     seed: int = 1
 
     def __post_init__(self) -> None:

@@ -69,7 +69,7 @@ class Rater:
     name: str
     key: bytes
     saved: bool = False
-    """Has rated, so name and place stay taken."""
+    """Whether the rater has rated something, so that name and place stay taken."""
     rated: set[str] = field(default_factory=set)
     began_us: dict[str, int] = field(default_factory=dict)
     """When the rater first saw a trial."""
@@ -131,7 +131,7 @@ class Session:
         waiting = [rater for rater in self._raters.values() if not rater.saved]
         if len(self._raters) - len(waiting) >= self._max:
             raise Refused(Fault.FULL, FULL)
-        if len(waiting) >= self._max:  # joining costs nothing, so whoever has rated nothing yet makes room
+        if len(waiting) >= self._max:  # joining costs nothing: the first who has rated nothing gives way
             del self._raters[waiting[0].key]
         rater = Rater(name, digest(key))
         self._raters[rater.key] = rater

@@ -10,7 +10,7 @@ from earshot.server.settings import Settings
 
 MAX_CONNECTIONS = 256
 MAX_CONNECTIONS_PER_ADDRESS = 64
-"""A browser opens six."""
+"""Far above the six connections that a browser opens."""
 READ_SLICE = 4096
 
 

@@ -34,7 +34,7 @@ from websockets.http11 import Response
 from websockets.uri import parse_uri
 
 TOO_LATE_NS = 500_000_000
-"""Who is that late goes on from now: to catch up would be to speak faster than real time."""
+"""A client that is so late goes on from now: to catch up it would speak faster than real time."""
 SHORTEST_SLEEP_NS, LONGEST_SLEEP_NS = 500_000, 10_000_000
 """To wake for every message would cost more than the messages, on cores that the server needs."""
 OPEN_TIMEOUT_S = 20.0

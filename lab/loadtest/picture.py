@@ -10,7 +10,7 @@ from earshot.lab.pictures import BLUE, SIZE, SKY, gridded, new_figure, save, tit
 RED = "#b00020"
 TYPICAL, WORST = SKY, BLUE
 MOST_FRAMES = 2.5
-"""What is later than so many frames is drawn at the edge: one step too many can be seconds late."""
+"""Times of more frames than this are drawn at the edge: one step too many can be seconds late."""
 
 
 def draw(findings: Findings, file: Path) -> None:

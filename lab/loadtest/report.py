@@ -14,8 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 WIDE = 110
-"""Columns of a terminal that holds the whole table; a narrower one gets what the verdict is made
-of."""
+"""Columns of a terminal that holds the whole table; a narrower one gets the columns that decide."""
 
 
 def table(findings: Findings, width: int = WIDE) -> Table:

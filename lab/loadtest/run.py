@@ -26,7 +26,7 @@ from earshot.server.settings import IDLE_NICE
 
 STOP_S = 15.0
 SETTLE_S = 1.0
-"""After new speakers came in, before it counts."""
+"""Time between the arrival of new speakers and the first frame that counts."""
 SPEAKERS_A_GENERATOR = 240
 """One process took 0.12 of a core for 60 speakers and 0.18 for 120, where two took 0.16 and
 0.23."""
@@ -34,9 +34,9 @@ ONE_ADDRESS = {
     "EARSHOT_MAX_CONNECTIONS_PER_ADDRESS": "1024",
     "EARSHOT_MAX_ADDRESS_SHARE": "1",
 }
-"""All load comes from this machine."""
+"""Limits of an address are lifted, because all load comes from this machine."""
 TO_ITSELF = {"EARSHOT_WORKER_NICE": str(IDLE_NICE)}
-"""As where a server has its machine to itself; what the environment says goes before."""
+"""The niceness of a server that has its machine to itself; the environment can override it."""
 
 Show = Callable[[str], None]
 
@@ -80,7 +80,7 @@ def _measure(plan: Plan, url: str, voices: Path, show: Show, found: Callable[[Fi
                 raise EarshotError(f"the server took nobody: {refused}")
             time.sleep(SETTLE_S)
             before = stats(url)
-            time.sleep(SETTLE_S)  # for the pause that `/stats` itself makes
+            time.sleep(SETTLE_S)  # `/stats` itself takes a moment of the server
             _ask(generators, {"do": "reset"})
             time.sleep(plan.seconds)
             reports = _ask(generators, {"do": "report"})

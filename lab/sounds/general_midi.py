@@ -21,12 +21,12 @@ from numpy.random import Generator
 
 RATE, SECONDS = 24_000, 20
 TICKS = 480
-"""Of MIDI, in a beat."""
+"""Ticks of MIDI in a beat."""
 SCALES = (0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10)
 CHORDS = 0, 3, 4, 5, 0, 1, 4, 0
 PARTS = "melody", "chords", "bass", "arpeggio"
 PURE = 72, 73, 78, 79
-"""Piccolo, flute, whistle and ocarina; they play high."""
+"""Programs of piccolo, flute, whistle and ocarina, which play high."""
 USUAL = (0, 4, 16, 19, 24, 25, 27, 30, 33, 40, 42, 48, 56, 57, 60, 61, 65, 68, 71, *PURE, 75, 80, 81, 88, 89, 123)
 DRUMS = 9
 
