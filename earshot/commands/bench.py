@@ -70,13 +70,13 @@ def engines(
     from earshot.lab.benchmark.table import result_table
 
     try:
-        wished = [int(batch) for batch in batches.split(",") if batch.strip()]
+        requested = [int(batch) for batch in batches.split(",") if batch.strip()]
     except ValueError as error:
         raise UsageError(f"--batches takes whole numbers, as 1,8,32, not {batches!r}") from error
     options = BenchmarkOptions(
         model=model or (FULL if quick else BenchmarkOptions.model),
         kbps=kbps,
-        batches=wished,
+        batches=requested,
         rounds=rounds,
         quick=quick,
         peers=peers,

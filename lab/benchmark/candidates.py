@@ -113,7 +113,7 @@ def engine_candidate(task: Task, engine: Engine, key: Key) -> Candidate:
     return Candidate(key, lambda: engine.encode(encoders, next(frames), counts), seconds, codes, cpu)
 
 
-def kernel_sets(wished: Sequence[str]) -> list[str]:
+def kernel_sets(requested: Sequence[str]) -> list[str]:
     """Returns the names of sets of kernels: "auto" is the fastest, "all" is every one that this
     processor runs.
 
@@ -123,7 +123,7 @@ def kernel_sets(wished: Sequence[str]) -> list[str]:
     from earshot.codec.engine.native.engine import kernel_names
 
     known, found = kernel_names(), []
-    for name in wished:
+    for name in requested:
         if name not in ("auto", "all", *known):
             raise UsageError(f"there are no kernels {name!r} for this processor; it has auto, all, {', '.join(known)}")
         found += known if name == "all" else known[:1] if name == "auto" else [name]
