@@ -15,7 +15,7 @@ from earshot.codec.errors import UsageError
 from earshot.codec.model.model import Model
 from earshot.codec.pcm import Pcm
 from earshot.lab.benchmark.floor import Direction
-from earshot.lab.benchmark.inputs import Inputs, again_and_again
+from earshot.lab.benchmark.inputs import Inputs, cycled
 from earshot.lab.benchmark.results import Key
 from numpy.typing import NDArray
 
@@ -77,7 +77,7 @@ def naive_torch(task: Task) -> Candidate:
     quantizer = model.network.quantizer
     net = model.network.encoder if task.direction == "encode" else model.network.decoder
     caches = net.init_caches(batch)
-    pcm, codes = again_and_again(task.inputs.pcm), again_and_again(task.inputs.codes.astype(np.int64))
+    pcm, codes = cycled(task.inputs.pcm), cycled(task.inputs.codes.astype(np.int64))
 
     @torch.inference_mode()
     def encode() -> None:
@@ -100,10 +100,10 @@ def engine_candidate(task: Task, engine: Engine, key: Key) -> Candidate:
     seconds, cpu = batch / task.model.frame_rate, key.engine != "cuda"
     if key.direction == "decode":
         decoders = [engine.open_decoder() for _ in range(batch)]
-        rows = again_and_again(inputs.codes)
+        rows = cycled(inputs.codes)
         return Candidate(key, lambda: engine.decode(decoders, list(next(rows))), seconds, cpu=cpu)
     encoders, counts = [engine.open_encoder() for _ in range(batch)], [n_q] * batch
-    frames = again_and_again(inputs.pcm)
+    frames = cycled(inputs.pcm)
 
     def codes(pcm: Pcm) -> NDArray[np.int16]:
         for slot in encoders:

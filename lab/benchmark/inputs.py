@@ -81,6 +81,6 @@ def inputs_of(model: Model, streams: int, frames: int, n_q: int) -> Inputs:
     return Inputs(pcm, np.ascontiguousarray(codes.permute(2, 0, 1).numpy().astype(np.int16)))
 
 
-def again_and_again(frames: NDArray[Any]) -> cycle[NDArray[Any]]:
+def cycled(frames: NDArray[Any]) -> cycle[NDArray[Any]]:
     """Yields the frames one after the other, without end."""
     return cycle(list(frames))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from earshot.lab.benchmark.candidates import Candidate, Task
-from earshot.lab.benchmark.inputs import again_and_again
+from earshot.lab.benchmark.inputs import cycled
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def graph_of(task: Task, form: Form) -> bytes:
 
 def stepped(task: Task, engine: str, precision: str, form: Form, step: Step) -> Candidate:
     """Returns a candidate that steps over the task's frames."""
-    frames = again_and_again(task.inputs.pcm if task.direction == "encode" else task.inputs.codes.astype(np.int64))
+    frames = cycled(task.inputs.pcm if task.direction == "encode" else task.inputs.codes.astype(np.int64))
     key = task.key(engine, precision, form)
     return Candidate(key, lambda: step(next(frames)), task.batch / task.model.frame_rate)
 
