@@ -16,7 +16,7 @@ from earshot.lab.evaluation.measures import MEASURES, WER, WORD_CHANGES, what_is
 from earshot.lab.evaluation.pictures import rate_quality
 from earshot.lab.evaluation.results import Evaluation, ModelInfo
 from earshot.lab.evaluation.runner import AUDIO, Progress, evaluate
-from earshot.lab.evaluation.stress import Stressed, stress
+from earshot.lab.evaluation.stress import StressResult, stress
 from earshot.lab.evaluation.systems import Streamed, System
 
 SCORES, PICTURE = "scores.json", "rate-quality.png"
@@ -81,13 +81,15 @@ def run(
     return found
 
 
-def stress_all(patterns: Sequence[str], options: EvaluationOptions, progress: Progress | None = None) -> list[Stressed]:
+def stress_all(
+    patterns: Sequence[str], options: EvaluationOptions, progress: Progress | None = None
+) -> list[StressResult]:
     """Tries every model at every rate on the sounds of lab/evaluation/stress.py and the music of
     `patterns`."""
     music = [file for pattern in patterns for file in audio_files(pattern)]
     loaded = [load_model(given) for given in options.models]
     plan = [(model, kbps) for model in loaded for kbps in options.kbps or model.bandwidths]
-    rows: list[Stressed] = []
+    rows: list[StressResult] = []
     for model, kbps in plan:
         before = len(rows)
         rows += stress(model, kbps, music, progress and _part_of(progress, before, len(plan)))

@@ -25,7 +25,7 @@ between the two must not become loud."""
 
 
 @dataclass(frozen=True)
-class Stressed:
+class StressResult:
     """One sound at one rate, and its levels before and after."""
 
     name: str
@@ -50,7 +50,7 @@ class Stressed:
 
 def stress(
     model: Model, kbps: float, music: Sequence[Path] = (), progress: Callable[[int, int], None] | None = None
-) -> list[Stressed]:
+) -> list[StressResult]:
     """Returns a row for each sound.
 
     Of each file of `music` it takes the first 20 s, as they are and clipped. Raises AudioError for
@@ -60,7 +60,7 @@ def stress(
     for name, pcm in tried:
         heard = through_stream(model, pcm, kbps)
         finite = bool(np.isfinite(heard).all())
-        rows.append(Stressed(name, kbps, decibels(rms(pcm)), decibels(rms(heard)) if finite else np.inf, finite))
+        rows.append(StressResult(name, kbps, decibels(rms(pcm)), decibels(rms(heard)) if finite else np.inf, finite))
         if progress:
             progress(len(rows), len(tried))
     return rows

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from earshot.lab.confidence import Mean
 from earshot.lab.evaluation.measures import Measure
 from earshot.lab.evaluation.results import Evaluation
-from earshot.lab.evaluation.stress import QUIET_DBFS, Stressed
+from earshot.lab.evaluation.stress import QUIET_DBFS, StressResult
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
@@ -47,7 +47,7 @@ def _cell(mean: Mean | None, measure: Measure) -> str:
     return f"{mean.mean + 0.0:.{measure.digits}f}{half}"
 
 
-def stress_summary(rows: Sequence[Stressed]) -> str:
+def stress_summary(rows: Sequence[StressResult]) -> str:
     """Says for each rate in a line how many sounds passed."""
     each: dict[float, list[bool]] = {}
     for row in rows:
@@ -55,7 +55,7 @@ def stress_summary(rows: Sequence[Stressed]) -> str:
     return "\n".join(f"{kbps:g} kbps: {sum(good)} of {len(good)} ok" for kbps, good in each.items())
 
 
-def stress_table(rows: Sequence[Stressed]) -> Table:
+def stress_table(rows: Sequence[StressResult]) -> Table:
     table = Table("input", "kbps", "in dBFS", "out dBFS", "change dB", "", title="Inputs that are no clean speech")
     for row in rows:
         change = f"{row.output_dbfs - row.input_dbfs:+.1f}" if row.input_dbfs >= QUIET_DBFS else "-"

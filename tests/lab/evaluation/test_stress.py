@@ -10,7 +10,7 @@ import soundfile
 from earshot.codec.model.model import Model
 from earshot.lab.evaluation import signals, stress
 from earshot.lab.evaluation.measures import decibels, rms
-from earshot.lab.evaluation.stress import Stressed, sounds
+from earshot.lab.evaluation.stress import StressResult, sounds
 
 
 @pytest.mark.parametrize(
@@ -22,8 +22,8 @@ from earshot.lab.evaluation.stress import Stressed, sounds
     ],
 )  # fmt: skip
 def test_verdicts(before: float, after: float, fault: str) -> None:
-    assert Stressed("x", 6.0, before, after, finite=True).fault == fault
-    assert Stressed("x", 6.0, before, after, finite=False).fault == "not finite"
+    assert StressResult("x", 6.0, before, after, finite=True).fault == fault
+    assert StressResult("x", 6.0, before, after, finite=False).fault == "not finite"
 
 
 def test_a_model_that_changes_nothing_passes(tiny_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:

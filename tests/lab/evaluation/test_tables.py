@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 
-from earshot.lab.evaluation.stress import Stressed
+from earshot.lab.evaluation.stress import StressResult
 from earshot.lab.evaluation.tables import score_table, stress_summary, stress_table
 from rich.console import Console, RenderableType
 
@@ -42,9 +42,9 @@ def test_a_narrow_terminal_loses_no_figure() -> None:
 
 def test_stress() -> None:
     rows = [
-        Stressed("silence", 6.0, -100.0, -86.0, finite=True),
-        Stressed("drums", 6.0, -20.0, -14.0, finite=True),
-        Stressed("chords", 6.0, -20.0, -20.5, finite=True),
+        StressResult("silence", 6.0, -100.0, -86.0, finite=True),
+        StressResult("drums", 6.0, -20.0, -14.0, finite=True),
+        StressResult("chords", 6.0, -20.0, -20.5, finite=True),
     ]
     text = shown(stress_table(rows))
     assert row(text, "silence") == ["silence", "6", "silent", "-86.0", "-", "ok"]
