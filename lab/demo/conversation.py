@@ -37,7 +37,7 @@ AGREEMENT_MS = 5.0
 
 
 @dataclass(frozen=True)
-class Part:
+class Peer:
     """One of the two speakers. `voice` is an audio file."""
 
     name: str
@@ -45,7 +45,7 @@ class Part:
     uplink: Literal["pcm", "codes"]
 
 
-DEMO = Part("Ada", VOICES / "ada.flac", "pcm"), Part("Ben", VOICES / "ben.flac", "codes")
+DEMO = Peer("Ada", VOICES / "ada.flac", "pcm"), Peer("Ben", VOICES / "ben.flac", "codes")
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Plan:
     """`server` None starts one on a free port of this machine. `seconds` of each voice (all of the
     longer one if None); recordings go to the folder `out`."""
 
-    parts: tuple[Part, Part]
+    peers: tuple[Peer, Peer]
     out: Path
     server: str | None = None
     room: str = "demo"
@@ -69,8 +69,8 @@ class Direction:
     `call` is the listener's report of the speaker (client/ui/figures.py), `sent` the speaker's
     report of itself."""
 
-    speaker: Part
-    listener: Part
+    speaker: Peer
+    listener: Peer
     call: dict[str, Any]
     sent: dict[str, Any]
     began_s: float
@@ -139,22 +139,22 @@ def converse(plan: Plan, show: Show = lambda states, share: None) -> Conversatio
         if url is None:
             server, url = start_server(stack, folder, plan.model)
         calls = [
-            stack.enter_context(Child(part.name, _call(plan, part, url, folder / f"{number}.json")))
-            for number, part in enumerate(plan.parts)
+            stack.enter_context(Child(peer.name, _call(plan, peer, url, folder / f"{number}.json")))
+            for number, peer in enumerate(plan.peers)
         ]
         _watch(calls, server, LEAD_S + voices[0].size / SAMPLE_RATE, show)
-        reports = [_report(folder / f"{number}.json", part) for number, part in enumerate(plan.parts)]
+        reports = [_report(folder / f"{number}.json", peer) for number, peer in enumerate(plan.peers)]
     ways = (0, 1), (1, 0)
     first, second = (_direction(plan, voices, reports, speaker, listener) for speaker, listener in ways)
     return Conversation((first, second), reports[0]["model"])
 
 
-def spoken_file(plan: Plan, part: Part) -> Path:
-    return plan.out / f"spoken-by-{part.name.lower()}.wav"
+def spoken_file(plan: Plan, peer: Peer) -> Path:
+    return plan.out / f"spoken-by-{peer.name.lower()}.wav"
 
 
-def heard_file(plan: Plan, part: Part) -> Path:
-    return plan.out / f"heard-by-{part.name.lower()}.wav"
+def heard_file(plan: Plan, peer: Peer) -> Path:
+    return plan.out / f"heard-by-{peer.name.lower()}.wav"
 
 
 def _voices(plan: Plan) -> list[Pcm]:
@@ -162,22 +162,22 @@ def _voices(plan: Plan) -> list[Pcm]:
     again.
 
     They are also written to files, with silence before them."""
-    clips = [np.concatenate(list(read_blocks(part.voice, SAMPLE_RATE // 100))) for part in plan.parts]
+    clips = [np.concatenate(list(read_blocks(peer.voice, SAMPLE_RATE // 100))) for peer in plan.peers]
     size = max(clip.size for clip in clips) if plan.seconds is None else round(plan.seconds * SAMPLE_RATE)
     voices = []
-    for part, clip in zip(plan.parts, clips, strict=True):
+    for peer, clip in zip(plan.peers, clips, strict=True):
         voice = np.pad(clip, (0, max(0, size - clip.size))) if plan.seconds is None else np.resize(clip, size)
         lead = np.zeros(round(LEAD_S * SAMPLE_RATE), np.float32)
-        soundfile.write(spoken_file(plan, part), np.concatenate([lead, voice]), SAMPLE_RATE)
+        soundfile.write(spoken_file(plan, peer), np.concatenate([lead, voice]), SAMPLE_RATE)
         voices.append(voice)
     return voices
 
 
-def _call(plan: Plan, part: Part, url: str, report: Path) -> list[str]:
+def _call(plan: Plan, peer: Peer, url: str, report: Path) -> list[str]:
     return [
-        *("call", plan.room, "--server", url, "--name", part.name, "--model", plan.model),
-        *("--kbps", f"{plan.kbps:g}", "--uplink", part.uplink, "--linger", f"{LINGER_S:g}"),
-        *("--input", str(spoken_file(plan, part)), "--output", str(heard_file(plan, part))),
+        *("call", plan.room, "--server", url, "--name", peer.name, "--model", plan.model),
+        *("--kbps", f"{plan.kbps:g}", "--uplink", peer.uplink, "--linger", f"{LINGER_S:g}"),
+        *("--input", str(spoken_file(plan, peer)), "--output", str(heard_file(plan, peer))),
         *("--report", str(report), "--status-json"),
     ]
 
@@ -199,13 +199,13 @@ def _watch(calls: Sequence[Child], server: Child | None, talk_s: float, show: Sh
         call.check()
 
 
-def _report(path: Path, part: Part) -> dict[str, Any]:
+def _report(path: Path, peer: Peer) -> dict[str, Any]:
     try:
         report: dict[str, Any] = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise EarshotError(f"{part.name} left no report of the call ({error})") from error
+        raise EarshotError(f"{peer.name} left no report of the call ({error})") from error
     if report["spoken_start_us"] is None or report["heard_start_us"] is None:
-        raise EarshotError(f"{part.name} neither spoke nor heard")
+        raise EarshotError(f"{peer.name} neither spoke nor heard")
     return report
 
 
@@ -219,15 +219,15 @@ _NOTHING: dict[str, Any] = {
 def _direction(
     plan: Plan, voices: Sequence[Pcm], reports: Sequence[dict[str, Any]], speaker: int, listener: int
 ) -> Direction:
-    heard = np.concatenate(list(read_blocks(heard_file(plan, plan.parts[listener]), SAMPLE_RATE // 100)))
+    heard = np.concatenate(list(read_blocks(heard_file(plan, plan.peers[listener]), SAMPLE_RATE // 100)))
     spoken_us = int(reports[speaker]["spoken_start_us"] + LEAD_S * 1e6)
     heard_us = int(reports[listener]["heard_start_us"])
     sound = compare(voices[speaker], heard, SAMPLE_RATE, spoken_us, heard_us)
     shift = round((heard_us - spoken_us - (sound.latency_ms or 0) * 1e3) * SAMPLE_RATE / 1e6)
     said = str(reports[speaker]["peer"])
     return Direction(
-        plan.parts[speaker],
-        plan.parts[listener],
+        plan.peers[speaker],
+        plan.peers[listener],
         {**_NOTHING, **reports[listener]["speakers"].get(said, {})},
         reports[speaker]["sent"],
         (spoken_us - int(reports[listener]["spoken_start_us"])) / 1e6,

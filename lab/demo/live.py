@@ -13,7 +13,7 @@ from typing import Any
 from earshot.client.audio.devices import list_devices
 from earshot.codec.errors import AudioError
 from earshot.lab.children import START_S, Child, start_server
-from earshot.lab.demo.conversation import Part
+from earshot.lab.demo.conversation import Peer
 from earshot.lab.demo.show import POINTS, ending_cleanly, shown
 from rich.console import Console
 
@@ -50,11 +50,11 @@ def live(console: Console, out: Path, kbps: float, model: str, seconds: float, u
     check_devices()
     out.mkdir(parents=True, exist_ok=True)
     console.print("Speak; you hear yourself through the codec. Use headphones, or it will whistle. Ctrl-C ends it.")
-    parts = [Part("you", Path(), "codes" if uplink == "codes" else "pcm"), Part("your ear", Path(), "pcm")]
+    peers = [Peer("you", Path(), "codes" if uplink == "codes" else "pcm"), Peer("your ear", Path(), "pcm")]
     with ending_cleanly(), ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="earshot-")))
         server, url = start_server(stack, folder, model)
-        show = stack.enter_context(shown(console, parts, "demo"))
+        show = stack.enter_context(shown(console, peers, "demo"))
         common = ["call", "demo", "--server", url, "--model", model, "--kbps", f"{kbps:g}", "--status-json"]
         mouth = [*common, "--name", "you", "--uplink", uplink, "--output", "none"]
         ear = [*common, "--name", "your ear", "--input", "none"]

@@ -13,7 +13,7 @@ from typing import Any
 
 from earshot.client.core.latency import STAGES
 from earshot.client.ui.view import EntropyState, SpeakerState, ViewState, plain_line, render
-from earshot.lab.demo.conversation import AGREEMENT_MS, Conversation, Direction, Part, Plan, Show, converse, heard_file
+from earshot.lab.demo.conversation import AGREEMENT_MS, Conversation, Direction, Peer, Plan, Show, converse, heard_file
 from earshot.lab.demo.pictures import Delay, Heard, latency, spoken_heard
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -38,7 +38,7 @@ def demo(console: Console, plan: Plan) -> bool:
     latency([_delay_picture(way) for way in talk.directions], plan.out / "latency.png")
     _write(plan.out / "report.json", report(talk))
     console.print(summary(talk))
-    files = ["spoken-heard.png", "latency.png", "report.json", *(heard_file(plan, part).name for part in plan.parts)]
+    files = ["spoken-heard.png", "latency.png", "report.json", *(heard_file(plan, peer).name for peer in plan.peers)]
     console.print(f"{plan.out}: {', '.join(files)}", soft_wrap=True)
     for note in disagreements(talk):
         console.print(f"[yellow]note:[/] {note}")
@@ -182,9 +182,9 @@ def _delay_picture(way: Direction) -> Delay:
 
 def _talk(console: Console, plan: Plan) -> Conversation:
     where = "a server of its own on this machine" if plan.server is None else plan.server
-    names = " and ".join(part.name for part in plan.parts)
+    names = " and ".join(peer.name for peer in plan.peers)
     console.print(f"{names} talk at {plan.kbps:g} kbps through {where}")
-    with ending_cleanly(), shown(console, plan.parts, plan.room) as show:
+    with ending_cleanly(), shown(console, plan.peers, plan.room) as show:
         return converse(plan, show)
 
 
@@ -203,23 +203,23 @@ def ending_cleanly() -> Iterator[None]:
 
 
 @contextmanager
-def shown(console: Console, parts: Sequence[Part], room: str) -> Iterator[Show]:
+def shown(console: Console, peers: Sequence[Peer], room: str) -> Iterator[Show]:
     """Shows a panel for each client in a terminal, and a few lines elsewhere."""
     if not console.is_terminal:
-        yield _plain(console, parts, room)
+        yield _plain(console, peers, room)
         return
     with Live(console=console, auto_refresh=False, transient=True) as live:
 
         def show(states: Sequence[dict[str, Any]], share: float) -> None:
-            live.update(panels(states, share, parts, room), refresh=True)
+            live.update(panels(states, share, peers, room), refresh=True)
 
-        show([{}] * len(parts), 0.0)
+        show([{}] * len(peers), 0.0)
         yield show
 
 
-def panels(states: Sequence[dict[str, Any]], share: float, parts: Sequence[Part], room: str) -> RenderableType:
+def panels(states: Sequence[dict[str, Any]], share: float, peers: Sequence[Peer], room: str) -> RenderableType:
     """Returns the views of all clients, one above the other, and how much of the talk is over."""
-    views = [render(_state(state, part, room)) for state, part in zip(states, parts, strict=True)]
+    views = [render(_state(state, peer, room)) for state, peer in zip(states, peers, strict=True)]
     for view in views:
         if isinstance(view, Panel):
             view.subtitle = None  # the keys of a call, which nobody presses here
@@ -230,7 +230,7 @@ def panels(states: Sequence[dict[str, Any]], share: float, parts: Sequence[Part]
     return Group(*views, progress)
 
 
-def _plain(console: Console, parts: Sequence[Part], room: str) -> Show:
+def _plain(console: Console, peers: Sequence[Peer], room: str) -> Show:
     last = -1.0
 
     def show(states: Sequence[dict[str, Any]], share: float) -> None:
@@ -238,17 +238,17 @@ def _plain(console: Console, parts: Sequence[Part], room: str) -> Show:
         if share - last < PLAIN_EVERY and not share == 1.0 > last:
             return
         last = share
-        for state, part in zip(states, parts, strict=True):
-            line = f"{share:4.0%} {part.name}: {plain_line(_state(state, part, room))}"
+        for state, peer in zip(states, peers, strict=True):
+            line = f"{share:4.0%} {peer.name}: {plain_line(_state(state, peer, room))}"
             console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     return show
 
 
-def _state(status: dict[str, Any], part: Part, room: str) -> ViewState:
+def _state(status: dict[str, Any], peer: Peer, room: str) -> ViewState:
     """Makes a view from the JSON of `earshot call --status-json`; a client that is still starting
     has printed nothing."""
     if not status:
-        return ViewState(part.name, room, "server", uplink=part.uplink)
+        return ViewState(peer.name, room, "server", uplink=peer.uplink)
     speakers = [SpeakerState(**speaker) for speaker in status["speakers"]]
     return ViewState(**{**status, "speakers": speakers, "entropy": EntropyState(**status["entropy"])})
