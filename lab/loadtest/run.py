@@ -30,12 +30,12 @@ SETTLE_S = 1.0
 SPEAKERS_A_GENERATOR = 240
 """One process took 0.12 of a core for 60 speakers and 0.18 for 120, where two took 0.16 and
 0.23."""
-ONE_ADDRESS = {
+ONE_ADDRESS_LIMITS = {
     "EARSHOT_MAX_CONNECTIONS_PER_ADDRESS": "1024",
     "EARSHOT_MAX_ADDRESS_SHARE": "1",
 }
 """Limits of an address are lifted, because all load comes from this machine."""
-TO_ITSELF = {"EARSHOT_WORKER_NICE": str(IDLE_NICE)}
+DEDICATED_MACHINE = {"EARSHOT_WORKER_NICE": str(IDLE_NICE)}
 """The niceness of a server that has its machine to itself; the environment can override it."""
 
 Show = Callable[[str], None]
@@ -52,7 +52,7 @@ def run(
         return _measure(plan, _on_loopback(url), voices, show, found)
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         show("starting a server")
-        environment = TO_ITSELF | _environment() | ONE_ADDRESS
+        environment = DEDICATED_MACHINE | _environment() | ONE_ADDRESS_LIMITS
         _, own = start_server(stack, Path(folder), _model_file(model, Path(folder)), environment)
         return _measure(plan, own, voices, show, found)
 
