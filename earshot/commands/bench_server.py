@@ -8,13 +8,14 @@ from typing import Annotated
 import typer
 
 from earshot.commands.extras import require_lab
+from earshot.commands.options import Kbps
 
 
 def server(
     model: Annotated[
         str, typer.Option(help="default, a path, or full: the official shape with random weights.")
     ] = "default",
-    kbps: Annotated[float, typer.Option(help="Codec rate of the speech.")] = 6.0,
+    kbps: Kbps = 6.0,
     first: Annotated[int, typer.Option("--from", min=2, help="Speakers of the first step.")] = 20,
     last: Annotated[int, typer.Option("--to", min=2, help="Speakers of the last step.")] = 240,
     step: Annotated[int, typer.Option(min=2, help="Speakers more at each step.")] = 20,

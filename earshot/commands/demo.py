@@ -9,22 +9,19 @@ import typer
 from rich.console import Console
 
 from earshot.commands.extras import require_lab
+from earshot.commands.options import Kbps, Model
 
 console = Console()
-
-
-_KBPS = Annotated[float, typer.Option(help="Codec rate of the speech.")]
-_MODEL = Annotated[str, typer.Option(help="default, encodec_24khz or a path.")]
 
 
 def demo(
     live: Annotated[
         bool, typer.Option("--live", help="From the microphone to the loudspeaker of this machine.")
     ] = False,
-    kbps: _KBPS = 6.0,
+    kbps: Kbps = 6.0,
     out: Annotated[Path, typer.Option(help="Folder for recordings, pictures and report.json.")] = Path("out/demo"),
     seconds: Annotated[float | None, typer.Option(min=1, help="How long to talk; about 20 s if not given.")] = None,
-    model: _MODEL = "default",
+    model: Model = "default",
 ) -> None:
     """Let two voices talk through a server on this machine: hear it, see it, and read the figures.
 

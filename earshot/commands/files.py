@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from earshot.codec.errors import EarshotError, UsageError
+from earshot.commands.options import Kbps
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -32,7 +33,7 @@ _LM_MODEL = Annotated[
 def encode(
     source: Annotated[Path, typer.Argument(metavar="IN", help="Any audio file, or a folder of them.")],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="File to write (.ecdc), or a folder.")],
-    kbps: Annotated[float, typer.Option(help="Codec rate of the speech.")] = 6.0,
+    kbps: Kbps = 6.0,
     lm: Annotated[bool, typer.Option("--lm", help="Smaller by a language model, at some cost in time.")] = False,
     model: _MODEL = "default",
     lm_model: _LM_MODEL = None,

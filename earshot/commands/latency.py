@@ -10,12 +10,9 @@ import typer
 from rich.console import Console
 
 from earshot.commands.extras import require_lab
+from earshot.commands.options import Kbps, Model
 
 console = Console()
-
-
-_KBPS = Annotated[float, typer.Option(help="Codec rate of the speech.")]
-_MODEL = Annotated[str, typer.Option(help="default, encodec_24khz or a path.")]
 
 
 class MeasuredFormat(StrEnum):
@@ -34,9 +31,9 @@ def latency(
     uplink: Annotated[
         MeasuredFormat, typer.Option(help="What the two send; both: one PCM, the other codes.")
     ] = MeasuredFormat.both,
-    kbps: _KBPS = 6.0,
+    kbps: Kbps = 6.0,
     out: Annotated[Path, typer.Option(help="Folder for recordings, picture and report.json.")] = Path("out/latency"),
-    model: _MODEL = "default",
+    model: Model = "default",
 ) -> None:
     """Measure the time from mouth to ear, stage by stage, between two clients of a server.
 

@@ -1,0 +1,10 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+Kbps = Annotated[float, typer.Option(help="Codec rate of the speech.")]
+Model = Annotated[str, typer.Option(help="default, encodec_24khz or a path.")]
