@@ -43,7 +43,7 @@ def test_a_file(tmp_path: Path, speech: Pcm, model: Path, tiny_model: Model) -> 
 
 
 def test_a_folder(tmp_path: Path, speech: Pcm, model: Path) -> None:
-    """What cannot be done is said, and the others are done; equal names stay apart."""
+    """A file that fails is named, and the others are done; equal names stay apart."""
     (tmp_path / "in" / "more").mkdir(parents=True)
     for name in ("a.wav", "a.flac", "more/b.wav"):
         soundfile.write(tmp_path / "in" / name, speech[:9_000], 24_000)
@@ -61,7 +61,7 @@ def test_a_folder(tmp_path: Path, speech: Pcm, model: Path) -> None:
 
 
 def test_the_language_model_of_the_default(tmp_path: Path, speech: Pcm) -> None:
-    """It comes with Earshot, makes files smaller, and is found again by whoever decodes."""
+    """The model comes with Earshot, makes files smaller, and the decoder finds it by itself."""
     soundfile.write(tmp_path / "in.wav", speech[:96_000], 24_000)
     run("encode", tmp_path / "in.wav", tmp_path / "plain.ecdc", "--kbps", 3)
     run("encode", tmp_path / "in.wav", tmp_path / "lm.ecdc", "--kbps", 3, "--lm")

@@ -37,7 +37,7 @@ def model(tiny_model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def fake_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A turn steps once and says that it took what MS says, a tenth more or less in the first two
+    """Makes a turn step once and take what MS says, a tenth more or less in the first two
     rounds."""
     turns: dict[Any, Any] = {}
 

@@ -22,7 +22,7 @@ def inputs(tiny_model: Model) -> Inputs:
 
 
 def decoded(model: Model, codes: NDArray[np.int16]) -> NDArray[np.float32]:
-    """[F, B, n_q] -> [F, B, hop], by torch in one step."""
+    """Decodes [F, B, n_q] -> [F, B, hop] by torch in one step."""
     whole = torch.from_numpy(codes.astype(np.int64)).permute(1, 2, 0)
     with torch.inference_mode():
         pcm, _ = model.network.decoder.step(model.network.quantizer.decode(whole), None, "zeros", last=True)

@@ -33,8 +33,8 @@ def voice() -> Pcm:
 
 
 def figures(delay_ms: float) -> dict[str, Any]:
-    """A listener's report of a speaker whose every packet took so long, from 1 s before the talk to
-    its end."""
+    """Returns a listener's report of a speaker whose every packet took so long, from 1 s before the
+    talk to its end."""
     marks = {"p50": delay_ms, "p95": delay_ms, "p99": delay_ms}
     return {
         "codec_kbps": 6.0,
@@ -78,7 +78,8 @@ def test_time_stamps_that_are_wrong_are_found_out(voice: Pcm, wrong_ms: float) -
 
 
 def test_a_delay_that_changes_is_compared_second_by_second(voice: Pcm) -> None:
-    """40 ms, then 90 ms: the medians of both measures may differ, the differences do not."""
+    """The delay is 40 ms, then 90 ms: the medians of both measures may differ, the differences do
+    not."""
     heard = late(voice, 90)
     heard[: 48_000 + 960] = late(voice, 40)[: 48_000 + 960]
     way = direction(voice, heard)

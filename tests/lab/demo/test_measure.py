@@ -31,7 +31,7 @@ def ben() -> Pcm:
 
 
 def delayed(pcm: Pcm, samples: float, tail: int = 4800) -> Pcm:
-    """By any fraction of a sample, through the spectrum."""
+    """Delays a signal by any fraction of a sample, through the spectrum."""
     size = 1 << (pcm.size + int(samples) + tail).bit_length()
     shift = np.exp(-2j * np.pi * np.fft.rfftfreq(size) * samples)
     return np.fft.irfft(np.fft.rfft(pcm, size) * shift, size)[: pcm.size + int(samples) + tail].astype(np.float32)
@@ -64,7 +64,7 @@ def test_finds_a_delay_to_a_fraction_of_a_sample(ada: Pcm, delay_ms: float) -> N
 
 @pytest.mark.parametrize(("spoken_us", "heard_us"), [(0, 812_345), (900_017, 0), (5_000_000_000, 5_000_100_001)])
 def test_start_times_count(ada: Pcm, spoken_us: int, heard_us: int) -> None:
-    """Heard 70 ms after it was spoken, whatever the recordings began with."""
+    """The sound is heard 70 ms after it was spoken, whenever the recordings began."""
     at = 70_000 + spoken_us - heard_us  # of spoken[0] in the heard recording, in microseconds
     heard = delayed(ada, at * RATE / 1e6) if at > 0 else delayed(ada, 0)[round(-at * RATE / 1e6) :]
     latency, _ = correlation_latency_ms(ada, heard, RATE, spoken_us, heard_us)
@@ -101,7 +101,7 @@ def test_a_filter_and_a_gain_change_neither_delay_nor_likeness(ada: Pcm) -> None
 
 
 def test_a_delay_that_changes_is_followed(ada: Pcm) -> None:
-    """30 ms, from 2.5 s on 45 ms, and 400 ms after a stall at 5 s."""
+    """The delay is 30 ms, from 2.5 s on 45 ms, and 400 ms after a stall at 5 s."""
     heard = np.zeros(ada.size + RATE, np.float32)
     cuts = [0, 60_000, 120_000, ada.size]
     for begin, end, delay_ms in zip(cuts, cuts[1:], (30, 45, 400), strict=False):

@@ -20,7 +20,7 @@ def tone(seconds: float, level: float) -> Pcm:
 
 
 def pixels(path: Path, colour: str) -> int:
-    """How many are of this very colour."""
+    """Counts the pixels of this very colour."""
     image = imread(path)[..., :3]
     return int(np.count_nonzero(np.abs(image - to_rgb(colour)).max(axis=-1) < 0.02))
 

@@ -24,7 +24,7 @@ from tests.conftest import VOICES
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, tiny_model: Model) -> Path:
-    """`clips/ada.wav` of 1.5 s, and `model.safetensors`."""
+    """Makes a folder with `clips/ada.wav` of 1.5 s, and `model.safetensors`."""
     place = tmp_path_factory.mktemp("evaluate")
     (place / "clips").mkdir()
     soundfile.write(place / "clips" / "ada.wav", read_audio(VOICES / "ada.flac", 24_000, 1.5), 24_000)

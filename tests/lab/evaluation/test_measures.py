@@ -31,7 +31,7 @@ def clip(speech: Pcm) -> Pcm:
 
 
 def noisy(clip: Pcm, snr_db: float, seed: int = 0) -> Pcm:
-    """Noise of a known ratio that has nothing of the signal in it."""
+    """Adds noise of a known ratio that is orthogonal to the signal."""
     spoken = clip - clip.mean()
     noise = np.random.default_rng(seed).normal(size=clip.size)
     noise -= noise.mean()

@@ -19,8 +19,8 @@ from scipy import stats
 
 
 def evaluation() -> Evaluation:
-    """Two clips by one rate of ours, one of Opus, and the original; the first clip has a transcript
-    of four words."""
+    """Returns two clips by one rate of ours, one of Opus, and the original; the first clip has a
+    transcript of four words."""
     measures = [BY_KEY[key] for key in ("stoi", "si_snr", "wer", "word_changes")]
     systems = [
         SystemInfo("original", "original", None),

@@ -41,7 +41,8 @@ class Gain:
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> list[Clip]:
-    """The beginnings of both voices, 16-bit: `ada` with its transcript, `ben` without."""
+    """Writes the beginnings of both voices, 16-bit: `ada` with its transcript, `ben` without
+    one."""
     folder = tmp_path_factory.mktemp("clips")
     for name in ("ada", "ben"):
         pcm = read_audio(VOICES / f"{name}.flac", RATE, 3.4)
@@ -100,7 +101,7 @@ def test_clips_that_are_not_english_are_left_out_of_the_words(clips: list[Clip])
 
 
 def test_processes_change_nothing(clips: list[Clip], tiny_model: Model) -> None:
-    """Ours, Opus and every measure that is installed but the slow one."""
+    """Judges by our codec, Opus and every measure that is installed except the slow one."""
     systems = [Streamed(tiny_model, 6.0), Opus(12.0)]
     measures = [measure for measure in MEASURES if measure.key != "visqol"]
     alone = evaluate(clips, systems, measures, RATE, jobs=1)

@@ -231,7 +231,7 @@ def test_one_address_cannot_take_all_connections(running: Test, monkeypatch: pyt
 
 
 def ask(running: Test) -> bytes:
-    """The answer; none where the connection was cut."""
+    """Returns the answer, empty where the connection was cut."""
     try:
         return running.send(b"GET / HTTP/1.0\r\nHost: a\r\n\r\n")
     except (ConnectionResetError, BrokenPipeError):

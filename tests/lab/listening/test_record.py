@@ -14,7 +14,7 @@ from earshot.lab.listening.scores import Rating
 
 
 def trial(rater: str, clip: str, score: int = 40) -> list[Rating]:
-    """The reference first: the file puts it last."""
+    """Returns a trial with the reference first: the file puts it last."""
     return [Rating(rater, clip, name, score, 12.3, "2026-01-02T03:04:05+00:00") for name in (REFERENCE, "x,y", ANCHOR)]
 
 

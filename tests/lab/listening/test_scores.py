@@ -8,7 +8,7 @@ from earshot.lab.listening.scores import Rating, mean, result, screen
 
 
 def trials(rater: str, *scores: tuple[int, int, int]) -> list[Rating]:
-    """Of one system: (system, anchor, reference) for each clip."""
+    """Returns the ratings of one system: (system, anchor, reference) for each clip."""
     return [
         Rating(rater, f"clip{number}", system, score, 1.0, "")
         for number, triple in enumerate(scores)
