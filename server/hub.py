@@ -31,11 +31,12 @@ from earshot.protocol.messages import (
 )
 from earshot.protocol.packet import Packet, PcmBlock
 from earshot.protocol.sequence import SEQUENCE_MODULUS, TIMESTAMP_MODULUS
-from earshot.server.core.admission import within_share
+from earshot.server.core.address_shares import AddressShares
+from earshot.server.core.jobs import Job, Result
 from earshot.server.core.room import Peer, Room
 from earshot.server.core.send_queue import DegradationPolicy
 from earshot.server.encoding.pool import WorkerPool
-from earshot.server.encoding.session import CodecSession, Job, Result
+from earshot.server.encoding.queue import CodecSession
 from earshot.server.entropy.links import Entropy
 from earshot.server.recording.recorder import Recorder, RoomRecorder
 from earshot.server.settings import Settings
@@ -147,8 +148,9 @@ class Hub:
         self.recorder = Recorder(config, digest, settings, clock_us)
         self.rooms: dict[str, LiveRoom] = {}
         self.connections: set[Connection] = set()
-        self.addresses: Counter[str] = Counter()
-        self.speakers: Counter[str] = Counter()
+        self.addresses = AddressShares()
+        """Connections, by address."""
+        self.speakers = AddressShares()
         """Clients whose PCM is encoded here, by address."""
         self.closed: Counter[int] = Counter()
         self.started_us = clock_us()
@@ -164,19 +166,17 @@ class Hub:
     def enter(self, connection: Connection) -> None:
         """Counts a connection in; `exit` must follow, also after an error. Raises ProtocolError."""
         self.connections.add(connection)
-        self.addresses[connection.address] += 1
+        self.addresses.take(connection.address)
         if self.shutting_down:
             raise ProtocolError("this server shuts down", CloseCode.SHUTTING_DOWN)
         if len(self.connections) > self.settings.max_connections:
             raise ProtocolError("this server has too many connections", CloseCode.TOO_MANY_CONNECTIONS)
-        if self.addresses[connection.address] > self.settings.max_connections_per_address:
+        if self.addresses.held(connection.address) > self.settings.max_connections_per_address:
             raise ProtocolError("too many connections from your address", CloseCode.TOO_MANY_CONNECTIONS)
 
     def exit(self, connection: Connection) -> None:
         self.connections.discard(connection)
-        self.addresses[connection.address] -= 1
-        if not self.addresses[connection.address]:
-            del self.addresses[connection.address]
+        self.addresses.give_back(connection.address)
 
     def join(self, name: str, hello: Hello, connection: Connection) -> tuple[LiveRoom, Peer]:
         """Puts a client into a room, and tells the others. Raises ProtocolError."""
@@ -226,8 +226,10 @@ class Hub:
                 "codes (--uplink codes)",
                 CloseCode.OVERLOADED,
             )
-        held, share = self.speakers[address], self.settings.max_address_share
-        if encoders and not within_share(held, self.pool.encoders + self.pool.more_speakers(), share):
+        if not encoders:
+            return
+        capacity, held = self.pool.encoders + self.pool.more_speakers(), self.speakers.held(address)
+        if not self.speakers.may_take(address, capacity, self.settings.max_address_share):
             raise ProtocolError(
                 f"{held} speakers from your address are its share of this server; send codes (--uplink codes)",
                 CloseCode.OVERLOADED,

@@ -14,9 +14,8 @@ import math
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
-Kind = Literal["encoder", "decoder"]
+from earshot.server.core.jobs import Kind
 
 FORGET = 0.995
 """What a step before counts beside the next one: the last few hundred, seconds of a busy worker,
@@ -247,9 +246,3 @@ class WorkerLoad:
             more = {**streams, "encoder": streams["encoder"] + middle}
             low, high = (middle, high) if self.longest_us(more) <= limit_us else (low, middle - 1)
         return low
-
-
-def within_share(held: int, capacity: int, share: float) -> bool:
-    """Whether an address that has `held` of a server's speakers may have one more: never more than
-    its share of what the server can carry, rounded up."""
-    return held + 1 <= math.ceil(share * capacity)

@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 from earshot.codec.engine.base import Engine
 from earshot.codec.errors import EngineFull
-from earshot.server.core.admission import Kind, WorkerLoad
-from earshot.server.encoding.queue import FrameQueue
-from earshot.server.encoding.session import CodecSession, Deliver, Job
-from earshot.server.encoding.worker import KINDS, Stepped, Worker
+from earshot.server.core.admission import WorkerLoad
+from earshot.server.core.jobs import KINDS, Deliver, Kind
+from earshot.server.encoding.queue import CodecSession, FrameQueue
+from earshot.server.encoding.worker import Stepped, Worker
 
 log = logging.getLogger(__name__)
 
@@ -57,9 +57,8 @@ class WorkerPool:
         another speaker has come in. `make_engine` runs on the first worker's thread."""
         self._make_engine = make_engine
         self._hop = hop
-        self._headroom: dict[Kind, int] = {"encoder": encoders, "decoder": decoders}
+        self._most: dict[Kind, int] = {"encoder": encoders, "decoder": decoders}
         self.limit_us = limit_us
-        self.streams: dict[Kind, int] = {"encoder": 0, "decoder": 0}
         self.load = WorkerLoad(frame_us, time.monotonic_ns() // 1000, len(cores))
         self._queue = FrameQueue(backlog, max_batch, len(cores), frame_us)
         self.coding_tasks = self._queue.coding_tasks
@@ -70,7 +69,6 @@ class WorkerPool:
         self._loop: asyncio.AbstractEventLoop | None = None
         self.steps = 0
         self.frames = 0
-        self.frames_dropped = 0
         self.faults = 0
         self.batches: Counter[int] = Counter()
         self.step_us_mean = 0.0
@@ -99,31 +97,23 @@ class WorkerPool:
         return all(worker.alive for worker in self.workers)
 
     def has_headroom(self, kind: Kind) -> bool:
-        return self._headroom[kind] > 0 and any(worker.alive for worker in self.workers)
+        """Returns whether there is memory for another stream, and a worker to step it."""
+        return self._free(kind) > 0 and any(worker.alive for worker in self.workers)
+
+    def _free(self, kind: Kind) -> int:
+        return self._most[kind] - self.streams[kind]
 
     def open(self, kind: Kind, deliver: Deliver) -> CodecSession:
         """A new stream, whether it fits or not. Raises EngineFull if there is no memory for it, or
         no worker."""
         if not self.has_headroom(kind):
             raise EngineFull(f"all {kind}s of this server are taken")
-        self._headroom[kind] -= 1
-        self._count(kind, 1)
-        return CodecSession(self, kind, deliver)
+        return self._queue.open(kind, deliver)
 
-    def push(self, session: CodecSession, job: Job) -> int:
-        dropped = self._queue.push(session, job)
-        if not session.closed:
-            self.frames_dropped += dropped
-        return dropped
-
-    def close(self, session: CodecSession) -> None:
-        if self._queue.close(session):
-            self._headroom[session.kind] += 1
-            self._count(session.kind, -1)
-
-    def _count(self, kind: Kind, change: int) -> None:
-        self.streams[kind] += change
-        self._queue.streams += change
+    @property
+    def streams(self) -> dict[Kind, int]:
+        """Open streams of each kind."""
+        return self._queue.streams
 
     def fits(self, encoders: int, decoders: int) -> bool:
         """Whether so many streams more would all get their results in time, those that are there
@@ -136,13 +126,14 @@ class WorkerPool:
 
     @property
     def encoders(self) -> int:
+        """Speakers whose PCM is encoded here."""
         return self.streams["encoder"]
 
     def more_speakers(self) -> int:
         """How many encoders more are expected to fit."""
         if not self.has_headroom("encoder"):
             return 0
-        return self.load.headroom(self.streams, self.limit_us, _now_us(), self._headroom["encoder"])
+        return self.load.headroom(self.streams, self.limit_us, _now_us(), self._free("encoder"))
 
     def busy(self) -> float:
         """The part of the workers' time, over the last seconds, that steps and coding tasks took; 1
@@ -170,17 +161,17 @@ class WorkerPool:
         now_us = _now_us()
         return {
             "threads": len(self.workers),
-            "sessions": self._queue.streams,
+            "sessions": sum(self.streams.values()),
             "load": round(self.load.busy(now_us), 3),
             "slack_ms": self.load.slack_ms(now_us),
             "step_ms": self.load.step_ms(),
-            "free_encoders": self._headroom["encoder"],
-            "free_decoders": self._headroom["decoder"],
+            "free_encoders": self._free("encoder"),
+            "free_decoders": self._free("decoder"),
             "steps": self.steps,
             "frames": self.frames,
             "frames_waiting": self._queue.waiting(),
             "coding_tasks": self.coding_tasks.count,
-            "frames_dropped": self.frames_dropped,
+            "frames_dropped": self._queue.frames_dropped,
             "faults": self.faults,
             "batch_sizes": {str(size): count for size, count in sorted(self.batches.items())},
             "step_ms_mean": round(self.step_us_mean / 1000, 3),
@@ -234,7 +225,7 @@ class WorkerPool:
 
     def _try_out(self, engine: Engine) -> None:
         """Times steps of few and of many frames."""
-        batches = sorted({min(batch, *self._headroom.values()) for batch in TRIAL_BATCHES})
+        batches = sorted({min(batch, *self._most.values()) for batch in TRIAL_BATCHES})
         for batch in batches:
             encoders = [engine.open_encoder() for _ in range(batch)]
             decoders = [engine.open_decoder() for _ in range(batch)]

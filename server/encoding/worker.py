@@ -16,14 +16,11 @@ import numpy as np
 from earshot.codec.bitstream import pack_frames
 from earshot.codec.engine.base import Engine
 from earshot.codec.pcm import Pcm, from_s16
-from earshot.server.core.admission import Kind
-from earshot.server.encoding.queue import FrameQueue
-from earshot.server.encoding.session import Batch, CodecSession, Result
+from earshot.server.core.jobs import KINDS, Kind, Result
+from earshot.server.encoding.queue import Batch, CodecSession, FrameQueue
 from earshot.server.settings import IDLE_NICE
 
 log = logging.getLogger(__name__)
-
-KINDS: tuple[Kind, ...] = ("encoder", "decoder")
 
 
 class Stepped(NamedTuple):

@@ -3,7 +3,6 @@ and what goes plain."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -14,7 +13,7 @@ from earshot.protocol.close_codes import CloseCode, ProtocolError
 from earshot.protocol.entropy_link import LinkDecoder, LinkEncoder, LiveLm
 from earshot.protocol.messages import Hello
 from earshot.protocol.packet import CodedPacket, Packet, PcmBlock
-from earshot.server.core.admission import within_share
+from earshot.server.core.address_shares import AddressShares
 from earshot.server.core.send_queue import Media
 from earshot.server.encoding.pool import WorkerPool
 from earshot.server.settings import Settings
@@ -34,7 +33,7 @@ class Entropy:
     def __init__(self, live: LiveLm | None, pool: WorkerPool, settings: Settings, frame_us: float) -> None:
         self.live, self._pool, self._settings = live, pool, settings
         self._limit_us = LONGEST_WAIT * frame_us
-        self.links: Counter[str] = Counter()
+        self.links = AddressShares()
         """Open ones, by address."""
         self.packets = 0
         self.frames_plain = 0
@@ -51,14 +50,13 @@ class Entropy:
         most = self._settings.max_entropy_links
         if self.links.total() >= most or self._pool.busy() > BUSY:
             return None
-        if not within_share(self.links[address], most, self._settings.max_address_share):
+        if not self.links.may_take(address, most, self._settings.max_address_share):
             return None
-        self.links[address] += 1
+        self.links.take(address)
         return EntropyLink(self, self.live, address)
 
     def closed(self, address: str) -> None:
-        self.links.subtract([address])
-        self.links += Counter()  # forgets those that have none
+        self.links.give_back(address)
 
     async def code(self, encoder: LinkEncoder, packets: Sequence[Packet]) -> list[Packet | CodedPacket]:
         """The same packets, coded where there is time for it."""

@@ -7,7 +7,7 @@ import asyncio
 import logging
 import re
 import traceback
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Coroutine
 
 from earshot.codec.errors import EngineFull
@@ -27,10 +27,11 @@ from earshot.protocol.messages import (
     parse_client,
 )
 from earshot.protocol.packet import CodedPacket, Packet, PcmUp, decode_up, encode_down
+from earshot.server.core.jobs import Job, Result
 from earshot.server.core.rate_limit import TokenBucket
 from earshot.server.core.room import Peer, check_hello
 from earshot.server.core.uplink import SpokenFrame
-from earshot.server.encoding.session import CodecSession, Job, Result
+from earshot.server.encoding.queue import CodecSession
 from earshot.server.entropy.links import EntropyLink
 from earshot.server.hub import Hub, LiveRoom, clock_us
 from earshot.server.net.asgi_extensions import CLOSE_REASON_BYTES, LAST_WORDS, SHORT_CUT, ShortCut
@@ -157,7 +158,7 @@ class Connection:
                 self._encoder = self._hub.pool.open("encoder", self._encoded)
             except EngineFull as error:
                 raise ProtocolError(str(error), CloseCode.OVERLOADED) from error
-            self._hub.speakers[self.address] += 1
+            self._hub.speakers.take(self.address)
         self._live, self._peer = self._hub.join(self._room_name, message, self)
         self._link = self._hub.entropy.open(message, self.address)
         if self._link is None:  # what is entropy-coded takes its time both ways: the tasks wait for it
@@ -172,8 +173,7 @@ class Connection:
             self._short_cut = None
         if self._encoder is not None:
             self._encoder.close()
-            self._hub.speakers.subtract([self.address])
-            self._hub.speakers += Counter()  # forgets those that have none
+            self._hub.speakers.give_back(self.address)
         if self._link is not None:
             self._link.close()
         if self._live is not None and self._peer is not None:

@@ -14,7 +14,6 @@ from earshot.server.core.admission import (
     WorkerLoad,
     largest_batch,
     turn_us,
-    within_share,
 )
 
 FRAME_US = 1e6 * 320 / 24_000
@@ -196,19 +195,3 @@ def test_windows_say_how_much_time_was_used_and_left() -> None:
     assert latency.percentile_us(0.5, 3 * WINDOW_US) == 2000
     assert latency.percentile_us(0.99, 3 * WINDOW_US) == 9000
     assert latency.percentile_us(0.5, 100 * WINDOW_US) is None
-
-
-@pytest.mark.parametrize(
-    ("held", "capacity", "share", "allowed"),
-    [
-        (0, 1, 0.5, True),
-        (1, 2, 0.5, False),
-        (1, 3, 0.5, True),
-        (29, 60, 0.5, True),
-        (30, 60, 0.5, False),
-        (59, 60, 1.0, True),
-        (0, 0, 0.5, False),
-    ],
-)
-def test_an_address_has_its_share(held: int, capacity: int, share: float, allowed: bool) -> None:
-    assert within_share(held, capacity, share) is allowed
