@@ -12,8 +12,8 @@ from earshot.codec.engine import choice
 from earshot.codec.engine.base import Engine
 from earshot.codec.errors import UsageError
 from earshot.codec.model.model import Model
-from earshot.protocol.entropy_link import LiveLm
 from earshot.protocol.packet import MAX_CODEBOOKS
+from earshot.server.core.packet_coding import StartEntropy, no_entropy
 from earshot.server.encoding.pool import WorkerPool, cpu_affinity
 from earshot.server.hub import Hub
 from earshot.server.net.connection import Connection
@@ -47,10 +47,10 @@ def create_app(
     model: Model,
     settings: Settings | None = None,
     make_engine: Callable[[], Engine] | None = None,
-    live_lm: LiveLm | None = None,
+    entropy: StartEntropy = no_entropy,
 ) -> FastAPI:
-    """An application that serves one model. `make_engine` replaces the workers' engine; `live_lm`
-    entropy-codes for clients that have it too.
+    """Returns an application that serves one model. `make_engine` replaces the workers' engine;
+    `entropy` makes what entropy-codes packets, if anything does (server/entropy).
 
     Raises UsageError for a model that cannot stream or whose codes packets cannot hold, and for an
     engine that is not to be had here."""
@@ -70,7 +70,8 @@ def create_app(
         settings.worker_nice,
         cpu_affinity(workers, settings.pin_workers),
     )
-    hub = Hub(model.config, model.digest, settings, pool, live_lm)
+    coding = entropy(pool, settings.max_entropy_links, settings.max_address_share, frame_us)
+    hub = Hub(model.config, model.digest, settings, pool, coding)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

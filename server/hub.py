@@ -17,7 +17,6 @@ from earshot.codec.config import ModelConfig
 from earshot.codec.errors import EngineFull
 from earshot.codec.pcm import to_s16
 from earshot.protocol.close_codes import CloseCode, ProtocolError
-from earshot.protocol.entropy_link import LiveLm
 from earshot.protocol.messages import (
     PROTOCOL,
     Hello,
@@ -33,11 +32,11 @@ from earshot.protocol.packet import Packet, PcmBlock
 from earshot.protocol.sequence import SEQUENCE_MODULUS, TIMESTAMP_MODULUS
 from earshot.server.core.address_shares import AddressShares
 from earshot.server.core.jobs import Job, Result
+from earshot.server.core.packet_coding import EntropyCoding
 from earshot.server.core.room import Peer, Room
 from earshot.server.core.send_queue import DegradationPolicy
 from earshot.server.encoding.pool import WorkerPool
 from earshot.server.encoding.queue import CodecSession
-from earshot.server.entropy.links import Entropy
 from earshot.server.recording.recorder import Recorder, RoomRecorder
 from earshot.server.settings import Settings
 
@@ -140,11 +139,10 @@ class Hub:
     """Everything that the connections of one server share."""
 
     def __init__(
-        self, config: ModelConfig, digest: str, settings: Settings, pool: WorkerPool, live_lm: LiveLm | None = None
+        self, config: ModelConfig, digest: str, settings: Settings, pool: WorkerPool, entropy: EntropyCoding
     ) -> None:
-        """`live_lm` is what packets may be entropy-coded by."""
         self.config, self.digest, self.settings, self.pool = config, digest, settings, pool
-        self.entropy = Entropy(live_lm, pool, settings, 1e6 / config.frame_rate)
+        self.entropy = entropy
         self.recorder = Recorder(config, digest, settings, clock_us)
         self.rooms: dict[str, LiveRoom] = {}
         self.connections: set[Connection] = set()

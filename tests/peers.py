@@ -34,6 +34,8 @@ from earshot.protocol.packet import (
     encode_codes_up,
     encode_pcm_up,
 )
+from earshot.server.core.packet_coding import no_entropy
+from earshot.server.entropy.coded_connections import entropy_by
 from earshot.server.net.serve import bind, make_server
 from earshot.server.settings import Settings
 from websockets.asyncio.client import ClientConnection, connect
@@ -110,7 +112,7 @@ def running_server(model: Model, lm: LiveLm | None = None, **settings: Any) -> I
         loops.append(asyncio.get_running_loop())
         ready.set()
 
-    server = make_server(model, limits, at_port, lm)
+    server = make_server(model, limits, at_port, entropy_by(lm) if lm else no_entropy)
     thread = threading.Thread(target=server.run, args=[[bind("127.0.0.1", 0)]], daemon=True)
     thread.start()
     assert ready.wait(PATIENCE_S), "the server did not start"

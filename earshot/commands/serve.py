@@ -61,6 +61,8 @@ def serve(
 
     from earshot import codec
     from earshot.codec.engine.choice import live_lm_if_any
+    from earshot.server.core.packet_coding import no_entropy
+    from earshot.server.entropy.coded_connections import entropy_by
     from earshot.server.net.serve import serve as run_server
     from earshot.server.settings import Settings
 
@@ -80,4 +82,5 @@ def serve(
         name = "EARSHOT_" + "_".join(str(part) for part in first["loc"]).upper()
         raise UsageError(f"{name}: {first['msg']}") from error
     loaded = codec.load(model)
-    run_server(loaded, settings, host, port, ready_file, live_lm_if_any(loaded, lm_model))
+    lm = live_lm_if_any(loaded, lm_model)
+    run_server(loaded, settings, host, port, ready_file, entropy_by(lm) if lm else no_entropy)

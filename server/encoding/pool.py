@@ -140,6 +140,11 @@ class WorkerPool:
         if no worker is left."""
         return self.load.busy(_now_us()) if any(worker.alive for worker in self.workers) else 1.0
 
+    @property
+    def coding_cpu_us(self) -> int:
+        """Processor time that coding tasks took, in all."""
+        return self.coding_tasks.cpu_us
+
     async def do(self, work: Callable[[], Any], limit_us: float = math.inf) -> Any:
         """What `work` returns or raises, done by a worker between two steps. Raises EngineFull if
         it would wait longer than that, or if no worker is left."""

@@ -28,11 +28,11 @@ from earshot.protocol.messages import (
 )
 from earshot.protocol.packet import CodedPacket, Packet, PcmUp, decode_up, encode_down
 from earshot.server.core.jobs import Job, Result
+from earshot.server.core.packet_coding import PLAIN, PacketCoding
 from earshot.server.core.rate_limit import TokenBucket
 from earshot.server.core.room import Peer, check_hello
 from earshot.server.core.uplink import SpokenFrame
 from earshot.server.encoding.queue import CodecSession
-from earshot.server.entropy.links import EntropyLink
 from earshot.server.hub import Hub, LiveRoom, clock_us
 from earshot.server.net.asgi_extensions import CLOSE_REASON_BYTES, LAST_WORDS, SHORT_CUT, ShortCut
 from fastapi import WebSocket
@@ -56,7 +56,7 @@ class Connection:
         self._live: LiveRoom | None = None
         self._peer: Peer | None = None
         self._encoder: CodecSession | None = None
-        self._link: EntropyLink | None = None
+        self._coding: PacketCoding = PLAIN
         self._short_cut: ShortCut | None = None
         self._sending = False
 
@@ -160,12 +160,12 @@ class Connection:
                 raise ProtocolError(str(error), CloseCode.OVERLOADED) from error
             self._hub.speakers.take(self.address)
         self._live, self._peer = self._hub.join(self._room_name, message, self)
-        self._link = self._hub.entropy.open(message, self.address)
-        if self._link is None:  # what is entropy-coded takes its time both ways: the tasks wait for it
+        self._coding = self._hub.entropy.open(message, self.address)
+        if self._coding is PLAIN:  # what is entropy-coded takes its time both ways: the tasks wait for it
             self._short_cut = self._websocket.scope.get("extensions", {}).get(SHORT_CUT)
         if self._short_cut is not None:
             self._short_cut.media = self._hear
-        self.tell(self._hub.welcome(self._live, self._peer, self._link.digest if self._link else None))
+        self.tell(self._hub.welcome(self._live, self._peer, self._coding.digest))
 
     def _leave(self, reason: str) -> None:
         if self._short_cut is not None:
@@ -174,8 +174,7 @@ class Connection:
         if self._encoder is not None:
             self._encoder.close()
             self._hub.speakers.give_back(self.address)
-        if self._link is not None:
-            self._link.close()
+        self._coding.close()
         if self._live is not None and self._peer is not None:
             self._hub.leave(self._live, self._peer, reason)
 
@@ -237,10 +236,10 @@ class Connection:
             message = await self._receive()
             if isinstance(message, str):
                 self._control(message)
-            elif self._link is None:
+            elif self._coding is PLAIN:
                 self._media(decode_up(message), clock_us())
             else:
-                await self._coded_media(message, self._link)
+                await self._coded_media(message)
             # Messages that are already here come without a pause; everyone else's turn is between
             # them.
             await asyncio.sleep(0)
@@ -268,7 +267,7 @@ class Connection:
         else:
             peer.report = message
 
-    async def _coded_media(self, data: bytes, link: EntropyLink) -> None:
+    async def _coded_media(self, data: bytes) -> None:
         """Media of one who may send entropy-coded packets. What comes after one waits until it is
         decoded."""
         message = decode_up(data)
@@ -278,7 +277,7 @@ class Connection:
         live, peer = self._in_room()
         _check_kind("codes", peer)
         admitted = peer.uplink.codes(message, peer.muted, clock_us())
-        packet = await link.decode(message, admitted)
+        packet = await self._coding.decode(message, admitted)
         if packet is not None:
             live.relay(peer, packet)
 
@@ -335,7 +334,7 @@ class Connection:
                 timer.cancel()
                 continue
             media = queue.take(now)
-            for message in encode_down(await self._link.code(media, clock_us) if self._link else media):
+            for message in encode_down(await self._coding.code(media, clock_us)):
                 await self._send(message)
             self._something.set()
 

@@ -17,8 +17,8 @@ from typing import cast
 import uvicorn
 from earshot.codec.errors import UsageError
 from earshot.codec.model.model import Model
-from earshot.protocol.entropy_link import LiveLm
 from earshot.server.app import create_app
+from earshot.server.core.packet_coding import StartEntropy, no_entropy
 from earshot.server.net.transport import PROTOCOL_SIZE_FACTOR, MediaProtocol, PatientHttp, protocol_classes
 from earshot.server.settings import Settings
 
@@ -97,12 +97,15 @@ class Server(uvicorn.Server):
 
 
 def make_server(
-    model: Model, settings: Settings, ready: Callable[[int], None] = lambda port: None, live_lm: LiveLm | None = None
+    model: Model,
+    settings: Settings,
+    ready: Callable[[int], None] = lambda port: None,
+    entropy: StartEntropy = no_entropy,
 ) -> Server:
     """A server to `run(sockets=[listener])`; it calls `ready` with the port once it takes calls."""
     http, media = protocol_classes(settings)
     config = uvicorn.Config(
-        create_app(model, settings, live_lm=live_lm),
+        create_app(model, settings, entropy=entropy),
         http=http,
         ws=media,
         ws_max_size=settings.max_message_bytes * PROTOCOL_SIZE_FACTOR,
@@ -123,7 +126,7 @@ def serve(
     host: str,
     port: int,
     ready_file: Path | None = None,
-    live_lm: LiveLm | None = None,
+    entropy: StartEntropy = no_entropy,
 ) -> None:
     """Serves until SIGTERM or Ctrl-C. Raises UsageError if the address or the ready file cannot be
     had."""
@@ -148,7 +151,7 @@ def serve(
         print(f"listening on {url} (model {model.name} {model.digest})", flush=True)
 
     sys.setswitchinterval(GIL_SWITCH_S)
-    make_server(model, settings, ready, live_lm).run(sockets=[listener])
+    make_server(model, settings, ready, entropy).run(sockets=[listener])
 
 
 def raise_file_limit(connections: int) -> None:
