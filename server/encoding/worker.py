@@ -85,13 +85,11 @@ class Worker:
             ended()
 
     def _settle(self) -> None:
-        """To its core, and behind the event loop: what a step waits is little beside what it takes.
-        The torch engine gets this thread only, as there are as many as cores, and takes numbers too
-        small for the fast path of the processor, as fading silence makes them, for zero."""
-        import torch
+        """Moves this thread to its core, and behind the event loop: what a step waits is little
+        beside what it takes."""
+        from earshot.codec.engine.torch.threads import settle_thread
 
-        torch.set_num_threads(1)
-        torch.set_flush_denormal(True)
+        settle_thread()
         if self._core is not None:
             os.sched_setaffinity(0, {self._core})
         if sys.platform == "linux":  # elsewhere all threads of a process share their niceness
