@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from earshot.codec.engine.base import Engine
 from earshot.codec.errors import EngineFull
+from earshot.server.clock import clock_us
 from earshot.server.core.admission import WorkerLoad
 from earshot.server.core.jobs import KINDS, Deliver, Kind
 from earshot.server.encoding.queue import CodecSession, FrameQueue
@@ -59,7 +60,7 @@ class WorkerPool:
         self._hop = hop
         self._most: dict[Kind, int] = {"encoder": encoders, "decoder": decoders}
         self.limit_us = limit_us
-        self.load = WorkerLoad(frame_us, time.monotonic_ns() // 1000, len(cores))
+        self.load = WorkerLoad(frame_us, clock_us(), len(cores))
         self._queue = FrameQueue(backlog, max_batch, len(cores), frame_us)
         self.coding_tasks = self._queue.coding_tasks
         self.workers = [Worker(self._queue, self._hand_over, core, nice) for core in cores]
@@ -122,7 +123,7 @@ class WorkerPool:
             "encoder": self.streams["encoder"] + encoders,
             "decoder": self.streams["decoder"] + decoders,
         }
-        return self.load.fits(more, self.limit_us, _now_us())
+        return self.load.fits(more, self.limit_us, clock_us())
 
     @property
     def encoders(self) -> int:
@@ -133,12 +134,12 @@ class WorkerPool:
         """How many encoders more are expected to fit."""
         if not self.has_headroom("encoder"):
             return 0
-        return self.load.headroom(self.streams, self.limit_us, _now_us(), self._free("encoder"))
+        return self.load.headroom(self.streams, self.limit_us, clock_us(), self._free("encoder"))
 
     def busy(self) -> float:
         """The part of the workers' time, over the last seconds, that steps and coding tasks took; 1
         if no worker is left."""
-        return self.load.busy(_now_us()) if any(worker.alive for worker in self.workers) else 1.0
+        return self.load.busy(clock_us()) if any(worker.alive for worker in self.workers) else 1.0
 
     @property
     def coding_cpu_us(self) -> int:
@@ -159,11 +160,11 @@ class WorkerPool:
             if task is None or task.cancelling():
                 raise
             raise EngineFull("a codec worker has ended") from None
-        self.load.latency.add((), busy_us, _now_us())
+        self.load.latency.add((), busy_us, clock_us())
         return value
 
     def stats(self) -> dict[str, Any]:
-        now_us = _now_us()
+        now_us = clock_us()
         return {
             "threads": len(self.workers),
             "sessions": sum(self.streams.values()),
@@ -185,7 +186,7 @@ class WorkerPool:
 
     def _take(self, stepped: Stepped) -> None:
         """Counts a batch, and passes its results on."""
-        now_us = _now_us()
+        now_us = clock_us()
         busy_us, frames = sum(us for _, _, us in stepped.steps), len(stepped.results)
         self.steps += 1
         self.frames += frames
@@ -264,7 +265,3 @@ def cpu_affinity(workers: int, pinned: bool) -> list[int | None]:
     """A core for each worker to stay on, or None where it is not to, or cannot be told to."""
     own = sorted(os.sched_getaffinity(0)) if pinned and hasattr(os, "sched_getaffinity") else []
     return [own[index % len(own)] if own else None for index in range(workers)]
-
-
-def _now_us() -> int:
-    return time.monotonic_ns() // 1000

@@ -1,44 +1,33 @@
-"""One client's WebSocket: hello, a loop that receives, a loop that sends, and an end that cannot
-hang."""
+"""One client's WebSocket: carries what comes to its session (server/core/session.py), and does what
+the session says."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import traceback
-from collections import deque
 from collections.abc import Coroutine
+from typing import Any
 
-from earshot.codec.errors import EngineFull
-from earshot.protocol.close_codes import CloseCode, ProtocolError
-from earshot.protocol.messages import (
-    ROOM_PATTERN,
-    SUBPROTOCOL,
-    Error,
-    Hello,
-    Mute,
-    PeerChanged,
-    Ping,
-    Pong,
-    Record,
-    ServerMessage,
-    SetRate,
-    parse_client,
-)
-from earshot.protocol.packet import CodedPacket, Packet, PcmUp, decode_up, encode_down
-from earshot.server.core.jobs import Job, Result
-from earshot.server.core.packet_coding import PLAIN, PacketCoding
-from earshot.server.core.rate_limit import TokenBucket
-from earshot.server.core.room import Peer, check_hello
-from earshot.server.core.uplink import SpokenFrame
-from earshot.server.encoding.queue import CodecSession
-from earshot.server.hub import Hub, LiveRoom, clock_us
-from earshot.server.net.asgi_extensions import CLOSE_REASON_BYTES, LAST_WORDS, SHORT_CUT, ShortCut
+from earshot.protocol.close_codes import ProtocolError
+from earshot.protocol.messages import SUBPROTOCOL, Error, ServerMessage
+from earshot.server.clock import clock_us
+from earshot.server.core import effects as do
+from earshot.server.core import refusals
+from earshot.server.core.effects import Effect, Effects
+from earshot.server.core.jobs import Result
+from earshot.server.core.session import Session
+from earshot.server.hub import Hub, Seat
+from earshot.server.net.asgi_extensions import CLOSE_REASON_BYTES, LAST_WORDS, SHORT_CUT
+from earshot.server.net.sender import Sender
 from fastapi import WebSocket
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 log = logging.getLogger(__name__)
+
+
+class _Outside:
+    """The place of a client that is in no room."""
 
 
 class Connection:
@@ -47,345 +36,199 @@ class Connection:
     def __init__(self, websocket: WebSocket, room_name: str, hub: Hub) -> None:
         self._websocket, self._room_name, self._hub = websocket, room_name, hub
         self.address = websocket.client.host if websocket.client else ""
-        settings, now = hub.settings, clock_us()
-        self._messages = TokenBucket(settings.messages_per_second, settings.message_burst, now)
-        self._controls = TokenBucket(settings.control_per_second, settings.control_burst, now)
-        self._outbox: deque[ServerMessage] = deque()
-        self._something = asyncio.Event()
-        self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._live: LiveRoom | None = None
-        self._peer: Peer | None = None
-        self._encoder: CodecSession | None = None
-        self._coding: PacketCoding = PLAIN
-        self._short_cut: ShortCut | None = None
-        self._sending = False
+        self._loop = asyncio.get_running_loop()
+        self._session = Session(hub.session_limits, clock_us())
+        self._sender = Sender(websocket, self._session, hub.settings.close_after_ms / 1000)
+        self.wake = self._sender.wake
+        self._place: Seat | _Outside = _Outside()
+        self._ended: asyncio.Future[do.Close | do.Leave] = self._loop.create_future()
+        self._timer = self._loop.call_later(hub.settings.hello_timeout_s, self._time)
 
-    # For the hub and other connections
-
-    def wake(self) -> None:
-        """There is something in the queues."""
-        if not self._send_at_once():
-            self._something.set()
+    # What comes
 
     def tell(self, message: ServerMessage) -> None:
-        """Queues a control message. Of what a peer has changed only the newest waits, in the place
-        of the one before it: others could fill the outbox by changing to and fro."""
-        if isinstance(message, PeerChanged):
-            for index, waiting in enumerate(self._outbox):
-                if isinstance(waiting, PeerChanged) and waiting.peer.id == message.peer.id:
-                    self._outbox[index] = message
-                    return
-        if len(self._outbox) >= self._hub.settings.max_waiting_control:
-            self.fail(_too_slow())
-            return
-        self._outbox.append(message)
-        self.wake()
+        """Queues a control message."""
+        self._perform(self._session.tell(message))
 
     def fail(self, error: ProtocolError) -> None:
         """Ends this connection soon, with this error."""
-        if not self._ended.done():
-            self._ended.set_exception(error)
+        self._perform(self._session.fail(error))
+
+    def _hear(self, data: bytes) -> None:
+        """Takes a binary message by the short cut, which may not see an error."""
+        try:
+            for effect in self._session.media(data, clock_us()):
+                self._do(effect)
+        except Exception:
+            self._fault()
+
+    def _encoded(self, result: Result) -> None:
+        for effect in self._session.encoded(result):
+            self._do(effect)
+
+    def _time(self) -> None:
+        try:
+            self._perform(self._session.time(clock_us()))
+        except Exception:
+            self._fault()
+        self._set_timer()
+
+    def _set_timer(self) -> None:
+        self._timer.cancel()
+        self._timer = self._loop.call_later((self._session.next_time_us - clock_us()) / 1e6, self._time)
+
+    def _fault(self) -> None:
+        log.exception("connection of %s in room %s failed", self.address, self._room_name)
+        self.fail(refusals.internal_error())
+
+    async def _receive(self) -> None:
+        while True:
+            event = await self._websocket.receive()
+            if event["type"] == "websocket.disconnect":
+                self._perform(self._session.lost(event.get("code") or 1005, event.get("reason") or ""))
+                return
+            text, now_us = event.get("text"), clock_us()
+            if text is not None:
+                self._perform(self._session.text(text, now_us))
+            else:
+                for effect in self._session.media(event.get("bytes") or b"", now_us):
+                    if isinstance(effect, do.Decode):
+                        packet = await self._sender.coding.decode(effect.packet, effect.admitted)
+                        self._perform(self._session.decoded(packet))
+                    else:
+                        self._do(effect)
+            # Messages that are already here come without a pause; everyone else's turn is between
+            # them.
+            await asyncio.sleep(0)
+
+    # What the session says
+
+    def _perform(self, effects: Effects) -> None:
+        for effect in effects:
+            self._do(effect)
+        if self._session.outbox:
+            self._sender.notice()
+
+    def _do(self, effect: Effect) -> None:
+        place = self._place
+        if isinstance(place, Seat):
+            self._do_in_room(place, effect)
+        elif isinstance(effect, do.Join):
+            self._try(self._join, effect)
+        elif isinstance(effect, do.Close | do.Leave):
+            self._ended.set_result(effect)
+        else:
+            raise RuntimeError("this connection is in no room")
+
+    def _do_in_room(self, seat: Seat, effect: Effect) -> None:
+        if isinstance(effect, do.Relay):
+            seat.relay(effect)
+        elif isinstance(effect, do.Encode):
+            if seat.encode(effect):
+                seat.peer.uplink.discard(1)
+        elif isinstance(effect, do.Close | do.Leave):
+            self._ended.set_result(effect)
+        elif isinstance(effect, do.Broadcast):
+            seat.live.broadcast(effect.message, but=seat.peer.id)
+        elif isinstance(effect, do.NoteMuted):
+            seat.live.recorder.muted(seat.peer)
+        elif isinstance(effect, do.AskRecording):
+            seat.live.record(seat.peer, effect.message)
+        elif isinstance(effect, do.ChangeRate):
+            self._try(seat.live.change_rate, seat.peer, effect.message)
+        else:
+            raise RuntimeError(f"{type(effect).__name__} is nothing to do at once")
+
+    def _try(self, act: Any, *args: Any) -> None:
+        try:
+            act(*args)
+        except ProtocolError as error:
+            self.fail(error)
+
+    def _join(self, effect: do.Join) -> None:
+        seat, welcome = self._hub.join(self._room_name, effect.hello, self, self._encoded)
+        self._place = seat
+        self._sender.coding = seat.coding
+        link = self._websocket.scope.get("extensions", {}).get(SHORT_CUT)
+        if link is not None and welcome.entropy is None:  # coding takes its time: the tasks wait for it
+            link.media = self._hear
+            self._sender.take_short_cut(link)
+        self._session.joined(seat.live.room, seat.peer, welcome, clock_us())
+        self._set_timer()
 
     # The course of a connection
 
     async def run(self) -> None:
         """Returns when the client is gone. Raises nothing that a client could cause."""
-        offered = SUBPROTOCOL in self._websocket.scope["subprotocols"]
-        reason, refusal = "", None
         try:
-            self._hub.enter(self)
-            await self._websocket.accept(SUBPROTOCOL if offered else None)
-            await self._serve(offered)
+            await self._serve()
         except ProtocolError as error:
             _forget(error)
-            reason, refusal = str(error), error
+            self.fail(error)
         except WebSocketDisconnect as gone:
             _forget(gone)
-            self._hub.closed[gone.code] += 1
-            reason = gone.reason or "connection closed"
+            self._perform(self._session.lost(gone.code, gone.reason))
         except Exception:
-            log.exception("connection of %s in room %s failed", self.address, self._room_name)
-            reason = "internal error"
-            refusal = ProtocolError("internal error of the server", CloseCode.INTERNAL_ERROR)
+            self._fault()
         finally:
+            self._timer.cancel()
+            if not self._ended.done():  # this task was cancelled
+                self._perform(self._session.lost(0, ""))
+            end = self._ended.result()
             # The room first: the others need not wait for this one's goodbye.
-            self._leave(reason)
+            self._leave(end.reason)
             try:
-                if refusal is not None:
-                    await self._refuse(refusal)
+                if end.code:
+                    self._hub.closed[end.code] += 1
+                if isinstance(end, do.Close):
+                    await self._say_why(end)
             finally:
+                self._session.closed()
                 self._hub.exit(self)
-                self._ended.cancel()
-                if self._ended.done() and not self._ended.cancelled():
-                    self._ended.exception()
 
-    async def _serve(self, offered: bool) -> None:
-        if not offered:
-            raise ProtocolError(f"the subprotocol must be {SUBPROTOCOL}", CloseCode.UNSUPPORTED_VERSION)
-        if not re.fullmatch(ROOM_PATTERN, self._room_name):
-            raise ProtocolError("a room name is 1 to 64 of A-Z a-z 0-9 _ -", CloseCode.BAD_ROOM)
-        await self._until_one_ends(self._greet())
-        await self._until_one_ends(self._receive_loop(), self._send_loop(), self._stats_loop())
+    async def _serve(self) -> None:
+        self._hub.enter(self)
+        offered = SUBPROTOCOL in self._websocket.scope["subprotocols"]
+        await self._websocket.accept(SUBPROTOCOL if offered else None)
+        self._perform(self._session.accepted(offered, self._room_name))
+        await self._until_one_ends(self._receive(), self._sender.run())
 
     async def _until_one_ends(self, *parts: Coroutine[None, None, None]) -> None:
-        """Runs the parts until one returns or raises, or `fail` is called; cancels the others."""
+        """Runs the parts until one ends, or the session has; cancels the others."""
         tasks = [asyncio.create_task(part) for part in parts]
+        ends: list[asyncio.Future[Any]] = [*tasks, self._ended]
         try:
-            done, _ = await asyncio.wait([*tasks, self._ended], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            finished = [task for task in tasks if task.done()]
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        for finished in done:
-            finished.result()
-
-    async def _greet(self) -> None:
-        settings = self._hub.settings
-        try:
-            async with asyncio.timeout(settings.hello_timeout_s):
-                hello = await self._receive()
-        except TimeoutError:
-            raise ProtocolError(f"no hello within {settings.hello_timeout_s:g} s", CloseCode.HELLO_EXPECTED) from None
-        if isinstance(hello, bytes):
-            raise ProtocolError("media came before hello", CloseCode.HELLO_EXPECTED)
-        message = parse_client(hello)
-        if not isinstance(message, Hello):
-            raise ProtocolError(f"{message.type} came before hello", CloseCode.HELLO_EXPECTED)
-        check_hello(message, self._hub.config, self._hub.digest)
-        self._hub.check_capacity(self._room_name, message, self.address)
-        if message.send == "pcm":
-            try:
-                self._encoder = self._hub.pool.open("encoder", self._encoded)
-            except EngineFull as error:
-                raise ProtocolError(str(error), CloseCode.OVERLOADED) from error
-            self._hub.speakers.take(self.address)
-        self._live, self._peer = self._hub.join(self._room_name, message, self)
-        self._coding = self._hub.entropy.open(message, self.address)
-        if self._coding is PLAIN:  # what is entropy-coded takes its time both ways: the tasks wait for it
-            self._short_cut = self._websocket.scope.get("extensions", {}).get(SHORT_CUT)
-        if self._short_cut is not None:
-            self._short_cut.media = self._hear
-        self.tell(self._hub.welcome(self._live, self._peer, self._coding.digest))
+        for task in finished:
+            task.result()
 
     def _leave(self, reason: str) -> None:
-        if self._short_cut is not None:
-            self._short_cut.media = None
-            self._short_cut = None
-        if self._encoder is not None:
-            self._encoder.close()
-            self._hub.speakers.give_back(self.address)
-        self._coding.close()
-        if self._live is not None and self._peer is not None:
-            self._hub.leave(self._live, self._peer, reason)
+        self._sender.leave_short_cut()
+        place, self._place = self._place, _Outside()  # what a seat holds leads back to this connection
+        if isinstance(place, Seat):
+            self._hub.leave(place, reason)
 
-    async def _refuse(self, error: ProtocolError) -> None:
+    async def _say_why(self, end: do.Close) -> None:
         """Says why and closes. A client that does not read cannot hold this up: see LAST_WORDS."""
-        self._hub.closed[error.code] += 1
-        log.info("%s in room %s: %d %s", self.address, self._room_name, error.code, error)
+        log.info("%s in room %s: %d %s", self.address, self._room_name, end.code, end.reason)
         last_words = self._websocket.scope.get("extensions", {}).get(LAST_WORDS)
         if last_words is not None:
             last_words()
-        text = Error(code=error.code, message=str(error)).model_dump_json()
-        reason = str(error).encode()[:CLOSE_REASON_BYTES].decode(errors="ignore")
+        text = Error(code=end.code, message=end.reason).model_dump_json()
+        reason = end.reason.encode()[:CLOSE_REASON_BYTES].decode(errors="ignore")
         try:
             async with asyncio.timeout(self._hub.settings.close_timeout_s):
                 if self._websocket.application_state is WebSocketState.CONNECTING:
                     await self._websocket.accept()
                 await self._websocket.send_text(text)
-                await self._websocket.close(error.code, reason)
+                await self._websocket.close(end.code, reason)
         except (TimeoutError, WebSocketDisconnect, RuntimeError):
             pass  # it went first, or never will; the transport is cut after its own deadline
-
-    # Receiving
-
-    async def _receive(self) -> str | bytes:
-        event = await self._websocket.receive()
-        if event["type"] == "websocket.disconnect":
-            raise WebSocketDisconnect(event.get("code") or 1005, event.get("reason"))
-        self._count(clock_us())
-        text, data = event.get("text"), event.get("bytes") or b""
-        message: str | bytes = data if text is None else text
-        if len(message) > self._hub.settings.max_message_bytes:
-            raise ProtocolError(
-                f"message of {len(message)} bytes: at most {self._hub.settings.max_message_bytes}",
-                CloseCode.MESSAGE_TOO_BIG,
-            )
-        return message
-
-    def _count(self, now_us: int) -> None:
-        if not self._messages.take(1, now_us):
-            limit = self._hub.settings.messages_per_second
-            raise ProtocolError(f"more than {limit:g} messages a second", CloseCode.TOO_MANY_MESSAGES)
-
-    def _hear(self, data: bytes) -> None:
-        """A binary message by the short cut."""
-        if self._ended.done():
-            return
-        try:
-            now = clock_us()
-            self._count(now)
-            self._media(decode_up(data), now)
-        except ProtocolError as error:
-            self.fail(error)
-        except Exception:
-            log.exception("a message of %s in room %s failed", self.address, self._room_name)
-            self.fail(ProtocolError("internal error of the server", CloseCode.INTERNAL_ERROR))
-
-    async def _receive_loop(self) -> None:
-        while True:
-            message = await self._receive()
-            if isinstance(message, str):
-                self._control(message)
-            elif self._coding is PLAIN:
-                self._media(decode_up(message), clock_us())
-            else:
-                await self._coded_media(message)
-            # Messages that are already here come without a pause; everyone else's turn is between
-            # them.
-            await asyncio.sleep(0)
-
-    def _control(self, text: str) -> None:
-        live, peer = self._in_room()
-        now = clock_us()
-        if not self._controls.take(1, now):
-            limit = self._hub.settings.control_per_second
-            raise ProtocolError(f"more than {limit:g} control messages a second", CloseCode.TOO_MANY_MESSAGES)
-        message = parse_client(text)
-        if isinstance(message, Hello):
-            raise ProtocolError("a second hello", CloseCode.HELLO_EXPECTED)
-        if isinstance(message, Ping):
-            self.tell(Pong(ping_us=message.sent_us, received_us=now, sent_us=now))
-        elif isinstance(message, SetRate):
-            self._hub.check_rate(live, peer, message)
-            live.broadcast(live.room.set_rate(peer, message), but=peer.id)
-            live.prune()
-        elif isinstance(message, Mute):
-            live.broadcast(live.room.mute(peer, message), but=peer.id)
-            live.recorder.muted(peer)
-        elif isinstance(message, Record):
-            live.record(peer, message)
-        else:
-            peer.report = message
-
-    async def _coded_media(self, data: bytes) -> None:
-        """Media of one who may send entropy-coded packets. What comes after one waits until it is
-        decoded."""
-        message = decode_up(data)
-        if not isinstance(message, CodedPacket):
-            self._media(message, clock_us())
-            return
-        live, peer = self._in_room()
-        _check_kind("codes", peer)
-        admitted = peer.uplink.codes(message, peer.muted, clock_us())
-        packet = await self._coding.decode(message, admitted)
-        if packet is not None:
-            live.relay(peer, packet)
-
-    def _media(self, message: PcmUp | Packet | CodedPacket, now_us: int) -> None:
-        live, peer = self._in_room()
-        if isinstance(message, CodedPacket):
-            raise ProtocolError("an entropy-coded packet came, and welcome names no language model")
-        _check_kind("pcm" if isinstance(message, PcmUp) else "codes", peer)
-        if isinstance(message, Packet):
-            packet = peer.uplink.codes(message, peer.muted, now_us)
-            if packet is not None:
-                live.relay(peer, packet)
-            return
-        for frame in peer.uplink.pcm(message, peer.muted, now_us):
-            if self._encoder is not None and self._encoder.push(Job(frame.pcm, now_us, peer.send_n_q, frame)):
-                peer.uplink.discard(1)
-
-    def _encoded(self, result: Result) -> None:
-        if result.value is None:
-            self.fail(ProtocolError("the encoder failed", CloseCode.INTERNAL_ERROR))
-            return
-        live, peer = self._in_room()
-        frame: SpokenFrame = result.tag
-        trace = frame.trace
-        if trace is not None:
-            trace = trace.encoded_at(result.finished_us)
-        live.relay(peer, Packet(len(result.value), 1, frame.sequence, frame.timestamp, result.packed, trace))
-
-    def _in_room(self) -> tuple[LiveRoom, Peer]:
-        if self._live is None or self._peer is None:
-            raise RuntimeError("this connection is in no room")
-        return self._live, self._peer
-
-    # Sending
-
-    async def _send_loop(self) -> None:
-        """Control first, then media when it is due. The only place that sends while a client is in
-        a room."""
-        loop = asyncio.get_running_loop()
-        _, peer = self._in_room()
-        queue = peer.queue
-        while True:
-            await self._something.wait()
-            self._something.clear()
-            while self._outbox:
-                await self._send(self._outbox.popleft())
-            now = clock_us()
-            due = queue.due_us(now)
-            if due is None:
-                continue
-            if due > now:
-                timer = loop.call_later((due - now) / 1e6, self._something.set)
-                await self._something.wait()
-                timer.cancel()
-                continue
-            media = queue.take(now)
-            for message in encode_down(await self._coding.code(media, clock_us)):
-                await self._send(message)
-            self._something.set()
-
-    def _send_at_once(self) -> bool:
-        """Sends the media that are due without waking the task that sends; False if that has
-        something to do."""
-        link, peer = self._short_cut, self._peer
-        if link is None or peer is None or self._sending or self._outbox:
-            return False
-        while (due := peer.queue.due_us(now := clock_us())) is not None:
-            if due > now or not link.ready():
-                return False
-            for message in encode_down(peer.queue.take(now)):
-                peer.bytes_sent += len(message)
-                link.write(message)
-        return True
-
-    async def _send(self, message: ServerMessage | bytes) -> None:
-        """Raises ProtocolError if the client does not take it in time."""
-        _, peer = self._in_room()
-        self._sending = True
-        try:
-            async with asyncio.timeout(self._hub.settings.close_after_ms / 1000):
-                if isinstance(message, bytes):
-                    peer.bytes_sent += len(message)
-                    await self._websocket.send_bytes(message)
-                else:
-                    if isinstance(message, Pong):
-                        message = message.model_copy(update={"sent_us": clock_us()})
-                    text = message.model_dump_json()
-                    peer.bytes_sent += len(text)
-                    await self._websocket.send_text(text)
-        except TimeoutError:
-            raise _too_slow() from None
-        finally:
-            self._sending = False
-
-    async def _stats_loop(self) -> None:
-        _, peer = self._in_room()
-        while True:
-            await asyncio.sleep(self._hub.settings.stats_interval_s)
-            self.tell(peer.stats(clock_us()))
-
-
-def _check_kind(kind: str, peer: Peer) -> None:
-    if kind != peer.send:
-        raise ProtocolError(f"{kind} came from a client that said it would send {peer.send}")
-
-
-def _too_slow() -> ProtocolError:
-    return ProtocolError("you read too slowly: try a lower max_kbps", CloseCode.TOO_SLOW)
 
 
 def _forget(error: BaseException) -> None:

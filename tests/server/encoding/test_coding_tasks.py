@@ -106,7 +106,7 @@ async def test_how_busy_the_workers_were(
 ) -> None:
     _, pool = engine_and_pool
     began_us = 1_000_000
-    monkeypatch.setattr(worker_pool, "_now_us", lambda: began_us + 2_500_000)
+    monkeypatch.setattr(worker_pool, "clock_us", lambda: began_us + 2_500_000)
     pool.load = WorkerLoad(13_333, began_us)
     for second, busy_us in enumerate((900_000, 500_000)):
         pool.load.latency.add((), busy_us, began_us + second * 1_000_000)

@@ -15,9 +15,9 @@ from earshot.codec.engine.torch.engine import TorchEngine
 from earshot.codec.errors import EngineFull
 from earshot.codec.model.model import Model
 from earshot.codec.pcm import Pcm
+from earshot.server.clock import clock_us
 from earshot.server.core.jobs import Job, Result
 from earshot.server.encoding.pool import WorkerPool
-from earshot.server.hub import clock_us
 from earshot.server.settings import IDLE_NICE
 
 from tests.peers import HOP, noise, until

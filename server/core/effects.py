@@ -1,0 +1,69 @@
+"""What a session (session.py) says is to be done: one type for each kind of effect."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from earshot.protocol.messages import Hello, Record, ServerMessage, SetRate
+from earshot.protocol.packet import CodedPacket, Packet
+from earshot.server.core.jobs import Job
+
+
+class Join(NamedTuple):
+    """Find a place in the room for this client: `joined` or `fail` must follow."""
+
+    hello: Hello
+
+
+Relay = Packet
+"""Pass this packet on to the others in the room."""
+Encode = Job
+"""Give this frame of PCM to the encoder; `encoded` follows. Both come with every frame of every
+speaker, so they have no type around them."""
+
+
+class Decode(NamedTuple):
+    """Decode an entropy-coded packet, and read nothing more meanwhile; `decoded` follows."""
+
+    packet: CodedPacket
+    admitted: CodedPacket | None
+
+
+class Broadcast(NamedTuple):
+    """Tell everyone else in the room."""
+
+    message: ServerMessage
+
+
+class NoteMuted(NamedTuple):
+    """Note in a recording that this peer is muted, or no longer."""
+
+
+class ChangeRate(NamedTuple):
+    """Change the rates of this peer, if the server has time for that."""
+
+    message: SetRate
+
+
+class AskRecording(NamedTuple):
+    """Begin or end a recording of the room, if this peer may."""
+
+    message: Record
+
+
+class Close(NamedTuple):
+    """Take the client out of its room, tell it why, and close with this code."""
+
+    code: int
+    reason: str
+
+
+class Leave(NamedTuple):
+    """Take the client out of its room: it has gone, with this code."""
+
+    code: int
+    reason: str
+
+
+Effect = Join | Relay | Encode | Decode | Broadcast | NoteMuted | ChangeRate | AskRecording | Close | Leave
+Effects = tuple[Effect, ...]

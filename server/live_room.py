@@ -1,0 +1,115 @@
+"""A room with what is alive in it: connections, decoders, a recording."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+from earshot.codec.bitstream import unpack
+from earshot.codec.errors import EngineFull
+from earshot.codec.pcm import to_s16
+from earshot.protocol.messages import PeerChanged, Record, ServerMessage, SetRate
+from earshot.protocol.packet import SEQUENCE_MODULUS, TIMESTAMP_MODULUS, Packet, PcmBlock
+from earshot.server.clock import clock_us
+from earshot.server.core import refusals
+from earshot.server.core.jobs import Job, Result
+from earshot.server.core.recipient import Recipient
+from earshot.server.core.room import Peer, Room
+from earshot.server.encoding.pool import WorkerPool
+from earshot.server.encoding.queue import CodecSession
+from earshot.server.recording.recorder import Recorder, RoomRecorder
+
+
+class LiveRoom:
+    """A room, the connections of its peers, and the decoders for those of them that cannot
+    decode."""
+
+    def __init__(self, room: Room, hop: int, pool: WorkerPool, recorder: Recorder) -> None:
+        """`hop` is the number of samples in a frame."""
+        self.room = room
+        self._hop, self._pool = hop, pool
+        self.connections: dict[int, Recipient] = {}
+        """By the id of their peer."""
+        self._decoders: dict[tuple[int, int], CodecSession] = {}
+        """By speaker and number of codebooks."""
+        self.frames_not_decoded = 0
+        self.recorder = RoomRecorder(recorder, room.name, self.broadcast)
+
+    def broadcast(self, message: ServerMessage, but: int | None = None) -> None:
+        """Sends a control message to everyone, or everyone else."""
+        for peer_id, connection in list(self.connections.items()):
+            if peer_id != but:
+                connection.tell(message)
+
+    def relay(self, speaker: Peer, packet: Packet) -> None:
+        """Passes a speaker's codes on, to a recording too, and to decoders where someone wants
+        PCM."""
+        now = clock_us()
+        self._wake(self.room.relay(speaker, packet, now))
+        self.recorder.spoke(speaker, packet, now)
+        for n_q in self.room.pcm_rates(speaker):
+            self._decode(speaker, n_q, packet.cut(n_q), now)
+
+    def record(self, peer: Peer, message: Record) -> None:
+        """Begins or ends a recording if this peer may; if not, it is told why."""
+        answer = self.recorder.ask(message, peer, self.room.peers.values())
+        if answer is not None:
+            self.connections[peer.id].tell(answer)
+
+    def change_rate(self, peer: Peer, message: SetRate) -> None:
+        """Lets a peer send and hear at other rates, and tells the others. Raises ProtocolError if
+        what it wants to hear would make others late."""
+        decoders = self.room.decoders_for_rate(peer, message)
+        if decoders and message.max_kbps is not None and not self._pool.fits(0, decoders):
+            raise refusals.no_time_for_rate(message.max_kbps)
+        changed: PeerChanged = self.room.set_rate(peer, message)
+        self.broadcast(changed, but=peer.id)
+        self.prune()
+
+    def _decode(self, speaker: Peer, n_q: int, packet: Packet, now_us: int) -> None:
+        key = (speaker.id, n_q)
+        decoder = self._decoders.get(key)
+        if decoder is None:
+            try:
+                decoder = self._pool.open("decoder", partial(self._decoded, key))
+            except EngineFull:
+                self.frames_not_decoded += packet.frames
+                self._fail_pcm_listeners(speaker, n_q)
+                return
+            self._decoders[key] = decoder
+        codes = unpack(packet.payload, packet.n_q, packet.frames)
+        for index in range(packet.frames):
+            block = PcmBlock(
+                speaker.id,
+                (packet.sequence + index) % SEQUENCE_MODULUS,
+                (packet.timestamp + index * self._hop) % TIMESTAMP_MODULUS,
+                b"",
+                None if index else packet.trace,
+            )
+            self.frames_not_decoded += decoder.push(Job(np.ascontiguousarray(codes[:, index]), now_us, tag=block))
+
+    def _fail_pcm_listeners(self, speaker: Peer, n_q: int) -> None:
+        """Sends away those who would otherwise be left in silence."""
+        for peer in self.room.pcm_listeners(speaker.id, n_q):
+            connection = self.connections.get(peer.id)
+            if connection is not None:
+                connection.fail(refusals.no_decoder())
+
+    def _decoded(self, key: tuple[int, int], result: Result) -> None:
+        if result.value is None:
+            self._decoders.pop(key).close()
+            return
+        block = result.tag._replace(data=to_s16(result.value))
+        self._wake(self.room.relay_pcm(*key, block, clock_us()))
+
+    def _wake(self, peers: list[Peer]) -> None:
+        for peer in peers:
+            connection = self.connections.get(peer.id)
+            if connection is not None:
+                connection.wake()
+
+    def prune(self) -> None:
+        """Ends decoders that nobody listens to any more."""
+        wanted = {(peer.id, n_q) for peer in self.room.peers.values() for n_q in self.room.pcm_rates(peer)}
+        for key in set(self._decoders) - wanted:
+            self._decoders.pop(key).close()
