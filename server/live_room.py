@@ -9,7 +9,8 @@ from earshot.codec.bitstream import unpack
 from earshot.codec.errors import EngineFull
 from earshot.codec.pcm import to_s16
 from earshot.protocol.messages import PeerChanged, Record, ServerMessage, SetRate
-from earshot.protocol.packet import SEQUENCE_MODULUS, TIMESTAMP_MODULUS, Packet, PcmBlock
+from earshot.protocol.packet import Packet, PcmBlock
+from earshot.protocol.sequence import SEQUENCE_MODULUS, TIMESTAMP_MODULUS
 from earshot.server.clock import clock_us
 from earshot.server.core import refusals
 from earshot.server.core.jobs import Job, Result

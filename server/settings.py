@@ -18,7 +18,7 @@ Rate = Annotated[float, Field(gt=0)]
 
 
 IDLE_NICE = 20
-"""One more than any niceness."""
+"""Stands for the idle scheduling class; one more than any niceness."""
 
 
 class Settings(BaseSettings):
@@ -34,15 +34,16 @@ class Settings(BaseSettings):
     max_connections_per_address: Count = 256
 
     accept_interval_ms: Milliseconds = 10.0
-    """Between two new connections: each costs the event loop about 0.4 ms, and 200 at once were 0.1
-    s of silence."""
+    """Time between two new connections: each costs the event loop about 0.4 ms, and 200 at once
+    were 0.1 s of silence."""
 
     max_message_bytes: Annotated[int, Field(ge=4096, le=1 << 17)] = 1 << 16
     messages_per_second: Rate = 150.0
     """Twice as many as one message a frame."""
     message_burst: Count = 300
     control_per_second: Rate = 20.0
-    """Text messages: most of them go on to everyone in the room, so they are dearer than media."""
+    """Limit for text messages: most of them go on to everyone in the room, so they are dearer than
+    media."""
     control_burst: Count = 60
     audio_burst_ms: Milliseconds = 2000.0
     """Audio that may come ahead of real time, for clients whose network stood still."""
@@ -51,7 +52,7 @@ class Settings(BaseSettings):
     ping_interval_s: Seconds = 10.0
     ping_timeout_s: Seconds = 10.0
     close_timeout_s: Seconds = 2.0
-    """For a client to answer a close; what is then left of its connection is cut."""
+    """Time that a client has to answer a close; what is then left of its connection is cut."""
     shutdown_timeout_s: Seconds = 5.0
     stats_interval_s: Seconds = 1.0
 
@@ -74,24 +75,25 @@ class Settings(BaseSettings):
     """Encoder threads; 0 makes one for each core, or one for a GPU."""
     pin_workers: bool = False
     """Each encoder thread stays on a core of its own. With two cores that keeps threads from making
-    room for the event loop and was slower (docs/capacity.md)."""
+    way for the event loop and was slower (docs/capacity.md)."""
     worker_nice: Annotated[int, Field(ge=0, le=IDLE_NICE)] = 5
     """Niceness of encoder threads, on Linux: the event loop need not wait for the end of their time
     slice. With 20 they run only while nothing else in their control group wants to, and give way at
-    once (SCHED_IDLE): for one that has its container, or its machine, to itself
+    once (SCHED_IDLE): right for a server that has its container, or its machine, to itself
     (docs/capacity.md)."""
     late_after: Annotated[float, Field(gt=0)] = 0.8
-    """In frames: a new speaker is refused if results would take longer with it."""
+    """Longest time, in frames, that results may take: a new speaker is refused if they would take
+    longer with it."""
     max_address_share: Annotated[float, Field(gt=0, le=1)] = 0.5
-    """Of the speakers that this server can encode, how many one address may have, rounded up."""
+    """Part of the speakers that this server can encode which one address may have, rounded up."""
     encoders_per_worker: Count = 512
     """A bound of memory only."""
     decoders_per_worker: Count = 512
     max_batch: Count = 64
     max_entropy_links: Annotated[int, Field(ge=0)] = 128
     """Connections whose packets are entropy-coded, some 1.1 MB each at most; others get plain
-    codes, and so does who comes in while the encoder threads are busy for half of the time.
-    `max_address_share` is of these, too. 0 does without."""
+    codes, and so do clients that come in while the encoder threads are busy for half of the time.
+    `max_address_share` holds for these, too. With 0 none is coded."""
     encoder_backlog_frames: Annotated[int, Field(ge=MAX_FRAMES)] = MAX_FRAMES
     """More than that behind, a speaker's oldest frames are dropped. The longest packet of codes
     must fit."""
@@ -112,13 +114,13 @@ class Settings(BaseSettings):
     record_max_kbps: Annotated[float, Field(gt=0)] | None = None
     """What is kept of each speaker at most; None keeps what came."""
     record_max_mb: Annotated[float, Field(gt=0)] = 1000.0
-    """Of one recording."""
+    """Size of one recording at most."""
     record_max_hours: Annotated[float, Field(gt=0, le=48)] = 24.0
     record_max_at_once: Count = 16
     record_folder_mb: Annotated[float, Field(gt=0)] = 10_000.0
-    """Of all recordings in the folder; nothing is ever deleted or written over."""
+    """Size of all recordings in the folder at most; nothing is ever deleted or written over."""
     record_backlog_mb: Annotated[float, Field(gt=0)] = 4.0
-    """What may wait for the disk; more is lost to the recording, never to the call."""
+    """Size of what may wait for the disk; more is lost to the recording, never to the call."""
 
     @property
     def worker_count(self) -> int:

@@ -41,16 +41,16 @@ BUCKET_US = 100
 
 
 def turn_us(step_us: float, frame_us: float, workers: int) -> float:
-    """From the start of a step to the start of the next one, by whichever worker: twice what the
-    last one took, a third of a frame at most, shared by the workers. So the next has more frames,
-    which cost less each, and a lone speaker hardly notices."""
+    """Returns the time from the start of a step to the start of the next one, by whichever worker:
+    twice what the last one took, a third of a frame at most, shared by the workers. So the next
+    step has more frames, which cost less each, and a lone speaker hardly notices."""
     return min(2 * step_us, LONGEST_TURN * frame_us) / workers
 
 
 def largest_batch(streams: int, workers: int) -> int:
-    """Frames that one worker takes at once: of half of its share of all streams. Were it more, what
-    has piled up while the machine did something else would be with one worker, and those that came
-    last would be late."""
+    """Returns how many frames one worker takes at once: half of its share of all streams. Were it
+    more, what has piled up while the machine did something else would be with one worker, and those
+    that came last would be late."""
     return max(-(-streams // (2 * workers)), SMALL_BATCH)
 
 
@@ -63,11 +63,11 @@ class StepTimes:
         self._idle = _Sums()
 
     def expect(self, frames: int, us: float) -> None:
-        """A measurement of the idle engine; it stays."""
+        """Counts a measurement of the idle engine; it stays."""
         self._idle.add(frames, us, TRUSTED_STEPS)
 
     def add(self, frames: int, us: float) -> None:
-        """A step of a working engine."""
+        """Counts a step of a working engine."""
         expected = self.of(frames)
         if expected:
             us = min(us, SURPRISE * expected)
@@ -75,7 +75,8 @@ class StepTimes:
         self._lately.add(frames, us, 1.0)
 
     def fit(self) -> tuple[float, float]:
-        """(base, each): us of a step, and of each of its frames; (0, 0) while nothing is known."""
+        """Returns (base, each): microseconds of a step, and of each of its frames; (0, 0) while
+        nothing is known."""
         both = self._lately.plus(self._idle)
         if not both.weight:
             return 0.0, 0.0
@@ -87,7 +88,7 @@ class StepTimes:
         return mean_us - each * mean_frames, each
 
     def of(self, frames: int) -> float:
-        """Expected us of a step of so many frames."""
+        """Returns the expected microseconds of a step of so many frames."""
         base, each = self.fit()
         return base + each * frames if frames else 0.0
 
@@ -141,15 +142,15 @@ class LatencyWindow:
         self._windows: deque[_Window] = deque([_Window(now_us)], KEPT_WINDOWS)
 
     def add(self, taken_us: Sequence[int], busy_us: int, now_us: int) -> None:
-        """Results of one batch, each with its time from frame ready to result, and how long the
-        worker was at it."""
+        """Counts the results of one batch, each with its time from frame ready to result, and how
+        long the worker was at it."""
         window = self._window(now_us)
         window.busy_us += busy_us
         for taken in taken_us:
             window.times[taken // BUCKET_US] += 1
 
     def _window(self, now_us: int) -> _Window:
-        """The one that now belongs to."""
+        """Returns the window that `now_us` belongs to."""
         last = self._windows[-1]
         if now_us - last.began_us >= KEPT_WINDOWS * WINDOW_US:
             self._windows.clear()
@@ -163,17 +164,17 @@ class LatencyWindow:
         return list(self._windows)[:-1]
 
     def load(self, now_us: int) -> float:
-        """The time, in all, that steps took, by the time that went by."""
+        """Returns the time, in all, that steps took, by the time that went by."""
         whole = self._whole(now_us)
         return sum(window.busy_us for window in whole) / (WINDOW_US * len(whole)) if whole else 0.0
 
     def behind(self, limit_us: float, now_us: int) -> bool:
-        """Whether results came late, second after second."""
+        """Returns whether results came late, second after second."""
         whole = self._whole(now_us)[-2:]
         return len(whole) == 2 and all(_late(window.times, limit_us) for window in whole)
 
     def percentile_us(self, share: float, now_us: int) -> int | None:
-        """What `share` of the results took at most; None if there were none."""
+        """Returns what `share` of the results took at most; None if there were none."""
         times: Counter[int] = Counter()
         for window in self._whole(now_us):
             times += window.times
@@ -200,8 +201,8 @@ class WorkerLoad:
         self.latency = LatencyWindow(now_us)
 
     def longest_us(self, streams: Mapping[Kind, int]) -> float:
-        """The longest that a result is expected to take with so many streams; infinite if they are
-        too many."""
+        """Returns the longest that a result is expected to take with so many streams; infinite if
+        they are too many."""
         base, use = 0.0, 0.0
         for kind, count in streams.items():
             own_base, own_each = self.steps[kind].fit()
@@ -216,28 +217,28 @@ class WorkerLoad:
         return max(apart + base + use * apart, 2 * self._workers * settled)
 
     def busy(self, now_us: int) -> float:
-        """The part of their time, lately, that the workers stepped."""
+        """Returns the part of their time, lately, that the workers stepped."""
         return self.latency.load(now_us) / self._workers
 
     def slack_ms(self, now_us: int) -> dict[str, float | None]:
-        """What was left of a frame's time when results were there: of most of them, and of the
-        latest."""
+        """Returns what was left of a frame's time when results were there: of most of them, and of
+        the latest."""
         taken = {name: self.latency.percentile_us(share, now_us) for name, share in (("p50", 0.5), ("p99", 0.99))}
         return {name: None if us is None else round((self.frame_us - us) / 1000, 1) for name, us in taken.items()}
 
     def step_ms(self) -> dict[Kind, dict[str, float]]:
-        """What a step takes, and each frame in it."""
+        """Returns what a step takes, and each frame in it."""
         fits = {kind: steps.fit() for kind, steps in self.steps.items()}
         return {
             kind: {"base": round(base / 1e3, 3), "each": round(each / 1e3, 4)} for kind, (base, each) in fits.items()
         }
 
     def fits(self, streams: Mapping[Kind, int], limit_us: float, now_us: int) -> bool:
-        """Whether so many streams would all get their results within the limit."""
+        """Returns whether so many streams would all get their results within the limit."""
         return self.longest_us(streams) <= limit_us and not self.latency.behind(limit_us, now_us)
 
     def headroom(self, streams: Mapping[Kind, int], limit_us: float, now_us: int, most: int) -> int:
-        """How many encoders more would fit, at most `most`."""
+        """Returns how many encoders more would fit, at most `most`."""
         if self.latency.behind(limit_us, now_us):
             return 0
         low, high = 0, most

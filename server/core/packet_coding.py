@@ -71,8 +71,8 @@ class StartEntropy(Protocol):
     """Makes the entropy coding of a server once its workers are known."""
 
     def __call__(self, workers: Workers, most: int, share: float, frame_us: float) -> EntropyCoding:
-        """`most` bounds the coded connections of a server, `share` the part of them that one
-        address may have."""
+        """Returns the coding. `most` bounds the coded connections of a server, `share` the part of
+        them that one address may have."""
         ...
 
 

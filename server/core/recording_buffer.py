@@ -15,7 +15,7 @@ from earshot.recording.format import MAX_FRAMES, Event, Spoken, clamp_ticks, enc
 EVENT_BYTES = 64
 """What an event takes in memory and on disk, roughly; for bounds."""
 MAX_EVENTS = 256
-"""That wait while nothing can be written."""
+"""Events that wait at most while nothing can be written."""
 
 _Arrived = tuple[Packet, int]
 """A packet and when it came, in microseconds after the beginning."""
@@ -31,7 +31,7 @@ class Batch:
     events: list[Event] = field(default_factory=list)
     spoken: dict[int, list[_Arrived]] = field(default_factory=dict)
     size: int = 0
-    """Bytes, roughly."""
+    """Size in bytes, roughly."""
     frames: int = 0
     lost: int = 0
     """Frames before these that could not be written."""
@@ -96,12 +96,12 @@ class RecordingBuffer:
         self._batch.frames += kept.frames
 
     def note(self, event: Event, now_us: int) -> None:
-        """`event` happened now, whatever its `at` says."""
+        """Adds an event, which happened now, whatever its `at` says."""
         self._batch.events.append(event.model_copy(update={"at": clamp_ticks(now_us - self._began_us)}))
         self._batch.size += EVENT_BYTES
 
     def take(self, now_us: int) -> Batch | None:
-        """All of it, and begins anew; None if there is nothing."""
+        """Returns all that was collected, and begins anew; None if there is nothing."""
         batch = self._batch
         if not batch.events and not batch.spoken and not batch.lost:
             return None
@@ -110,7 +110,7 @@ class RecordingBuffer:
         return batch
 
     def give_back(self, batch: Batch) -> None:
-        """What was taken cannot be written. Events are kept for the next try, codes are lost, and
+        """Takes back what cannot be written. Events are kept for the next try, codes are lost, and
         that is noted."""
         self._batch.lost += batch.lost + batch.frames
         kept = batch.events[: max(0, MAX_EVENTS - len(self._batch.events))]

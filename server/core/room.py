@@ -113,8 +113,8 @@ def _send_n_q(kbps: float, config: ModelConfig | WindowModel) -> int:
 
 
 def _decoded(speaker: Peer) -> bool:
-    """Whether the server must decode what it says for those who want PCM: it has no weights but the
-    room's."""
+    """Returns whether the server must decode what a speaker says for those who want PCM: it has no
+    weights but the room's."""
     return speaker.send != "none" and speaker.model is None
 
 
@@ -142,7 +142,8 @@ class Room:
         self._last_id = 0
 
     def join(self, hello: Hello, now_us: int) -> tuple[Peer, PeerJoined]:
-        """A new peer; `hello` has been checked. Raises ProtocolError if the room is full."""
+        """Adds a new peer, whose `hello` has been checked. Raises ProtocolError if the room is
+        full."""
         if len(self.peers) >= self._max_peers:
             raise ProtocolError(f"room {self.name} is full: {self._max_peers} peers", CloseCode.ROOM_FULL)
         peer = Peer(
@@ -164,8 +165,8 @@ class Room:
         return peer, PeerJoined(peer=peer.info())
 
     def _new_id(self) -> int:
-        """The id least recently given, so that late packets of one who left are not taken for
-        another's."""
+        """Returns the id least recently given, so that late packets of a peer that left are not
+        taken for another's."""
         while True:
             self._last_id = self._last_id % PEER_IDS + 1
             if self._last_id not in self.peers:
@@ -214,7 +215,7 @@ class Room:
         return listeners
 
     def pcm_listeners(self, speaker_id: int, n_q: int) -> list[Peer]:
-        """Who hears a speaker's first `n_q` codebooks as PCM."""
+        """Returns the peers that hear a speaker's first `n_q` codebooks as PCM."""
         return [
             peer
             for peer in self.peers.values()
@@ -222,7 +223,8 @@ class Room:
         ]
 
     def decoders_for(self, hello: Hello) -> int:
-        """How many pairs of a speaker and a rate more must be decoded once such a client is in."""
+        """Returns how many pairs of a speaker and a rate more must be decoded once such a client is
+        in."""
         rates = {peer.listen_n_q for peer in self.peers.values() if peer.want == "pcm"}
         heard = len(rates) if hello.send != "none" and hello.send_model is None else 0
         if hello.want != "pcm" or _listen_n_q(hello.max_kbps, self._config) in rates:
@@ -230,8 +232,8 @@ class Room:
         return heard + sum(_decoded(peer) for peer in self.peers.values())
 
     def decoders_for_rate(self, peer: Peer, message: SetRate) -> int:
-        """The same for a peer that is in and takes another rate: none if others have that too, or
-        nobody its old one. Raises ProtocolError."""
+        """Returns the same for a peer that is in and takes another rate: none if others have that
+        too, or nobody its old one. Raises ProtocolError."""
         if peer.want != "pcm" or message.max_kbps is None:
             return 0
         others = [other for other in self.peers.values() if other is not peer]
@@ -241,8 +243,8 @@ class Room:
         return sum(map(_decoded, others))
 
     def pcm_rates(self, speaker: Peer) -> set[int]:
-        """The numbers of codebooks that a speaker must be decoded at for listeners that cannot;
-        none for a speaker whose model is not the room's."""
+        """Returns the numbers of codebooks that a speaker must be decoded at for listeners that
+        cannot; none for a speaker whose model is not the room's."""
         if speaker.model is not None:
             return set()
         return {peer.listen_n_q for peer in self.peers.values() if peer is not speaker and peer.want == "pcm"}

@@ -36,7 +36,8 @@ class DegradationPolicy:
     swing."""
 
     def rung(self, age_us: int) -> int:
-        """0: as it is; 1: joined; 2: cut to 4 codebooks; 3: cut to 2."""
+        """Returns what is done at such an age. 0: media go as they are; 1: they are joined; 2: cut
+        to 4 codebooks; 3: cut to 2."""
         if age_us < self.join_us:
             return 0
         return sum(age_us >= limit for limit in (self.join_us, self.cut_to_4_us, self.cut_to_2_us))
@@ -69,38 +70,38 @@ class SendQueue:
 
     def put(self, media: Media, now_us: int) -> None:
         """Adds what a speaker said; drops, and counts, what has become too old."""
-        queue = self._waiting.setdefault(media.source, deque())
-        queue.append(_Waiting(now_us, media))
+        waiting = self._waiting.setdefault(media.source, deque())
+        waiting.append(_Waiting(now_us, media))
         if not _is_window(media):  # the next one comes in a second, and nobody waits for it
             self._heard_us[media.source] = now_us
-        if len(queue) > MAX_WAITING:
-            self._drop(queue)
-        if len(queue) > 1 or len(self._waiting) > 1:  # what came just now is not old
+        if len(waiting) > MAX_WAITING:
+            self._drop(waiting)
+        if len(waiting) > 1 or len(self._waiting) > 1:  # what came just now is not old
             self._drop_old(now_us)
 
     def forget(self, source: int) -> None:
-        """A speaker left: what waits of it still goes out, but it is not waited for."""
+        """Notes that a speaker left: what waits of it still goes out, but it is not waited for."""
         self._heard_us.pop(source, None)
 
     def age_us(self, now_us: int) -> int:
-        """Age of the oldest packet that waits; 0 if none does."""
+        """Returns the age of the oldest packet that waits; 0 if none does."""
         oldest = self._oldest_us()
         return 0 if oldest is None else now_us - oldest
 
     def _oldest_us(self) -> int | None:
-        """Since when the oldest packet waits, None if none does."""
+        """Returns since when the oldest packet waits, None if none does."""
         oldest: int | None = None
-        for queue in self._waiting.values():
-            since = queue[0].since_us
+        for waiting in self._waiting.values():
+            since = waiting[0].since_us
             if oldest is None or since < oldest:
                 oldest = since
         return oldest
 
     def due_us(self, now_us: int) -> int | None:
-        """When the next message should go; None while nothing waits.
+        """Returns when the next message should go; None while nothing waits.
 
-        At once if everyone who speaks has something in it, else when the oldest packet has waited
-        for one frame: so a lone speaker waits for nobody, and a crowd of any size costs its
+        That is at once if everyone who speaks has something in it, else when the oldest packet has
+        waited for one frame: so a lone speaker waits for nobody, and a crowd of any size costs its
         listener one message a frame."""
         oldest = self._oldest_us()
         if oldest is None:
@@ -111,29 +112,30 @@ class SendQueue:
         return oldest
 
     def take(self, now_us: int) -> list[Media]:
-        """What goes into one message now: at most one packet or block a speaker, its oldest, joined
-        or cut as the age of what waits asks for. Traces get the time as `relayed`."""
+        """Returns what goes into one message now: at most one packet or block a speaker, its
+        oldest, joined or cut as the age of what waits asks for. Traces get the time as
+        `relayed`."""
         age = self.age_us(now_us)
         if age > self._degradation.drop_us:
             self._drop_old(now_us)
             age = self.age_us(now_us)
         rung = self._settle(age, now_us)
         message: list[Media] = []
-        for source, queue in list(self._waiting.items()):
-            media = queue.popleft().media
+        for source, waiting in list(self._waiting.items()):
+            media = waiting.popleft().media
             if rung:
                 parts = [media]
-                while queue and _follows(parts, queue[0].media, self._hop):
-                    parts.append(queue.popleft().media)
+                while waiting and _follows(parts, waiting[0].media, self._hop):
+                    parts.append(waiting.popleft().media)
                 media = self._cut(_joined(parts), rung)
-            if not queue:
+            if not waiting:
                 del self._waiting[source]
             self.frames_sent += frames_of(media, self._hop)
             message.append(_relayed(media, now_us))
         return message
 
     def _settle(self, age: int, now_us: int) -> int:
-        """Down the degradation at once, up one rung after each stretch of calm."""
+        """Steps down the degradation at once, and up one rung after each stretch of calm."""
         self.largest_age_us = max(self.largest_age_us, age)
         rung = self._degradation.rung(age)
         if rung >= self._rung:
@@ -151,14 +153,14 @@ class SendQueue:
 
     def _drop_old(self, now_us: int) -> None:
         too_old = now_us - self._degradation.drop_us
-        for source, queue in list(self._waiting.items()):
-            while queue and queue[0].since_us < too_old:
-                self._drop(queue)
-            if not queue:
+        for source, waiting in list(self._waiting.items()):
+            while waiting and waiting[0].since_us < too_old:
+                self._drop(waiting)
+            if not waiting:
                 del self._waiting[source]
 
-    def _drop(self, queue: deque[_Waiting]) -> None:
-        self.frames_dropped += frames_of(queue.popleft().media, self._hop)
+    def _drop(self, waiting: deque[_Waiting]) -> None:
+        self.frames_dropped += frames_of(waiting.popleft().media, self._hop)
 
 
 def frames_of(media: Media, hop: int) -> int:
@@ -170,8 +172,8 @@ def _is_window(media: Media) -> bool:
 
 
 def _follows(parts: Sequence[Media], following: Media, hop: int) -> bool:
-    """Whether one packet can hold `following` too: the very next frames, of the same shape, within
-    the limits."""
+    """Returns whether one packet can hold `following` too: the very next frames, of the same shape,
+    within the limits."""
     last, frames = parts[-1], sum(frames_of(part, hop) for part in parts) + frames_of(following, hop)
     if isinstance(last, Packet) != isinstance(following, Packet) or _is_window(last) or _is_window(following):
         return False

@@ -165,7 +165,7 @@ class Session:
     # What comes from the client
 
     def accepted(self, subprotocol_offered: bool, room_name: str) -> Effects:
-        """The WebSocket is open."""
+        """Takes in that the WebSocket is open."""
         self._legal(Event.ACCEPTED)
         if not subprotocol_offered:
             return self._refuse(refusals.wrong_subprotocol())
@@ -174,7 +174,7 @@ class Session:
         return ()
 
     def text(self, text: str, now_us: int) -> Effects:
-        """A text message came."""
+        """Takes in a text message."""
         self._legal(Event.TEXT)
         if self.state is State.CLOSING:
             return ()
@@ -185,7 +185,7 @@ class Session:
             return self._refuse(error)
 
     def media(self, data: bytes, now_us: int) -> Effects:
-        """A binary message came. This is the path of every frame of every speaker."""
+        """Takes in a binary message. This is the path of every frame of every speaker."""
         if self.state is not State.JOINED:
             self._legal(Event.MEDIA)
             if self.state is State.CLOSING:
@@ -199,7 +199,7 @@ class Session:
             return self._refuse(error)
 
     def lost(self, code: int, reason: str) -> Effects:
-        """The client has gone, or its connection has."""
+        """Takes in that the client has gone, or its connection has."""
         self._legal(Event.LOST)
         if self.state is State.CLOSING:
             return ()
@@ -209,7 +209,7 @@ class Session:
     # What comes from the server
 
     def time(self, now_us: int) -> Effects:
-        """The time `next_time_us` may have come."""
+        """Takes in that the time `next_time_us` may have come."""
         self._legal(Event.TIME)
         if now_us < self.next_time_us:
             return ()
@@ -221,7 +221,7 @@ class Session:
         return ()
 
     def joined(self, room: Room, peer: Peer, welcome: Welcome, now_us: int) -> None:
-        """There is a place in the room, and this is what the client is told first."""
+        """Takes in the place in the room, and what the client is told first."""
         self._legal(Event.JOINED)
         self.state = State.JOINED
         self._room, self._peer, self._coded = room, peer, welcome.entropy is not None
@@ -229,7 +229,7 @@ class Session:
         self.outbox.append(welcome)
 
     def encoded(self, result: Result) -> Effects:
-        """A frame of this client's PCM is encoded, or could not be."""
+        """Takes in a frame of this client's PCM that is encoded, or could not be."""
         if self.state is not State.JOINED:  # every frame of every speaker comes here too
             self._legal(Event.ENCODED)
             return ()
@@ -242,7 +242,7 @@ class Session:
         return (Relay(len(result.value), 1, frame.sequence, frame.timestamp, result.packed, trace),)
 
     def decoded(self, packet: Packet | None) -> Effects:
-        """An entropy-coded packet is decoded; None if it had not been admitted."""
+        """Takes in an entropy-coded packet that is decoded; None if it had not been admitted."""
         self._legal(Event.DECODED)
         return () if packet is None or self.state is State.CLOSING else (packet,)
 
@@ -263,12 +263,12 @@ class Session:
         return ()
 
     def fail(self, error: ProtocolError) -> Effects:
-        """The connection must end, for a reason that lies outside it."""
+        """Takes in that the connection must end, for a reason that lies outside it."""
         self._legal(Event.FAIL)
         return () if self.state is State.CLOSING else self._refuse(error)
 
     def closed(self) -> None:
-        """The client is out of its room, and the socket is closed."""
+        """Takes in that the client is out of its room, and the socket closed."""
         self._legal(Event.CLOSED)
         self.state = State.CLOSED
 

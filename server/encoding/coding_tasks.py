@@ -11,12 +11,12 @@ from threading import Event, Lock
 from typing import Any
 
 MEAN_OF = 100
-"""CodingTasks, the last of which make the mean."""
+"""How many of the last coding tasks make the mean."""
 
 
 class CodingTasks:
-    """What waits, oldest first. `put` from the event loop; `do_one` and `rest` on the worker's
-    thread."""
+    """Coding tasks that wait, oldest first. `put` is for the event loop; `do_one` and `rest` are
+    for the worker's thread."""
 
     def __init__(self) -> None:
         self._waiting: deque[tuple[Callable[[], Any], Future[tuple[Any, int]]]] = deque()
@@ -25,7 +25,7 @@ class CodingTasks:
         self._ended = False
         self.count = 0
         self.cpu_us = 0
-        """Of this thread, in all."""
+        """Processor time of all coding tasks so far."""
         self.mean_us = 0.0
 
     def __len__(self) -> int:
@@ -33,12 +33,12 @@ class CodingTasks:
 
     @property
     def wait_us(self) -> float:
-        """How long one more would wait for those before it."""
+        """Returns how long one more would wait for those before it."""
         return len(self._waiting) * self.mean_us
 
     def put(self, work: Callable[[], Any]) -> Future[tuple[Any, int]]:
-        """The future has what `work` returns, and the microseconds of processor that it took. One
-        that is cancelled is not done."""
+        """Queues a piece of work. The future has what `work` returns, and the microseconds of
+        processor that it took. Work whose future is cancelled is not done."""
         future: Future[tuple[Any, int]] = Future()
         with self._lock:
             if self._ended:
@@ -80,7 +80,7 @@ class CodingTasks:
                 return
 
     def end(self) -> None:
-        """None will be done any more; those who wait are told so by a cancelled future."""
+        """Does nothing any more; those who wait are told so by a cancelled future."""
         with self._lock:
             self._ended = True
         while self._waiting:

@@ -53,9 +53,10 @@ class WorkerPool:
         nice: int = 0,
         cores: Sequence[int | None] = (None,),
     ) -> None:
-        """A worker for each of `cores`; None stands for one that stays nowhere. `encoders` and
-        `decoders` bound the memory of streams. `limit_us` is the longest that results may take once
-        another speaker has come in. `make_engine` runs on the first worker's thread."""
+        """Makes a worker for each of `cores`; None stands for a worker that stays nowhere.
+        `encoders` and `decoders` bound the memory of streams. `limit_us` is the longest that
+        results may take once another speaker has come in. `make_engine` runs on the first worker's
+        thread."""
         self._make_engine = make_engine
         self._hop = hop
         self._most: dict[Kind, int] = {"encoder": encoders, "decoder": decoders}
@@ -93,8 +94,8 @@ class WorkerPool:
 
     @property
     def alive(self) -> bool:
-        """False once a worker has ended, be it by a fault; while others are left, they do what it
-        would have done."""
+        """Returns False once a worker has ended, be it by a fault; while others are left, they do
+        what it would have done."""
         return all(worker.alive for worker in self.workers)
 
     def has_headroom(self, kind: Kind) -> bool:
@@ -105,8 +106,8 @@ class WorkerPool:
         return self._most[kind] - self.streams[kind]
 
     def open(self, kind: Kind, deliver: Deliver) -> CodecSession:
-        """A new stream, whether it fits or not. Raises EngineFull if there is no memory for it, or
-        no worker."""
+        """Opens a new stream, whether it fits or not. Raises EngineFull if there is no memory for
+        it, or no worker."""
         if not self.has_headroom(kind):
             raise EngineFull(f"all {kind}s of this server are taken")
         return self._queue.open(kind, deliver)
@@ -117,8 +118,8 @@ class WorkerPool:
         return self._queue.streams
 
     def fits(self, encoders: int, decoders: int) -> bool:
-        """Whether so many streams more would all get their results in time, those that are there
-        too."""
+        """Returns whether so many streams more would all get their results in time, those that are
+        there too."""
         more: dict[Kind, int] = {
             "encoder": self.streams["encoder"] + encoders,
             "decoder": self.streams["decoder"] + decoders,
@@ -131,14 +132,14 @@ class WorkerPool:
         return self.streams["encoder"]
 
     def more_speakers(self) -> int:
-        """How many encoders more are expected to fit."""
+        """Returns how many encoders more are expected to fit."""
         if not self.has_headroom("encoder"):
             return 0
         return self.load.headroom(self.streams, self.limit_us, clock_us(), self._free("encoder"))
 
     def busy(self) -> float:
-        """The part of the workers' time, over the last seconds, that steps and coding tasks took; 1
-        if no worker is left."""
+        """Returns the part of the workers' time, over the last seconds, that steps and coding tasks
+        took; 1 if no worker is left."""
         return self.load.busy(clock_us()) if any(worker.alive for worker in self.workers) else 1.0
 
     @property
@@ -147,8 +148,8 @@ class WorkerPool:
         return self.coding_tasks.cpu_us
 
     async def do(self, work: Callable[[], Any], limit_us: float = math.inf) -> Any:
-        """What `work` returns or raises, done by a worker between two steps. Raises EngineFull if
-        it would wait longer than that, or if no worker is left."""
+        """Returns or raises what `work` does, done by a worker between two steps. Raises EngineFull
+        if it would wait longer than `limit_us`, or if no worker is left."""
         if self.coding_tasks.wait_us > limit_us:
             raise EngineFull("the workers of this server have no time")
         future = self.coding_tasks.put(work)
@@ -212,7 +213,8 @@ class WorkerPool:
                 self._loop.call_soon_threadsafe(self._take, stepped)
 
     def _warm_engine(self) -> Engine:
-        """The engine that all workers share, stepped a few times by the one that asks."""
+        """Returns the engine that all workers share, stepped a few times by the worker that
+        asks."""
         with self._making:
             if self._engine is not None:
                 _warm_up(self._engine, self._hop)
@@ -251,8 +253,8 @@ class WorkerPool:
 
 
 def _warm_up(engine: Engine, hop: int) -> None:
-    """The first steps of a process and of a thread allocate and compile; better before anyone
-    speaks."""
+    """Takes the first steps of a process or a thread, which allocate and compile: better before
+    anyone speaks."""
     encoder, decoder = engine.open_encoder(), engine.open_decoder()
     for _ in range(WARM_UP_STEPS):
         codes = engine.encode([encoder], np.zeros((1, hop), np.float32), [1])
@@ -262,6 +264,7 @@ def _warm_up(engine: Engine, hop: int) -> None:
 
 
 def cpu_affinity(workers: int, pinned: bool) -> list[int | None]:
-    """A core for each worker to stay on, or None where it is not to, or cannot be told to."""
+    """Returns a core for each worker to stay on, or None where it is not to, or cannot be told
+    to."""
     own = sorted(os.sched_getaffinity(0)) if pinned and hasattr(os, "sched_getaffinity") else []
     return [own[index % len(own)] if own else None for index in range(workers)]

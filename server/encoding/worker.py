@@ -111,8 +111,8 @@ class Worker:
 
 
 def _with(so_far: Stepped, engine: Engine, batch: Batch, kind: Kind) -> Stepped:
-    """With a step of the sessions of one kind; should that fail, of one by one, so that a fault
-    stays its own."""
+    """Adds a step of the sessions of one kind; should that fail, steps them one by one, so that a
+    fault stays its own."""
     began, faults = time.monotonic_ns(), 0
     try:
         values = _step(engine, batch)
@@ -140,7 +140,7 @@ def _step_alone(engine: Engine, one: tuple[CodecSession, Any]) -> Any:
 
 
 def _together(frames: list[Pcm | bytes]) -> Pcm:
-    """-> [len(frames), hop]"""
+    """Returns the frames as one array [len(frames), hop]."""
     whole = [frame for frame in frames if isinstance(frame, bytes)]
     if len(whole) == len(frames):
         return from_s16(b"".join(whole)).reshape(len(frames), -1)

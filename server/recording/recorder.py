@@ -24,12 +24,12 @@ from earshot.server.recording.writer import RecordingFile, Writer
 from earshot.server.settings import Settings
 
 FLUSH_S = 0.7
-"""Between two writes. What a killed server loses is this and what a write takes; a record costs 20
-bytes, so that writing twice as often would add 0.1 MB an hour to each speaker."""
+"""Time between two writes. What a killed server loses is this and what a write takes; a record
+costs 20 bytes, so that writing twice as often would add 0.1 MB an hour to each speaker."""
 AGAIN_US = 5_000_000
-"""From the beginning of a recording to the next of the same room: everyone is told of each. In so
-long no more begin, on the whole server, than may go on at once: a room that empties and fills again
-is a new one, and each is a file."""
+"""Least time from the beginning of a recording to the next of the same room: everyone is told of
+each. In so long no more begin, on the whole server, than may go on at once: a room that empties and
+fills again is a new one, and each is a file."""
 
 
 class Refused(Exception):  # noqa: N818 -- an answer, not a fault
@@ -98,12 +98,12 @@ class Recorder:
                 room.flush()
 
     def always(self, room: str) -> bool:
-        """Whether this room is recorded without being asked."""
+        """Returns whether this room is recorded without being asked."""
         return any(fnmatchcase(room, pattern) for pattern in self._patterns)
 
     def open(self, room: str, ended: Callable[[RecordingFile, str], None]) -> RecordingFile:
-        """A file for a recording that begins now. `ended` is called on the event loop if the writer
-        gives it up.
+        """Opens a file for a recording that begins now. `ended` is called on the event loop if the
+        writer gives it up.
 
         Raises Refused."""
         if len(self.active) >= self.settings.record_max_at_once:
@@ -135,7 +135,7 @@ class Recorder:
         return file
 
     def stats(self) -> dict[str, Any]:
-        """For `/stats`: no names of rooms or files."""
+        """Returns what `/stats` shows: no names of rooms or files."""
         writer = self.writer
         return {
             "active": len(self.active),
@@ -162,8 +162,8 @@ class RoomRecorder:
         return self._buffer is not None
 
     def entered(self, peer: Peer, peers: Collection[Peer]) -> None:
-        """A peer is in the room; with the first one some rooms are recorded. Its welcome says so,
-        not `tell`."""
+        """Notes that a peer is in the room; with the first one some rooms are recorded. Its welcome
+        says so, not `tell`."""
         if self.on:
             self._joined(peer)
         elif len(peers) == 1 and self._recorder.always(self._room):
@@ -171,8 +171,8 @@ class RoomRecorder:
                 self._begin(peers)
 
     def ask(self, message: Record, peer: Peer, peers: Iterable[Peer]) -> Recording | None:
-        """A peer wants the recording to begin or end. Everyone is told if it does; else this is the
-        answer."""
+        """Begins or ends the recording, because a peer wants that. Everyone is told if it does;
+        else this returns the answer."""
         try:
             if not self._recorder.settings.record_on_request:
                 raise Refused("this server does not record because somebody asks")
@@ -211,7 +211,7 @@ class RoomRecorder:
         self._forget(reason, by)
 
     def _given_up(self, file: RecordingFile, reason: str) -> None:
-        """By the writer: a full disk, a limit."""
+        """Forgets a file that the writer gave up: the disk is full, or a limit is reached."""
         if file is self._file:
             self._recorder.given_up += 1
             self._forget(reason)

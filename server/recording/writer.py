@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 SUFFIX = ".eshr"
 NAMES = 1000
-"""Recordings of one room that may begin in one second."""
+"""How many recordings of one room may begin in one second."""
 STOP_TIMEOUT_S = 5.0
 
 Write = Callable[[int, memoryview], int]
@@ -121,7 +121,8 @@ class Writer:
             self._guarded(file, lambda file: self._finish(file, item.event))
 
     def _guarded(self, file: RecordingFile, work: Callable[[RecordingFile], None]) -> None:
-        """Whatever goes wrong with a file ends that recording, and nothing else."""
+        """Does something with a file; whatever goes wrong with it ends that recording, and nothing
+        else."""
         if file.closed:
             return
         try:
@@ -168,7 +169,7 @@ class Writer:
         raise FileExistsError(f"{NAMES} recordings of this name")
 
     def _write(self, file: RecordingFile, data: bytes) -> None:
-        """All of it or nothing: what is left of a record on a full disk is cut off again."""
+        """Writes all of it or nothing: what is left of a record on a full disk is cut off again."""
         if file.handle is None:
             return
         left = memoryview(data)
