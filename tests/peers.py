@@ -34,6 +34,7 @@ from earshot.protocol.packet import (
     encode_codes_up,
     encode_pcm_up,
 )
+from earshot.server.app import create_app
 from earshot.server.core.packet_coding import no_entropy
 from earshot.server.entropy.coded_connections import entropy_by
 from earshot.server.net.serve import bind, make_server
@@ -112,7 +113,8 @@ def running_server(model: Model, lm: LiveLm | None = None, **settings: Any) -> I
         loops.append(asyncio.get_running_loop())
         ready.set()
 
-    server = make_server(model, limits, at_port, entropy_by(lm) if lm else no_entropy)
+    app = create_app(model, limits, entropy=entropy_by(lm) if lm else no_entropy)
+    server = make_server(app, limits, at_port)
     thread = threading.Thread(target=server.run, args=[[bind("127.0.0.1", 0)]], daemon=True)
     thread.start()
     assert ready.wait(PATIENCE_S), "the server did not start"

@@ -61,6 +61,7 @@ def serve(
 
     from earshot import codec
     from earshot.codec.engine.choice import live_lm_if_any
+    from earshot.server.app import create_app
     from earshot.server.core.packet_coding import no_entropy
     from earshot.server.entropy.coded_connections import entropy_by
     from earshot.server.net.serve import serve as run_server
@@ -83,4 +84,5 @@ def serve(
         raise UsageError(f"{name}: {first['msg']}") from error
     loaded = codec.load(model)
     lm = live_lm_if_any(loaded, lm_model)
-    run_server(loaded, settings, host, port, ready_file, entropy_by(lm) if lm else no_entropy)
+    served = create_app(loaded, settings, entropy=entropy_by(lm) if lm else no_entropy)
+    run_server(served, settings, host, port, ready_file)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import uvicorn
@@ -18,6 +18,7 @@ from earshot.lab.listening.report import draw, table
 from earshot.lab.listening.scores import result
 from earshot.lab.listening.session import Session
 from earshot.lab.listening.transport import RaterHttp
+from earshot.server.net.transport import StoppableServer
 from fastapi import FastAPI
 from rich.console import Console
 
@@ -25,8 +26,8 @@ SCORES, RATERS, PICTURE = "scores.csv", ".raters.csv", "scores.png"
 MAX_RATERS = 500
 
 
-class _Server(uvicorn.Server):
-    """uvicorn's server, which says where it listens, and for which being stopped is success."""
+class _Server(StoppableServer):
+    """A server that says where it listens."""
 
     def __init__(self, config: uvicorn.Config, ready: Callable[[int], None]) -> None:
         super().__init__(config)
@@ -36,12 +37,6 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             self._ready(self.servers[0].sockets[0].getsockname()[1])
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        with super().capture_signals():
-            yield
-            self._captured_signals.clear()
 
 
 def make_server(app: FastAPI, ready: Callable[[int], None] = lambda port: None) -> uvicorn.Server:
