@@ -54,8 +54,9 @@ class PcmFormat(IntEnum):
 
 
 TRACE_TICK_US = 100
-_TRACE, _WINDOW, _CODED, _ANEW = 1, 2, 4, 8
-_TRACE_FORMAT = struct.Struct("<I4H")
+TRACE_FLAG, _WINDOW, _CODED, _ANEW = 1, 2, 4, 8
+TRACE_LAYOUT = struct.Struct("<I4H")
+"""capture_us, framed, encoded, received, relayed"""
 _SCALE_FORMAT = struct.Struct("<f")
 
 
@@ -100,7 +101,7 @@ class Trace(NamedTuple):
 
     def to_bytes(self) -> bytes:
         """Returns the trace as it goes on the wire."""
-        return _TRACE_FORMAT.pack(self.capture_us, self.framed, self.encoded, self.received, self.relayed)
+        return TRACE_LAYOUT.pack(self.capture_us, self.framed, self.encoded, self.received, self.relayed)
 
 
 class Packet(NamedTuple):
@@ -174,11 +175,16 @@ class PcmBlock(NamedTuple):
 
 
 _PCM_FORMATS = {int(form): form for form in PcmFormat}
-_PCM_UP = struct.Struct("<BBBBHI")
-_CODES_UP = struct.Struct("<BBBBHI")
-_DOWN = struct.Struct("<BB")
-_CODES_ENTRY = struct.Struct("<HBBBBHI")
-_PCM_ENTRY = struct.Struct("<HHBBHI")
+PCM_UP_LAYOUT = struct.Struct("<BBBBHI")
+"""type, flags, format, 0, sequence, timestamp"""
+CODES_UP_LAYOUT = struct.Struct("<BBBBHI")
+"""type, flags, codebooks, frames, sequence, timestamp"""
+DOWN_LAYOUT = struct.Struct("<BB")
+"""type, number of entries"""
+CODES_ENTRY_LAYOUT = struct.Struct("<HBBBBHI")
+"""source, flags, codebooks, frames, bytes of an entropy-coded payload or 0, sequence, timestamp"""
+PCM_ENTRY_LAYOUT = struct.Struct("<HHBBHI")
+"""source, samples, flags, 0, sequence, timestamp"""
 
 
 class _Reader:
@@ -212,10 +218,10 @@ class _Reader:
     def _truncated(self, size: int, at: int) -> ProtocolError:
         return ProtocolError(f"message of {len(self.data)} bytes is truncated: {size} more expected at {at}")
 
-    def trace(self, flags: int, known: int = _TRACE) -> Trace | None:
+    def trace(self, flags: int, known: int = TRACE_FLAG) -> Trace | None:
         if flags & ~known:
             raise ProtocolError(f"unknown flags {flags:#x}")
-        return Trace(*self.unpack(_TRACE_FORMAT)) if flags & _TRACE else None
+        return Trace(*self.unpack(TRACE_LAYOUT)) if flags & TRACE_FLAG else None
 
     def codes(self, n_q: int, frames: int, flags: int) -> tuple[Trace | None, float | None, bytes]:
         """Reads what follows the header of a packet of codes: its trace, its scale if it is a
@@ -223,7 +229,7 @@ class _Reader:
         most = MAX_WINDOW_FRAMES if flags & _WINDOW else MAX_FRAMES
         if not 1 <= n_q <= MAX_CODEBOOKS or not 1 <= frames <= most:
             raise ProtocolError(f"{n_q} codebooks x {frames} frames: 1..{MAX_CODEBOOKS} x 1..{most} are allowed")
-        trace = self.trace(flags, _TRACE | _WINDOW)
+        trace = self.trace(flags, TRACE_FLAG | _WINDOW)
         scale = None
         if flags & _WINDOW:
             (scale,) = _SCALE_FORMAT.unpack(self.take(_SCALE_FORMAT.size))
@@ -242,7 +248,7 @@ class _Reader:
         if not 1 <= n_q <= MAX_CODEBOOKS or not 1 <= frames <= MAX_CODED_FRAMES:
             most = f"1..{MAX_CODEBOOKS} x 1..{MAX_CODED_FRAMES}"
             raise ProtocolError(f"{n_q} codebooks x {frames} frames, entropy-coded: {most} are allowed")
-        trace = self.trace(flags, _TRACE | _CODED | _ANEW)
+        trace = self.trace(flags, TRACE_FLAG | _CODED | _ANEW)
         payload = self.rest() if size is None else self.take(size)
         if len(payload) > MAX_CODED_BYTES:
             raise ProtocolError(f"{len(payload)} bytes of entropy-coded codes: at most {MAX_CODED_BYTES}")
@@ -260,7 +266,7 @@ class _Reader:
 
 
 def _flags(trace: Trace | None) -> int:
-    return 0 if trace is None else _TRACE
+    return 0 if trace is None else TRACE_FLAG
 
 
 def _packet_flags(packet: Packet | CodedPacket) -> int:
@@ -282,7 +288,7 @@ def _after_header(packet: Packet | CodedPacket) -> bytes:
 
 def encode_pcm_up(message: PcmUp) -> bytes:
     """Writes a message of samples from a client."""
-    header = _PCM_UP.pack(
+    header = PCM_UP_LAYOUT.pack(
         MessageType.PCM_UP, _flags(message.trace), message.format, 0, message.sequence, message.timestamp
     )
     return header + _trace_bytes(message.trace) + message.data
@@ -291,7 +297,9 @@ def encode_pcm_up(message: PcmUp) -> bytes:
 def encode_codes_up(packet: Packet | CodedPacket) -> bytes:
     """Writes a message of codes from a client."""
     flags = _packet_flags(packet)
-    header = _CODES_UP.pack(MessageType.CODES_UP, flags, packet.n_q, packet.frames, packet.sequence, packet.timestamp)
+    header = CODES_UP_LAYOUT.pack(
+        MessageType.CODES_UP, flags, packet.n_q, packet.frames, packet.sequence, packet.timestamp
+    )
     return header + _after_header(packet)
 
 
@@ -301,7 +309,7 @@ def decode_up(data: bytes) -> PcmUp | Packet | CodedPacket:
     reader = _Reader(data)
     kind = reader.kind()
     if kind == MessageType.PCM_UP:
-        _, flags, form, zero, sequence, timestamp = reader.unpack(_PCM_UP)
+        _, flags, form, zero, sequence, timestamp = reader.unpack(PCM_UP_LAYOUT)
         reader.zero(zero)
         pcm_format = _PCM_FORMATS.get(form)
         if pcm_format is None:
@@ -313,7 +321,7 @@ def decode_up(data: bytes) -> PcmUp | Packet | CodedPacket:
             raise ProtocolError(f"{len(samples)} bytes of PCM: at most {MAX_PCM_SAMPLES} samples of {width} bytes")
         return PcmUp(pcm_format, sequence, timestamp, samples, trace)
     if kind == MessageType.CODES_UP:
-        _, flags, n_q, frames, sequence, timestamp = reader.unpack(_CODES_UP)
+        _, flags, n_q, frames, sequence, timestamp = reader.unpack(CODES_UP_LAYOUT)
         if flags & _CODED:
             trace, payload = reader.coded(n_q, frames, flags, None)
             return CodedPacket(n_q, frames, sequence, timestamp, payload, bool(flags & _ANEW), trace)
@@ -325,19 +333,21 @@ def decode_up(data: bytes) -> PcmUp | Packet | CodedPacket:
 
 def encode_codes_down(packets: Sequence[Packet | CodedPacket]) -> bytes:
     """Writes the packets of all speakers, at most 255, as one message."""
-    parts = [_DOWN.pack(MessageType.CODES_DOWN, len(packets))]
+    parts = [DOWN_LAYOUT.pack(MessageType.CODES_DOWN, len(packets))]
     for p in packets:
         size = len(p.payload) if isinstance(p, CodedPacket) else 0
-        parts.append(_CODES_ENTRY.pack(p.source, _packet_flags(p), p.n_q, p.frames, size, p.sequence, p.timestamp))
+        parts.append(
+            CODES_ENTRY_LAYOUT.pack(p.source, _packet_flags(p), p.n_q, p.frames, size, p.sequence, p.timestamp)
+        )
         parts.append(_after_header(p))
     return b"".join(parts)
 
 
 def encode_pcm_down(blocks: Sequence[PcmBlock]) -> bytes:
     """Writes the samples of all speakers, at most 255, as one message."""
-    parts = [_DOWN.pack(MessageType.PCM_DOWN, len(blocks))]
+    parts = [DOWN_LAYOUT.pack(MessageType.PCM_DOWN, len(blocks))]
     for b in blocks:
-        parts.append(_PCM_ENTRY.pack(b.source, len(b.data) // 2, _flags(b.trace), 0, b.sequence, b.timestamp))
+        parts.append(PCM_ENTRY_LAYOUT.pack(b.source, len(b.data) // 2, _flags(b.trace), 0, b.sequence, b.timestamp))
         parts += [_trace_bytes(b.trace), b.data]
     return b"".join(parts)
 
@@ -353,7 +363,7 @@ def decode_down(data: bytes) -> list[Packet | CodedPacket] | list[PcmBlock]:
     """Reads a binary message from a server. Raises ProtocolError for anything that docs/protocol.md
     does not allow."""
     reader = _Reader(data)
-    kind, entries = reader.unpack(_DOWN)
+    kind, entries = reader.unpack(DOWN_LAYOUT)
     if kind == MessageType.CODES_DOWN:
         packets = [_read_packet(reader) for _ in range(entries)]
         reader.end()
@@ -366,7 +376,7 @@ def decode_down(data: bytes) -> list[Packet | CodedPacket] | list[PcmBlock]:
 
 
 def _read_packet(reader: _Reader) -> Packet | CodedPacket:
-    source, flags, n_q, frames, size, sequence, timestamp = reader.unpack(_CODES_ENTRY)
+    source, flags, n_q, frames, size, sequence, timestamp = reader.unpack(CODES_ENTRY_LAYOUT)
     if flags & _CODED:
         trace, payload = reader.coded(n_q, frames, flags, size)
         return CodedPacket(n_q, frames, sequence, timestamp, payload, bool(flags & _ANEW), trace, source)
@@ -376,7 +386,7 @@ def _read_packet(reader: _Reader) -> Packet | CodedPacket:
 
 
 def _read_block(reader: _Reader) -> PcmBlock:
-    source, samples, flags, zero, sequence, timestamp = reader.unpack(_PCM_ENTRY)
+    source, samples, flags, zero, sequence, timestamp = reader.unpack(PCM_ENTRY_LAYOUT)
     reader.zero(zero)
     if samples > MAX_PCM_SAMPLES:
         raise ProtocolError(f"{samples} samples in a block: at most {MAX_PCM_SAMPLES} are allowed")
