@@ -1,1 +1,1 @@
-"""A load test of a real server by real speakers (`earshot bench server`)."""
+"""A load test of a real server with real speakers (`earshot bench server`)."""

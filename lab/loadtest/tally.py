@@ -1,4 +1,4 @@
-"""What listeners counted: frames heard and lost, and how late they came. No clock."""
+"""Counts what listeners heard: frames heard and lost, and how late they came. It reads no clock."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from earshot.lab.loadtest.wire import Arrival
 from earshot.protocol.sequence import SEQUENCE_MODULUS, SequenceTracker
 
 LONGEST_ON_THE_WAY = 75
-"""Frames that were sent and neither heard nor missed are lost once they are more than a
-second's."""
+"""A second of frames. When more than these were sent and neither heard nor counted as lost, the
+older ones count as lost."""
 TICKS_PER_MS = 10
 
 
 @dataclass
 class Tally:
-    """Of any number of listeners. Times are counted in ticks of 0.1 ms."""
+    """What any number of listeners counted. Each histogram is ticks of 0.1 ms -> frames."""
 
     heard: int = 0
     lost: int = 0
     added: Counter[int] = field(default_factory=Counter)
-    """From the moment a frame's last sample was sent to the moment the server handed its packet to
-    the socket: what the server added, the wait until it read the message included."""
+    """What the server added: the time from when a frame's last sample was sent to when the server
+    handed its packet to the socket. The wait until the server read the message is part of it."""
     inside: Counter[int] = field(default_factory=Counter)
-    """The part of it after the server had read the message."""
+    """The part of `added` after the server had read the message."""
     late: Counter[int] = field(default_factory=Counter)
-    """How much after its time the generator sent a frame."""
+    """How much later than it was due the generator sent a frame."""
 
     def add(self, other: Tally) -> None:
         self.heard += other.heard
@@ -47,8 +47,8 @@ class Tally:
 
 
 def percentile_ms(counts: Mapping[int, int], share: float) -> float | None:
-    """The least time, in ms, that `share` (0..1) of what was counted does not pass; None of
-    nothing."""
+    """Returns the shortest time, in ms, that at least `share` (0..1) of the counted frames took at
+    most; None if nothing was counted."""
     total, seen = sum(counts.values()), 0
     for tick in sorted(counts):
         seen += counts[tick]
@@ -58,7 +58,7 @@ def percentile_ms(counts: Mapping[int, int], share: float) -> float | None:
 
 
 class Ear:
-    """One listener's place in the sequence of the one speaker that it hears."""
+    """A listener, and how far it is in the sequence of the one speaker that it hears."""
 
     def __init__(self) -> None:
         self._sequence = SequenceTracker(SEQUENCE_MODULUS)
@@ -78,7 +78,8 @@ class Ear:
             tally.inside[relayed - received] += 1
 
     def overdue(self, sent: int) -> int:
-        """Of `sent` frames those that should have come by now; they count as lost from here on."""
+        """Returns how many of `sent` frames should have come by now and did not. From then on they
+        count as lost."""
         missing = max(sent - self.heard - self.lost - LONGEST_ON_THE_WAY, 0)
         self.lost += missing
         return missing
