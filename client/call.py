@@ -9,6 +9,9 @@ import random
 from dataclasses import dataclass
 from typing import Literal
 
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed
+
 from earshot.client.audio.endpoints import NoSink, NoSource, Sink, Source
 from earshot.client.audio.talker import MAX_BLOCKS, Talker
 from earshot.client.core.clock import ServerClock
@@ -38,8 +41,6 @@ from earshot.protocol.messages import (
     Welcome,
     parse_server,
 )
-from websockets.asyncio.client import ClientConnection
-from websockets.exceptions import ConnectionClosed
 
 FIRST_PINGS, FIRST_PING_EVERY_S = 8, 0.02
 """Pings before anything is spoken, so that the clock is known by the best of several round

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Literal, Protocol
 
 import numpy as np
+
 from earshot.client.audio.endpoints import TALK
 from earshot.client.core.clock import ServerClock
 from earshot.client.core.playout import Decoder

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import soxr
+
 from earshot.codec.errors import AudioError, UsageError
 from earshot.codec.pcm import Pcm
 

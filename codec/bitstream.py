@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from earshot.codec.errors import DataError, UsageError
 from numpy.typing import NDArray
+
+from earshot.codec.errors import DataError, UsageError
 
 Codes = NDArray[np.int16]
 """The codes of consecutive frames, [n_q, frames]."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from earshot.codec.errors import UsageError
 from numpy.typing import ArrayLike, NDArray
+
+from earshot.codec.errors import UsageError
 
 Pcm = NDArray[np.float32]
 

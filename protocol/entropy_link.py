@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from earshot.codec.bitstream import pack, packed_size, unpack
 from earshot.codec.errors import DataError
 from earshot.codec.lm.entropy import CodesLm, EntropyDecoder, EntropyEncoder
-from earshot.codec.lm.entropy import LiveLm as LiveLm
 from earshot.protocol.close_codes import ProtocolError
 from earshot.protocol.packet import MAX_CODED_BYTES, MAX_CODED_FRAMES, CodedPacket, Packet
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+
 from earshot.codec.config import ModelConfig
 from earshot.codec.errors import UsageError
 from earshot.protocol.close_codes import CloseCode, ProtocolError
 from earshot.protocol.packet import MAX_CODEBOOKS, MAX_WINDOW_FRAMES
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 PROTOCOL = 1
 SUBPROTOCOL = "earshot.v1"

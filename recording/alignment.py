@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+
 from earshot.codec.pcm import Pcm
 from earshot.protocol.sequence import TIMESTAMP_MODULUS, unwrap
 from earshot.recording.format import TICK_US, Spoken

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import soundfile
+
 from earshot.codec.errors import AudioError, ModelError, UsageError
 from earshot.codec.pcm import Pcm, soft_limit
 from earshot.recording.alignment import EARLY_S, LOOK_S, Aligner, Fader

@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
 from earshot.codec.bitstream import Codes, packed_size, unpack
 from earshot.codec.errors import AudioError, DataError, UsageError
 from earshot.protocol.messages import Name
 from earshot.protocol.packet import MAX_CODEBOOKS
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 MAGIC = b"ESHTREC\n"
 VERSION = 1

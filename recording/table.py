@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from earshot.recording.description import Description, Speaker, clock
 from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
+
+from earshot.recording.description import Description, Speaker, clock
 
 
 def description_table(found: Description) -> Group:

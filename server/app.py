@@ -6,6 +6,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
+from fastapi import FastAPI, WebSocket
+from fastapi.responses import JSONResponse
+
 from earshot.codec.bitstream import BITS
 from earshot.codec.config import ModelConfig
 from earshot.codec.engine import choice
@@ -18,8 +21,6 @@ from earshot.server.encoding.pool import WorkerPool, cpu_affinity
 from earshot.server.hub import Hub
 from earshot.server.net.connection import Connection
 from earshot.server.settings import Settings
-from fastapi import FastAPI, WebSocket
-from fastapi.responses import JSONResponse
 
 
 def engine_factory(model: Model, settings: Settings) -> Callable[[], Engine]:

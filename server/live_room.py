@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 import numpy as np
+
 from earshot.codec.bitstream import unpack
 from earshot.codec.errors import EngineFull
 from earshot.codec.pcm import to_s16

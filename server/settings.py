@@ -7,9 +7,10 @@ import os
 from pathlib import Path
 from typing import Annotated
 
-from earshot.protocol.packet import MAX_FRAMES
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from earshot.protocol.packet import MAX_FRAMES
 
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]

@@ -16,14 +16,15 @@ import pytest
 import soundfile
 import soxr
 import torch
+from hypothesis import HealthCheck, settings
+from torch import nn
+
 from earshot.codec.config import ModelConfig
 from earshot.codec.model.model import Model
 from earshot.codec.model.network import Encodec
 from earshot.codec.pcm import Pcm
 from earshot.lab.benchmark.peers import encodec_package
 from earshot.lab.training.initial import initialise
-from hypothesis import HealthCheck, settings
-from torch import nn
 
 VOICES = Path(__file__).parents[1] / "lab" / "voices"
 SAMPLE_RATE, BANDWIDTHS = 24_000, [1.5, 3.0, 6.0, 12.0, 24.0]

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import soundfile
 import torch
+
 from earshot.codec.bitstream import pack, unpack
 from earshot.codec.config import ENCODEC_48KHZ, ModelConfig
 from earshot.codec.ecdc.coding import coding_to_write
@@ -36,7 +37,6 @@ from earshot.lab.training.initial import initialise
 from earshot.protocol.close_codes import ProtocolError
 from earshot.protocol.entropy_link import LinkDecoder, LinkEncoder
 from earshot.protocol.packet import CodedPacket, Packet, decode_down, decode_up, encode_codes_down, encode_codes_up
-
 from tests.codec.lm.test_transformer import saved
 from tests.integer_lm import random_weights
 

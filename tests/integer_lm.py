@@ -6,9 +6,10 @@ import math
 from typing import Any
 
 import numpy as np
-from earshot.codec.lm.integer_lm import LmShape, LmWeights
-from earshot.protocol.entropy_link import LiveLm
 from numpy.typing import NDArray
+
+from earshot.codec.lm.entropy import LiveLm
+from earshot.codec.lm.integer_lm import LmShape, LmWeights
 
 SHAPE = LmShape((2, 4, 8), ((1, 2, 8), (1, 3), (2,)), 1024, 24, 33, 40)
 """Odd sizes, so that no loop ends at a whole register."""

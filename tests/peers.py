@@ -18,11 +18,14 @@ from typing import Any
 import numpy as np
 import torch
 import websockets
+from websockets.asyncio.client import ClientConnection, connect
+
 from earshot.codec.bitstream import pack, unpack
 from earshot.codec.config import ModelConfig
+from earshot.codec.lm.entropy import LiveLm
 from earshot.codec.model.model import Model
 from earshot.codec.model.network import Encodec
-from earshot.protocol.entropy_link import LinkDecoder, LinkEncoder, LiveLm
+from earshot.protocol.entropy_link import LinkDecoder, LinkEncoder
 from earshot.protocol.messages import PROTOCOL, SUBPROTOCOL, Error, Hello, Stats, Welcome, parse_server
 from earshot.protocol.packet import (
     CodedPacket,
@@ -39,7 +42,6 @@ from earshot.server.core.packet_coding import no_entropy
 from earshot.server.entropy.coded_connections import entropy_by
 from earshot.server.net.serve import bind, make_server
 from earshot.server.settings import Settings
-from websockets.asyncio.client import ClientConnection, connect
 
 HOP = 320
 FRAME_S = HOP / 24_000

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from earshot.codec.bitstream import pack
 from earshot.codec.config import ModelConfig
 from earshot.codec.model.model import Model

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 import soxr
 import torch
+
+from earshot import codec
 from earshot.codec.bitstream import Window
 from earshot.codec.config import ENCODEC_48KHZ
 from earshot.codec.model.model import Model
 from earshot.codec.model.network import Encodec
 from earshot.codec.pcm import Pcm
-
-from earshot import codec
 
 RATES = [3.0, 6.0, 12.0, 24.0]
 WINDOW, STRIDE = 48_000, 47_520

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer
-from earshot.protocol.close_codes import CloseCode
 
 from earshot import cli
+from earshot.protocol.close_codes import CloseCode
 
 ROOT = Path(__file__).parents[1]
 WIDTH = 100

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import soxr
+
 from earshot.client.audio.endpoints import TALK, Cushion, Format, OnBlock, Pull, Sink, Source, in_channels, samples_us
 from earshot.client.local_clock import monotonic_us
 from earshot.codec.errors import AudioError

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+
 from earshot.codec.pcm import Pcm
 
 SAMPLE_RATE = 24_000

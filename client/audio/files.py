@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import soxr
+
 from earshot.client.audio.endpoints import TALK, Cushion, Format, OnBlock, Pull, Sink, Source, in_channels, samples_us
 from earshot.client.local_clock import monotonic_us
 from earshot.codec.errors import AudioError

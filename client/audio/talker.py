@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 
 import numpy as np
+
 from earshot.client.audio.endpoints import SAMPLE_RATE, samples_us
 from earshot.client.core.level import rms
 from earshot.client.core.sender import MediaSender

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from earshot.codec.pcm import Pcm
 
 FADE_S = 0.005

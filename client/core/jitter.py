@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from earshot.client.core.latency import Path
 from earshot.client.core.timeline import SampleClock
 from earshot.protocol.sequence import SEQUENCE_MODULUS, TIMESTAMP_MODULUS, Arrival, ReorderTracker, unwrap
-from numpy.typing import NDArray
 
 START_TARGET_US = 40_000
 MIN_TARGET_US = 25_000

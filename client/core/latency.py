@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
+
 from earshot.client.core.clock import ServerClock
 from earshot.protocol.packet import TRACE_TICK_US, Trace
-from numpy.typing import NDArray
 
 STAGES = ("framing", "uplink", "encode", "server", "network", "jitter", "decode", "output")
 """The stages in the order of tables. Encoding comes after `uplink` where the speaker sends PCM, and

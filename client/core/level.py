@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from earshot.codec.pcm import Pcm
 
 SILENCE_DBFS = -96.0

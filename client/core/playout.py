@@ -14,6 +14,8 @@ from itertools import groupby
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
+
 from earshot.client.core.fade import FadeIn
 from earshot.client.core.jitter import Frame, JitterBuffer
 from earshot.client.core.level import rms
@@ -21,7 +23,6 @@ from earshot.client.core.tempo import Plan, Tempo
 from earshot.client.core.timeline import PlayoutTimeline
 from earshot.client.core.timescale import LONGEST_LAG_S, SHORTEST_LAG_S, TEMPLATE_S, find_lag, lengthen, shorten
 from earshot.codec.pcm import Pcm
-from numpy.typing import NDArray
 
 QUIET_RMS = 10 ** (-50 / 20)
 """A passage quieter than this may be shortened or lengthened anywhere."""

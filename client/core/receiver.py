@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
+
 from earshot.client.core.clock import ServerClock
 from earshot.client.core.latency import LatencyLog, Path
 from earshot.client.core.level import SILENCE_DBFS, dbfs
@@ -21,7 +23,6 @@ from earshot.codec.pcm import Pcm, from_s16, soft_limit
 from earshot.protocol.close_codes import CloseCode, ProtocolError
 from earshot.protocol.messages import PeerInfo, WindowModel
 from earshot.protocol.packet import MAX_CODEBOOKS, CodedPacket, Packet, PcmBlock, decode_down
-from numpy.typing import NDArray
 
 MAX_WAITING = 512
 """Packets that may be put before the next pull. More means that play-out stands still."""

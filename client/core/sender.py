@@ -7,6 +7,8 @@ from collections.abc import Callable
 from typing import Literal, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
+
 from earshot.client.core.clock import ServerClock
 from earshot.client.core.level import rms
 from earshot.client.core.timeline import SendTimeline, wrapped_timestamp
@@ -15,7 +17,6 @@ from earshot.codec.bitstream import BITS, pack
 from earshot.codec.errors import UsageError
 from earshot.codec.pcm import Framer, Pcm, sanitize, to_s16
 from earshot.protocol.packet import MAX_FRAMES, Packet, PcmFormat, PcmUp, Trace, encode_codes_up, encode_pcm_up
-from numpy.typing import NDArray
 
 SendFormat = Literal["codes", "pcm"]
 """What a client that talks sends: codes that it made itself, or PCM for the server to encode."""

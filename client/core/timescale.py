@@ -10,8 +10,9 @@ from __future__ import annotations
 from typing import TypeVar
 
 import numpy as np
-from earshot.codec.pcm import Pcm
 from numpy.typing import NDArray
+
+from earshot.codec.pcm import Pcm
 
 SHORTEST_LAG_S = 0.0025
 LONGEST_LAG_S = 0.015

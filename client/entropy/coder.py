@@ -13,8 +13,9 @@ from earshot.client.core.coding_meter import CodingMeter, CodingTotals
 from earshot.client.local_clock import monotonic_us
 from earshot.client.net.websocket import Lost
 from earshot.codec.bitstream import packed_size
+from earshot.codec.lm.entropy import LiveLm
 from earshot.protocol.close_codes import ProtocolError
-from earshot.protocol.entropy_link import LinkDecoder, LinkEncoder, LiveLm
+from earshot.protocol.entropy_link import LinkDecoder, LinkEncoder
 from earshot.protocol.packet import CodedPacket, Packet, PcmBlock, decode_down, decode_up, encode_codes_up
 
 _Result = TypeVar("_Result")

@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 import soxr
+
 from earshot.client.core.receiver import Receiver
 from earshot.client.music.speakers import Music
 from earshot.codec.pcm import Pcm, soft_limit

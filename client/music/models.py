@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Literal, Protocol
 
 import numpy as np
+
 from earshot.client.audio.endpoints import TALK, Format
 from earshot.client.core.clock import ServerClock
 from earshot.client.core.receiver import Receiver

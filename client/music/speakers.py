@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
+
 from earshot.client.core.clock import ServerClock
 from earshot.client.core.latency import LatencyLog, Path
 from earshot.client.core.level import dbfs

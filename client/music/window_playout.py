@@ -12,6 +12,7 @@ from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
+
 from earshot.client.core.fade import FadeIn
 from earshot.client.core.latency import Path
 from earshot.client.core.level import rms

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
+
 from earshot.client.core.clock import ServerClock
 from earshot.client.core.level import rms
 from earshot.client.core.timeline import SendTimeline, wrapped_timestamp

@@ -11,14 +11,15 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
-from earshot.client.local_clock import monotonic_us
-from earshot.codec.errors import UsageError
-from earshot.protocol.close_codes import CloseCode, ProtocolError
-from earshot.protocol.messages import ROOM_PATTERN, SUBPROTOCOL, Error, Hello, Welcome, parse_server
 from pydantic import BaseModel
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage, InvalidStatus, InvalidURI
 from websockets.typing import Subprotocol
+
+from earshot.client.local_clock import monotonic_us
+from earshot.codec.errors import UsageError
+from earshot.protocol.close_codes import CloseCode, ProtocolError
+from earshot.protocol.messages import ROOM_PATTERN, SUBPROTOCOL, Error, Hello, Welcome, parse_server
 
 OPEN_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 1.0

@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+from rich.console import Console
+from rich.live import Live
+
 from earshot.client.call import Call
 from earshot.client.ui.figures import view_state
 from earshot.client.ui.keyboard import keys
 from earshot.client.ui.view import ViewState, plain_line, render
-from rich.console import Console
-from rich.live import Live
 
 EVERY_S = 0.1
 PLAIN_EVERY_S = 5.0

@@ -6,13 +6,14 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from earshot.client.call import Call
 from earshot.client.core.latency import STAGES
 from earshot.client.core.traffic import Traffic
 from earshot.client.local_clock import monotonic_us
 from earshot.client.net.connection import Connection
 from earshot.client.ui.view import QUIETEST_DB, EntropyState, SpeakerState, ViewState, decibels
-from numpy.typing import NDArray
 
 RECENT = 75
 """Packets whose median is the latency that is shown: the last second of one speaker."""

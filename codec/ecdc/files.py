@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 import soundfile
 import soxr
+
 from earshot.codec.bitstream import BITS, Codes, Window
 from earshot.codec.ecdc.coding import PLAIN, Coding, coding_to_read
 from earshot.codec.ecdc.format import SCALE, Header, Reader, Writer, exactly, read_header

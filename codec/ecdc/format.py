@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
+
 from earshot.codec.bitstream import BITS, Codes, pack
 from earshot.codec.errors import AudioError
 from earshot.codec.lm.arithmetic import ArithmeticDecoder, ArithmeticEncoder, Cdf, Damaged
 from earshot.codec.lm.entropy import CodesLm, EntropyDecoder, EntropyEncoder, spans
-from numpy.typing import NDArray
 
 MAGIC, VERSION = b"ECDC", 0
 FRONT = struct.Struct("!4sBI")

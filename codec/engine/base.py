@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
-from earshot.codec.pcm import Pcm
 from numpy.typing import NDArray
+
+from earshot.codec.pcm import Pcm
 
 FrameCodes = NDArray[np.int16]
 """The codes of one frame, [n_q]."""

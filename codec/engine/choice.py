@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast, get_args
 
 import numpy as np
+
 from earshot.codec.engine.base import Engine
 from earshot.codec.engine.torch.sessions import TorchSessionFactory
 from earshot.codec.engine.torch.step import CPU, lay_out

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Generic, Literal, TypeVar
 
 import numpy as np
+
 from earshot.codec.config import ModelConfig
 from earshot.codec.engine.base import FrameCodes
 from earshot.codec.errors import EngineFull, UsageError

@@ -19,6 +19,7 @@ from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
+
 from earshot.codec.bitstream import BITS, Codes, pack, unpack
 from earshot.codec.errors import DataError, UsageError
 from earshot.codec.lm.arithmetic import ArithmeticDecoder, ArithmeticEncoder, Damaged

@@ -20,9 +20,10 @@ from math import isqrt
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
+
 from earshot.codec.errors import ModelError, UsageError
 from earshot.codec.lm.arithmetic import LEAST, TOTAL, Cdf
-from numpy.typing import NDArray
 
 FRACTION, SHIFT = 10, 24
 MOST = 32767

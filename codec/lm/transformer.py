@@ -13,10 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from earshot.codec.errors import UsageError
-from earshot.codec.lm.arithmetic import Cdf, quantized_cdf
 from numpy.typing import NDArray
 from torch import Tensor, nn
+
+from earshot.codec.errors import UsageError
+from earshot.codec.lm.arithmetic import Cdf, quantized_cdf
 
 DIM, LAYERS, HEADS, HIDDEN, CONTEXT_SECONDS = 200, 5, 8, 800, 3.5
 MAX_PERIOD = 10_000.0

@@ -7,6 +7,8 @@ from functools import cached_property
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
+
 from earshot.codec.bitstream import Codes, Window
 from earshot.codec.config import ModelConfig, Padding
 from earshot.codec.model.network import Encodec
@@ -14,7 +16,6 @@ from earshot.codec.model.streaming import DecoderSession, EncoderSession, check_
 from earshot.codec.model.window_streams import WindowDecoder, WindowEncoder
 from earshot.codec.model.windows import decode_windows, encode_windows
 from earshot.codec.pcm import Pcm, as_pcm, sanitize
-from numpy.typing import ArrayLike, NDArray
 
 
 class SessionFactory:

@@ -6,10 +6,11 @@ import hashlib
 import json
 
 import torch
+from torch import Tensor, nn
+
 from earshot.codec.config import ModelConfig
 from earshot.codec.model.quantizer import ResidualVectorQuantizer
 from earshot.codec.model.seanet import build_decoder, build_encoder
-from torch import Tensor, nn
 
 
 class Encodec(nn.Module):

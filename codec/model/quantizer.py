@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from earshot.codec.config import ModelConfig
 from torch import Tensor, nn
+
+from earshot.codec.config import ModelConfig
 
 
 def nearest(x: Tensor, codebook: Tensor) -> Tensor:

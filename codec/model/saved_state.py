@@ -10,10 +10,11 @@ from collections.abc import Mapping
 
 import safetensors.torch
 import torch
-from earshot.codec.config import ModelConfig
-from earshot.codec.errors import UsageError
 from safetensors import SafetensorError
 from torch import Tensor
+
+from earshot.codec.config import ModelConfig
+from earshot.codec.errors import UsageError
 
 
 def pack_tensors(owner: tuple[str, ...], config: ModelConfig, ended: bool, state: Mapping[str, Tensor]) -> bytes:

@@ -16,9 +16,10 @@ from typing import cast
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
+
 from earshot.codec.config import ModelConfig, Norm, Padding
 from earshot.codec.errors import UsageError
-from torch import Tensor, nn
 
 Cache = Tensor | None
 """State of a layer between two steps, batch first; None before the first step."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import logging
 
+from torch import Tensor
+
 from earshot.codec.errors import UsageError
 from earshot.codec.model.network import Encodec
 from earshot.codec.model.saved_state import pack_tensors, unpack_tensors
 from earshot.codec.pcm import Pcm, sanitize
-from torch import Tensor
 
 log = logging.getLogger(__name__)
 

@@ -12,6 +12,9 @@ from typing import Self
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
 from earshot.codec.bitstream import Codes
 from earshot.codec.config import ModelConfig, Padding
 from earshot.codec.errors import UsageError
@@ -19,8 +22,6 @@ from earshot.codec.model.network import Encodec
 from earshot.codec.model.seanet import SEANet
 from earshot.codec.model.session import Encoding, Session
 from earshot.codec.pcm import Pcm, as_pcm
-from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
 
 NATIVE = "native"
 """Name of the tensor that holds the native engine's own state in a saved state. Other engines

@@ -12,14 +12,15 @@ from typing import Self
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
 from earshot.codec.bitstream import Window
 from earshot.codec.errors import UsageError
 from earshot.codec.model.network import Encodec
 from earshot.codec.model.session import Encoding, Session
 from earshot.codec.model.windows import as_channels, check_window, decode_window, encode_window, triangle
 from earshot.codec.pcm import Pcm
-from numpy.typing import ArrayLike
-from torch import Tensor
 
 
 class _WindowSession(Session):

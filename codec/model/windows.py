@@ -10,14 +10,15 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
 from earshot.codec.bitstream import Window
 from earshot.codec.config import ModelConfig
 from earshot.codec.errors import UsageError
 from earshot.codec.model.network import Encodec
 from earshot.codec.model.streaming import check_codes
 from earshot.codec.pcm import MOST_SCALE, Pcm, sanitize
-from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
 
 _SILENCE = 1e-8
 """Added to the volume, so that silence can be divided by it."""

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
+
 from earshot.codec.config import ENCODEC_24KHZ, ENCODEC_48KHZ, ModelConfig
 from earshot.codec.errors import ModelError, WeightsError
-from torch import Tensor
 
 _HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.th$")
 _OFFICIAL_LAYER = re.compile(r"(encoder|decoder)\.model\.(\d+)\.(.+)")

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-from earshot.codec.errors import DownloadError
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+from earshot.codec.errors import DownloadError
 
 log = logging.getLogger(__name__)
 

@@ -14,14 +14,15 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
 from earshot.codec.config import ENCODEC_24KHZ, ENCODEC_48KHZ, ModelConfig
 from earshot.codec.errors import ModelError, WeightsError
 from earshot.codec.lm.integer_lm import LmShape, LmWeights
 from earshot.codec.lm.transformer import LanguageModel, context_frames
 from earshot.codec.weights.load import PRETRAINED, check_bundled, check_tensors, read_state_dict
-from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
 METADATA_KEY = "earshot_lm"
 BUNDLED = PRETRAINED / "default.lm.safetensors"

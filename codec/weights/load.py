@@ -13,13 +13,14 @@ from pathlib import Path
 
 import safetensors.torch
 import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
 from earshot.codec.config import ENCODEC_24KHZ, ENCODEC_48KHZ, ModelConfig
 from earshot.codec.errors import ModelError, WeightsError
 from earshot.codec.model.model import Model
 from earshot.codec.model.network import Encodec
 from earshot.codec.weights import conversion
-from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
 """Folder of `default.safetensors`, and of `SHA256SUMS` as the program sha256sum writes it."""

@@ -9,6 +9,8 @@ from typing import cast, get_args
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+
 from earshot.codec.engine.base import Engine
 from earshot.codec.engine.choice import PRECISIONS, EngineName, engine_factory, native_is_built
 from earshot.codec.errors import UsageError
@@ -17,7 +19,6 @@ from earshot.codec.pcm import Pcm
 from earshot.lab.benchmark.floor import Direction
 from earshot.lab.benchmark.inputs import Inputs, cycled
 from earshot.lab.benchmark.results import Key
-from numpy.typing import NDArray
 
 NAIVE = "torch, naive"
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import median
 
 import torch
+
 from earshot.codec.engine.choice import HOW_TO_GET_IT, native_is_built
 from earshot.codec.errors import UsageError
 from earshot.codec.model.model import Model

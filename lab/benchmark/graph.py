@@ -11,11 +11,12 @@ from typing import Any, Literal, cast
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
 from earshot.codec.model.model import Model
 from earshot.codec.model.seanet import Activation, CausalConv1d, CausalConvTranspose1d, ResidualLSTM, ResidualUnit
 from earshot.lab.benchmark.floor import Direction
-from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
 
 OPSET, IR_VERSION = 17, 8
 Form = Literal["matmul", "conv"]

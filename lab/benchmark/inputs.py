@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+
 from earshot.codec.config import ENCODEC_24KHZ, ModelConfig
 from earshot.codec.model.model import Model
 from earshot.codec.model.network import Encodec
 from earshot.codec.pcm import Pcm
 from earshot.codec.weights.load import load_model
 from earshot.lab.training.initial import initialise
-from numpy.typing import NDArray
 
 FULL = "full"
 PITCHES_HZ = (95.0, 260.0)

@@ -11,9 +11,10 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
+from numpy.typing import NDArray
+
 from earshot.codec.engine.choice import native_is_built
 from earshot.lab.benchmark.floor import BYTES, Machine, Work
-from numpy.typing import NDArray
 
 LOOP_ROUNDS = 400_000
 """Rounds of the loop of multiply-adds; they take about a millisecond."""

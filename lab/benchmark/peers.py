@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 import torch
+
 from earshot.codec.config import ModelConfig
 from earshot.lab.benchmark.candidates import Candidate, Task
 from earshot.lab.benchmark.runtimes import ONNXRUNTIME, OPENVINO, onnxruntime, openvino

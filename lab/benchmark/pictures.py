@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from matplotlib.axes import Axes
+
 from earshot.lab.benchmark.candidates import NAIVE
 from earshot.lab.benchmark.floor import Direction
 from earshot.lab.benchmark.peers import ENCODEC
@@ -29,7 +31,6 @@ from earshot.lab.pictures import (
     ticks_at,
     title,
 )
-from matplotlib.axes import Axes
 
 COLOURS = {
     "native": BLUE, "cuda": SKY, "torch": PURPLE, NAIVE: ORANGE, ONNXRUNTIME: VERMILION, OPENVINO: GREEN,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 
 import numpy as np
+
 from earshot.lab.benchmark.candidates import Candidate
 from earshot.lab.benchmark.floor import Machine, Work
 from earshot.lab.benchmark.inputs import Inputs

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+from numpy.typing import NDArray
+
 from earshot.lab.benchmark.candidates import Candidate, Task
 from earshot.lab.benchmark.inputs import cycled
-from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from earshot.lab.benchmark.graph import Form

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from itertools import groupby
 
-from earshot.lab.benchmark.results import Results, Row
 from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
+
+from earshot.lab.benchmark.results import Results, Row
 
 
 def result_table(results: Results) -> Group:

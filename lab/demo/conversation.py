@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 import soundfile
+
 from earshot.client.audio.files import read_blocks
 from earshot.client.core.latency import STAGES
 from earshot.codec.errors import EarshotError, UsageError

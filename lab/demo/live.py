@@ -10,12 +10,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from earshot.client.audio.devices import list_devices
 from earshot.codec.errors import AudioError
 from earshot.lab.children import START_S, Child, start_server
 from earshot.lab.demo.conversation import Peer
 from earshot.lab.demo.show import POINTS, ending_cleanly, shown
-from rich.console import Console
 
 WATCH_S = 0.1
 EXTRA_S = 1.0

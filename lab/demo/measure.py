@@ -14,10 +14,11 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from earshot.codec.pcm import Pcm, as_pcm, sanitize
-from earshot.lab.mel import averaging_mel_filters
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
+
+from earshot.codec.pcm import Pcm, as_pcm, sanitize
+from earshot.lab.mel import averaging_mel_filters
 
 Array = NDArray[np.float64]
 

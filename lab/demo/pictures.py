@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
+
 from earshot.codec.pcm import Pcm
 from earshot.lab.pictures import (
     BLUE,
@@ -24,9 +28,6 @@ from earshot.lab.pictures import (
     save,
     title,
 )
-from matplotlib.artist import Artist
-from matplotlib.axes import Axes
-from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 

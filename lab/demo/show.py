@@ -11,16 +11,17 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from earshot.client.core.latency import STAGES
-from earshot.client.ui.view import EntropyState, SpeakerState, ViewState, plain_line, render
-from earshot.lab.demo.conversation import AGREEMENT_MS, Conversation, Direction, Peer, Plan, Show, converse, heard_file
-from earshot.lab.demo.pictures import Delay, Heard, latency, spoken_heard
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
+
+from earshot.client.core.latency import STAGES
+from earshot.client.ui.view import EntropyState, SpeakerState, ViewState, plain_line, render
+from earshot.lab.demo.conversation import AGREEMENT_MS, Conversation, Direction, Peer, Plan, Show, converse, heard_file
+from earshot.lab.demo.pictures import Delay, Heard, latency, spoken_heard
 
 PLAIN_EVERY = 0.25
 """Share of the talk between the lines that stand for the view where there is no terminal."""

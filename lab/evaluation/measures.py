@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 import soxr
-from earshot.codec.pcm import Pcm
-from earshot.lab.mel import averaging_mel_filters
 from numpy.typing import NDArray
 from scipy.signal import stft
+
+from earshot.codec.pcm import Pcm
+from earshot.lab.mel import averaging_mel_filters
 
 Value = float | None
 """None where a measure has no value, for example of silence."""

@@ -9,6 +9,7 @@ from fractions import Fraction
 
 import numpy as np
 import soxr
+
 from earshot.codec.errors import AudioError
 from earshot.codec.pcm import Pcm
 from earshot.lab.evaluation.systems import best_shift, shifted

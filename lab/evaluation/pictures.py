@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from matplotlib.axes import Axes
+
 from earshot.lab.evaluation.measures import Measure
 from earshot.lab.evaluation.results import ORIGINAL, Evaluation
 from earshot.lab.pictures import (
@@ -23,7 +25,6 @@ from earshot.lab.pictures import (
     ticks_at,
     title,
 )
-from matplotlib.axes import Axes
 
 COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
 MARKERS = ("o", "s", "^", "D", "v", "P")

@@ -7,6 +7,7 @@ from functools import cache
 
 import numpy as np
 import soxr
+
 from earshot.codec.pcm import Pcm, to_s16
 from earshot.lab.evaluation.words import words_of
 

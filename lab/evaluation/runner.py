@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import torch
+
 from earshot.codec.audio_files import read_audio
 from earshot.codec.errors import AudioError, EarshotError
 from earshot.codec.pcm import Pcm

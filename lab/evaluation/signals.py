@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from earshot.codec.pcm import Pcm
 from numpy.typing import NDArray
 from scipy.signal import lfilter
+
+from earshot.codec.pcm import Pcm
 
 VOWELS = ((730, 1090, 2440), (270, 2290, 3010), (300, 870, 2240), (530, 1840, 2480))
 """First three formants in Hz of a, i, u and e of men (Peterson and Barney 1952)."""

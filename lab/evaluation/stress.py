@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
 from earshot.codec.audio_files import read_audio
 from earshot.codec.model.model import Model
 from earshot.codec.pcm import Pcm

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+from scipy.signal import correlate
+
 from earshot.codec.errors import AudioError
 from earshot.codec.model.model import Model
 from earshot.codec.pcm import Pcm
-from scipy.signal import correlate
 
 BLOCK_FRAMES = 64
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
 from earshot.lab.confidence import Mean
 from earshot.lab.evaluation.measures import Measure
 from earshot.lab.evaluation.results import Evaluation
 from earshot.lab.evaluation.stress import QUIET_DBFS, StressResult
-from rich.console import Group
-from rich.table import Table
-from rich.text import Text
 
 ARROWS = {"higher": "↑", "lower": "↓", "zero": "→ 0"}
 

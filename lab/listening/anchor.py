@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from earshot.codec.errors import UsageError
 from numpy.typing import NDArray
 from scipy import signal
+
+from earshot.codec.errors import UsageError
 
 PASS_HZ, STOP_HZ = 3500.0, 4000.0
 ATTENUATION_DB = 60.0

@@ -11,15 +11,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from earshot.codec.errors import EarshotError
-from earshot.lab.listening.clips import Clip
-from earshot.lab.listening.record import ScoreFile, Table
-from earshot.lab.listening.session import Answer, Fault, Join, Rater, Refused, Session, parse
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 from starlette.staticfiles import StaticFiles
+
+from earshot.codec.errors import EarshotError
+from earshot.lab.listening.clips import Clip
+from earshot.lab.listening.record import ScoreFile, Table
+from earshot.lab.listening.session import Answer, Fault, Join, Rater, Refused, Session, parse
 
 PAGE = Path(__file__).with_name("page")
 MAX_BODY = 4096

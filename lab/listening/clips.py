@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+from numpy.typing import NDArray
+
 from earshot.codec.errors import AudioError, UsageError
 from earshot.lab.listening.anchor import low_pass
 from earshot.lab.listening.plan import ANCHOR, REFERENCE
-from numpy.typing import NDArray
 
 MAX_SECONDS = 60.0
 """The longest clip that `earshot evaluate` writes. BS.1534-3 asks for about 10: browsers hold a

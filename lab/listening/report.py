@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from rich.table import Table
+
 from earshot.lab.listening.plan import ANCHOR, REFERENCE
 from earshot.lab.listening.scores import HIGHEST, LOWEST, Result
 from earshot.lab.pictures import BLUE, INK, SIZE, above_all, new_figure, save
-from rich.table import Table
 
 GRADES = ("Bad", "Poor", "Fair", "Good", "Excellent")
 """Fifths of the scale."""

@@ -9,6 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import uvicorn
+from fastapi import FastAPI
+from rich.console import Console
+
 from earshot.codec.errors import UsageError
 from earshot.lab.listening.app import create_app
 from earshot.lab.listening.clips import find_clips
@@ -19,8 +22,6 @@ from earshot.lab.listening.scores import result
 from earshot.lab.listening.session import Session
 from earshot.lab.listening.transport import RaterHttp
 from earshot.server.net.transport import StoppableServer
-from fastapi import FastAPI
-from rich.console import Console
 
 SCORES, RATERS, PICTURE = "scores.csv", ".raters.csv", "scores.png"
 MAX_RATERS = 500

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Annotated, TypeVar
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
 from earshot.codec.errors import EarshotError, UsageError
 from earshot.lab.listening.plan import MAX_CONDITIONS, REFERENCE, Plan
 from earshot.lab.listening.scores import HIGHEST, LOWEST, Rating
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 MAX_NAME = 40
 TOKEN_DIGITS = 32

@@ -22,16 +22,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from websockets.client import ClientProtocol
+from websockets.exceptions import WebSocketException
+from websockets.http11 import Response
+from websockets.uri import parse_uri
+
 from earshot.codec.audio_files import audio_files, read_audio
 from earshot.codec.errors import CallError, EarshotError
 from earshot.codec.pcm import to_s16
 from earshot.lab.loadtest.tally import TICKS_PER_MS, Ear, Tally
 from earshot.lab.loadtest.wire import BINARY, CLOSE, PING, PONG, TEXT, Inbox, Utterance, arrivals, client_frame
 from earshot.protocol.messages import PROTOCOL, SUBPROTOCOL, Error, Hello, Welcome, parse_server
-from websockets.client import ClientProtocol
-from websockets.exceptions import WebSocketException
-from websockets.http11 import Response
-from websockets.uri import parse_uri
 
 TOO_LATE_NS = 500_000_000
 """A client that is so late goes on from now: to catch up it would speak faster than real time."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from earshot.lab.loadtest.plan import Findings, Plan, Row
-from earshot.lab.loadtest.run import run
 from rich.console import Console, Group
 from rich.live import Live
 from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
+
+from earshot.lab.loadtest.plan import Findings, Plan, Row
+from earshot.lab.loadtest.run import run
 
 WIDE = 110
 """Columns of a terminal that holds the whole table; a narrower one gets the columns that decide."""

@@ -164,6 +164,7 @@ def _model_file(model: str, folder: Path) -> str:
     if model != "full":
         return model
     import torch
+
     from earshot.codec.config import ENCODEC_24KHZ
     from earshot.codec.model.network import Encodec
     from earshot.codec.weights.load import save_native

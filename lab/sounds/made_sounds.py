@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from numpy.random import Generator
+
 from earshot.codec.pcm import Pcm
 from earshot.lab.evaluation.signals import at_level, clipped
-from numpy.random import Generator
 
 RATE = 24_000
 HIGHEST_HZ = 11_500.0

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
+
 from earshot.codec.model.quantizer import ResidualVectorQuantizer, nearest
 from earshot.lab.training.ranks import Ranks
-from torch import Tensor, nn
 
 
 class CodebookLearner(nn.Module):

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
+
 from earshot.codec.errors import TrainingError
 from earshot.codec.model.network import Encodec
 from earshot.codec.weights.load import load_model
@@ -16,7 +18,6 @@ from earshot.lab.training.ranks import Ranks
 from earshot.lab.training.run import Run
 from earshot.lab.training.settings import TrainSettings, read_recipe
 from earshot.lab.training.trainer import Trainer
-from rich.console import Console
 
 SMOKE_MINUTES = 2.0
 SMOKE_STEPS = 160

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
+from rich.console import Console
+
 from earshot.codec.errors import UsageError
 from earshot.codec.pcm import Pcm
 from earshot.lab.training.library import Library
@@ -13,7 +15,6 @@ from earshot.lab.training.prefetch import Batches
 from earshot.lab.training.recipe import DataSettings, Pick, Plan, Recipe
 from earshot.lab.training.reverberation import measured_rooms, reverberate, synthesised_rooms
 from earshot.lab.training.sources import UNREADABLE, Source
-from rich.console import Console
 
 __all__ = ["DataSettings", "Source", "TrainingData"]
 

@@ -22,6 +22,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
+
 from earshot.codec.model.network import Encodec
 from earshot.codec.model.seanet import Conv1d, ConvTranspose1d
 from earshot.codec.pcm import Pcm
@@ -33,8 +36,6 @@ from earshot.lab.training.data import TrainingData
 from earshot.lab.training.initial import copy_weights, fold_weight_norm
 from earshot.lab.training.losses import MelLoss
 from earshot.lab.training.settings import read_recipe
-from torch import Tensor, nn
-from torch.nn.utils.parametrizations import weight_norm
 
 CROP = 48 * 320
 SPEECH, OTHER = 9, 6

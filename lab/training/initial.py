@@ -6,12 +6,13 @@ import math
 from typing import cast
 
 import torch
-from earshot.codec.errors import UsageError
-from earshot.codec.model.network import Encodec
-from earshot.codec.model.seanet import Conv1d, ConvTranspose1d, ResidualUnit
 from torch import nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import weight_norm
+
+from earshot.codec.errors import UsageError
+from earshot.codec.model.network import Encodec
+from earshot.codec.model.seanet import Conv1d, ConvTranspose1d, ResidualUnit
 
 
 def initialise(network: Encodec) -> None:

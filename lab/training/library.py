@@ -13,12 +13,13 @@ from typing import TypeVar
 
 import numpy as np
 import soundfile
-from earshot.codec.errors import UsageError
-from earshot.codec.pcm import Pcm, sanitize
-from earshot.lab.training.sources import UNREADABLE, Source, mix_down, read_channels, resample
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
+
+from earshot.codec.errors import UsageError
+from earshot.codec.pcm import Pcm, sanitize
+from earshot.lab.training.sources import UNREADABLE, Source, mix_down, read_channels, resample
 
 T = TypeVar("T")
 

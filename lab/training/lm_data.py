@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+
 from earshot.codec.errors import UsageError
 from earshot.codec.model.model import Model
 from earshot.codec.pcm import Pcm
 from earshot.lab.training.sources import UNREADABLE, Source, read_channels, resample
-from numpy.typing import NDArray
 
 SPEED, GAIN_DB = (0.85, 1.18), (-14.0, 2.0)
 """How much slower or faster (and lower or higher: other voices) and how loud a file is played in

@@ -7,9 +7,10 @@ import math
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from earshot.codec.lm.integer_lm import FRACTION, MOST, SHIFT, LmWeights
 from earshot.lab.training.lm_network import LmNetwork
-from numpy.typing import NDArray
 
 _LARGEST = MOST / (1 << FRACTION) / 2
 """What a code can stand for at most: half of what flows between layers."""

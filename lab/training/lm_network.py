@@ -13,8 +13,9 @@ from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
-from earshot.codec.lm.integer_lm import LmShape
 from torch import Tensor, nn
+
+from earshot.codec.lm.integer_lm import LmShape
 
 
 class Block(nn.Module):

@@ -13,6 +13,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
 from earshot.codec.errors import TrainingError, UsageError, WeightsError
 from earshot.codec.model.model import Model
 from earshot.codec.weights.lm import save_integer_lm
@@ -22,8 +25,6 @@ from earshot.lab.training.lm_export import to_integers
 from earshot.lab.training.lm_trainer import LmSettings, LmTrainer, bits_of
 from earshot.lab.training.pictures import draw_losses
 from earshot.lab.training.sources import Source
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 REPORT_STEPS, CHECKPOINT_MINUTES, SMOOTHING = 100, 2.0, 0.02
 """SMOOTHING is what a step weighs in the bits that are shown."""

@@ -9,11 +9,12 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+
 from earshot.codec.lm.integer_lm import LmShape
 from earshot.codec.model.model import Model
 from earshot.lab.training.lm_data import Codes
 from earshot.lab.training.lm_network import LmNetwork
-from numpy.typing import NDArray
 
 CPU = torch.device("cpu")
 

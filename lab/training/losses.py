@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
-from earshot.lab.mel import mel_filters
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from earshot.lab.mel import mel_filters
 
 WINDOWS = (2048, 1024, 512, 256, 128, 64, 32)
 """The paper's 2^5..2^11, for 24 kHz. At 48 kHz it doubles them."""

@@ -6,8 +6,9 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-from earshot.codec.pcm import Pcm
 from scipy import signal
+
+from earshot.codec.pcm import Pcm
 
 
 @lru_cache(maxsize=32)

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 import numpy as np
+
 from earshot.codec.errors import EarshotError, UsageError
 from earshot.codec.pcm import Pcm
 

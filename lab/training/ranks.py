@@ -8,8 +8,9 @@ from collections.abc import Iterable
 
 import torch
 import torch.distributed as dist
-from earshot.codec.errors import UsageError
 from torch import Tensor
+
+from earshot.codec.errors import UsageError
 
 
 class Ranks:

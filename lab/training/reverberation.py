@@ -9,12 +9,13 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy import signal
+
 from earshot.codec.audio_files import read_audio
 from earshot.codec.errors import AudioError, UsageError
 from earshot.codec.pcm import Pcm
 from earshot.lab.training.sources import UNREADABLE, Source
-from numpy.typing import NDArray
-from scipy import signal
 
 SPEED_OF_SOUND = 343.0
 LONGEST_S = 2.0

@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
 from earshot.codec.config import ModelConfig
 from earshot.codec.errors import TrainingError, UsageError, WeightsError
 from earshot.codec.weights.load import save_native
@@ -21,8 +24,6 @@ from earshot.lab.training.interrupt import Interrupt
 from earshot.lab.training.pictures import draw_losses
 from earshot.lab.training.samples import Samples
 from earshot.lab.training.trainer import Trainer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 REPORT_STEPS = 100
 SMOOTHING = 0.02

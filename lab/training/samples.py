@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import torch
+
 from earshot.codec.model.network import Encodec
 from earshot.codec.model.windows import volume
 from earshot.codec.pcm import Pcm

@@ -11,12 +11,13 @@ from typing import Literal, get_args
 import numpy as np
 import soundfile
 import soxr
-from earshot.codec.audio_files import audio_files
-from earshot.codec.errors import UsageError
-from earshot.codec.pcm import sanitize
 from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
+
+from earshot.codec.audio_files import audio_files
+from earshot.codec.errors import UsageError
+from earshot.codec.pcm import sanitize
 
 Kind = Literal["speech", "music", "noise", "other"]
 """`noise` is only ever added to other sounds; `other` is general sound, mixed like speech."""

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+
 from earshot.codec.model.network import Encodec
 from earshot.codec.model.seanet import SEANet
 from earshot.codec.model.windows import volume
@@ -19,7 +21,6 @@ from earshot.lab.training.initial import add_weight_norm, copy_weights, fold_wei
 from earshot.lab.training.losses import MelLoss, discriminator_hinge, feature_matching, generator_hinge, l1, relative_l1
 from earshot.lab.training.ranks import Ranks
 from earshot.lab.training.settings import TrainSettings
-from torch import Tensor, nn
 
 LATENTS_PER_ENTRY = 25
 """From so many the codebooks start: a batch has fewer latents than a codebook has entries."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+
 from earshot.codec.bitstream import pack, unpack
 from earshot.protocol.packet import MAX_FRAMES, Packet, PcmBlock
 from earshot.protocol.sequence import SEQUENCE_MODULUS, TIMESTAMP_MODULUS

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import NamedTuple, TypeVar
 
 import numpy as np
+
 from earshot.codec.config import ModelConfig
 from earshot.codec.pcm import Framer, Pcm, from_s16, sanitize
 from earshot.protocol.close_codes import CloseCode, ProtocolError

@@ -18,6 +18,7 @@ from contextlib import suppress
 from typing import Any
 
 import numpy as np
+
 from earshot.codec.engine.base import Engine
 from earshot.codec.errors import EngineFull
 from earshot.server.clock import clock_us

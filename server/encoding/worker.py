@@ -13,6 +13,7 @@ from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 import numpy as np
+
 from earshot.codec.bitstream import pack_frames
 from earshot.codec.engine.base import Engine
 from earshot.codec.pcm import Pcm, from_s16

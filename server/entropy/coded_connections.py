@@ -9,8 +9,9 @@ from typing import Any
 
 from earshot.codec.bitstream import packed_size
 from earshot.codec.errors import EngineFull
+from earshot.codec.lm.entropy import LiveLm
 from earshot.protocol.close_codes import CloseCode, ProtocolError
-from earshot.protocol.entropy_link import LinkDecoder, LinkEncoder, LiveLm
+from earshot.protocol.entropy_link import LinkDecoder, LinkEncoder
 from earshot.protocol.messages import Hello
 from earshot.protocol.packet import CodedPacket, Packet, PcmBlock
 from earshot.server.core.address_shares import AddressShares

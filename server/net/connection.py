@@ -9,6 +9,9 @@ import traceback
 from collections.abc import Coroutine
 from typing import Any
 
+from fastapi import WebSocket
+from starlette.websockets import WebSocketDisconnect, WebSocketState
+
 from earshot.protocol.close_codes import ProtocolError
 from earshot.protocol.messages import SUBPROTOCOL, Error, ServerMessage
 from earshot.server.clock import clock_us
@@ -20,8 +23,6 @@ from earshot.server.core.session import Session
 from earshot.server.hub import Hub, Seat
 from earshot.server.net.asgi_extensions import CLOSE_REASON_BYTES, LAST_WORDS, SHORT_CUT
 from earshot.server.net.sender import Sender
-from fastapi import WebSocket
-from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 log = logging.getLogger(__name__)
 

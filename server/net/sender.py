@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from fastapi import WebSocket
+
 from earshot.protocol.packet import encode_down
 from earshot.server.clock import clock_us
 from earshot.server.core import refusals
 from earshot.server.core.packet_coding import PLAIN, PacketCoding
 from earshot.server.core.session import Session
 from earshot.server.net.asgi_extensions import ShortCut
-from fastapi import WebSocket
 
 
 class _NoShortCut:

@@ -12,10 +12,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from fastapi import FastAPI
+
 from earshot.codec.errors import UsageError
 from earshot.server.net.transport import Server
 from earshot.server.settings import Settings
-from fastapi import FastAPI
 
 GIL_SWITCH_S = 0.0005
 """A worker between two steps of the engine may hold the interpreter for this long while the event

@@ -43,15 +43,16 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, ClassVar, cast
 
 import uvicorn
-from earshot.protocol.close_codes import CloseCode
-from earshot.protocol.messages import Error
-from earshot.server.net.asgi_extensions import CLOSE_REASON_BYTES, LAST_WORDS, SHORT_CUT
-from earshot.server.settings import Settings
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.exceptions import PayloadTooBig
 from websockets.frames import Close, Frame, Opcode
+
+from earshot.protocol.close_codes import CloseCode
+from earshot.protocol.messages import Error
+from earshot.server.net.asgi_extensions import CLOSE_REASON_BYTES, LAST_WORDS, SHORT_CUT
+from earshot.server.settings import Settings
 
 log = logging.getLogger(__name__)
 

@@ -24,7 +24,6 @@ from typing import Any
 
 from earshot.lab import VOICES
 from earshot.protocol.messages import Hello
-
 from tests.end_to_end.earshot_process import EarshotCall, EarshotServer, hears
 from tests.peers import quiet_socket
 

@@ -18,6 +18,7 @@ from functools import partial
 
 import numpy as np
 import torch
+
 from earshot.codec.config import ENCODEC_24KHZ, LITE_24KHZ
 from earshot.codec.engine.base import Engine
 from earshot.codec.engine.cuda.engine import DTYPES, CudaEngine

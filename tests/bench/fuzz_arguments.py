@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+
 from earshot.codec.config import ModelConfig
 from earshot.codec.engine.native import _native
 from earshot.codec.engine.native.engine import NativeEngine, NativePrecision, kernel_names, pack

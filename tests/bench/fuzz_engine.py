@@ -21,15 +21,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from rich.progress import Progress
+
+from earshot import codec
 from earshot.codec.config import ModelConfig
 from earshot.codec.engine.native.engine import NativeEngine, kernel_names, pack
 from earshot.codec.engine.torch.engine import TorchEngine
 from earshot.codec.errors import EngineFull, UsageError
 from earshot.codec.model.model import Model
 from earshot.codec.model.network import Encodec
-from rich.progress import Progress
-
-from earshot import codec
 from tests.bench.fuzz_arguments import bad_arguments
 
 ROOM = 6

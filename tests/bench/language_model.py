@@ -15,6 +15,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+
+from earshot import codec
 from earshot.codec.audio_files import audio_files, read_audio
 from earshot.codec.bitstream import Codes, packed_size
 from earshot.codec.engine.choice import integer_lm
@@ -23,8 +25,6 @@ from earshot.codec.model.model import Model
 from earshot.codec.weights.lm import BUNDLED, load_integer_lm
 from earshot.lab.training.lm_run import LmRun
 from earshot.lab.training.lm_trainer import LmSettings, bits_of
-
-from earshot import codec
 
 
 def packets(lm: CodesLm, codes: Codes, frames: int) -> tuple[int, int, float]:

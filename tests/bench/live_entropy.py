@@ -24,6 +24,8 @@ from typing import Any
 
 import numpy as np
 import torch
+
+from earshot import codec
 from earshot.client.core.traffic import MESSAGE_OVERHEAD_BYTES
 from earshot.codec.audio_files import audio_files, read_audio
 from earshot.codec.bitstream import Codes, pack
@@ -32,8 +34,6 @@ from earshot.codec.lm.entropy import CodesLm
 from earshot.lab import VOICES
 from earshot.protocol.entropy_link import LinkDecoder, LinkEncoder
 from earshot.protocol.packet import CodedPacket, Packet, encode_codes_up
-
-from earshot import codec
 from tests.end_to_end.earshot_process import EarshotCall, EarshotServer
 
 RATES, FRAMES = (1.5, 3.0, 6.0), (1, 3)

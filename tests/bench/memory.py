@@ -19,15 +19,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from earshot.codec.config import ENCODEC_24KHZ
-from earshot.codec.engine.choice import EngineName, engine_factory, use_engine
-from earshot.codec.model.model import Model
-from earshot.codec.model.network import Encodec
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 from earshot import codec
+from earshot.codec.config import ENCODEC_24KHZ
+from earshot.codec.engine.choice import EngineName, engine_factory, use_engine
+from earshot.codec.model.model import Model
+from earshot.codec.model.network import Encodec
 
 MODELS, ENGINES, THROUGH = ("default", "full"), ("native", "torch"), ("engine", "sessions")
 OPEN, WARM, TIMES = 50, 100, 1000

@@ -13,6 +13,8 @@ import argparse
 from collections import defaultdict
 
 import numpy as np
+
+from earshot import codec
 from earshot.codec.audio_files import audio_files, read_audio
 from earshot.codec.engine.choice import Precision
 from earshot.codec.model.model import Model
@@ -20,8 +22,6 @@ from earshot.codec.pcm import Pcm
 from earshot.lab.confidence import weighted_mean
 from earshot.lab.evaluation.measures import MEASURES, decibels, rms
 from earshot.lab.evaluation.systems import through_stream
-
-from earshot import codec
 
 PAIRS: tuple[tuple[Precision, Precision], ...] = (
     ("fp32", "fp32"), ("bf16", "fp32"), ("int8", "fp32"), ("fp32", "bf16"), ("fp32", "int8"), ("int8", "int8"),

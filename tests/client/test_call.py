@@ -8,6 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.typing import Subprotocol
+
 from earshot.client.audio.endpoints import NoSink, NoSource, OnBlock
 from earshot.client.audio.files import FileSink, FileSource
 from earshot.client.call import CallSettings
@@ -16,9 +19,6 @@ from earshot.codec.bitstream import pack
 from earshot.codec.model.model import Model
 from earshot.protocol.messages import Hello, Limits, ModelInfo, Welcome, parse_client
 from earshot.protocol.packet import CodedPacket, Packet, encode_codes_down
-from websockets.asyncio.server import ServerConnection, serve
-from websockets.typing import Subprotocol
-
 from tests.integer_lm import live_lm
 from tests.peers import running_server
 

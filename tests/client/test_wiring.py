@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
 from earshot.client.audio.endpoints import TALK, NoSink, NoSource, Sink
 from earshot.client.call import CallSettings
 from earshot.client.core.sender import Sender
@@ -20,7 +21,6 @@ from earshot.codec.errors import UsageError
 from earshot.codec.model.model import Model
 from earshot.codec.model.network import Encodec
 from earshot.protocol.packet import PcmUp, decode_up
-
 from tests.client.music.windows import known_clock
 from tests.integer_lm import live_lm
 from tests.stereo import tiny_stereo

@@ -8,8 +8,8 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from earshot.codec.pcm import Pcm
 
+from earshot.codec.pcm import Pcm
 from tests.stereo import Stereo, load_stereo, make_music
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+
 from earshot.codec.audio_files import audio_files, read_audio
 from earshot.codec.errors import AudioError, UsageError
 

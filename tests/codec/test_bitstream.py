@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from earshot.codec.bitstream import BITS, cut, pack, packed_size, unpack
-from earshot.codec.errors import DataError, UsageError
 from hypothesis import given
 from hypothesis import strategies as st
+
+from earshot.codec.bitstream import BITS, cut, pack, packed_size, unpack
+from earshot.codec.errors import DataError, UsageError
 
 
 def as_one_number(codes: np.ndarray) -> bytes:

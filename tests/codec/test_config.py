@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from earshot.codec.config import ENCODEC_24KHZ, ENCODEC_48KHZ, LITE_24KHZ, ModelConfig
-from earshot.codec.errors import ModelError, UsageError
 
 from earshot import codec
+from earshot.codec.config import ENCODEC_24KHZ, ENCODEC_48KHZ, LITE_24KHZ, ModelConfig
+from earshot.codec.errors import ModelError, UsageError
 
 
 def test_the_official_model() -> None:

@@ -6,11 +6,10 @@ import inspect
 import subprocess
 import sys
 
+from earshot import codec
 from earshot.codec import errors
 from earshot.codec.errors import CallError, EarshotError
 from earshot.protocol.close_codes import CloseCode, ProtocolError
-
-from earshot import codec
 
 
 def test_every_error_is_one_of_ours() -> None:

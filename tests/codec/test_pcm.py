@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from earshot.codec.errors import UsageError
-from earshot.codec.pcm import LARGEST_SAMPLE, Framer, as_pcm, from_s16, sanitize, to_s16
 from hypothesis import given
 from hypothesis import strategies as st
+
+from earshot.codec.errors import UsageError
+from earshot.codec.pcm import LARGEST_SAMPLE, Framer, as_pcm, from_s16, sanitize, to_s16
 
 
 def test_sixteen_bits_there_and_back() -> None:

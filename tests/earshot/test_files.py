@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from typer.testing import CliRunner, Result
+
+from earshot.cli import app
 from earshot.codec.errors import AudioError, EarshotError, UsageError
 from earshot.codec.model.model import Model
 from earshot.codec.pcm import Pcm
 from earshot.codec.weights.load import save_native
-from typer.testing import CliRunner, Result
-
-from earshot.cli import app
 
 
 def run(*words: object) -> Result:

@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from earshot.codec.bitstream import pack
-from earshot.protocol.messages import SUBPROTOCOL, Error, Hello, PeerLeft, Stats, Welcome, parse_server
-from earshot.protocol.packet import Packet, PcmFormat, PcmUp, encode_codes_up, encode_pcm_up
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from earshot.codec.bitstream import pack
+from earshot.protocol.messages import SUBPROTOCOL, Error, Hello, PeerLeft, Stats, Welcome, parse_server
+from earshot.protocol.packet import Packet, PcmFormat, PcmUp, encode_codes_up, encode_pcm_up
 from tests.peers import (
     FRAME_S,
     HOP,

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+
 from earshot.client.core.latency import STAGES
 from earshot.codec.model.model import Model
 from earshot.codec.weights.load import save_native
-
 from tests.end_to_end.earshot_process import EarshotCall, EarshotServer, hears, run_earshot
 
 pytestmark = pytest.mark.timeout(300)

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from websockets.asyncio.client import connect
+
 from earshot.codec.pcm import to_s16
 from earshot.lab.loadtest.wire import TEXT, client_frame
 from earshot.protocol.messages import PROTOCOL, SUBPROTOCOL, Error, Hello, SetRate, Welcome, parse_server
 from earshot.protocol.packet import PcmFormat, PcmUp, encode_pcm_up
-from websockets.asyncio.client import connect
-
 from tests.peers import HOP, PATIENCE_S, RunningServer, join, noise, quiet_socket, running_server, tiny_model, until
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 import soundfile
-from earshot.client.core.latency import STAGES
 
+from earshot.client.core.latency import STAGES
 from tests.end_to_end.earshot_process import ATTEMPTS, PATIENT_ENV, run_earshot
 
 

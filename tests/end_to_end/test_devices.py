@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+
 from earshot.codec.model.model import Model
 from earshot.codec.pcm import Pcm
 from earshot.codec.weights.load import save_native
 from earshot.lab.demo.measure import compare
-
 from tests.end_to_end.earshot_process import PATIENCE_S, EarshotCall, EarshotServer, attempt, hears, run_earshot
 from tests.end_to_end.soundserver import SoundServer
 from tests.stereo import make_music, tiny_stereo

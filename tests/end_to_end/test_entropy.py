@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from earshot.codec.bitstream import pack, unpack
 from earshot.codec.weights.lm import save_integer_lm
 from earshot.codec.weights.load import save_native
 from earshot.protocol.messages import Mute, PeerChanged, SetRate
 from earshot.protocol.packet import CodedPacket, Packet, PcmBlock, encode_codes_up
-
 from tests.end_to_end.earshot_process import EarshotCall, EarshotServer, hears
 from tests.integer_lm import live_lm, random_weights
 from tests.peers import (

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from earshot.codec.weights.load import save_native
 
+from earshot.codec.weights.load import save_native
 from tests.end_to_end.earshot_process import PATIENT_ENV
 from tests.peers import tiny_model
 

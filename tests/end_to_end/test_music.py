@@ -7,13 +7,13 @@ import asyncio
 
 import numpy as np
 import pytest
+
 from earshot.codec.bitstream import Window, pack, unpack
 from earshot.codec.model.model import Model
 from earshot.codec.model.window_streams import WindowDecoder
 from earshot.codec.pcm import Pcm
 from earshot.protocol.messages import PeerJoined, WindowModel
 from earshot.protocol.packet import Packet, Trace, encode_codes_up
-
 from tests.peers import (
     FRAME_S,
     Heard,

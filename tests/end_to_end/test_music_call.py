@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+
 from earshot.codec.model.model import Model
 from earshot.codec.pcm import Pcm
 from earshot.codec.weights.load import save_native
-
 from tests.end_to_end.earshot_process import EarshotCall, EarshotServer, attempt, hears
 from tests.stereo import make_music, tiny_stereo
 

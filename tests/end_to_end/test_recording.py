@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+
 from earshot.codec.bitstream import unpack
 from earshot.codec.model.model import Model
 from earshot.codec.weights.load import save_native
@@ -19,7 +20,6 @@ from earshot.protocol.packet import Packet
 from earshot.recording.alignment import Aligner
 from earshot.recording.description import describe, read_items
 from earshot.recording.format import Spoken
-
 from tests.end_to_end.earshot_process import EarshotCall, EarshotServer, run_earshot
 from tests.peers import FRAME_S, HOP, RunningServer, TestPeer, join, noise, real_time, running_server, until
 from tests.peers import tiny_model as make_model

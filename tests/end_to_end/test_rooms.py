@@ -6,9 +6,9 @@ import asyncio
 
 import numpy as np
 import pytest
+
 from earshot.protocol.messages import Mute, PeerChanged, PeerJoined, PeerLeft, Ping, Pong, SetRate
 from earshot.protocol.packet import Packet, PcmBlock, Trace
-
 from tests.peers import (
     FRAME_S,
     HOP,

@@ -11,11 +11,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from earshot.codec.weights.load import save_native
-from earshot.protocol.messages import SUBPROTOCOL, Hello, Welcome, parse_server
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
+from earshot.codec.weights.load import save_native
+from earshot.protocol.messages import SUBPROTOCOL, Hello, Welcome, parse_server
 from tests.peers import tiny_model
 
 COMMAND = [sys.executable, "-m", "earshot", "serve"]

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+
 from earshot.lab.children import Child, ChildError, start_server
 
 

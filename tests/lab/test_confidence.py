@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from earshot.lab.confidence import Mean, weighted_mean
 from scipy import stats
+
+from earshot.lab.confidence import Mean, weighted_mean
 
 
 def test_the_interval_is_students() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from earshot.lab.mel import averaging_mel_filters, mel_edges, mel_filters
 
 

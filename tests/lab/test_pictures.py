@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from earshot.lab.pictures import DPI, gridded, legend_below, new_figure, save, ticks_at
 from matplotlib import image
+
+from earshot.lab.pictures import DPI, gridded, legend_below, new_figure, save, ticks_at
 
 
 def test_a_figure_has_the_pixels_that_were_asked_for(tmp_path: Path) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from earshot.codec.bitstream import pack
 from earshot.codec.lm.entropy import CodesLm
 from earshot.protocol.close_codes import ProtocolError
 from earshot.protocol.entropy_link import IDLE_PACKETS, MAX_STREAMS, LinkDecoder, LinkEncoder
 from earshot.protocol.packet import MAX_CODED_FRAMES, CodedPacket, Packet, Trace
-
 from tests.integer_lm import live_lm
 
 pytest.importorskip("earshot.codec.engine.native.lm")

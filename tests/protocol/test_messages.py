@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from earshot.codec.config import ENCODEC_24KHZ, ENCODEC_48KHZ
 from earshot.codec.errors import UsageError
 from earshot.protocol.close_codes import CloseCode, ProtocolError
@@ -21,8 +24,6 @@ from earshot.protocol.messages import (
     parse_client,
     parse_server,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 CONTROL = json.loads((Path(__file__).parents[1] / "data" / "golden.json").read_text("utf-8"))["control"]
 

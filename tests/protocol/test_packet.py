@@ -11,6 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from earshot.codec.bitstream import pack, unpack
 from earshot.protocol.close_codes import CloseCode, ProtocolError
 from earshot.protocol.packet import (
@@ -30,8 +33,6 @@ from earshot.protocol.packet import (
     encode_pcm_down,
     encode_pcm_up,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "data" / "golden.json").read_text("utf-8"))
 MEDIA = GOLDEN["media"]

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from earshot.protocol.sequence import (
     SEQUENCE_MODULUS,
     TIMESTAMP_MODULUS,
@@ -14,8 +17,6 @@ from earshot.protocol.sequence import (
     unwrap,
     wrap_difference,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 HALF = SEQUENCE_MODULUS // 2
 MODULI = st.sampled_from([SEQUENCE_MODULUS, TIMESTAMP_MODULUS])

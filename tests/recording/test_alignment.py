@@ -7,9 +7,9 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+
 from earshot.recording.alignment import EARLY_S, LOOK_S, MOST_WAITING, AlignedRecord, Aligner, Fader
 from earshot.recording.format import Spoken, clamp_ticks
-
 from tests.recordings import HOP
 
 RATE, FRAMES = 24_000, 60  # 0.8 s is a whole number of ticks

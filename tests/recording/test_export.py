@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+
 from earshot.codec.errors import AudioError, ModelError, UsageError
 from earshot.codec.model.model import Model
 from earshot.codec.pcm import Pcm
@@ -17,7 +18,6 @@ from earshot.recording import export
 from earshot.recording.description import describe, is_recording
 from earshot.recording.export import export_recording
 from earshot.recording.format import Event
-
 from tests.peers import tiny_model as other_model
 from tests.recordings import FRAME_US, HOP, record, talk, write
 

@@ -8,6 +8,9 @@ import random
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from earshot.codec.bitstream import pack
 from earshot.codec.errors import AudioError, UsageError
 from earshot.codec.model.model import Model
@@ -27,9 +30,6 @@ from earshot.recording.format import (
     encode_header,
     encode_spoken,
 )
-from hypothesis import given
-from hypothesis import strategies as st
-
 from tests.recordings import SALT, header, read
 
 

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from earshot.cli import app
 from earshot.codec.ecdc import format as ecdc
 from earshot.codec.errors import AudioError
 from earshot.codec.model.model import Model
 from earshot.recording.description import describe
 from earshot.recording.format import Event
 from earshot.recording.table import description_table
-from rich.console import Console
-from typer.testing import CliRunner
-
-from earshot.cli import app
 from tests.recordings import record, talk, write
 
 CODES = np.random.default_rng(1).integers(0, 1024, (8, 450))

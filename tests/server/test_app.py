@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+
 from earshot.codec.engine.native.engine import NativeEngine
 from earshot.codec.engine.torch.engine import TorchEngine
 from earshot.codec.errors import EngineFull, UsageError
@@ -15,7 +16,6 @@ from earshot.codec.model.model import Model
 from earshot.codec.model.network import Encodec
 from earshot.server.app import create_app, engine_factory
 from earshot.server.settings import Settings
-
 from tests.peers import TINY, running_server, tiny_model, until
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+
 from earshot.protocol.messages import Mute, PeerChanged, SetRate
 from earshot.protocol.packet import MAX_FRAMES
-
 from tests.peers import join, running_server, tiny_model, until
 
 

@@ -14,14 +14,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
 from earshot.codec.engine.base import FrameCodes
 from earshot.codec.engine.torch.rows import Bank, RowEngine
 from earshot.codec.engine.torch.step import Network, Place
 from earshot.codec.errors import UsageError
 from earshot.codec.model.model import Model
 from earshot.codec.pcm import Pcm
-from numpy.typing import NDArray
-from torch import Tensor
 
 DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 WARM_UP_RUNS = 2

@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
+
 from earshot.codec.engine.base import FrameCodes
 from earshot.codec.engine.native import _native
 from earshot.codec.engine.slots import Kind, Slots, check_codes, check_frames

@@ -10,6 +10,9 @@ from typing import Self
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import ArrayLike
+from torch import Tensor
+
 from earshot.codec.bitstream import Codes
 from earshot.codec.config import Padding
 from earshot.codec.engine.native import _native
@@ -19,8 +22,6 @@ from earshot.codec.model.network import Encodec
 from earshot.codec.model.seanet import CausalConv1d, CausalConvTranspose1d, ResidualLSTM, ResidualUnit, SEANet
 from earshot.codec.model.streaming import NATIVE, DecoderSession, EncoderSession, FrameSession, StreamState, check_codes
 from earshot.codec.pcm import Pcm
-from numpy.typing import ArrayLike
-from torch import Tensor
 
 LANES = 16
 """Channels are padded to whole vectors of this width, as in memory.h."""

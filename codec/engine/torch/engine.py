@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
+
 from earshot.codec.engine.base import FrameCodes
 from earshot.codec.engine.torch.rows import Bank, RowEngine
 from earshot.codec.engine.torch.step import CPU
 from earshot.codec.model.model import Model
 from earshot.codec.pcm import Pcm
-from torch import Tensor
 
 
 class TorchEngine(RowEngine[Bank]):

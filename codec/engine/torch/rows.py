@@ -9,6 +9,8 @@ from typing import Generic, TypeVar
 
 import numpy as np
 import torch
+from torch import Tensor
+
 from earshot.codec.engine.base import FrameCodes
 from earshot.codec.engine.slots import Kind, Slots, check_codes, check_frames
 from earshot.codec.engine.torch.step import Network, Place, lay_out
@@ -16,7 +18,6 @@ from earshot.codec.errors import UsageError
 from earshot.codec.model.model import Model
 from earshot.codec.model.saved_state import seal, unseal
 from earshot.codec.pcm import Pcm
-from torch import Tensor
 
 
 class Bank:

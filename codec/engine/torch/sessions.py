@@ -5,13 +5,14 @@ same state, so each continues where the other stopped."""
 from __future__ import annotations
 
 import numpy as np
+from torch import Tensor
+
 from earshot.codec.bitstream import Codes
 from earshot.codec.config import Padding
 from earshot.codec.engine.torch.step import CPU, Network, Place, lay_out
 from earshot.codec.model.model import SessionFactory
 from earshot.codec.model.network import Encodec
 from earshot.codec.model.streaming import DecoderSession, EncoderSession, StreamState
-from torch import Tensor
 
 MOST_FRAMES = 32
 """Most frames in a step of matrix products. With more, the network's own layers are as fast or

@@ -17,6 +17,9 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
 from earshot.codec.engine.base import FrameCodes
 from earshot.codec.model.network import Encodec
 from earshot.codec.model.quantizer import ResidualVectorQuantizer
@@ -28,8 +31,6 @@ from earshot.codec.model.seanet import (
     ResidualUnit,
     SEANet,
 )
-from numpy.typing import NDArray
-from torch import Tensor
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+
 from earshot.client.audio import files as audio_files
 from earshot.client.audio.choice import open_sink, open_source
 from earshot.client.audio.devices import DeviceClock, list_devices

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 
 import numpy as np
+
 from earshot.client.audio.endpoints import samples_us
 from earshot.client.audio.talker import MAX_BLOCKS, Talker
 from earshot.client.core.sender import Sender

@@ -3,6 +3,7 @@ from __future__ import annotations
 import random
 
 import pytest
+
 from earshot.client.core.clock import ServerClock
 from earshot.codec.errors import UsageError
 from earshot.protocol.messages import Ping, Pong

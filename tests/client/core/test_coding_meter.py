@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from earshot.client.core.coding_meter import CodingMeter, CodingRates, CodingTotals
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from earshot.client.core.fade import FADE_S, FadeIn
 
 

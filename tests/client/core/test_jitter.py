@@ -4,6 +4,7 @@ import random
 
 import numpy as np
 import pytest
+
 from earshot.client.core.jitter import MAX_TARGET_US, MIN_TARGET_US, START_TARGET_US, DelayEstimator, JitterBuffer
 
 HOP, RATE = 320, 24_000

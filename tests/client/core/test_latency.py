@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from earshot.client.core.clock import ServerClock
 from earshot.client.core.latency import STAGES, LatencyLog, Path, Stages
 from earshot.protocol.messages import Pong

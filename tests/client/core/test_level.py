@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from earshot.client.core.level import SILENCE_DBFS, dbfs, rms
 
 

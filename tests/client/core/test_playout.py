@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+
 from earshot.client.core.jitter import MIN_TARGET_US
 from earshot.client.core.playout import Playout
 from earshot.codec.pcm import Pcm
-from numpy.typing import NDArray
 
 HOP, RATE = 320, 24_000
 FRAME_US = HOP * 1e6 / RATE

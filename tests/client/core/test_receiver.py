@@ -7,6 +7,8 @@ import threading
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+
 from earshot.client.core.clock import ServerClock
 from earshot.client.core.latency import STAGES
 from earshot.client.core.receiver import MAX_WAITING, Receiver
@@ -17,7 +19,6 @@ from earshot.protocol.close_codes import CloseCode, ProtocolError
 from earshot.protocol.messages import Pong
 from earshot.protocol.packet import Packet, PcmBlock, Trace, decode_up, encode_codes_down, encode_pcm_down
 from earshot.protocol.sequence import CLOCK_MODULUS
-from numpy.typing import NDArray
 
 HOP, RATE = 320, 24_000
 FRAME_US = HOP * 1e6 / RATE

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+
 from earshot.client.core.clock import ServerClock
 from earshot.client.core.sender import Sender
 from earshot.client.core.traffic import MESSAGE_OVERHEAD_BYTES
@@ -11,7 +13,6 @@ from earshot.codec.pcm import Pcm, from_s16
 from earshot.protocol.messages import Pong
 from earshot.protocol.packet import Packet, PcmUp, decode_up
 from earshot.protocol.sequence import CLOCK_MODULUS, wrap_difference
-from numpy.typing import NDArray
 
 HOP, RATE = 320, 24_000
 START_US = 5_000_000

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from earshot.client.core.tempo import HARD, HIGH_WATER_OVER_LOW_US, LOW_WATER, RATE_LIMIT, SLACK_US, Plan, Tempo
 
 RATE = 24_000

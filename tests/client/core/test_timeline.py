@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from earshot.client.core.clock import ServerClock
 from earshot.client.core.timeline import (
     CAPTURE_SMOOTHING,
@@ -15,8 +18,6 @@ from earshot.client.core.timeline import (
 from earshot.protocol.messages import Pong
 from earshot.protocol.packet import Trace
 from earshot.protocol.sequence import CLOCK_MODULUS, SEQUENCE_MODULUS, TIMESTAMP_MODULUS
-from hypothesis import given
-from hypothesis import strategies as st
 
 RATE = 24_000
 BLOCK, BLOCK_US = 240, 10_000

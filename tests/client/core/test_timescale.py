@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from earshot.client.core.timescale import find_lag, lengthen, shorten
 from earshot.codec.pcm import Pcm
 

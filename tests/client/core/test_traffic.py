@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from earshot.client.core.traffic import MESSAGE_OVERHEAD_BYTES, Traffic
 
 FRAME_US = 320 * 1e6 / 24_000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from earshot.client.core.receiver import Receiver
 from earshot.client.entropy.coder import EntropyCoder
 from earshot.client.net.connection import Connection
@@ -23,7 +24,6 @@ from earshot.protocol.packet import (
     encode_pcm_down,
     encode_pcm_up,
 )
-
 from tests.integer_lm import live_lm
 
 pytest.importorskip("earshot.codec.engine.native.lm")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+
 from earshot.client.core.clock import ServerClock
 from earshot.client.core.receiver import Receiver
 from earshot.client.music.mixer import Mixer
@@ -11,8 +13,6 @@ from earshot.client.music.speakers import Decodable, Music
 from earshot.codec.bitstream import pack
 from earshot.codec.pcm import LIMIT_FROM, Pcm
 from earshot.protocol.packet import Packet, encode_codes_down
-from numpy.typing import NDArray
-
 from tests.client.music.windows import MODEL, RATE, STRIDE, LevelDecoder, known_clock, packet, trace_of, us
 
 TALK_RATE, HOP = 24_000, 320

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
 from earshot.client.audio.endpoints import TALK, Format
 from earshot.client.music.models import MusicModels, format_of
 from earshot.client.music.window_sender import WindowSender
@@ -19,7 +20,6 @@ from earshot.codec.model.network import Encodec
 from earshot.codec.pcm import Pcm
 from earshot.protocol.messages import WindowModel
 from earshot.protocol.packet import Packet, decode_up, encode_codes_down
-
 from tests.client.music.windows import RATE, STRIDE, WINDOW, known_clock, us
 from tests.stereo import tiny_stereo
 

@@ -8,6 +8,7 @@ from itertools import groupby
 
 import numpy as np
 import pytest
+
 from earshot.client.core.latency import STAGES
 from earshot.client.music.speakers import MAX_SPEAKERS, MAX_UNDECODED, Decodable, Music
 from earshot.client.music.window_playout import START_TARGET_US
@@ -16,7 +17,6 @@ from earshot.codec.pcm import Pcm
 from earshot.protocol.close_codes import CloseCode, ProtocolError
 from earshot.protocol.messages import WindowModel
 from earshot.protocol.sequence import SEQUENCE_MODULUS, TIMESTAMP_MODULUS
-
 from tests.client.music.windows import (
     FRAMES,
     HOP,

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from earshot.client.music.window_playout import (
     MAX_CHUNKS,
     MAX_TARGET_US,
@@ -16,7 +17,6 @@ from earshot.client.music.window_playout import (
     WindowPlayout,
 )
 from earshot.codec.pcm import Pcm
-
 from tests.client.music.windows import FRAMES, RATE, STRIDE, us
 
 BLOCK = 480

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from earshot.client.core.timeline import GAP_US
 from earshot.client.music.window_sender import WindowSender
 from earshot.codec.bitstream import unpack
 from earshot.codec.pcm import Pcm
 from earshot.protocol.packet import Packet, decode_up
 from earshot.protocol.sequence import CLOCK_MODULUS, SEQUENCE_MODULUS, wrap_difference
-
 from tests.client.music.windows import (
     FRAMES,
     HOP,

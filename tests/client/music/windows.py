@@ -4,6 +4,8 @@ made of."""
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
+
 from earshot.client.core.clock import ServerClock
 from earshot.codec.bitstream import Window, pack
 from earshot.codec.errors import UsageError
@@ -11,7 +13,6 @@ from earshot.codec.pcm import Pcm
 from earshot.protocol.messages import Pong, WindowModel
 from earshot.protocol.packet import Packet, Trace
 from earshot.protocol.sequence import CLOCK_MODULUS, SEQUENCE_MODULUS, TIMESTAMP_MODULUS
-from numpy.typing import NDArray
 
 RATE, HOP, FRAMES = 48_000, 320, 150
 WINDOW, STRIDE = FRAMES * HOP, 47_520

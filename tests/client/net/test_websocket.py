@@ -8,13 +8,14 @@ import socket
 from collections.abc import Awaitable, Callable
 
 import pytest
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.typing import Subprotocol
+
 from earshot.client.net import websocket
 from earshot.client.net.websocket import MAX_WAITING, Lost, Outbox, join, open_connection, room_url
 from earshot.codec.errors import UsageError
 from earshot.protocol.close_codes import CloseCode
 from earshot.protocol.messages import Error, Hello, Mute
-from websockets.asyncio.server import ServerConnection, serve
-from websockets.typing import Subprotocol
 
 HELLO = Hello(protocol=1, model="0123456789abcdef")
 

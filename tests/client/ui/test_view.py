@@ -6,6 +6,8 @@ import io
 import json
 
 import pytest
+from rich.console import Console
+
 from earshot.client.ui.view import (
     METER_WIDTH,
     QUIETEST_DB,
@@ -17,7 +19,6 @@ from earshot.client.ui.view import (
     plain_line,
     render,
 )
-from rich.console import Console
 
 
 def drawn(state: ViewState, width: int = 120) -> str:

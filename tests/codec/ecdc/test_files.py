@@ -12,6 +12,7 @@ import pytest
 import soundfile
 import soxr
 import torch
+
 from earshot.codec.config import ModelConfig
 from earshot.codec.ecdc.coding import PLAIN, Coding, coding_to_write
 from earshot.codec.ecdc.files import decode_file, encode_file, read_info
@@ -23,7 +24,6 @@ from earshot.codec.model.network import Encodec
 from earshot.codec.pcm import Pcm
 from earshot.codec.weights.lm import digest, save_integer_lm
 from earshot.lab.training.initial import initialise
-
 from tests.integer_lm import random_weights
 from tests.stereo import Stereo
 

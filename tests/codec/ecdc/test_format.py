@@ -17,13 +17,13 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+
+from earshot import codec
 from earshot.codec.ecdc.coding import coding_to_write
 from earshot.codec.ecdc.files import decode_file, encode_file, read_info
 from earshot.codec.ecdc.format import FRONT
 from earshot.codec.model.model import Model
 from earshot.codec.pcm import Pcm
-
-from earshot import codec
 from tests.codec.lm.test_transformer import saved
 from tests.stereo import official_stereo
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+
+from earshot import codec
 from earshot.codec.config import ModelConfig
 from earshot.codec.engine.base import Engine
 from earshot.codec.engine.cuda.engine import CudaEngine
@@ -15,8 +17,6 @@ from earshot.codec.engine.native.engine import NativeEngine, kernel_names, pack
 from earshot.codec.engine.torch.engine import TorchEngine
 from earshot.codec.model.model import Model
 from earshot.codec.model.network import Encodec
-
-from earshot import codec
 
 MakeEngine = Callable[..., Engine]
 KERNELS = kernel_names()

@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+
 from earshot.codec.engine import choice
 from earshot.codec.engine.native.engine import NativeEngine, kernel_names
 from earshot.codec.engine.torch.engine import TorchEngine

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+
 from earshot.codec.engine.base import Engine
 from earshot.codec.engine.torch.engine import TorchEngine
 from earshot.codec.errors import EngineFull, UsageError

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+
+from earshot import codec
 from earshot.codec.config import Padding
 from earshot.codec.engine.native.engine import pack
 from earshot.codec.engine.native.sessions import NativeDecoderSession, NativeEncoderSession, NativeSessionFactory
@@ -19,8 +21,6 @@ from earshot.codec.engine.torch.sessions import (
 from earshot.codec.errors import UsageError
 from earshot.codec.model.model import Model, SessionFactory
 from earshot.codec.pcm import Pcm
-
-from earshot import codec
 
 NAMES = ["default", "two of everything", "one stage"]
 

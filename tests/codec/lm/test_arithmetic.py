@@ -8,6 +8,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+
 from earshot.codec.lm.arithmetic import TOTAL, ArithmeticDecoder, ArithmeticEncoder, Cdf, Damaged, quantized_cdf
 
 DISTRIBUTIONS, SYMBOLS = 500, 100_000

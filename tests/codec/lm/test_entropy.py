@@ -7,11 +7,11 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+
 from earshot.codec.bitstream import Codes
 from earshot.codec.errors import DataError, UsageError
 from earshot.codec.lm.entropy import CodesLm, EntropyDecoder, EntropyEncoder, spans
 from earshot.codec.lm.integer_lm import IntegerLm, LmShape
-
 from tests.integer_lm import SHAPE, random_weights
 
 native_lm = pytest.importorskip("earshot.codec.engine.native.lm")

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+
+from earshot import codec
 from earshot.codec.errors import ModelError, UsageError, WeightsError
 from earshot.codec.lm.entropy import CodesLm
 from earshot.codec.lm.integer_lm import FRACTION, IntegerLm, LmShape, LmWeights, cdf_of, powers
 from earshot.codec.weights.lm import BUNDLED, digest, load_integer_lm, save_integer_lm
-from numpy.typing import NDArray
-
-from earshot import codec
 from tests.integer_lm import SHAPE, random_weights
 
 native_lm = pytest.importorskip("earshot.codec.engine.native.lm")

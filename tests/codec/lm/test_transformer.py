@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from earshot.codec.config import ENCODEC_24KHZ, ENCODEC_48KHZ, LITE_24KHZ
 from earshot.codec.errors import ModelError, UsageError, WeightsError
 from earshot.codec.lm.transformer import LanguageModel, LmState, context_frames

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
+
+from earshot import codec
 from earshot.codec.bitstream import Codes
 from earshot.codec.engine.native.sessions import NativeSessionFactory
 from earshot.codec.engine.torch.sessions import TorchSessionFactory
@@ -20,8 +22,6 @@ from earshot.codec.model.quantizer import ResidualVectorQuantizer
 from earshot.codec.model.seanet import SEANet
 from earshot.codec.model.streaming import EncoderSession, StreamState
 from earshot.codec.pcm import Pcm
-
-from earshot import codec
 
 BLOCKS = [320, 1, 7, 160, 333, 960, 4096, None]
 FRAMES = 1501

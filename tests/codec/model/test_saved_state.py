@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+
 from earshot.codec.config import LITE_24KHZ
 from earshot.codec.errors import UsageError
 from earshot.codec.model.saved_state import pack_tensors, seal, unpack_tensors, unseal

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
+from earshot import codec
 from earshot.codec.config import ENCODEC_48KHZ, LITE_24KHZ
 from earshot.codec.engine.torch.engine import TorchEngine
 from earshot.codec.errors import ModelError, UsageError, WeightsError
@@ -21,8 +23,6 @@ from earshot.codec.model.network import Encodec
 from earshot.codec.model.windows import volume
 from earshot.codec.pcm import Pcm
 from earshot.codec.weights.load import save_native
-
-from earshot import codec
 from tests.stereo import RATES, WINDOW, Stereo, check_equal, official_stereo
 
 

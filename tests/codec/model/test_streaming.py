@@ -7,6 +7,7 @@ import logging
 import numpy as np
 import pytest
 import safetensors.torch
+
 from earshot.codec.config import Padding
 from earshot.codec.errors import UsageError
 from earshot.codec.model.model import Model

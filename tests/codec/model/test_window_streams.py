@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+
 from earshot.codec.bitstream import Window
 from earshot.codec.config import LITE_24KHZ
 from earshot.codec.errors import UsageError
@@ -16,7 +17,6 @@ from earshot.codec.model.model import Model
 from earshot.codec.model.network import Encodec
 from earshot.codec.model.window_streams import WindowDecoder, WindowEncoder
 from earshot.codec.pcm import Pcm
-
 from tests.stereo import STRIDE, WINDOW, Stereo
 
 SAMPLES = 2 * STRIDE + 12_345

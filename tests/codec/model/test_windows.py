@@ -8,13 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+
 from earshot.codec.bitstream import Window
 from earshot.codec.config import LITE_24KHZ
 from earshot.codec.errors import UsageError
 from earshot.codec.model.model import Model
 from earshot.codec.model.network import Encodec
 from earshot.codec.pcm import Pcm
-
 from tests.stereo import RATES, STRIDE, WINDOW, Stereo, check_equal, official_windows
 
 

@@ -16,15 +16,15 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from earshot.codec.errors import DownloadError
-from earshot.codec.pcm import Pcm
-from earshot.codec.weights import download
-from earshot.codec.weights.download import Release, RetryPolicy, fetch
 from rich.console import Console
 from typer.testing import CliRunner
 
 from earshot import codec
 from earshot.cli import app
+from earshot.codec.errors import DownloadError
+from earshot.codec.pcm import Pcm
+from earshot.codec.weights import download
+from earshot.codec.weights.download import Release, RetryPolicy, fetch
 from tests.stereo import make_music, official_stereo
 
 DATA = np.random.default_rng(0).bytes(300_000)

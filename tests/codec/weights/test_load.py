@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+
+from earshot import codec
 from earshot.codec.config import ModelConfig
 from earshot.codec.errors import ModelError, WeightsError
 from earshot.codec.model.model import Model
@@ -21,8 +23,6 @@ from earshot.codec.model.network import Encodec
 from earshot.codec.pcm import Pcm
 from earshot.codec.weights import load as weights
 from earshot.codec.weights.load import save_native
-
-from earshot import codec
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
+
+from earshot.cli import app
 from earshot.codec.engine.native.engine import kernel_names
 from earshot.codec.errors import UsageError
 from earshot.codec.model.model import Model
@@ -20,9 +23,6 @@ from earshot.lab.benchmark.command import BenchmarkOptions, run
 from earshot.lab.benchmark.machine import Probe
 from earshot.lab.benchmark.peers import PEERS
 from earshot.lab.benchmark.runner import Effort
-from typer.testing import CliRunner
-
-from earshot.cli import app
 
 MS = {"encodec": 50.0, "onnxruntime": 25.0, "native": 10.0}
 SMALL = Effort(rounds=3, turn_seconds=0.0, paced_frames=1, codes=32, signal_seconds=0.2)

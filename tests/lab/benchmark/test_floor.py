@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from earshot.codec.config import ENCODEC_24KHZ, ModelConfig
 from earshot.codec.model.network import Encodec
 from earshot.lab.benchmark.floor import Machine, Work, work_of

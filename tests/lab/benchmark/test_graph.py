@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+
 from earshot.codec.model.model import Model
 from earshot.lab.benchmark.graph import Form, step_graph
 from earshot.lab.benchmark.inputs import Inputs, inputs_of
 from earshot.lab.benchmark.runtimes import onnxruntime_step, quantized
-from numpy.typing import NDArray
 
 STREAMS, FRAMES, N_Q = 3, 6, 5
 

@@ -8,12 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from earshot.lab.benchmark.pictures import streams_by_batch
-from earshot.lab.benchmark.results import Key, Results, Row
-from earshot.lab.benchmark.table import result_table
 from matplotlib import image
 from matplotlib.figure import Figure
 from rich.console import Console
+
+from earshot.lab.benchmark.pictures import streams_by_batch
+from earshot.lab.benchmark.results import Key, Results, Row
+from earshot.lab.benchmark.table import result_table
 
 NATIVE = Key("native", "fp32", "avx512", "encode", 1, paced=False)
 BF16, RUNTIME = replace(NATIVE, precision="bf16"), replace(NATIVE, engine="onnxruntime", kernels="matmul")

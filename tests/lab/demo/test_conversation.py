@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from rich.console import Console
+
 from earshot.client.audio.devices import DeviceInfo
 from earshot.client.core.latency import STAGES
 from earshot.client.ui.view import ViewState
@@ -24,7 +26,6 @@ from earshot.lab.demo.conversation import DEMO, LEAD_S, Conversation, Direction,
 from earshot.lab.demo.live import check_devices
 from earshot.lab.demo.measure import compare
 from earshot.lab.demo.show import disagreements, panels, report, shown, stages_table, summary
-from rich.console import Console
 
 
 @pytest.fixture(scope="module")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import soundfile
+from scipy.signal import lfilter
+
 from earshot.codec.errors import UsageError
 from earshot.codec.pcm import Pcm
 from earshot.lab import VOICES
 from earshot.lab.demo.measure import compare, correlation_latency_ms, coverage, similarity
-from scipy.signal import lfilter
 
 RATE = 24_000
 

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from earshot.codec.pcm import Pcm
-from earshot.lab.demo.pictures import HEARD, SPOKEN, STAGE_COLOURS, Delay, Heard, latency, spoken_heard
 from matplotlib.colors import to_rgb
 from matplotlib.image import imread
+
+from earshot.codec.pcm import Pcm
+from earshot.lab.demo.pictures import HEARD, SPOKEN, STAGE_COLOURS, Delay, Heard, latency, spoken_heard
 
 STAGES = ("framing", "uplink", "encode", "server", "network", "jitter", "decode", "output")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+
 from earshot.codec.errors import AudioError, UsageError
 from earshot.lab.evaluation.clips import Clip, find_clips, unique_names
 

@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 import soundfile
 import torch
+from typer.testing import CliRunner
+
+from earshot.cli import app
 from earshot.codec.audio_files import read_audio
 from earshot.codec.errors import ModelError, UsageError
 from earshot.codec.model.model import Model
 from earshot.codec.weights.load import save_native
 from earshot.lab.evaluation import stress
 from earshot.lab.evaluation.command import EvaluationOptions, family_name, run
-from typer.testing import CliRunner
-
-from earshot.cli import app
 from tests.conftest import VOICES
 
 

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+
 from earshot.codec.pcm import Pcm
 from earshot.lab.evaluation.measures import (
     BY_KEY,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from earshot.codec.errors import AudioError
 from earshot.codec.pcm import Pcm
 from earshot.lab.evaluation.measures import level, si_snr

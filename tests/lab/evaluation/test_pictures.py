@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from earshot.lab.evaluation.measures import BY_KEY
-from earshot.lab.evaluation.pictures import COLOURS, PANEL_INCHES, rate_quality
-from earshot.lab.evaluation.results import Evaluation, Score, SystemInfo
-from earshot.lab.pictures import DPI
 from matplotlib import image
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
+from earshot.lab.evaluation.measures import BY_KEY
+from earshot.lab.evaluation.pictures import COLOURS, PANEL_INCHES, rate_quality
+from earshot.lab.evaluation.results import Evaluation, Score, SystemInfo
+from earshot.lab.pictures import DPI
 from tests.lab.evaluation.test_results import evaluation
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import soundfile
+
 from earshot.codec.pcm import Pcm
 from earshot.lab.evaluation.recogniser import Recogniser, recogniser
 from earshot.lab.evaluation.words import is_known, word_errors, words_of
-
 from tests.conftest import VOICES
 
 ADA = "Good morning, Ben! Can you hear me clearly? I took the early train"

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
+from scipy import stats
+
 from earshot.lab.confidence import Mean
 from earshot.lab.evaluation.measures import BY_KEY
 from earshot.lab.evaluation.results import (
@@ -15,7 +17,6 @@ from earshot.lab.evaluation.results import (
     Score,
     SystemInfo,
 )
-from scipy import stats
 
 
 def evaluation() -> Evaluation:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+
 from earshot.codec.audio_files import read_audio
 from earshot.codec.errors import AudioError
 from earshot.codec.model.model import Model
@@ -18,7 +19,6 @@ from earshot.lab.evaluation.measures import BY_KEY, MEASURES
 from earshot.lab.evaluation.opus import Opus
 from earshot.lab.evaluation.runner import evaluate
 from earshot.lab.evaluation.systems import Streamed, through_stream
-
 from tests.conftest import VOICES
 
 RATE = 24_000

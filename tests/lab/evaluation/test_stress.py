@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+
 from earshot.codec.model.model import Model
 from earshot.lab.evaluation import signals, stress
 from earshot.lab.evaluation.measures import decibels, rms

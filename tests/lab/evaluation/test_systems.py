@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from earshot.codec.errors import AudioError
 from earshot.codec.model.model import Model
 from earshot.codec.pcm import Pcm
 from earshot.lab.evaluation.systems import Streamed, best_shift, shifted, system_name, through_stream
-from hypothesis import given
-from hypothesis import strategies as st
-
 from tests.stereo import tiny_stereo
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import io
 
-from earshot.lab.evaluation.stress import StressResult
-from earshot.lab.evaluation.tables import score_table, stress_summary, stress_table
 from rich.console import Console, RenderableType
 
+from earshot.lab.evaluation.stress import StressResult
+from earshot.lab.evaluation.tables import score_table, stress_summary, stress_table
 from tests.lab.evaluation.test_results import evaluation
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from functools import cache
 
 import pytest
-from earshot.lab.evaluation.words import is_known, word_errors, words_of
 from hypothesis import given
 from hypothesis import strategies as st
+
+from earshot.lab.evaluation.words import is_known, word_errors, words_of
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from earshot.codec.errors import UsageError
 from earshot.lab.listening.anchor import low_pass
 

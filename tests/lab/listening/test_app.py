@@ -18,6 +18,7 @@ import httpx
 import numpy as np
 import pytest
 import soundfile
+
 from earshot.lab.listening import app as application
 from earshot.lab.listening import transport
 from earshot.lab.listening.app import MAX_BODY, create_app

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from numpy.typing import NDArray
+
 from earshot.codec.errors import AudioError, EarshotError, UsageError
 from earshot.lab.listening.clips import MAX_SECONDS, find_clips
-from numpy.typing import NDArray
 
 RATE = 16_000
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
+
 from earshot.codec.errors import UsageError
 from earshot.lab.listening.plan import ANCHOR, MAX_CONDITIONS, REFERENCE, Plan, choose, shuffled
 

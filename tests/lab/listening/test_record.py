@@ -7,6 +7,7 @@ import stat
 from pathlib import Path
 
 import pytest
+
 from earshot.codec.errors import UsageError
 from earshot.lab.listening.plan import ANCHOR, REFERENCE
 from earshot.lab.listening.record import RATER_COLUMNS, ScoreFile, Table, read_ratings

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.image import imread
+from rich.console import Console
+
 from earshot.lab.listening.plan import ANCHOR, REFERENCE
 from earshot.lab.listening.report import draw, headline, table
 from earshot.lab.listening.scores import Rating, Result, result
-from matplotlib.image import imread
-from rich.console import Console
 
 SCORES = {"new": (60, 70, 80), "old": (30, 31, 32), ANCHOR: (10, 20, 30), REFERENCE: (100, 100, 100)}
 

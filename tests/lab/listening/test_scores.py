@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from earshot.lab.listening.plan import ANCHOR, REFERENCE
 from earshot.lab.listening.scores import Rating, mean, result, screen
 

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from earshot.codec.errors import UsageError
 from earshot.lab.listening.plan import REFERENCE, Plan
 from earshot.lab.listening.scores import Rating
 from earshot.lab.listening.session import Answer, Fault, Join, Rater, Refused, Session, digest, parse
-from hypothesis import given
-from hypothesis import strategies as st
 
 PLAN = Plan(("first", "second"), ("zebra", "yak"), seed=5)
 NOW = "2026-01-02T03:04:05+00:00"

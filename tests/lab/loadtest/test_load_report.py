@@ -6,11 +6,11 @@ import io
 from pathlib import Path
 
 import matplotlib.image
+from rich.console import Console
+
 from earshot.lab.loadtest.picture import draw
 from earshot.lab.loadtest.plan import Findings
 from earshot.lab.loadtest.report import summary, table
-from rich.console import Console
-
 from tests.lab.loadtest.test_load_tally import row
 
 FINDINGS = Findings(

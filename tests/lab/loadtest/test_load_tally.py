@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from earshot.lab.loadtest.plan import Findings, Plan, Row, row_of
 from earshot.lab.loadtest.tally import Ear, Tally, percentile_ms
 from earshot.lab.loadtest.wire import Arrival

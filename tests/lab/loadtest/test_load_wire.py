@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from websockets.frames import Frame, Opcode
+
 from earshot.codec.bitstream import pack
 from earshot.codec.pcm import to_s16
 from earshot.lab.loadtest.wire import BINARY, CLOSE, TEXT, Arrival, Inbox, Utterance, arrivals, client_frame
 from earshot.protocol.close_codes import ProtocolError
 from earshot.protocol.packet import Packet, PcmFormat, PcmUp, Trace, decode_up, encode_codes_down
-from websockets.frames import Frame, Opcode
 
 HOP = 320
 

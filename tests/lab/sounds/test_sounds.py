@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+
 from earshot.lab.sounds import general_midi, one_voice
 from earshot.lab.sounds.made_sounds import MAKERS, RATE, made_sound
 from earshot.lab.training import decoder_level

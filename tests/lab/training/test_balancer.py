@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from earshot.lab.training.balancer import Balancer
 from torch import Tensor
+
+from earshot.lab.training.balancer import Balancer
 
 
 def losses_of(output: Tensor, gradients: dict[str, Tensor]) -> dict[str, Tensor]:

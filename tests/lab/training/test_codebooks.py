@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor
+
 from earshot.codec.config import ModelConfig
 from earshot.codec.model.quantizer import ResidualVectorQuantizer
 from earshot.lab.training.codebooks import CodebookLearner
-from torch import Tensor
 
 CONFIG = ModelConfig(name="tiny", n_filters=2, dimension=8, n_codebooks=4, codebook_size=16, bandwidths=(0.6, 1.2))
 

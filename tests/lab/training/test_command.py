@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
+
 from earshot.codec.config import ENCODEC_48KHZ, LITE_24KHZ, ModelConfig
 from earshot.codec.errors import TrainingError, UsageError
 from earshot.codec.model.network import Encodec
 from earshot.codec.weights.load import save_native
 from earshot.lab.training import command
 from earshot.lab.training.command import smoke, train
-from rich.console import Console
-
 from tests.conftest import VOICES
 
 CHANGES = [

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from scipy import signal
+
 from earshot.codec.errors import UsageError
 from earshot.codec.pcm import Pcm
 from earshot.lab.training.data import MOST_CLIPPED, DataSettings, TrainingData
 from earshot.lab.training.recipe import Microphone, Noise, Pick, Plan, Reverberation, Strategies
 from earshot.lab.training.sources import Source
-from scipy import signal
 
 RATE, CROP = 24_000, 2400
 DRY: dict[str, Any] = {

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 import torch
-from earshot.lab.training.discriminator import WINDOWS, Discriminator
 from torch import Tensor, nn
+
+from earshot.lab.training.discriminator import WINDOWS, Discriminator
 
 TOLERANCE: dict[str, Any] = {"rtol": 1e-4, "atol": 1e-4}
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
+
 from earshot.codec.errors import UsageError
 from earshot.codec.pcm import Pcm
 from earshot.lab.training.library import Clip, Library, active_level, is_narrow

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
+
 from earshot.codec.errors import UsageError, WeightsError
 from earshot.codec.lm.arithmetic import TOTAL
 from earshot.codec.lm.entropy import EntropyDecoder, EntropyEncoder
@@ -23,8 +25,6 @@ from earshot.lab.training.lm_export import to_integers
 from earshot.lab.training.lm_run import LmRun
 from earshot.lab.training.lm_trainer import LmSettings, LmTrainer, bits_of, shape_for
 from earshot.lab.training.sources import Source
-from rich.console import Console
-
 from tests.conftest import VOICES
 from tests.stereo import Stereo
 

@@ -10,6 +10,8 @@ import numpy.typing as npt
 import pytest
 import scipy.signal
 import torch
+from torch import Tensor
+
 from earshot.lab.mel import mel_filters
 from earshot.lab.training.losses import (
     MelLoss,
@@ -19,7 +21,6 @@ from earshot.lab.training.losses import (
     l1,
     relative_l1,
 )
-from torch import Tensor
 
 
 def noise(*shape: int, scale: float = 0.1, seed: int = 1) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from earshot.lab.training.microphone import hush, low_pass, overload
 
 RATE = 24_000

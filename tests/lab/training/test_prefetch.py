@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+
 from earshot.codec.errors import UsageError
 from earshot.lab.training import prefetch
 from earshot.lab.training.data import TrainingData

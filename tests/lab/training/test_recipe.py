@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
+
 from earshot.codec.errors import UsageError
 from earshot.lab.training.recipe import DataSettings, Plan, Recipe
 from earshot.lab.training.sources import Source
-from pydantic import ValidationError
 
 DRAWS = 10_000
 RATE = 24_000

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+
 from earshot.codec.errors import UsageError
 from earshot.lab.training.reverberation import (
     LONGEST_S,

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from pydantic import TypeAdapter, ValidationError
+
 from earshot.codec.errors import UsageError
 from earshot.lab.training.sources import UNREADABLE, Source, read_channels
-from pydantic import TypeAdapter, ValidationError
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,10 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from rich.console import Console
+from torch import Tensor
+
+from earshot import codec
 from earshot.codec.config import ModelConfig
 from earshot.codec.errors import TrainingError, UsageError, WeightsError
 from earshot.codec.model.network import Encodec
@@ -29,10 +33,6 @@ from earshot.lab.training.run import Run
 from earshot.lab.training.settings import TrainSettings, check_recipe
 from earshot.lab.training.sources import Source
 from earshot.lab.training.trainer import Trainer
-from rich.console import Console
-from torch import Tensor
-
-from earshot import codec
 
 CONFIG: dict[str, Any] = {
     "name": "tiny",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from earshot.server.core.address_shares import AddressShares
 
 

@@ -6,6 +6,7 @@ import heapq
 import random
 
 import pytest
+
 from earshot.server.core.admission import (
     WINDOW_US,
     Kind,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from earshot.codec.bitstream import pack
 from earshot.codec.config import LITE_24KHZ
 from earshot.protocol.packet import Packet, Trace
 from earshot.recording.format import MAX_FRAMES, Event, Spoken
 from earshot.server.core.recording_buffer import MAX_EVENTS, Batch, RecordingBuffer
-
 from tests.peers import tiny_model
 from tests.recordings import HOP, SALT, codes_of, header, packets, read
 

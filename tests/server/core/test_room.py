@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from earshot.codec.bitstream import pack, unpack
 from earshot.codec.config import ENCODEC_48KHZ, LITE_24KHZ
 from earshot.protocol.close_codes import CloseCode, ProtocolError

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from earshot.codec.bitstream import pack, unpack
 from earshot.protocol.packet import MAX_FRAMES, Packet, PcmBlock, Trace
 from earshot.server.core.send_queue import ACTIVE_US, MAX_WAITING, Media, SendQueue
-from hypothesis import given
-from hypothesis import strategies as st
 
 HOP = 320
 FRAME_US = 13_333

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+
 from earshot.codec.bitstream import pack
 from earshot.codec.config import LITE_24KHZ
 from earshot.protocol.close_codes import CloseCode, ProtocolError

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from earshot.codec.bitstream import pack
 from earshot.codec.config import ENCODEC_48KHZ, LITE_24KHZ
 from earshot.protocol.close_codes import CloseCode, ProtocolError

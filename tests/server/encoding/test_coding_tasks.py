@@ -8,13 +8,13 @@ import time
 from collections.abc import AsyncIterator
 
 import pytest
+
 from earshot.codec.errors import EngineFull
 from earshot.server.core.admission import WorkerLoad
 from earshot.server.core.jobs import Result
 from earshot.server.encoding import pool as worker_pool
 from earshot.server.encoding.coding_tasks import CodingTasks
 from earshot.server.encoding.pool import WorkerPool
-
 from tests.peers import until
 from tests.server.encoding.test_pool import FakeEngine, frame, job, pool_of
 

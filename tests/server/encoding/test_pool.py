@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from earshot.codec.engine.torch.engine import TorchEngine
 from earshot.codec.errors import EngineFull
 from earshot.codec.model.model import Model
@@ -19,7 +20,6 @@ from earshot.server.clock import clock_us
 from earshot.server.core.jobs import Job, Result
 from earshot.server.encoding.pool import WorkerPool
 from earshot.server.settings import IDLE_NICE
-
 from tests.peers import HOP, noise, until
 from tests.peers import tiny_model as make_model
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any, cast
 
 import pytest
+
 from earshot.codec.errors import EngineFull
-from earshot.codec.lm.entropy import CodesLm
+from earshot.codec.lm.entropy import CodesLm, LiveLm
 from earshot.protocol.close_codes import CloseCode, ProtocolError
-from earshot.protocol.entropy_link import LinkDecoder, LiveLm
+from earshot.protocol.entropy_link import LinkDecoder
 from earshot.protocol.messages import Hello
 from earshot.protocol.packet import CodedPacket
 from earshot.server.core.packet_coding import PLAIN, no_entropy

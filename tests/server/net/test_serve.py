@@ -6,6 +6,7 @@ import resource
 from collections.abc import Iterator
 
 import pytest
+
 from earshot.server.net.serve import OTHER_FILES, raise_file_limit
 
 FILES = resource.RLIMIT_NOFILE

@@ -9,8 +9,8 @@ import gc
 from collections.abc import Iterator
 
 import pytest
-from earshot.protocol.messages import SUBPROTOCOL
 
+from earshot.protocol.messages import SUBPROTOCOL
 from tests.peers import PATIENCE_S, RunningServer, quiet_socket, running_server, tiny_model, until
 
 CUT_AFTER_S = 1.5

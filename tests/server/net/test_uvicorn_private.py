@@ -15,11 +15,6 @@ from typing import Any
 import httptools
 import pytest
 import uvicorn
-from earshot.server.net import transport
-from earshot.server.net.asgi_extensions import LAST_WORDS, SHORT_CUT
-from earshot.server.net.serve import bind
-from earshot.server.net.transport import MAX_FRAGMENTS, SHORT_CUTS, MediaProtocol, PatientHttp, Server
-from earshot.server.settings import Settings
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.asyncio.client import ClientConnection, connect
@@ -27,6 +22,11 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 from websockets.server import ServerProtocol
 
+from earshot.server.net import transport
+from earshot.server.net.asgi_extensions import LAST_WORDS, SHORT_CUT
+from earshot.server.net.serve import bind
+from earshot.server.net.transport import MAX_FRAGMENTS, SHORT_CUTS, MediaProtocol, PatientHttp, Server
+from earshot.server.settings import Settings
 from tests.peers import PATIENCE_S, until
 
 METHODS: dict[type, dict[str, list[str]]] = {

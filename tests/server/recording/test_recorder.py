@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from earshot.codec.bitstream import unpack
 from earshot.codec.config import LITE_24KHZ
 from earshot.codec.errors import UsageError
@@ -22,7 +23,6 @@ from earshot.recording.format import Event, Header
 from earshot.server.recording import recorder
 from earshot.server.recording.recorder import Recorder
 from earshot.server.settings import Settings
-
 from tests.peers import FRAME_S, HOP, TestPeer, bystanders, join, noise, real_time, running_server, until
 from tests.peers import tiny_model as make_model
 from tests.recordings import codes_of

@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from earshot.codec.config import LITE_24KHZ
 from earshot.recording.description import describe, read_items
 from earshot.recording.format import Event, Header, Spoken
 from earshot.server.core.recording_buffer import Batch, RecordingBuffer
 from earshot.server.recording.writer import RecordingFile, Writer
 from earshot.server.settings import Settings
-
 from tests.peers import tiny_model
 from tests.recordings import header, packets
 

@@ -6,14 +6,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+
+from earshot import codec
 from earshot.codec.engine import choice
 from earshot.codec.engine.cuda.engine import CudaEngine, gpu
 from earshot.codec.engine.torch.engine import TorchEngine
 from earshot.codec.errors import UsageError
 from earshot.codec.model.model import Model
 from earshot.codec.pcm import Pcm
-
-from earshot import codec
 
 HOP = 320
 WITHOUT_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA GPU")

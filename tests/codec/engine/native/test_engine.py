@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+from earshot import codec
 from earshot.codec.config import LITE_24KHZ, ModelConfig
 from earshot.codec.engine.native import _native
 from earshot.codec.engine.native.engine import NativeEngine, kernel_names, pack
@@ -19,8 +21,6 @@ from earshot.codec.errors import UsageError
 from earshot.codec.model.model import Model
 from earshot.codec.model.network import Encodec
 from earshot.codec.pcm import Pcm
-
-from earshot import codec
 from tests.codec.engine.conftest import KERNELS, ODD
 
 HOP = 320

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
+from earshot import codec
 from earshot.codec.engine import choice
 from earshot.codec.engine.native.engine import NativeEngine, NativePrecision, pack
 from earshot.codec.errors import UsageError
 from earshot.codec.model.model import Model
 from earshot.codec.pcm import Pcm
-
-from earshot import codec
 from tests.codec.engine.conftest import KERNELS, ODD
 
 LOWER: tuple[NativePrecision, ...] = ("bf16", "int8")

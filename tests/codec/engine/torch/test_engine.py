@@ -6,13 +6,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+
+from earshot import codec
 from earshot.codec.engine.torch import step as torch_step
 from earshot.codec.engine.torch.engine import TorchEngine
 from earshot.codec.engine.torch.step import CPU, Weights, lay_out
 from earshot.codec.model.model import Model
 from earshot.codec.pcm import Pcm
-
-from earshot import codec
 from tests.codec.engine.conftest import ODD
 
 STREAMS = 30
