@@ -7,12 +7,13 @@ file touches them, but for the two names that lab/listening/transport.py adds.
 
 `WebSocketsSansIOProtocol`, which carries a WebSocket:
 - Methods that are replaced here, and that uvicorn calls: `connection_made`, `connection_lost`,
-  `data_received`, `handle_connect`, `handle_bytes`, `handle_cont`, `handle_ping`,
-  `handle_parser_exception`, `send_receive_event_to_app`, `keepalive_timeout`, `run_asgi`, `send`.
+  `data_received`, `handle_connect`, `handle_bytes`, `handle_text`, `handle_cont`, `handle_ping`,
+  `handle_pong`, `handle_parser_exception`, `send_receive_event_to_app`, `keepalive_timeout`,
+  `run_asgi`, `send`, `receive`.
 - Method that is called here: `stop_keepalive`.
 - State that is read: `transport`, `loop`, `scope`, `handshake_complete`, `disconnected`,
   `curr_msg_data_type`, `conn` (websockets' `ServerProtocol`, which is public: `data_to_send`,
-  `parser_exc`).
+  `parser_exc`, `close_sent`).
 - State that is written too: `queue` (events for the application), `frames` (fragments of a message
   that is not complete), `writable` (an event), `close_sent`, `close_timeout`, `close_timer`,
   `read_paused`.
@@ -51,6 +52,8 @@ from websockets.frames import Close, Frame, Opcode
 
 from earshot.protocol.close_codes import CloseCode
 from earshot.protocol.messages import Error
+from earshot.server.clock import clock_us
+from earshot.server.core.rate_limit import TokenBucket
 from earshot.server.net.asgi_extensions import CLOSE_REASON_BYTES, LAST_WORDS, SHORT_CUT
 from earshot.server.settings import Settings
 
@@ -59,15 +62,20 @@ log = logging.getLogger(__name__)
 READ_SLICE = 2048
 """Bytes that are parsed at once. One read may hold tens of thousands of empty messages, so the
 queue is checked after every slice."""
+BYTES_PER_TURN = 4 * READ_SLICE
+"""Bytes of one connection that are handled in one turn of the event loop. What a read holds beyond
+them is handled in the next turns, and everyone else's turn is between them."""
 MAX_FRAGMENTS = 64
 """Fragments of one message at most."""
 MAX_HEAD_BYTES = 1 << 16
 """Bytes of an HTTP request at most, whatever follows it included: no request here has a body."""
+PARSER_CODES = (1002, 1007, 1011)
+"""Codes of RFC 6455, section 7.4.1, for bytes that are no WebSocket frames: websockets chooses."""
 PROTOCOL_SIZE_FACTOR = 2
 """The WebSocket layer itself refuses a message of this many times `max_message_bytes`, before it
 has read all of it. Shorter ones are refused by the application, with a code that says why."""
 SHORT_CUTS = 8
-"""Messages of one read that take the short cut. The others wait in the queue, so that one peer
+"""Messages of one turn that take the short cut. The others wait in the queue, so that one peer
 cannot keep the event loop to itself."""
 
 
@@ -87,6 +95,9 @@ class MediaProtocol(WebSocketsSansIOProtocol):
         self._dead = False
         self._cut: asyncio.TimerHandle | None = None
         self._short_cuts_left = 0
+        self._rest = bytearray()
+        limits = self.settings
+        self._frames = TokenBucket(limits.messages_per_second, limits.message_burst, clock_us())
         self.media: Callable[[bytes], None] | None = None
         self.transport.set_write_buffer_limits(high=self.settings.write_high_water_bytes)
         sock = self.transport.get_extra_info("socket")
@@ -103,14 +114,66 @@ class MediaProtocol(WebSocketsSansIOProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self._rest:  # what came before it waits for its turn
+            self._rest += data
+            return
         self._short_cuts_left = SHORT_CUTS
-        for at in range(0, len(data), READ_SLICE):
-            if self._dead:
-                return
-            super().data_received(data[at : at + READ_SLICE])
-            if self.queue.qsize() > self.settings.message_burst:
-                limit = self.settings.messages_per_second
-                self._refuse(CloseCode.TOO_MANY_MESSAGES, f"more than {limit:g} messages a second")
+        if len(data) <= READ_SLICE:
+            self._parse(data)
+            return
+        for at in range(0, min(len(data), BYTES_PER_TURN), READ_SLICE):
+            self._parse(data[at : at + READ_SLICE])
+        if len(data) > BYTES_PER_TURN and not self._dead:
+            self._rest += data[BYTES_PER_TURN:]
+            if not self.transport.is_closing():
+                self.transport.pause_reading()
+            self.loop.call_soon(self._take_turn)
+
+    def _take_turn(self) -> None:
+        """Handles more of what a read held."""
+        data = bytes(self._rest[:BYTES_PER_TURN])
+        del self._rest[:BYTES_PER_TURN]
+        later, self._rest = self._rest, bytearray()
+        self.data_received(data)
+        if self._dead:
+            return
+        if later:
+            self._rest = later
+            self.loop.call_soon(self._take_turn)
+        elif not self.read_paused and not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    def _parse(self, data: bytes) -> None:
+        if self._dead:
+            return
+        super().data_received(data)
+        if self.queue.qsize() > self.settings.message_burst:
+            self._refuse_too_many()
+
+    async def receive(self) -> Any:
+        event = await super().receive()
+        if self._rest and not self.transport.is_closing():
+            self.transport.pause_reading()
+        return event
+
+    def _charge(self) -> bool:
+        """Counts a frame that is no message of its own: a ping, a pong, a fragment, or what comes
+        after the close. They have a budget as large as that of messages. Returns whether the frame
+        is within it."""
+        if self._dead:
+            return False
+        if self._frames.take(1, clock_us()):
+            return True
+        if self.close_sent:
+            self._dead = True  # it has been told why, and is cut soon: nothing more of it is parsed
+            self._rest.clear()
+        else:
+            self._refuse_too_many()
+        return False
+
+    def _refuse_too_many(self) -> None:
+        limit = self.settings.messages_per_second
+        self._refuse(CloseCode.TOO_MANY_MESSAGES, f"more than {limit:g} messages a second")
 
     def handle_bytes(self, event: Frame) -> None:
         """Hands a whole message straight to `media` while nothing waits before it. A task, a queue
@@ -125,8 +188,12 @@ class MediaProtocol(WebSocketsSansIOProtocol):
         ):
             self._short_cuts_left -= 1
             self.media(bytes(event.data))
-        else:
+        elif (event.fin and not self.close_sent) or self._charge():
             super().handle_bytes(event)
+
+    def handle_text(self, event: Frame) -> None:
+        if (event.fin and not self.close_sent) or self._charge():
+            super().handle_text(event)
 
     def ready(self) -> bool:
         """Returns whether a message given to `write` would go out now."""
@@ -143,12 +210,18 @@ class MediaProtocol(WebSocketsSansIOProtocol):
 
     def handle_ping(self) -> None:
         """Answers a ping, unless the peer does not read: its pongs would pile up."""
-        if self.writable.is_set():
+        if self._charge() and self.writable.is_set():
             super().handle_ping()
         else:
             self.conn.data_to_send()
 
+    def handle_pong(self, event: Frame) -> None:
+        if self._charge():
+            super().handle_pong(event)
+
     def handle_cont(self, event: Frame) -> None:
+        if not self._charge():
+            return
         if len(self.frames) >= MAX_FRAGMENTS:
             self._refuse(CloseCode.MALFORMED, f"message of more than {MAX_FRAGMENTS} fragments")
             return
@@ -170,6 +243,8 @@ class MediaProtocol(WebSocketsSansIOProtocol):
         if isinstance(self.conn.parser_exc, PayloadTooBig):
             limit = self.settings.max_message_bytes
             self._refuse(CloseCode.MESSAGE_TOO_BIG, f"message of more than {limit} bytes")
+        elif (close := self.conn.close_sent) is not None and close.code in PARSER_CODES:
+            self._refuse(close.code, f"not a WebSocket frame: {close.reason}")
         else:
             super().handle_parser_exception()
 
@@ -202,7 +277,7 @@ class MediaProtocol(WebSocketsSansIOProtocol):
         self._unbounded = True
         self.writable.set()
 
-    def _refuse(self, code: CloseCode, message: str) -> None:
+    def _refuse(self, code: int, message: str) -> None:
         """Ends the connection without the application, which is told of a disconnect with this
         code."""
         if self._dead or self.close_sent:
@@ -210,6 +285,7 @@ class MediaProtocol(WebSocketsSansIOProtocol):
         self.stop_keepalive()
         self.conn.data_to_send()
         self._dead = True
+        self._rest.clear()
         if self.handshake_complete:
             reason = message.encode()[:CLOSE_REASON_BYTES].decode(errors="ignore")
             text = Frame(Opcode.TEXT, Error(code=code, message=message).model_dump_json().encode())

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
+from websockets.frames import Frame, Opcode
 
 from earshot.codec.bitstream import pack
 from earshot.protocol.messages import SUBPROTOCOL, Error, Hello, PeerLeft, Stats, Welcome, parse_server
@@ -284,6 +285,26 @@ async def test_floods_of_messages_are_refused(server: RunningServer, others: obj
             await asyncio.sleep(0)
     # A server that is held up finds that they are too many before it looks into the first.
     assert (await bad.closed())[0] in ((4000, 4005) if what == "empty" else (4005,))
+
+
+@pytest.mark.parametrize("what", ["pings", "pongs", "fragments"])
+async def test_floods_of_frames_that_are_no_messages_are_refused(
+    server: RunningServer, others: object, what: str
+) -> None:
+    """1 MB as fast as it is taken, as one would send to hold up the event loop."""
+    closed = server.hub.closed[4005]
+    bad = await join(server, "bad")
+    frame = {
+        "pings": Frame(Opcode.PING, b""),
+        "pongs": Frame(Opcode.PONG, b""),
+        "fragments": Frame(Opcode.BINARY, b"", fin=False),
+    }[what].serialize(mask=True)
+    if what == "fragments":
+        frame += 32 * Frame(Opcode.CONT, b"", fin=False).serialize(mask=True)
+        frame += Frame(Opcode.CONT, GOOD, fin=True).serialize(mask=True)
+    bad.socket.transport.write(frame * (1_000_000 // len(frame)))
+    assert (await bad.closed())[0] == 4005
+    await until(lambda: server.hub.closed[4005] == closed + 1)
 
 
 async def test_one_that_vanishes_within_a_frame(server: RunningServer, others: tuple[TestPeer, TestPeer]) -> None:

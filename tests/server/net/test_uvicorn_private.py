@@ -22,10 +22,11 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 from websockets.server import ServerProtocol
 
+from earshot.protocol.messages import Error, parse_server
 from earshot.server.net import transport
 from earshot.server.net.asgi_extensions import LAST_WORDS, SHORT_CUT
 from earshot.server.net.serve import bind
-from earshot.server.net.transport import MAX_FRAGMENTS, SHORT_CUTS, MediaProtocol, PatientHttp, Server
+from earshot.server.net.transport import BYTES_PER_TURN, MAX_FRAGMENTS, SHORT_CUTS, MediaProtocol, PatientHttp, Server
 from earshot.server.settings import Settings
 from tests.peers import PATIENCE_S, until
 
@@ -37,13 +38,16 @@ METHODS: dict[type, dict[str, list[str]]] = {
         "data_received": ["data"],
         "handle_connect": ["event"],
         "handle_bytes": ["event"],
+        "handle_text": ["event"],
         "handle_cont": ["event"],
         "handle_ping": [],
+        "handle_pong": ["event"],
         "handle_parser_exception": [],
         "send_receive_event_to_app": [],
         "keepalive_timeout": [],
         "run_asgi": [],
         "send": ["message"],
+        "receive": [],
         "stop_keepalive": [],
     },
     HttpToolsProtocol: {
@@ -277,6 +281,60 @@ async def test_what_a_peer_may_not_send_ends_the_connection_with_a_code(sent: by
             await answers(client, 1000)
         assert client.close_code == code
         await until(lambda: [event["code"] for event in app.events] == [code])
+
+
+async def test_a_read_is_handled_in_turns_and_stays_in_order() -> None:
+    large = bytes(BYTES_PER_TURN * 5)
+    async with served(App()) as (server, client):
+        (media,) = server._media()
+        heard: list[int] = []
+        await client.send(b"")
+        await answers(client, 1)  # the application has begun
+        short_cut, media.media = media.media, lambda data: (heard.append(len(data)), short_cut(data))[0]  # type: ignore[misc]
+        media.data_received(client_frames(Frame(Opcode.BINARY, b"1"), Frame(Opcode.BINARY, large)))
+        assert heard == [1]
+        media.data_received(client_frames(Frame(Opcode.BINARY, b"22")))  # comes before its turn
+        assert await answers(client, 3) == [b"short 1", b"short " + large, b"short 22"]
+        assert heard == [1, len(large), 2]
+        await client.send(b"on")
+        assert await answers(client, 1) == [b"short on"]  # reading goes on
+
+
+@pytest.mark.parametrize("opcode", [Opcode.PING, Opcode.PONG])
+async def test_floods_of_control_frames_end_the_connection(opcode: Opcode) -> None:
+    app = App()
+    async with served(app, message_burst=50) as (server, client):
+        client.transport.write(client_frames(*[Frame(opcode, b"")] * 40))
+        await client.send(b"still here")
+        assert await answers(client, 1) == [b"short still here"]
+        (media,) = server._media()
+        client.transport.write(client_frames(*[Frame(opcode, b"")] * 20_000))
+        with pytest.raises(ConnectionClosed):
+            await answers(client, 2)
+        assert client.close_code == 4005
+        await until(lambda: [event["code"] for event in app.events] == [4005])
+        assert media._dead
+
+
+async def test_what_is_no_frame_is_answered_with_an_error() -> None:
+    async with served(App()) as (_, client):
+        client.transport.write(Frame(Opcode.BINARY, b"not masked").serialize(mask=False))
+        (said,) = await answers(client, 1)
+        error = parse_server(said)
+        assert isinstance(error, Error)
+        with pytest.raises(ConnectionClosed):
+            await answers(client, 1)
+        assert error.code == client.close_code == 1002
+
+
+async def test_pings_after_the_close_are_not_parsed_for_ever() -> None:
+    async with served(App(), message_burst=50) as (server, client):
+        await client.send(b"hello")
+        await answers(client, 1)
+        (media,) = server._media()
+        await media.send({"type": "websocket.close", "code": 4000})
+        media.data_received(client_frames(*[Frame(Opcode.PING, b"")] * 100))
+        assert media._dead
 
 
 async def test_a_peer_that_does_not_read_makes_it_not_ready_and_last_words_pass() -> None:
