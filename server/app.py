@@ -92,7 +92,8 @@ def create_app(
     async def healthz() -> JSONResponse:
         if not hub.pool.alive:
             return JSONResponse({"status": "a codec worker has ended"}, 503)
-        return JSONResponse({"status": "ok"})
+        alarm = hub.recorder.alarm()
+        return JSONResponse({"status": "ok"} | ({"alarm": alarm} if alarm else {}))
 
     @app.get("/stats")
     async def stats() -> dict[str, Any]:

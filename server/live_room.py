@@ -9,7 +9,7 @@ import numpy as np
 from earshot.codec.bitstream import unpack
 from earshot.codec.errors import EngineFull
 from earshot.codec.pcm import to_s16
-from earshot.protocol.messages import PeerChanged, Record, ServerMessage, SetRate
+from earshot.protocol.messages import PeerChanged, Record, Recording, ServerMessage, SetRate
 from earshot.protocol.packet import Packet, PcmBlock
 from earshot.protocol.sequence import SEQUENCE_MODULUS, TIMESTAMP_MODULUS
 from earshot.server.clock import clock_us
@@ -57,6 +57,11 @@ class LiveRoom:
         answer = self.recorder.ask(message, peer, self.room.peers.values())
         if answer is not None:
             self.connections[peer.id].tell(answer)
+
+    def explain_recording(self, peer: Peer) -> None:
+        """Tells a peer that just came in why the room is not recorded, if it always should be."""
+        if (reason := self.recorder.missing) is not None:
+            self.connections[peer.id].tell(Recording(on=False, reason=reason))
 
     def change_rate(self, peer: Peer, message: SetRate) -> None:
         """Lets a peer send and hear at other rates, and tells the others. Raises ProtocolError if

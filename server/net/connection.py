@@ -155,6 +155,7 @@ class Connection:
             link.media = self._hear
             self._sender.take_short_cut(link)
         self._session.joined(seat.live.room, seat.peer, welcome, clock_us())
+        seat.live.explain_recording(seat.peer)
         self._set_timer()
 
     # The course of a connection

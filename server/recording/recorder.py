@@ -4,6 +4,7 @@ disk is elsewhere."""
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import secrets
 from collections import deque
@@ -23,6 +24,8 @@ from earshot.server.core.room import Peer
 from earshot.server.recording.writer import RecordingFile, Writer
 from earshot.server.settings import Settings
 
+log = logging.getLogger(__name__)
+
 FLUSH_S = 0.7
 """Time between two writes. What a killed server loses is this and what a write takes; a record
 costs 20 bytes, so that writing twice as often would add 0.1 MB an hour to each speaker."""
@@ -30,6 +33,9 @@ AGAIN_US = 5_000_000
 """Least time from the beginning of a recording to the next of the same room: everyone is told of
 each. In so long no more begin, on the whole server, than may go on at once: a room that empties and
 fills again is a new one, and each is a file."""
+WARN_US = 10_000_000
+"""Least time between two warnings that rooms are not recorded, so that nobody fills the log by
+making rooms."""
 
 
 class Refused(Exception):  # noqa: N818 -- an answer, not a fault
@@ -47,6 +53,9 @@ class Recorder:
         self.max_n_q: int | None = None
         self.writer: Writer | None = None
         self.active: set[RoomRecorder] = set()
+        self.waiting: dict[RoomRecorder, str] = {}
+        """Rooms that should always be recorded and are not, the longest wait first, and why."""
+        self._warned_us: int | None = None
         self.begun = 0
         self._lately: deque[int] = deque(maxlen=settings.record_max_at_once)
         """When the latest began."""
@@ -94,8 +103,30 @@ class Recorder:
     async def _flush(self) -> None:
         while True:
             await asyncio.sleep(FLUSH_S)
-            for room in list(self.active):
-                room.flush()
+            for work in (*(room.flush for room in self.active), *(room.retry for room in self.waiting)):
+                try:
+                    work()
+                except Exception:
+                    log.exception("the recording of a room failed")
+            self._warn()
+
+    def _warn(self) -> None:
+        now_us = self.clock_us()
+        alarm = self.alarm()
+        if alarm is not None and (self._warned_us is None or now_us - self._warned_us >= WARN_US):
+            self._warned_us = now_us
+            log.warning("%s", alarm)
+
+    def alarm(self) -> str | None:
+        """Returns what the operator should know: rooms that should be recorded are not. None if
+        there are none."""
+        if not self.waiting:
+            return None
+        count, reasons = len(self.waiting), sorted(set(self.waiting.values()))
+        rooms = (
+            "1 room that should be recorded is not" if count == 1 else f"{count} rooms that should be recorded are not"
+        )
+        return f"{rooms}: {'; '.join(reasons)}"
 
     def always(self, room: str) -> bool:
         """Returns whether this room is recorded without being asked."""
@@ -139,6 +170,8 @@ class Recorder:
         writer = self.writer
         return {
             "active": len(self.active),
+            "not_recorded": len(self.waiting),
+            "alarm": self.alarm(),
             "begun": self.begun,
             "given_up": self.given_up,
             "frames_lost": self.frames_lost,
@@ -156,19 +189,37 @@ class RoomRecorder:
         self._buffer: RecordingBuffer | None = None
         self._file: RecordingFile | None = None
         self._began_us: int | None = None
+        self._peers: Collection[Peer] = ()
+        """Everyone in the room, kept up to date by the room itself."""
 
     @property
     def on(self) -> bool:
         return self._buffer is not None
 
+    @property
+    def missing(self) -> str | None:
+        """Returns why the room is not recorded though it always should be; None if that is not
+        so."""
+        return self._recorder.waiting.get(self)
+
     def entered(self, peer: Peer, peers: Collection[Peer]) -> None:
         """Notes that a peer is in the room; with the first one some rooms are recorded. Its welcome
-        says so, not `tell`."""
+        says so, not `tell`. `peers` must stay up to date while the room lives."""
+        self._peers = peers
         if self.on:
             self._joined(peer)
-        elif len(peers) == 1 and self._recorder.always(self._room):
-            with suppress(Refused):
-                self._begin(peers)
+        elif self._recorder.always(self._room):
+            self.retry()
+
+    def retry(self) -> None:
+        """Begins the recording of a room that should always be recorded, or notes why it cannot.
+        The room is told the first reason; `missing` has the latest."""
+        try:
+            self._begin(self._peers)
+        except Refused as refused:
+            if self.missing is None:
+                self._tell(Recording(on=False, reason=str(refused)))
+            self._recorder.waiting[self] = str(refused)
 
     def ask(self, message: Record, peer: Peer, peers: Iterable[Peer]) -> Recording | None:
         """Begins or ends the recording, because a peer wants that. Everyone is told if it does;
@@ -190,18 +241,22 @@ class RoomRecorder:
 
     def _begin(self, peers: Iterable[Peer], by: Peer | None = None) -> None:
         recorder, now = self._recorder, self._recorder.clock_us()
+        if by is not None and recorder.waiting:
+            raise Refused("rooms that are always recorded wait for their turn, and come first")
         if self._began_us is not None and now - self._began_us < AGAIN_US:
             raise Refused(f"a recording began just now; wait {AGAIN_US // 1_000_000} s")
         self._file = recorder.open(self._room, self._given_up)
         self._buffer = RecordingBuffer(recorder.config, now, recorder.max_n_q)
         self._began_us = now
         recorder.active.add(self)
+        recorder.waiting.pop(self, None)
         for peer in peers:
             self._joined(peer)
         self._tell(Recording(on=True, by=by.id if by else None))
 
     def end(self, reason: str, by: Peer | None = None) -> None:
-        """Ends it, if there is one, and tells everyone."""
+        """Ends it, if there is one, and tells everyone. No other follows of itself."""
+        self._recorder.waiting.pop(self, None)
         writer, file = self._recorder.writer, self._file
         if self._buffer is None or writer is None or file is None:
             return
@@ -215,6 +270,13 @@ class RoomRecorder:
         if file is self._file:
             self._recorder.given_up += 1
             self._forget(reason)
+            self._await_next(reason)
+
+    def _await_next(self, reason: str) -> None:
+        """Notes that the recording of a room that should always be recorded has ended early, so
+        that the next flush begins another. Its peers know why."""
+        if self._peers and self._recorder.always(self._room):
+            self._recorder.waiting[self] = reason
 
     def _forget(self, reason: str, by: Peer | None = None) -> None:
         self._buffer = self._file = None
@@ -250,7 +312,9 @@ class RoomRecorder:
         self._write()
         hours = self._recorder.settings.record_max_hours
         if self._recorder.clock_us() - (self._began_us or 0) > hours * 3600e6:
-            self.end(f"it is {hours:g} hours long, and no recording may be longer")
+            reason = f"it is {hours:g} hours long, and no recording may be longer"
+            self.end(reason)
+            self._await_next(reason)
 
     def _write(self) -> None:
         buffer, writer, file = self._buffer, self._recorder.writer, self._file

@@ -108,7 +108,15 @@ async def test_everything_said_is_on_disk_exactly_as_it_came(model: Model, tmp_p
         await until(lambda: not server.get("/stats")["recordings"]["bytes_waiting"])
         stats = server.get("/stats")["recordings"]
         assert stats == {
-            **{"active": 0, "begun": 1, "given_up": 0, "frames_lost": 0, "bytes_waiting": 0},
+            **{
+                "active": 0,
+                "not_recorded": 0,
+                "alarm": None,
+                "begun": 1,
+                "given_up": 0,
+                "frames_lost": 0,
+                "bytes_waiting": 0,
+            },
             "bytes_written": file.stat().st_size,
             "slowest_write_ms": stats["slowest_write_ms"],
         }
@@ -330,6 +338,77 @@ async def test_so_many_rooms_at_once(model: Model, tmp_path: Path) -> None:
         assert ben.of(Recording) == [Recording(on=False, reason="this server records as many rooms as it may")]
         await ada.leave()
         await ben.leave()
+
+
+async def test_an_always_recorded_room_is_recorded_as_soon_as_others_end(
+    model: Model, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A stranger holds all recordings that there may be: the room and the operator learn it, and
+    once the stranger has left the room is recorded."""
+    with running_server(model, record_to=tmp_path, record_rooms="*", record_max_at_once=1) as server:
+        stranger = await join(server, "held")
+        assert stranger.welcome.recording
+        ada = await join(server, "den")
+        ben = await join(server, "den")
+        reason = "this server records as many rooms as it may"
+        for peer in (ada, ben):
+            assert not peer.welcome.recording
+            await until(lambda peer=peer: peer.of(Recording))
+            assert peer.of(Recording) == [Recording(on=False, reason=reason)]
+        alarm = f"1 room that should be recorded is not: {reason}"
+        assert server.get("/healthz") == {"status": "ok", "alarm": alarm}
+        stats = server.get("/stats")["recordings"]
+        assert (stats["active"], stats["not_recorded"], stats["alarm"]) == (1, 1, alarm)
+        await until(lambda: alarm in caplog.text)
+        await stranger.leave()
+        await until(lambda: len(ada.of(Recording)) == len(ben.of(Recording)) == 2)
+        assert ada.of(Recording)[1] == ben.of(Recording)[1] == Recording(on=True)
+        assert server.get("/healthz") == {"status": "ok"}
+        await ada.talk(random_codes(5, 1))
+        for peer in (ada, ben):
+            await peer.leave()
+        files = await recorded(tmp_path, 2)
+        (den,) = [file for file in files if file.name.startswith("den")]
+        assert [speaker.frames for speaker in describe(den).speakers.values()] == [5, 0]
+
+
+async def test_rooms_that_begin_at_once_are_all_recorded_in_the_end(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder, "AGAIN_US", 3_600_000_000)
+    with running_server(model, record_to=tmp_path, record_rooms="always*", record_max_at_once=3) as server:
+        for number in range(3):
+            await (await join(server, f"always-{number}")).leave()
+        ada = await join(server, "always-ada")
+        await until(lambda: ada.of(Recording))
+        assert ada.of(Recording)[0].reason == "too many recordings began just now; wait 3600 s"
+        monkeypatch.setattr(recorder, "AGAIN_US", 0)
+        await until(lambda: len(ada.of(Recording)) == 2)
+        assert ada.of(Recording)[1].on
+        await ada.leave()
+        await until(lambda: not server.get("/stats")["recordings"]["active"])
+        assert server.get("/stats")["recordings"]["not_recorded"] == 0
+
+
+async def test_a_room_that_waits_for_its_recording_and_empties_waits_no_more(model: Model, tmp_path: Path) -> None:
+    with running_server(model, record_to=tmp_path, record_rooms="*", record_max_at_once=1) as server:
+        stranger, ada = await join(server, "held"), await join(server, "den")
+        assert server.get("/stats")["recordings"]["not_recorded"] == 1
+        await ada.leave()
+        await until(lambda: "den" not in server.hub.rooms)
+        assert server.get("/stats")["recordings"]["not_recorded"] == 0
+        await stranger.leave()
+
+
+async def test_a_recording_that_is_asked_for_takes_no_place_of_a_room_that_waits(model: Model, tmp_path: Path) -> None:
+    settings = {"record_rooms": "always*", "record_on_request": True, "record_max_at_once": 1}
+    with running_server(model, record_to=tmp_path, **settings) as server:
+        first, second, ada = [await join(server, room) for room in ("always-1", "always-2", "den")]
+        await ada.say(Record(on=True))
+        await until(lambda: ada.of(Recording))
+        assert "come first" in ada.of(Recording)[0].reason
+        for peer in (first, second, ada):
+            await peer.leave()
 
 
 async def test_many_short_recordings_make_few_files(
