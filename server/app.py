@@ -90,8 +90,8 @@ def create_app(
 
     @app.get("/healthz")
     async def healthz() -> JSONResponse:
-        if not hub.pool.alive:
-            return JSONResponse({"status": "a codec worker has ended"}, 503)
+        if faults := hub.faults():
+            return JSONResponse({"status": "; ".join(faults)}, 503)
         alarm = hub.recorder.alarm()
         return JSONResponse({"status": "ok"} | ({"alarm": alarm} if alarm else {}))
 

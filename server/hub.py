@@ -193,6 +193,11 @@ class Hub:
                 while self.connections:  # noqa: ASYNC110 -- once in a server's life; an event for it would outlive its use
                     await asyncio.sleep(0.02)
 
+    def faults(self) -> list[str]:
+        """Returns why this server is not healthy; nothing while it is."""
+        workers = [] if self.pool.alive else ["a codec worker has ended"]
+        return workers + self.recorder.faults()
+
     def stats(self) -> dict[str, Any]:
         """Returns what `/stats` shows to anyone: no names of peers, and none of rooms, which are
         the only key to them."""

@@ -62,6 +62,7 @@ class Recorder:
         self.given_up = 0
         self.frames_lost = 0
         self._flushing: asyncio.Task[None] | None = None
+        self._stopping = False
         self._loop: asyncio.AbstractEventLoop | None = None
         if not self._patterns and not settings.record_on_request:
             return
@@ -93,6 +94,7 @@ class Recorder:
         """Ends every recording, and returns once they are on disk or that takes too long."""
         if self.writer is None:
             return
+        self._stopping = True
         if self._flushing is not None:
             self._flushing.cancel()
             await asyncio.gather(self._flushing, return_exceptions=True)
@@ -108,7 +110,20 @@ class Recorder:
                     work()
                 except Exception:
                     log.exception("the recording of a room failed")
+            if self.writer is not None and self.writer.dead:
+                for room in list(self.active):
+                    room.give_up(str(self.writer.obstacle))
             self._warn()
+
+    def faults(self) -> list[str]:
+        """Returns what keeps recordings from disk, other than limits of this server."""
+        writer = self.writer
+        if writer is None:
+            return []
+        dead = ["the recorder has ended"] if writer.dead else []
+        if self._flushing is not None and self._flushing.done() and not self._stopping:
+            dead.append("what hands recordings to the disk has ended")
+        return dead + ([f"recordings: {writer.fault}"] if writer.fault else [])
 
     def _warn(self) -> None:
         now_us = self.clock_us()
@@ -241,6 +256,8 @@ class RoomRecorder:
 
     def _begin(self, peers: Iterable[Peer], by: Peer | None = None) -> None:
         recorder, now = self._recorder, self._recorder.clock_us()
+        if recorder.writer is not None and (obstacle := recorder.writer.obstacle) is not None:
+            raise Refused(obstacle)
         if by is not None and recorder.waiting:
             raise Refused("rooms that are always recorded wait for their turn, and come first")
         if self._began_us is not None and now - self._began_us < AGAIN_US:
@@ -268,9 +285,14 @@ class RoomRecorder:
     def _given_up(self, file: RecordingFile, reason: str) -> None:
         """Forgets a file that the writer gave up: the disk is full, or a limit is reached."""
         if file is self._file:
-            self._recorder.given_up += 1
-            self._forget(reason)
-            self._await_next(reason)
+            self.give_up(reason)
+
+    def give_up(self, reason: str) -> None:
+        """Ends a recording whose file can no longer be written. Where the room should always be
+        recorded, another begins as soon as it can."""
+        self._recorder.given_up += 1
+        self._forget(reason)
+        self._await_next(reason)
 
     def _await_next(self, reason: str) -> None:
         """Notes that the recording of a room that should always be recorded has ended early, so

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import tempfile
 import threading
 import time
 from collections import deque
@@ -22,6 +23,11 @@ SUFFIX = ".eshr"
 NAMES = 1000
 """How many recordings of one room may begin in one second."""
 STOP_TIMEOUT_S = 5.0
+PROBE_S = 2.0
+"""Time between two looks whether a disk that failed can be written again."""
+PROBE_BYTES = 1 << 16
+"""What it must take to count as writeable: the next batches of a busy server, roughly."""
+FOLDER_FULL = "this server keeps no more recordings than it has"
 
 Write = Callable[[int, memoryview], int]
 
@@ -55,8 +61,12 @@ class Writer:
         self._most_waiting = int(settings.record_backlog_mb * 1e6)
         self._most_file = int(settings.record_max_mb * 1e6)
         self._most_folder = int(settings.record_folder_mb * 1e6)
-        self._in_folder = sum(file.stat().st_size for file in folder.glob(f"*{SUFFIX}"))
+        self._in_folder = self._folder_size()
         self._write_bytes = write
+        self.fault: str | None = None
+        """Why the system would not let a file be written; None once it can be again."""
+        self._folder_full = False
+        self._next_probe_s = 0.0
         self._waiting: deque[tuple[RecordingFile, Batch | _End]] = deque()
         self._changed = threading.Condition()
         self._stopping = False
@@ -64,6 +74,18 @@ class Writer:
         self.bytes_waiting = 0
         self.bytes_written = 0
         self.slowest_write_ms = 0.0
+
+    @property
+    def obstacle(self) -> str | None:
+        """Returns why no recording can begin now, if so."""
+        if self.dead:
+            return "the recorder of this server has ended"
+        return self.fault or (FOLDER_FULL if self._folder_full else None)
+
+    @property
+    def dead(self) -> bool:
+        """Returns whether the thread has ended although nobody told it to."""
+        return self._thread.ident is not None and not self._thread.is_alive() and not self._stopping
 
     def start(self) -> None:
         self._thread.start()
@@ -95,13 +117,15 @@ class Writer:
     # What follows runs on the writer's own thread.
 
     def _run(self) -> None:
-        while True:
-            with self._changed:
-                while not self._waiting and not self._stopping:
-                    self._changed.wait()
-                if not self._waiting:
-                    return
-                taken, self._waiting = self._waiting, deque()
+        try:
+            self._work()
+        except Exception:
+            log.exception("the recorder has ended")
+
+    def _work(self) -> None:
+        while (taken := self._take()) is not None:
+            if (self.fault or self._folder_full) and time.monotonic() >= self._next_probe_s:
+                self._probe()
             began = time.monotonic_ns()
             touched: dict[RecordingFile, None] = {}
             for file, item in taken:
@@ -113,6 +137,46 @@ class Writer:
             with self._changed:
                 self.bytes_waiting -= sum(item.size for _, item in taken if isinstance(item, Batch))
             self.slowest_write_ms = max(self.slowest_write_ms, (time.monotonic_ns() - began) / 1e6)
+
+    def _take(self) -> deque[tuple[RecordingFile, Batch | _End]] | None:
+        """Waits for something to write, no longer than until the next probe if one is due. Returns
+        None at the end."""
+        with self._changed:
+            while not self._waiting and not self._stopping:
+                if not (self.fault or self._folder_full):
+                    self._changed.wait()
+                elif not self._changed.wait(max(self._next_probe_s - time.monotonic(), 0.0)):
+                    break
+            if self._stopping and not self._waiting:
+                return None
+            taken, self._waiting = self._waiting, deque()
+        return taken
+
+    def _probe(self) -> None:
+        """Looks whether recordings can be written again. What is written for that has no name, so
+        nothing of it stays."""
+        self._in_folder = self._folder_size()
+        self._folder_full = self._in_folder + PROBE_BYTES > self._most_folder
+        try:
+            with tempfile.TemporaryFile(dir=self._folder, buffering=0) as file:
+                left = memoryview(bytes(PROBE_BYTES))
+                while left:
+                    left = left[self._write_bytes(file.fileno(), left) :]
+                os.fsync(file.fileno())
+        except OSError as error:
+            self.fault = _said(error)
+        else:
+            if self.fault is not None:
+                log.warning("recordings can be written again")
+            self.fault = None
+        self._next_probe_s = time.monotonic() + PROBE_S
+
+    def _folder_size(self) -> int:
+        size = 0
+        for file in self._folder.glob(f"*{SUFFIX}"):
+            with suppress(OSError):  # it is gone by now, or a link to nowhere
+                size += file.stat().st_size
+        return size
 
     def _do(self, file: RecordingFile, item: Batch | _End) -> None:
         if isinstance(item, Batch):
@@ -128,7 +192,12 @@ class Writer:
         try:
             work(file)
         except OSError as error:
-            self._give_up(file, f"it could not be written: {error.strerror or error}")
+            reason = _said(error)
+            if self.fault is None:
+                log.error("a recording ends: %s", reason)
+            self.fault = reason
+            self._next_probe_s = time.monotonic() + PROBE_S
+            self._give_up(file, reason)
         except Exception:
             log.exception("recording %s failed", file.stem)
             self._give_up(file, "internal error of the server")
@@ -146,7 +215,9 @@ class Writer:
         if file.size + len(front) + len(data) > self._most_file:
             self._limit(file, batch.at, "it is as large as this server lets a recording be")
         elif self._in_folder + len(front) + len(data) > self._most_folder:
-            self._limit(file, batch.at, "this server keeps no more recordings than it has")
+            self._folder_full = True
+            self._next_probe_s = time.monotonic() + PROBE_S
+            self._limit(file, batch.at, FOLDER_FULL)
         else:
             if file.handle is None:
                 self._open(file)
@@ -200,3 +271,7 @@ class Writer:
             with suppress(OSError):
                 os.close(file.handle)
             file.handle = None
+
+
+def _said(error: OSError) -> str:
+    return f"it could not be written: {error.strerror or error}"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import json
 import os
 import threading
+import urllib.error
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from earshot.protocol.messages import Mute, Record, Recording, SetRate, WindowMo
 from earshot.protocol.packet import Packet, encode_codes_up
 from earshot.recording.description import describe, read_items
 from earshot.recording.format import Event, Header
-from earshot.server.recording import recorder
+from earshot.server.recording import recorder, writer
 from earshot.server.recording.recorder import Recorder
 from earshot.server.settings import Settings
 from tests.peers import FRAME_S, HOP, TestPeer, bystanders, join, noise, real_time, running_server, until
@@ -259,7 +261,9 @@ async def test_a_disk_that_stands_still_is_not_felt(model: Model, tmp_path: Path
     assert "the server's disk was too slow" in "\n".join(found.remarks())
 
 
-async def test_a_full_disk_ends_the_recording_and_not_the_call(model: Model, tmp_path: Path) -> None:
+async def test_a_full_disk_ends_the_recording_and_not_the_call(
+    model: Model, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     full = threading.Event()
 
     def write(handle: int, data: memoryview) -> int:
@@ -277,12 +281,74 @@ async def test_a_full_disk_ends_the_recording_and_not_the_call(model: Model, tmp
             assert ada.of(Recording) == ben.of(Recording) == [told]
             late = await join(server, "den")
             assert not late.welcome.recording
+            await until(lambda: late.of(Recording))
+            assert late.of(Recording) == [told]
             await late.leave()
-            assert server.get("/stats")["recordings"]["given_up"] == 1
+            with pytest.raises(urllib.error.HTTPError) as refusal:
+                server.get("/healthz")
+            assert refusal.value.code == 503
+            assert json.load(refusal.value) == {"status": f"recordings: {told.reason}"}
+            refusal.value.close()
+            recordings = server.get("/stats")["recordings"]
+            assert (recordings["given_up"], recordings["not_recorded"]) == (1, 1)
+    assert "it could not be written: No space left on device" in caplog.text
     (file,) = files_in(tmp_path)
     found = describe(file)
     assert found.damage_count == 0
     assert found.speakers[1].frames > 0
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS])
+async def test_a_recording_resumes_when_the_disk_can_be_written_again(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    monkeypatch.setattr(recorder, "AGAIN_US", 0)
+    monkeypatch.setattr(writer, "PROBE_S", 0.2)
+    broken = threading.Event()
+
+    def write(handle: int, data: memoryview) -> int:
+        if broken.is_set():
+            raise OSError(code, os.strerror(code))
+        return os.write(handle, data)
+
+    with running_server(model, record_to=tmp_path, record_rooms="*") as server:
+        server.hub.recorder.writer._write_bytes = write
+        ada = await join(server, "den", name="Ada")
+        await ada.talk(random_codes(5, 1))
+        await until(lambda: server.hub.recorder.writer.bytes_written > 100)
+        broken.set()
+        await ada.talk(random_codes(5, 2))
+        await until(lambda: ada.of(Recording))
+        assert ada.of(Recording) == [Recording(on=False, reason=f"it could not be written: {os.strerror(code)}")]
+        broken.clear()
+        await until(lambda: len(ada.of(Recording)) == 2)
+        assert ada.of(Recording)[1] == Recording(on=True)
+        assert server.get("/healthz") == {"status": "ok"}
+        after = random_codes(5, 3)
+        await ada.talk(after)
+        await ada.leave()
+        await until(lambda: not server.get("/stats")["recordings"]["active"])
+    first, second = sorted(files_in(tmp_path), key=lambda file: describe(file).ended is not None)
+    assert (describe(first).ended, describe(second).ended) == (None, "everyone had left")
+    assert_same(second, ada, {(10 + index) * HOP: after[:, index] for index in range(5)})
+
+
+async def test_a_dead_recorder_is_said_and_shown(model: Model, tmp_path: Path) -> None:
+    with running_server(model, record_to=tmp_path, record_rooms="*") as server:
+
+        def die(*_: object) -> None:
+            raise RuntimeError("a fault of the recorder itself")
+
+        server.hub.recorder.writer._do = die
+        ada = await join(server, "den")
+        await until(lambda: ada.of(Recording))
+        assert ada.of(Recording) == [Recording(on=False, reason="the recorder of this server has ended")]
+        with pytest.raises(urllib.error.HTTPError) as refusal:
+            server.get("/healthz")
+        assert json.load(refusal.value) == {"status": "the recorder has ended"}
+        refusal.value.close()
+        assert server.get("/stats")["recordings"]["not_recorded"] == 1
+        await ada.leave()
 
 
 async def test_windows_of_another_model_are_not_recorded_and_it_says_so(model: Model, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from earshot.codec.config import LITE_24KHZ
 from earshot.recording.description import describe, read_items
 from earshot.recording.format import Event, Header, Spoken
 from earshot.server.core.recording_buffer import Batch, RecordingBuffer
+from earshot.server.recording import writer as module
 from earshot.server.recording.writer import RecordingFile, Writer
 from earshot.server.settings import Settings
 from tests.peers import tiny_model
@@ -202,6 +203,27 @@ def test_a_folder_that_goes_away_is_said(tmp_path: Path, head: Header) -> None:
         writer.put(file, batch())
         until(lambda: file.closed)
     assert reasons == ["it could not be written: No such file or directory"]
+
+
+def test_a_folder_that_is_full_takes_recordings_again_once_some_are_gone(
+    tmp_path: Path, head: Header, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PROBE_S", 0.05)
+    old = tmp_path / "old.eshr"
+    old.write_bytes(bytes(100_000))
+    with writing(tmp_path, record_folder_mb=0.1) as writer:
+        file = RecordingFile("den", head, lambda reason: None)
+        writer.put(file, batch())
+        until(lambda: file.closed)
+        assert writer.obstacle == module.FOLDER_FULL
+        assert writer.fault is None
+        old.unlink()
+        until(lambda: writer.obstacle is None)
+        another = RecordingFile("den", head, lambda reason: None)
+        writer.put(another, batch())
+        writer.end(another, END)
+        until(lambda: another.closed)
+    assert [path.name for path in tmp_path.iterdir()] == ["den.eshr"]
 
 
 def test_records_are_not_longer_than_what_came(tmp_path: Path, head: Header) -> None:
