@@ -70,6 +70,7 @@ def create_app(
         frame_us,
         settings.worker_nice,
         cpu_affinity(workers, settings.pin_workers),
+        settings.stuck_after_s,
     )
     coding = entropy(pool, settings.max_entropy_links, settings.max_address_share, frame_us)
     hub = Hub(model.config, model.digest, settings, pool, coding)
@@ -78,10 +79,12 @@ def create_app(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await hub.pool.start()
         await hub.recorder.start()
+        await hub.watchdog.start()
         try:
             yield
         finally:
             await hub.shut_down()
+            await hub.watchdog.stop()
             await hub.recorder.stop()
             await hub.pool.stop()
 
@@ -90,7 +93,7 @@ def create_app(
 
     @app.get("/healthz")
     async def healthz() -> JSONResponse:
-        if faults := hub.faults():
+        if faults := hub.watchdog.faults():
             return JSONResponse({"status": "; ".join(faults)}, 503)
         alarm = hub.recorder.alarm()
         return JSONResponse({"status": "ok"} | ({"alarm": alarm} if alarm else {}))

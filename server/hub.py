@@ -24,10 +24,11 @@ from earshot.server.core.recipient import Recipient
 from earshot.server.core.room import Peer, Room, check_hello
 from earshot.server.core.send_queue import DegradationPolicy
 from earshot.server.core.session import SessionLimits
-from earshot.server.encoding.pool import WorkerPool
+from earshot.server.encoding.pool import NOT_WORKING, WorkerPool
 from earshot.server.live_room import LiveRoom
 from earshot.server.recording.recorder import Recorder
 from earshot.server.settings import Settings
+from earshot.server.watchdog import Watchdog
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +55,7 @@ class Hub:
         self.config, self.digest, self.settings, self.pool = config, digest, settings, pool
         self.entropy = entropy
         self.recorder = Recorder(config, digest, settings, clock_us)
+        self.watchdog = Watchdog(settings.stuck_after_s, self.faults)
         self.rooms: dict[str, LiveRoom] = {}
         self.connections: set[Recipient] = set()
         self.addresses = AddressShares()
@@ -162,6 +164,8 @@ class Hub:
         encoders, decoders = int(hello.send == "pcm"), live.room.decoders_for(hello) if live else 0
         if not encoders and not decoders:
             return
+        if not self.pool.works:
+            raise refusals.no_memory(NOT_WORKING)
         if not self.pool.fits(encoders, decoders):
             raise refusals.no_time_for_another()
         if not encoders:
@@ -194,9 +198,9 @@ class Hub:
                     await asyncio.sleep(0.02)
 
     def faults(self) -> list[str]:
-        """Returns why this server is not healthy; nothing while it is."""
-        workers = [] if self.pool.alive else ["a codec worker has ended"]
-        return workers + self.recorder.faults()
+        """Returns why this server is not healthy, the event loop aside; nothing while it is. May be
+        called on any thread."""
+        return self.pool.worker_faults() + self.recorder.faults()
 
     def stats(self) -> dict[str, Any]:
         """Returns what `/stats` shows to anyone: no names of peers, and none of rooms, which are
@@ -215,6 +219,7 @@ class Hub:
             "workers": self.pool.stats(),
             "entropy": self.entropy.stats(),
             "recordings": self.recorder.stats(),
+            "watchdog": self.watchdog.stats(),
         }
 
 

@@ -56,6 +56,9 @@ class Settings(BaseSettings):
     """Time that a client has to answer a close; what is then left of its connection is cut."""
     shutdown_timeout_s: Seconds = 5.0
     stats_interval_s: Seconds = 1.0
+    stuck_after_s: Seconds = 2.0
+    """Longest time that one step of a thread may take: a step of the codec, a write to disk, a turn
+    of the event loop. After a longer one `/healthz` says that the thread is stuck."""
 
     join_after_ms: Milliseconds = 40.0
     """The degradation of docs/protocol.md, "Slow listeners": the age of what waits at which each

@@ -7,9 +7,12 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import AbstractContextManager, nullcontext
 from threading import Event, Lock
 from typing import Any
 
+IDLE: AbstractContextManager[None] = nullcontext()
+"""Stands for the activity of a thread that nobody watches."""
 MEAN_OF = 100
 """How many of the last coding tasks make the mean."""
 
@@ -48,8 +51,8 @@ class CodingTasks:
         self._arrived.set()
         return future
 
-    def do_one(self) -> bool:
-        """Does the oldest; False if none waits."""
+    def do_one(self, activity: AbstractContextManager[None] = IDLE) -> bool:
+        """Does the oldest, as a step of `activity`; False if none waits."""
         with self._lock:
             self._arrived.clear()
             if not self._waiting:
@@ -60,7 +63,8 @@ class CodingTasks:
             return True  # nobody waits for it any more
         began = time.thread_time_ns()
         try:
-            value = work()
+            with activity:
+                value = work()
         except BaseException as error:
             future.set_exception(error)
         else:
@@ -71,11 +75,11 @@ class CodingTasks:
         self.mean_us += (took_us - self.mean_us) / min(self.count, MEAN_OF)
         return True
 
-    def rest(self, seconds: float) -> None:
+    def rest(self, seconds: float, activity: AbstractContextManager[None] = IDLE) -> None:
         """Passes the time with coding tasks, one at least if one waits; the last may end a little
         later."""
         until = time.monotonic() + seconds
-        while self.do_one() or self._arrived.wait(max(until - time.monotonic(), 0)):
+        while self.do_one(activity) or self._arrived.wait(max(until - time.monotonic(), 0)):
             if time.monotonic() >= until:
                 return
 

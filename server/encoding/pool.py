@@ -35,6 +35,7 @@ TRIAL_BATCHES = (1, 16)
 anyone speaks."""
 TRIAL_STEPS = 3
 STOP_TIMEOUT_S = 5.0
+NOT_WORKING = "the codec of this server does not work now; try again later, or send and take codes (--uplink codes)"
 
 
 class WorkerPool:
@@ -53,11 +54,13 @@ class WorkerPool:
         frame_us: float = 1e6 * 320 / 24_000,
         nice: int = 0,
         cores: Sequence[int | None] = (None,),
+        stuck_after_s: float = math.inf,
     ) -> None:
         """Makes a worker for each of `cores`; None stands for a worker that stays nowhere.
         `encoders` and `decoders` bound the memory of streams. `limit_us` is the longest that
         results may take once another speaker has come in. `make_engine` runs on the first worker's
-        thread."""
+        thread. A worker counts as stuck while one of its steps takes longer than
+        `stuck_after_s`."""
         self._make_engine = make_engine
         self._hop = hop
         self._most: dict[Kind, int] = {"encoder": encoders, "decoder": decoders}
@@ -65,7 +68,7 @@ class WorkerPool:
         self.load = WorkerLoad(frame_us, clock_us(), len(cores))
         self._queue = FrameQueue(backlog, max_batch, len(cores), frame_us)
         self.coding_tasks = self._queue.coding_tasks
-        self.workers = [Worker(self._queue, self._hand_over, core, nice) for core in cores]
+        self.workers = [Worker(self._queue, self._hand_over, core, nice, stuck_after_s) for core in cores]
         self._working = 0
         self._making = threading.Lock()
         self._engine: Engine | None = None
@@ -101,7 +104,17 @@ class WorkerPool:
 
     def has_headroom(self, kind: Kind) -> bool:
         """Returns whether there is memory for another stream, and a worker to step it."""
-        return self._free(kind) > 0 and any(worker.alive for worker in self.workers)
+        return self._free(kind) > 0 and self.works
+
+    @property
+    def works(self) -> bool:
+        """Returns whether a worker is left, and none is stuck: the streams of one that is stuck
+        wait for it, and others may."""
+        return any(worker.alive for worker in self.workers) and not any(worker.stuck for worker in self.workers)
+
+    def worker_faults(self) -> list[str]:
+        """Returns what is wrong with workers. May be called on any thread."""
+        return [fault for worker in self.workers if (fault := worker.fault()) is not None]
 
     def _free(self, kind: Kind) -> int:
         return self._most[kind] - self.streams[kind]
@@ -109,6 +122,8 @@ class WorkerPool:
     def open(self, kind: Kind, deliver: Deliver) -> CodecSession:
         """Opens a new stream, whether it fits or not. Raises EngineFull if there is no memory for
         it, or no worker."""
+        if not self.works:
+            raise EngineFull(NOT_WORKING)
         if not self.has_headroom(kind):
             raise EngineFull(f"all {kind}s of this server are taken")
         return self._queue.open(kind, deliver)

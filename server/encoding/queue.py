@@ -11,12 +11,13 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 from earshot.codec.engine.base import Engine
 from earshot.server.core.admission import largest_batch, turn_us
 from earshot.server.core.jobs import Deliver, Job, Kind
-from earshot.server.encoding.coding_tasks import CodingTasks
+from earshot.server.encoding.coding_tasks import IDLE, CodingTasks
 
 
 @dataclass(eq=False)
@@ -120,13 +121,14 @@ class FrameQueue:
         with self._lock:
             return sum(len(session.pending) for session in self._ready)
 
-    def take(self, engine: Engine) -> Batch | None:
+    def take(self, engine: Engine, activity: AbstractContextManager[None] = IDLE) -> Batch | None:
         """Waits for a turn, unless a whole batch is there, and for work, and does coding tasks
         meanwhile. Returns an empty batch if there are only coding tasks, and None at the end. The
-        worker whose turn it is also opens and closes slots here. `done` must follow a batch."""
+        worker whose turn it is also opens and closes slots here, which with coding tasks are its
+        steps of `activity`. `done` must follow a batch."""
         with self._turn:
             full = len(self._ready) >= self._most()
-            self.coding_tasks.rest(0.0 if full else max(self._next_turn - time.monotonic(), 0.0))
+            self.coding_tasks.rest(0.0 if full else max(self._next_turn - time.monotonic(), 0.0), activity)
             while True:
                 with self._lock:
                     while not (self._ready or self._closing or self._stopping or self.coding_tasks):
@@ -135,12 +137,13 @@ class FrameQueue:
                         return None
                     closing, self._closing = self._closing, []
                     batch = self._batch()
-                for session in closing:
-                    if session.slot is not None:
-                        engine.close(session.slot)
-                for session, _ in batch:
-                    if session.slot is None:
-                        session.slot = engine.open_encoder() if session.kind == "encoder" else engine.open_decoder()
+                with activity:
+                    for session in closing:
+                        if session.slot is not None:
+                            engine.close(session.slot)
+                    for session, _ in batch:
+                        if session.slot is None:
+                            session.slot = engine.open_encoder() if session.kind == "encoder" else engine.open_decoder()
                 if batch or self.coding_tasks:
                     self._next_turn = time.monotonic() + turn_us(self._step_us, self._frame_us, self._workers) / 1e6
                     return batch

@@ -4,6 +4,7 @@ between its steps."""
 from __future__ import annotations
 
 import logging
+import math
 import os
 import sys
 import threading
@@ -20,6 +21,7 @@ from earshot.codec.pcm import Pcm, from_s16
 from earshot.server.core.jobs import KINDS, Kind, Result
 from earshot.server.encoding.queue import Batch, CodecSession, FrameQueue
 from earshot.server.settings import IDLE_NICE
+from earshot.server.watchdog import Activity
 
 log = logging.getLogger(__name__)
 
@@ -38,13 +40,19 @@ class Worker:
     """Several may share an engine and a queue. `hand_over` is called on the worker's thread."""
 
     def __init__(
-        self, queue: FrameQueue, hand_over: Callable[[Stepped], None], core: int | None = None, nice: int = 0
+        self,
+        queue: FrameQueue,
+        hand_over: Callable[[Stepped], None],
+        core: int | None = None,
+        nice: int = 0,
+        stuck_after_s: float = math.inf,
     ) -> None:
         """`core` is where the thread stays, if anywhere."""
         self._queue = queue
         self._hand_over = hand_over
         self._core = core
         self._nice = nice
+        self._activity = Activity("a codec worker", stuck_after_s)
         self._thread: threading.Thread | None = None
 
     def start(self, make_engine: Callable[[], Engine], ended: Callable[[], None]) -> Future[None]:
@@ -65,6 +73,15 @@ class Worker:
     def alive(self) -> bool:
         return self._thread is not None and self._thread.is_alive()
 
+    @property
+    def stuck(self) -> bool:
+        """Returns whether its present step takes too long."""
+        return self.alive and self._activity.stuck
+
+    def fault(self) -> str | None:
+        """Returns what is wrong with it, if something is. It must have been started."""
+        return self._activity.fault() if self.alive else "a codec worker has ended"
+
     def _run(self, make_engine: Callable[[], Engine], ready: Future[None], ended: Callable[[], None]) -> None:
         try:
             self._settle()
@@ -75,11 +92,12 @@ class Worker:
             return
         ready.set_result(None)
         try:
-            while (batch := self._queue.take(engine)) is not None:
+            while (batch := self._queue.take(engine, self._activity)) is not None:
                 if batch:
-                    self._work(engine, batch)
+                    with self._activity:
+                        self._work(engine, batch)
                 else:
-                    self._queue.coding_tasks.do_one()
+                    self._queue.coding_tasks.do_one(self._activity)
         except Exception:
             log.exception("a codec worker has ended")
         finally:

@@ -116,14 +116,12 @@ class Recorder:
             self._warn()
 
     def faults(self) -> list[str]:
-        """Returns what keeps recordings from disk, other than limits of this server."""
-        writer = self.writer
-        if writer is None:
-            return []
-        dead = ["the recorder has ended"] if writer.dead else []
+        """Returns why recordings do not get to disk, limits of this server aside. May be called on
+        any thread."""
+        faults = [] if self.writer is None else self.writer.faults()
         if self._flushing is not None and self._flushing.done() and not self._stopping:
-            dead.append("what hands recordings to the disk has ended")
-        return dead + ([f"recordings: {writer.fault}"] if writer.fault else [])
+            faults.append("what hands recordings to the disk has ended")
+        return faults
 
     def _warn(self) -> None:
         now_us = self.clock_us()

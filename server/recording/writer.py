@@ -16,6 +16,7 @@ from pathlib import Path
 from earshot.recording.format import Event, Header, encode_event, encode_header
 from earshot.server.core.recording_buffer import Batch
 from earshot.server.settings import Settings
+from earshot.server.watchdog import Activity
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +68,7 @@ class Writer:
         """Why the system would not let a file be written; None once it can be again."""
         self._folder_full = False
         self._next_probe_s = 0.0
+        self._activity = Activity("the recorder", settings.stuck_after_s)
         self._waiting: deque[tuple[RecordingFile, Batch | _End]] = deque()
         self._changed = threading.Condition()
         self._stopping = False
@@ -81,6 +83,13 @@ class Writer:
         if self.dead:
             return "the recorder of this server has ended"
         return self.fault or (FOLDER_FULL if self._folder_full else None)
+
+    def faults(self) -> list[str]:
+        """Returns why recordings do not get to disk, limits of this server aside. May be called on
+        any thread."""
+        thread = "the recorder has ended" if self.dead else self._activity.fault()
+        disk = f"recordings: {self.fault}" if self.fault else None
+        return [fault for fault in (thread, disk) if fault is not None]
 
     @property
     def dead(self) -> bool:
@@ -125,7 +134,8 @@ class Writer:
     def _work(self) -> None:
         while (taken := self._take()) is not None:
             if (self.fault or self._folder_full) and time.monotonic() >= self._next_probe_s:
-                self._probe()
+                with self._activity:
+                    self._probe()
             began = time.monotonic_ns()
             touched: dict[RecordingFile, None] = {}
             for file, item in taken:
@@ -190,7 +200,8 @@ class Writer:
         if file.closed:
             return
         try:
-            work(file)
+            with self._activity:
+                work(file)
         except OSError as error:
             reason = _said(error)
             if self.fault is None:
