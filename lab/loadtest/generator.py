@@ -56,8 +56,17 @@ class Call:
 class Client:
     """One speaker and listener."""
 
-    def __init__(self, call: Call, room: str, voice: bytes, start: int) -> None:
-        """Connects and waits for the welcome. Raises CallError if there is none."""
+    def __init__(
+        self,
+        call: Call,
+        room: str,
+        voice: bytes,
+        start: int,
+        source: str | None = None,
+        timeout_s: float = OPEN_TIMEOUT_S,
+    ) -> None:
+        """Connects, from the address `source` if it is given, and waits for the welcome. Raises
+        CallError or OSError if there is none."""
         self._call = call
         self._utterance = Utterance(voice, call.hop, start)
         self._frame_us = call.hop * 1_000_000 // call.sample_rate
@@ -65,10 +74,14 @@ class Client:
         self._unsent = b""
         self.ear = Ear()
         self.closed: str | None = None
-        self._socket = _shake_hands(f"{call.url}/v1/rooms/{room}")
+        self._socket = _shake_hands(f"{call.url}/v1/rooms/{room}", source, timeout_s)
         hello = Hello(protocol=PROTOCOL, model=call.digest, send_kbps=call.kbps, max_kbps=call.kbps, trace=True)
-        self._socket.sendall(client_frame(TEXT, hello.model_dump_json().encode()))
-        self._welcome()
+        try:
+            self._socket.sendall(client_frame(TEXT, hello.model_dump_json().encode()))
+            self._welcome()
+        except BaseException:
+            self._socket.close()
+            raise
         self._socket.setblocking(False)
 
     def _welcome(self) -> None:
@@ -125,12 +138,13 @@ class Client:
         self._socket.close()
 
 
-def _shake_hands(url: str) -> socket.socket:
+def _shake_hands(url: str, source: str | None, timeout_s: float) -> socket.socket:
     """Returns a socket whose other end speaks WebSocket from here on. Raises CallError."""
     uri = parse_uri(url)
     protocol = ClientProtocol(uri, subprotocols=[SUBPROTOCOL])  # type: ignore[list-item]
+    raw: socket.socket | None = None
     try:
-        raw = socket.create_connection((uri.host, uri.port), OPEN_TIMEOUT_S)
+        raw = socket.create_connection((uri.host, uri.port), timeout_s, (source, 0) if source else None)
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         protocol.send_request(protocol.connect())
         raw.sendall(b"".join(protocol.data_to_send()))
@@ -141,8 +155,10 @@ def _shake_hands(url: str) -> socket.socket:
             protocol.receive_data(data)
         if protocol.handshake_exc is not None:
             raise CallError(f"no WebSocket there: {protocol.handshake_exc}", CONNECTION_LOST)
-    except (OSError, WebSocketException) as error:
-        raise CallError(f"{url}: {error}", CONNECTION_LOST) from error
+    except (OSError, WebSocketException, CallError) as error:
+        if raw is not None:
+            raw.close()
+        raise error if isinstance(error, CallError) else CallError(f"{url}: {error}", CONNECTION_LOST) from error
     return raw
 
 

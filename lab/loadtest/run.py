@@ -49,10 +49,10 @@ def run(
     `voices` is a folder of FLAC files, `url` a server that runs on this machine already; without it
     one is started. Raises EarshotError."""
     if url is not None:
-        return _measure(plan, _on_loopback(url), voices, show, found)
+        return _measure(plan, on_loopback(url), voices, show, found)
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         show("starting a server")
-        environment = DEDICATED_MACHINE | _environment() | ONE_ADDRESS_LIMITS
+        environment = DEDICATED_MACHINE | child_environment() | ONE_ADDRESS_LIMITS
         _, own = start_server(stack, Path(folder), _model_file(model, Path(folder)), environment)
         return _measure(plan, own, voices, show, found)
 
@@ -67,23 +67,22 @@ def _measure(plan: Plan, url: str, voices: Path, show: Show, found: Callable[[Fi
         1000 * frame["samples"] / frame["sample_rate"],
         os.cpu_count() or 1,
     )
-    call = {"url": url, "digest": model["digest"], "kbps": plan.kbps, "hop": frame["samples"]}
-    call["sample_rate"] = frame["sample_rate"]
+    call = call_of(url, about, plan.kbps)
     gc.freeze()  # a collection that walks over all that is loaded takes a core from the server for 0.2 s
-    with _generators(call, voices, -(-plan.last // SPEAKERS_A_GENERATOR)) as generators:
+    with generators(call, voices, -(-plan.last // SPEAKERS_A_GENERATOR)) as children:
         speaking = 0
         for wanted in plan.steps():
             show(f"{wanted} speakers")
-            opened, refused = _open(generators, (wanted - speaking) // 2, f"load-{os.getpid()}-{wanted}")
+            opened, refused = open_rooms(children, (wanted - speaking) // 2, f"load-{os.getpid()}-{wanted}")
             speaking += 2 * opened
             if not speaking:
                 raise EarshotError(f"the server took nobody: {refused}")
             time.sleep(SETTLE_S)
             before = stats(url)
             time.sleep(SETTLE_S)  # `/stats` itself takes a moment of the server
-            _ask(generators, {"do": "reset"})
+            ask(children, {"do": "reset"})
             time.sleep(plan.seconds)
-            reports = _ask(generators, {"do": "report"})
+            reports = ask(children, {"do": "report"})
             tally = Tally()
             for report in reports:
                 tally.add(Tally.from_json(report))
@@ -94,21 +93,28 @@ def _measure(plan: Plan, url: str, voices: Path, show: Show, found: Callable[[Fi
     return findings
 
 
-def _open(generators: Sequence[subprocess.Popen[str]], pairs: int, prefix: str) -> tuple[int, str]:
+def call_of(url: str, about: dict[str, Any], kbps: float) -> dict[str, Any]:
+    """Returns what generators must know of a server whose `/stats` said `about`."""
+    frame = about["frame"]
+    call = {"url": url, "digest": about["model"]["digest"], "kbps": kbps}
+    return call | {"hop": frame["samples"], "sample_rate": frame["sample_rate"]}
+
+
+def open_rooms(children: Sequence[subprocess.Popen[str]], pairs: int, prefix: str) -> tuple[int, str]:
     """Returns how many rooms of two were opened, and why not more."""
     rooms = [f"{prefix}-{index}" for index in range(pairs)]
-    shares = [rooms[index :: len(generators)] for index in range(len(generators))]
-    answers = _ask(generators, *({"do": "open", "rooms": share} for share in shares))
+    shares = [rooms[index :: len(children)] for index in range(len(children))]
+    answers = ask(children, *({"do": "open", "rooms": share} for share in shares))
     refusals = [answer["refused"] for answer in answers if answer["refused"] is not None]
     said = f"{refusals[0]['code']}: {refusals[0]['message']}" if refusals else ""
     return sum(answer["opened"] for answer in answers), said
 
 
-def _ask(generators: Sequence[subprocess.Popen[str]], *commands: dict[str, Any]) -> list[dict[str, Any]]:
+def ask(children: Sequence[subprocess.Popen[str]], *commands: dict[str, Any]) -> list[dict[str, Any]]:
     """Gives each generator its command (or all the only one), then takes the answers."""
-    for index, generator in enumerate(generators):
+    for index, generator in enumerate(children):
         _tell(generator, commands[index % len(commands)])
-    return [_answer(generator) for generator in generators]
+    return [_answer(generator) for generator in children]
 
 
 def _tell(generator: subprocess.Popen[str], command: dict[str, Any]) -> None:
@@ -126,20 +132,22 @@ def _answer(generator: subprocess.Popen[str]) -> dict[str, Any]:
 
 
 @contextmanager
-def _generators(call: dict[str, Any], voices: Path, count: int) -> Iterator[list[subprocess.Popen[str]]]:
+def generators(call: dict[str, Any], voices: Path, count: int) -> Iterator[list[subprocess.Popen[str]]]:
+    """Yields processes of `earshot.lab.loadtest.generator` that are ready, and ends them
+    afterwards. `call` holds the fields of its `Call`."""
     command = [sys.executable, "-m", "earshot.lab.loadtest.generator"]
-    generators: list[subprocess.Popen[str]] = []
+    children: list[subprocess.Popen[str]] = []
     try:
         for seed in range(count):
             pipe = subprocess.PIPE
-            generator = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=_environment())
-            generators.append(generator)
+            generator = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=child_environment())
+            children.append(generator)
             _tell(generator, {"call": call, "voices": str(voices), "seed": seed})
-        for generator in generators:
+        for generator in children:
             _answer(generator)
-        yield generators
+        yield children
     finally:
-        for generator in generators:
+        for generator in children:
             _end(generator)
 
 
@@ -154,7 +162,8 @@ def _end(process: subprocess.Popen[Any]) -> None:
         process.wait()
 
 
-def _environment() -> dict[str, str]:
+def child_environment() -> dict[str, str]:
+    """Returns the environment of processes that share the cores with a server."""
     return {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
@@ -177,7 +186,7 @@ def _model_file(model: str, folder: Path) -> str:
     return str(folder / "full.safetensors")
 
 
-def _on_loopback(url: str) -> str:
+def on_loopback(url: str) -> str:
     """Returns the URL. Raises UsageError for another machine's: the test would be an attack on
     it."""
     parts = urlparse(url)
