@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
 import torch
@@ -15,6 +15,11 @@ from earshot.lab.mel import mel_filters
 WINDOWS = (2048, 1024, 512, 256, 128, 64, 32)
 """The paper's 2^5..2^11, for 24 kHz. At 48 kHz it doubles them."""
 
+LOUDNESS = 0.1
+"""RMS at which power spectra are compared."""
+QUIET = 1e-3
+"""RMS below which an example is not made louder for that."""
+
 
 def l1(heard: Tensor, spoken: Tensor) -> Tensor:
     """Mean absolute error of the waveform, of any shape."""
@@ -25,6 +30,21 @@ def relative_l1(heard: Tensor, spoken: Tensor) -> Tensor:
     """Mean absolute error over mean absolute value: quiet batches count as much as loud ones,
     silence stays finite."""
     return l1(heard, spoken) / spoken.abs().mean().clamp(min=1e-6)
+
+
+def frames_gradient(spectrum: Tensor, window: Tensor, length: int) -> Tensor:
+    """Gradient of the frames' spectra, [B, frames, n / 2 + 1] (spoilt on the way) -> that of the
+    signal [B, length]."""
+    n = window.numel()
+    hop = n // 4
+    spectrum[..., 1:-1] *= 0.5  # irfft counts each bin but the first and the last twice, rfft's adjoint counts it once
+    frames: Tensor = torch.fft.irfft(spectrum, n, norm="forward").mul_(window)
+    count = frames.shape[1]
+    x = frames.new_zeros(frames.shape[0], length)
+    quarters = x[:, : (count + 3) * hop].view(-1, count + 3, hop)
+    for k in range(4):
+        quarters[:, k : k + count] += frames[..., k * hop : (k + 1) * hop]
+    return x
 
 
 class _Magnitude(torch.autograd.Function):
@@ -50,19 +70,7 @@ class _Magnitude(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         spectrum, magnitude, window = ctx.saved_tensors
-        n = window.numel()
-        hop = n // 4
-        gradient = gradient / magnitude
-        gradient[..., 1:-1] *= (
-            0.5  # irfft counts each bin but the first and the last twice, rfft's adjoint counts it once
-        )
-        frames = torch.fft.irfft(spectrum * gradient, n, norm="forward").mul_(window)
-        count = frames.shape[1]
-        x = frames.new_zeros(frames.shape[0], ctx.length)
-        quarters = x[:, : (count + 3) * hop].view(-1, count + 3, hop)
-        for k in range(4):
-            quarters[:, k : k + count] += frames[..., k * hop : (k + 1) * hop]
-        return x, None
+        return frames_gradient(spectrum * (gradient / magnitude), window, ctx.length), None
 
 
 _magnitude = cast(Callable[[Tensor, Tensor], Tensor], _Magnitude.apply)
@@ -89,16 +97,119 @@ class MelLoss(nn.Module):
 
         Not under autocast: the magnitudes need float32.
         """
+        loss = heard.new_zeros(())
+        for a, b in self._mels(heard, spoken):
+            log_error = torch.log(a + 1e-4) - torch.log(b + 1e-4)
+            loss = loss + (a - b).abs().mean() + log_error.pow(2).mean(dim=2).sqrt().mean()
+        return loss / len(self.windows)
+
+    def _mels(self, heard: Tensor, spoken: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Mel magnitudes of both, [B, frames, bands], window by window."""
         pad = max(self.windows) // 2
         padded = [F.pad(x.flatten(0, -2)[:, None], (pad, pad), mode="reflect")[:, 0] for x in (heard, spoken)]
-        loss = heard.new_zeros(())
         for n in self.windows:
             window, filters = getattr(self, f"window_{n}"), getattr(self, f"filters_{n}")
             # The reflection a short window needs is the inner part of what the longest needs.
             inner = slice(pad - n // 2, padded[0].shape[1] - pad + n // 2)
-            a, b = (_magnitude(x[:, inner], window) @ filters for x in padded)  # [B, frames, bands]
-            log_error = torch.log(a + 1e-4) - torch.log(b + 1e-4)
-            loss = loss + (a - b).abs().mean() + log_error.pow(2).mean(dim=2).sqrt().mean()
+            a, b = (_magnitude(x[:, inner], window) @ filters for x in padded)
+            yield a, b
+
+
+class PowerMelLoss(MelLoss):
+    """L1 of mel magnitudes to a power, both at the loudness of what was spoken, over the mean of
+    the spoken ones; averaged over windows.
+
+    A logarithm's gradient is largest where nothing is audible; a power counts what is heard, at any
+    volume."""
+
+    def __init__(self, sample_rate: int, bands: int = 80, windows: Sequence[int] = WINDOWS, power: float = 0.3) -> None:
+        super().__init__(sample_rate, bands, windows)
+        self.power = power
+
+    def forward(self, heard: Tensor, spoken: Tensor) -> Tensor:
+        """[B, T] or [B, C, T], both alike -> scalar. Not under autocast."""
+        gain = LOUDNESS / spoken.square().mean(dim=-1, keepdim=True).sqrt().clamp(min=QUIET)
+        loss = heard.new_zeros(())
+        for a, b in self._mels(heard * gain, spoken * gain):
+            a, b = ((x + 1e-4).pow(self.power) for x in (a, b))
+            loss = loss + (a - b).abs().mean() / b.mean()
+        return loss / len(self.windows)
+
+
+class _Compressed(torch.autograd.Function):
+    """[B, T] heard and spoken -> mean squared error of STFT magnitudes to a power, and, for the
+    share `phase` [bins] of each bin, of the same magnitudes with their phases. No padding, hop n /
+    4.
+
+    By hand, because the gradient has a short form and torch's own takes three times as long.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, heard: Tensor, spoken: Tensor, window: Tensor, phase: Tensor, power: float) -> Tensor:
+        n = window.numel()
+        ours, theirs = (
+            torch.view_as_real(torch.fft.rfft(x.unfold(1, n, n // 4) * window)).unbind(-1) for x in (heard, spoken)
+        )
+        sizes = [(re * re).addcmul_(im, im).add_(1e-8) for re, im in (ours, theirs)]
+        small = [size.pow((power - 1) / 2) for size in sizes]  # what turns a spectrum into a compressed one
+        levels = [size.sqrt().mul_(scale) for size, scale in zip(sizes, small, strict=True)]
+        louder = levels[0] - levels[1]
+        re, im = (a * small[0] - b * small[1] for a, b in zip(ours, theirs, strict=True))
+        error = (re * re).addcmul_(im, im)
+        loss = (louder.square().mul_(1 - phase) + error * phase).mean()
+        # d loss / d spectrum: along the spectrum itself by its level, and by the error's own
+        # direction
+        along = louder.mul_(levels[0]).mul_(power * (1 - phase))
+        along += (re * ours[0]).addcmul_(im, ours[1]).mul_(small[0]).mul_((power - 1) * phase)
+        along.div_(sizes[0])
+        beside = small[0].mul_(phase)
+        scale = 2 / error.numel()
+        spectrum = torch.complex(
+            (ours[0] * along).addcmul_(re, beside).mul_(scale), (ours[1] * along).addcmul_(im, beside).mul_(scale)
+        )
+        ctx.save_for_backward(spectrum, window)
+        ctx.length = heard.shape[1]
+        return loss
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
+        spectrum, window = ctx.saved_tensors
+        return frames_gradient(spectrum * gradient, window, ctx.length), None, None, None, None
+
+
+_compressed = cast(Callable[[Tensor, Tensor, Tensor, Tensor, float], Tensor], _Compressed.apply)
+
+
+class CompressedLoss(nn.Module):
+    """Squared error of power-compressed spectra, averaged over windows; hop a quarter of the
+    window.
+
+    Below `phase_below` Hz the share `phase` of it minds phases, above it none: where a phase cannot
+    be coded, the cheapest spectrum with one is a quiet one."""
+
+    def __init__(
+        self,
+        sample_rate: int,
+        windows: Sequence[int],
+        phase: float = 0.3,
+        phase_below: float = 3000,
+        power: float = 0.3,
+    ) -> None:
+        super().__init__()
+        self.windows, self.power = tuple(windows), power
+        for n in self.windows:
+            window = torch.hann_window(n)
+            self.register_buffer(f"window_{n}", window / window.square().sum().sqrt(), persistent=False)
+            bins = torch.arange(n // 2 + 1) * (sample_rate / n)
+            self.register_buffer(f"phase_{n}", phase * (bins < phase_below).float(), persistent=False)
+
+    def forward(self, heard: Tensor, spoken: Tensor) -> Tensor:
+        """[B, T] or [B, C, T], both alike -> scalar. Not under autocast."""
+        loss = heard.new_zeros(())
+        for n in self.windows:
+            a, b = (F.pad(x.flatten(0, -2)[:, None], (n // 2, n // 2), mode="reflect")[:, 0] for x in (heard, spoken))
+            loss = loss + _compressed(a, b, getattr(self, f"window_{n}"), getattr(self, f"phase_{n}"), self.power)
         return loss / len(self.windows)
 
 

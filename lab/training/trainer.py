@@ -18,7 +18,16 @@ from earshot.lab.training.codebooks import CodebookLearner
 from earshot.lab.training.data import TrainingData
 from earshot.lab.training.discriminator import Discriminator
 from earshot.lab.training.initial import add_weight_norm, copy_weights, fold_weight_norm, initialise
-from earshot.lab.training.losses import MelLoss, discriminator_hinge, feature_matching, generator_hinge, l1, relative_l1
+from earshot.lab.training.losses import (
+    CompressedLoss,
+    MelLoss,
+    PowerMelLoss,
+    discriminator_hinge,
+    feature_matching,
+    generator_hinge,
+    l1,
+    relative_l1,
+)
 from earshot.lab.training.ranks import Ranks
 from earshot.lab.training.settings import TrainSettings
 
@@ -54,6 +63,7 @@ class Trainer:
         self.learner = CodebookLearner(self.network.quantizer, ranks=self.ranks).to(self.device)
         self.quantizes = init is not None
         self.mel = MelLoss(settings.model.sample_rate, windows=settings.losses.mel_windows).to(self.device)
+        self.spectra = self._spectra()
         self.balancer = Balancer(settings.losses.balancer_decay, mean_over_ranks=self.ranks.mean)
         shape = settings.discriminator
         self.discriminator = Discriminator(settings.model.channels, shape.filters, shape.windows).to(self.device)
@@ -64,6 +74,16 @@ class Trainer:
         self.average = [tensor.detach().clone() for tensor in self._averaged()]
         self.step = 0
         self.seconds = 0.0
+
+    def _spectra(self) -> nn.ModuleDict:
+        """The losses of spectra beside the mel loss that weigh something."""
+        rate, losses = self.settings.model.sample_rate, self.settings.losses
+        found = nn.ModuleDict()
+        if losses.power_mel:
+            found["power_mel"] = PowerMelLoss(rate, windows=losses.power_mel_windows)
+        if losses.compressed:
+            found["compressed"] = CompressedLoss(rate, losses.compressed_windows, losses.phase, losses.phase_below)
+        return found.to(self.device)
 
     # -- schedule -------------------------------------------------------------
 
@@ -81,11 +101,11 @@ class Trainer:
         s, weights = self.settings.schedule, self.settings.losses
         begun = self.step - s.unquantized
         turned = min(1.0, max(0.0, begun / s.turn)) if s.turn else float(begun >= 0)
-        mel = weights.mel
-        if turned < 1 and mel and weights.waveform:
+        shares = {"waveform": weights.waveform, "mel": weights.mel}
+        shares |= {name: getattr(weights, name) for name in self.spectra}
+        if turned < 1 and weights.waveform:
             first = 0.1 * weights.waveform
-            mel = first * (mel / first) ** turned
-        shares = {"waveform": weights.waveform, "mel": mel}
+            shares |= {k: first * (share / first) ** turned for k, share in shares.items() if k != "waveform" and share}
         if self.adversarial:
             risen = (self.step - s.adversarial_from) / s.adversarial_rise if s.adversarial_rise else 1.0
             risen = min(1.0, risen)
@@ -97,7 +117,7 @@ class Trainer:
         weights = self.settings.losses
         return bool(weights.adversarial or weights.features) and self.step >= self.settings.schedule.adversarial_from
 
-    # -- one step -------------------------------------------------------------
+    # -- one step ------------------------------------------------------------
 
     def advance(self, batch: Tensor) -> dict[str, float]:
         """Learns from `batch` [B, C, T] and returns its losses."""
@@ -115,6 +135,7 @@ class Trainer:
         heard = self._run(self.network.decoder, latents)
         waveform = relative_l1 if s.losses.relative_waveform else l1
         losses = {"waveform": waveform(heard, spoken), "mel": self.mel(heard, spoken)}
+        losses |= {name: loss(heard, spoken) for name, loss in self.spectra.items()}
         critic: Tensor | None = None
         if self.adversarial:
             critic = self._judge(spoken, heard, losses, learn=update)
@@ -205,8 +226,9 @@ class Trainer:
 
     def _bandwidth(self) -> int:
         """A random one of the model's bandwidths, as a number of codebooks (paper, section 3.2)."""
-        choices = self.settings.model.bandwidths
-        return self.settings.model.n_q(choices[int(torch.randint(len(choices), ()))])
+        choices, odds = self.settings.model.bandwidths, self.settings.bandwidth_odds
+        drawn = torch.randint(len(choices), ()) if odds is None else torch.multinomial(torch.tensor(odds), 1)
+        return self.settings.model.n_q(choices[int(drawn)])
 
     @torch.no_grad()
     def _start_codebooks(self) -> None:
@@ -220,7 +242,7 @@ class Trainer:
         self.learner.start(torch.cat(parts))
         self.quantizes = True
 
-    # -- state ----------------------------------------------------------------
+    # -- state ---------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
         """All that moves, for a checkpoint."""

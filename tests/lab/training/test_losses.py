@@ -14,7 +14,9 @@ from torch import Tensor
 
 from earshot.lab.mel import mel_filters
 from earshot.lab.training.losses import (
+    CompressedLoss,
     MelLoss,
+    PowerMelLoss,
     discriminator_hinge,
     feature_matching,
     generator_hinge,
@@ -99,6 +101,58 @@ def test_mel_loss_averages_over_channels() -> None:
     assert torch.equal(mel(heard[:, :1], spoken[:, :1]), left)
     assert abs(float(left - right)) > 1e-4
     torch.testing.assert_close(mel(heard, spoken), (left + right) / 2)
+
+
+def test_power_mel_loss_is_the_formula() -> None:
+    heard, spoken = noise(2, 4001), noise(2, 4001, scale=0.2, seed=2)
+    gain = 0.1 / np.sqrt((spoken.numpy() ** 2).mean(axis=1, keepdims=True))
+    expected = 0.0
+    for n in (512, 128):
+        a, b = ((mel_of_scipy(x.numpy() * gain, n, min(80, n // 4)) + 1e-4) ** 0.3 for x in (heard, spoken))
+        expected += np.abs(a - b).mean() / b.mean() / 2
+    loss = PowerMelLoss(24_000, windows=(512, 128))
+    assert float(loss(heard.float(), spoken.float())) == pytest.approx(expected, rel=1e-4)
+    assert float(loss(spoken.float(), spoken.float())) == 0
+
+
+def test_power_mel_loss_hears_a_whisper_as_it_hears_a_voice() -> None:
+    heard, spoken = noise(2, 4001).float(), noise(2, 4001, scale=0.2, seed=2).float()
+    loss = PowerMelLoss(24_000, windows=(512, 128))
+    assert float(loss(heard / 20, spoken / 20)) == pytest.approx(float(loss(heard, spoken)), rel=1e-3)
+    small = PowerMelLoss(8_000, bands=6, windows=(32, 16)).double()
+    gradcheck(small, noise(1, 2, 57), noise(1, 2, 57, scale=0.2, seed=2))
+
+
+def compressed_by_torch(heard: Tensor, spoken: Tensor, n: int, phase: float, below: float) -> Tensor:
+    window = torch.hann_window(n).double()
+    window = window / window.square().sum().sqrt()
+    a, b = (torch.stft(x, n, n // 4, window=window, return_complex=True) for x in (heard, spoken))
+    sizes = [(z.real**2 + z.imag**2 + 1e-8).sqrt() for z in (a, b)]
+    levels = [size**0.3 for size in sizes]
+    p, q = (z / size * level for z, size, level in zip((a, b), sizes, levels, strict=True))
+    share = (phase * (torch.arange(n // 2 + 1) * 24_000 / n < below))[:, None]
+    # A compressed level has the floor in it, the spectrum with a phase has not.
+    return ((1 - share) * (levels[0] - levels[1]) ** 2 + share * ((p - q).real ** 2 + (p - q).imag ** 2)).mean()
+
+
+@pytest.mark.parametrize(("phase", "below"), [(0.3, 3000), (1.0, 1e9), (0.0, 3000)])
+def test_compressed_loss_and_its_gradient_are_the_formula(phase: float, below: float) -> None:
+    heard, spoken = noise(3, 2000).requires_grad_(), noise(3, 2000, scale=0.2, seed=2)
+    expected = sum(compressed_by_torch(heard, spoken, n, phase, below) for n in (256, 64)) / 2
+    assert isinstance(expected, Tensor)
+    loss = CompressedLoss(24_000, (256, 64), phase, below).double()
+    value = loss(heard, spoken)
+    assert float(value.detach()) == pytest.approx(float(expected.detach()), rel=1e-6)
+    ours, theirs = (torch.autograd.grad(x, heard)[0] for x in (value, expected))
+    assert float((ours - theirs).norm() / theirs.norm()) < 1e-5
+    assert float(loss(spoken, spoken)) == 0
+
+
+def test_compressed_loss_minds_phases_only_where_it_is_told_to() -> None:
+    time = torch.arange(4800) / 24_000
+    low, high = (torch.sin(2 * torch.pi * f * time)[None] for f in (500, 6000))
+    losses = CompressedLoss(24_000, (256,), phase=0.5, phase_below=3000)
+    assert 20 * float(losses(-high, high)) < float(losses(-low, low))
 
 
 def test_hinge_losses() -> None:

@@ -12,9 +12,10 @@ from earshot.lab.training.settings import presets, read_recipe
 
 
 def test_presets_are_the_published_models_and_the_default() -> None:
-    assert presets() == ["encodec_24khz", "encodec_48khz", "finetune", "lite"]
-    assert [read_recipe(name).init for name in presets()] == [None, None, "default", None]
-    assert [read_recipe(name).model for name in presets()] == [ENCODEC_24KHZ, ENCODEC_48KHZ, LITE_24KHZ, LITE_24KHZ]
+    assert presets() == ["encodec_24khz", "encodec_48khz", "finetune", "lite", "voice"]
+    assert [read_recipe(name).init for name in presets()] == [None, None, "default", None, "default"]
+    models = [ENCODEC_24KHZ, ENCODEC_48KHZ, LITE_24KHZ, LITE_24KHZ, LITE_24KHZ]
+    assert [read_recipe(name).model for name in presets()] == models
 
 
 def test_the_paper() -> None:
@@ -61,6 +62,8 @@ def test_changes_and_sources(tmp_path: Path) -> None:
         ("[data]\nsources = ['a=b']", "weight after '=' must be a number"),
         ("crop_seconds = nan", "crop_seconds"),
         ("batch = ", "is not TOML"),
+        ("bandwidth_odds = [1, 1]", "bandwidth_odds: one for each of"),
+        ("[losses]\npower_mel = 1\npower_mel_windows = [65536]", "crop_seconds must give at least 32769"),
         ("[losses]\nmel_windows = []", "losses.mel_windows: .*at least 1 item"),
         ("[losses]\nmel_windows = [18]", "losses.mel_windows.0: .*multiple of 4"),
         ("[discriminator]\nwindows = [-4]", "discriminator.windows.0: .*greater than or equal to 16"),
@@ -82,7 +85,7 @@ def test_wrong_recipes_say_what_is_wrong(tmp_path: Path, text: str, told: str) -
 
 def test_unknown_recipes_and_malformed_changes(tmp_path: Path) -> None:
     with pytest.raises(
-        UsageError, match=r"no preset \(encodec_24khz, encodec_48khz, finetune, lite\) and no recipe file"
+        UsageError, match=r"no preset \(encodec_24khz, encodec_48khz, finetune, lite, voice\) and no recipe file"
     ):
         read_recipe("light")
     with pytest.raises(UsageError, match="no recipe file that can be read: Is a directory"):

@@ -387,6 +387,15 @@ def test_a_full_disk_leaves_the_checkpoint_before(trainer: Make, tmp_path: Path)
     assert run.checkpoint.read_bytes() == data
 
 
+def test_bandwidths_are_drawn_as_often_as_the_recipe_says(trainer: Make) -> None:
+    run = trainer(recipe(bandwidth_odds=(0.0, 1.0)))
+    assert {run._bandwidth() for _ in range(20)} == {run.settings.model.n_q(1.2)}
+    run = trainer(recipe(bandwidth_odds=(3.0, 1.0)))
+    torch.manual_seed(1)
+    drawn = [run._bandwidth() for _ in range(400)]
+    assert 0.68 < drawn.count(run.settings.model.n_q(0.6)) / 400 < 0.82
+
+
 def test_the_optimisers_go_on_as_the_recipe_says(trainer: Make, tmp_path: Path) -> None:
     Run(trainer(), tmp_path / "run").save()
     changed = Run(trainer(recipe(optimiser={"betas": (0.7, 0.8), "weight_decay": 0.1})), tmp_path / "run")
