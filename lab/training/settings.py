@@ -116,6 +116,10 @@ class TrainSettings(_Table):
     crop_seconds: Positive = 1.0
     precision: Literal["fp32", "bf16"] = "fp32"
     """Of convolutions and LSTM; losses and codebooks are always float32."""
+    kernels: bool = True
+    """Own kernels for bf16 on CPUs that have it (lab/training/fast), compiled when a run first
+    wants them. Without, or where they do not fit, torch's layers do the same at less than half the
+    speed."""
     bandwidth_odds: tuple[Annotated[float, Field(ge=0)], ...] | None = None
     """How often each of the model's bandwidths is drawn, in their order; all alike if None. Drawn
     evenly, half of all codebooks are rarely heard, and the highest rate is learned to be no better

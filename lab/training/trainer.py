@@ -5,18 +5,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from earshot.codec.model.network import Encodec
 from earshot.codec.model.seanet import SEANet
-from earshot.codec.model.windows import volume
 from earshot.lab.training.balancer import Balancer
 from earshot.lab.training.codebooks import CodebookLearner
 from earshot.lab.training.data import TrainingData
-from earshot.lab.training.discriminator import Discriminator
+from earshot.lab.training.discriminator import Discriminator, STFTDiscriminator
+from earshot.lab.training.fast.build import kernels
+from earshot.lab.training.fast.judge import FastScale, judge_fits
+from earshot.lab.training.fast.layers import FastSEANet, fits
 from earshot.lab.training.initial import add_weight_norm, copy_weights, fold_weight_norm, initialise
 from earshot.lab.training.losses import (
     CompressedLoss,
@@ -62,18 +64,37 @@ class Trainer:
         self.network.to(self.device)
         self.learner = CodebookLearner(self.network.quantizer, ranks=self.ranks).to(self.device)
         self.quantizes = init is not None
+        self._fast = self._kernels()
         self.mel = MelLoss(settings.model.sample_rate, windows=settings.losses.mel_windows).to(self.device)
         self.spectra = self._spectra()
         self.balancer = Balancer(settings.losses.balancer_decay, mean_over_ranks=self.ranks.mean)
         shape = settings.discriminator
         self.discriminator = Discriminator(settings.model.channels, shape.filters, shape.windows).to(self.device)
         adam = settings.optimiser
-        common: dict[str, Any] = {"betas": adam.betas, "weight_decay": adam.weight_decay}
+        common: dict[str, Any] = {"betas": adam.betas, "weight_decay": adam.weight_decay, "fused": True}
+        self._scales = self._fast_scales()
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=adam.learning_rate, **common)
         self.critic = torch.optim.AdamW(self.discriminator.parameters(), lr=adam.discriminator_rate, **common)
         self.average = [tensor.detach().clone() for tensor in self._averaged()]
         self.step = 0
         self.seconds = 0.0
+
+    def _kernels(self) -> dict[SEANet, FastSEANet]:
+        """The networks that run on kernels of their own."""
+        s, nets = self.settings, (self.network.encoder, self.network.decoder)
+        plain = s.model.channels == 1 and s.model.padding == "zeros" and s.precision == "bf16"
+        if not (s.kernels and plain and self.device.type == "cpu" and all(map(fits, nets))):
+            return {}
+        made = kernels()
+        return {net: FastSEANet(net, made) for net in nets} if made else {}
+
+    def _fast_scales(self) -> list[FastScale]:
+        """The discriminator's, where the codec's networks have kernels of their own and it fits
+        too."""
+        made = kernels() if self._fast else None
+        if made is None or not judge_fits(self.discriminator):
+            return []
+        return [FastScale(cast(STFTDiscriminator, scale), made) for scale in self.discriminator.scales]
 
     def _spectra(self) -> nn.ModuleDict:
         """The losses of spectra beside the mel loss that weigh something."""
@@ -161,6 +182,11 @@ class Trainer:
         if self.settings.discriminator.at_one_volume:
             level = volume(spoken).clamp(min=QUIETEST)
             spoken, heard = spoken / level, heard / level
+        if self._scales:
+            each = [scale(spoken, heard, learn) for scale in self._scales]
+            adversarial, features, critic = (torch.stack(values).mean() for values in zip(*each, strict=True))
+            losses |= {"adversarial": adversarial, "features": features}
+            return critic if learn else None
         with self._precision(), torch.set_grad_enabled(learn):
             real_logits, real = self.discriminator(spoken)
         with self._precision():
@@ -209,13 +235,14 @@ class Trainer:
         if not decay:
             return
         decay = min(decay, (1 + self.step) / (10 + self.step))
-        for mean, now in zip(self.average, self._averaged(), strict=True):
-            mean.lerp_(now, 1 - decay)
+        torch._foreach_lerp_(self.average, list(self._averaged()), 1 - decay)
 
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16")
 
     def _run(self, net: SEANet, x: Tensor) -> Tensor:
+        if net in self._fast:
+            return self._fast[net](x)
         with self._precision():
             y, _ = net.step(x, None, self.settings.model.padding, last=True)
         return y.float()

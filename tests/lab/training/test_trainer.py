@@ -29,6 +29,7 @@ from earshot.codec.errors import TrainingError, UsageError, WeightsError
 from earshot.codec.model.network import Encodec
 from earshot.codec.pcm import Pcm
 from earshot.lab.training.data import DataSettings, TrainingData
+from earshot.lab.training.fast.build import supported
 from earshot.lab.training.run import Run
 from earshot.lab.training.settings import TrainSettings, check_recipe
 from earshot.lab.training.sources import Source
@@ -385,6 +386,35 @@ def test_a_full_disk_leaves_the_checkpoint_before(trainer: Make, tmp_path: Path)
     with pytest.raises(TrainingError, match="is the disk full"):
         run.save()
     assert run.checkpoint.read_bytes() == data
+
+
+@pytest.mark.skipif(not supported(), reason="this processor does not multiply bfloat16")
+@pytest.mark.timeout(300)
+def test_kernels_change_the_speed_alone(trainer: Make) -> None:
+    """Losses, gradients and what they lead to are those of torch's layers, within what bfloat16
+    rounds; the kernels are really at work."""
+    rows, runs = [], []
+    for use in (False, True):
+        settings = recipe(
+            model=CONFIG | {"n_filters": 16, "dimension": 32},
+            precision="bf16",
+            kernels=use,
+            schedule={"steps": 9, "unquantized": 0, "turn": 0, "adversarial_from": 0},
+            losses={"mel_windows": [512, 128], "power_mel": 3.0, "power_mel_windows": [256], "compressed": 1.0},
+            discriminator={"filters": 16, "windows": [512, 256], "update_probability": 1.0},
+        )
+        run = trainer(settings)
+        assert bool(run._fast) == bool(run._scales) == use
+        run.quantizes = True
+        run.learner.start(torch.randn(200, 32, generator=torch.Generator().manual_seed(1)))
+        rows.append(steps(run, 1)[0])
+        runs.append(run)
+    assert rows[0].keys() == rows[1].keys()
+    assert {"power_mel", "compressed", "adversarial", "features", "critic"} <= rows[0].keys()
+    assert rows[1] == pytest.approx(rows[0], rel=0.03)
+    slow, fast = ([p.grad for p in run.network.parameters()] for run in runs)
+    apart = [float((a - b).norm() / b.norm()) for a, b in zip(fast, slow, strict=True) if a is not None]
+    assert sorted(apart)[len(apart) // 2] < 0.05
 
 
 def test_bandwidths_are_drawn_as_often_as_the_recipe_says(trainer: Make) -> None:
