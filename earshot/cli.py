@@ -27,7 +27,9 @@ app = typer.Typer(
     help="Voice chat at 1.5 to 12 kbps with a streaming EnCodec.",
 )
 
-for command in (serve, call, devices, demo, latency, encode, decode, info, export, evaluate, listen, train, train_lm):
+for command in (serve, call, devices, demo, latency, encode, decode, info, export):
+    app.command()(command)
+for command in (evaluate, listen, train, train_lm, export_model):
     app.command()(command)
 app.add_typer(bench, name="bench")
 bench.command()(server)

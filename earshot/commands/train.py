@@ -13,7 +13,8 @@ from earshot.commands.extras import require_lab
 
 def train(
     recipe: Annotated[
-        str, typer.Argument(help="lite, finetune, encodec_24khz, encodec_48khz, or a TOML file (docs/training.md).")
+        str,
+        typer.Argument(help="lite, voice, finetune, encodec_24khz, encodec_48khz, or a TOML file (docs/training.md)."),
     ],
     data: Annotated[
         list[str] | None,
@@ -39,6 +40,11 @@ def train(
     minutes: Annotated[float | None, typer.Option(min=0, help="Stop after so long; the same command goes on.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 takes all cores.")] = 0,
+    branch: Annotated[
+        Path | None,
+        typer.Option(help="Folder of a run to go on from, in OUT, with a learning rate that falls to zero."),
+    ] = None,
+    steps: Annotated[int, typer.Option(min=0, help="Of the branch.")] = 0,
     smoke: Annotated[
         bool, typer.Option("--smoke", help="Two minutes on Earshot's own clips, thrown away: does it learn here?")
     ] = False,
@@ -49,6 +55,7 @@ def train(
     earshot train lite --smoke                          try it: two minutes
     earshot train lite voices music:songs noise:street  as the default model
     earshot train finetune me/                          five minutes of you
+    earshot train voice voices --branch runs/voice --steps 3000 --out runs/b
     torchrun --nproc-per-node 8 -m earshot train encodec_24khz audio/
 
     OUT holds model.safetensors (for --model), checkpoint.pt, log.jsonl,
@@ -75,4 +82,19 @@ def train(
         try_out(console, recipe, VOICES, set_ or (), device)
         return
     folder = out or Path("runs") / Path(recipe).stem
-    run_training(console, recipe, data or (), folder, exclude or (), set_ or (), init, minutes, device)
+    run_training(console, recipe, data or (), folder, exclude or (), set_ or (), init, minutes, device, branch, steps)
+
+
+def export_model(run: Annotated[Path, typer.Argument()], file: Annotated[Path, typer.Argument()]) -> None:
+    """Write the model of a training run as one float16 .safetensors file.
+
+    The file is half as large as the run's own, as Earshot's default model is.
+
+    \b
+    earshot export-model runs/b default.safetensors
+    """
+    require_lab()
+
+    from earshot.lab.training.command import export
+
+    export(run, file)

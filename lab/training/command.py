@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,15 +11,17 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from earshot.codec.errors import TrainingError
+from earshot.codec.errors import TrainingError, UsageError
 from earshot.codec.model.network import Encodec
-from earshot.codec.weights.load import load_model
+from earshot.codec.weights.load import load_model, save_native
 from earshot.lab.training.data import TrainingData
 from earshot.lab.training.ranks import Ranks
 from earshot.lab.training.run import Run
 from earshot.lab.training.settings import TrainSettings, read_recipe
 from earshot.lab.training.trainer import Trainer
 
+BRANCH = "branch.json"
+"""In the folder of a branch: where it began and over how many steps its learning rate falls."""
 SMOKE_MINUTES = 2.0
 SMOKE_STEPS = 160
 """A machine that does not make so many in that time takes longer."""
@@ -43,9 +46,14 @@ def train(
     init: str | None = None,
     minutes: float | None = None,
     device: str = "auto",
+    branch: Path | None = None,
+    steps: int = 0,
 ) -> Run:
-    """Begins a run in `out` or goes on with the one that is there. Raises UsageError for what
-    cannot be trained."""
+    """Begins a run in `out` or goes on with the one that is there. With `branch`, the folder of
+    another run, it goes on from where that one stands now, for so many `steps`, over which the
+    learning rate falls to zero.
+
+    Raises UsageError for what cannot be trained."""
     data = {"sources": list(sources)} if sources else {}
     if exclude:
         data["exclude"] = list(exclude)
@@ -56,6 +64,11 @@ def train(
     ranks = Ranks()
     chosen = ranks.start(device)
     try:
+        if branch is not None:
+            if ranks.first:
+                _branch_off(branch, out, steps)
+            ranks.wait()
+            settings = _falling(settings, out)
         run = _begin(console, settings, out, init, chosen, ranks)
         run.go(console, minutes)
     finally:
@@ -69,6 +82,45 @@ def train(
             highlight=False, soft_wrap=True, markup=False,
         )  # fmt: skip
     return run
+
+
+def _branch_off(trunk: Path, out: Path, steps: int) -> None:
+    """Copies the trunk's checkpoint and notes where the branch begins, unless the branch has begun
+    already."""
+    note, checkpoint = out / BRANCH, out / "checkpoint.pt"
+    if note.exists():
+        return
+    if checkpoint.exists():
+        raise UsageError(f"{out} holds another run: choose another --out folder for the branch")
+    if steps < 1:
+        raise UsageError("--branch: say with --steps over how many steps the learning rate falls to zero")
+    try:
+        state = torch.load(trunk / "checkpoint.pt", weights_only=True)
+        begun = int(state["step"])
+    except Exception as error:  # torch.load has no list of what a damaged file makes it raise
+        raise UsageError(f"--branch: {trunk} holds no run to go on from ({error})") from error
+    out.mkdir(parents=True, exist_ok=True)
+    torch.save(state, checkpoint)
+    note.write_text(json.dumps({"trunk": str(trunk), "begun": begun, "steps": steps}))
+
+
+def _falling(settings: TrainSettings, out: Path) -> TrainSettings:
+    """The schedule of the branch in `out`."""
+    try:
+        note = json.loads((out / BRANCH).read_text())
+        begun, steps = int(note["begun"]), int(note["steps"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{out / BRANCH} cannot be read ({error}); choose another --out folder") from error
+    schedule = settings.schedule.model_copy(update={"steps": begun + steps, "decay": steps})
+    return settings.model_copy(update={"schedule": schedule})
+
+
+def export(run: Path, file: Path) -> None:
+    """The model of a run, its running mean, as what ships: one float16 file. Raises UsageError for
+    another suffix."""
+    if file.suffix != ".safetensors":
+        raise UsageError(f"{file}: the name of a model's file ends in .safetensors")
+    save_native(load_model(str(run)).network, file, torch.float16)
 
 
 def without_warm_up(settings: TrainSettings) -> TrainSettings:

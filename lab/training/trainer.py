@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from earshot.codec.model.network import Encodec
 from earshot.codec.model.seanet import SEANet
+from earshot.codec.model.windows import volume
 from earshot.lab.training.balancer import Balancer
 from earshot.lab.training.codebooks import CodebookLearner
 from earshot.lab.training.data import TrainingData

@@ -13,9 +13,9 @@ from rich.console import Console
 from earshot.codec.config import ENCODEC_48KHZ, LITE_24KHZ, ModelConfig
 from earshot.codec.errors import TrainingError, UsageError
 from earshot.codec.model.network import Encodec
-from earshot.codec.weights.load import save_native
+from earshot.codec.weights.load import load_model, save_native
 from earshot.lab.training import command
-from earshot.lab.training.command import smoke, train
+from earshot.lab.training.command import export, smoke, train
 from tests.conftest import VOICES
 
 CHANGES = [
@@ -60,3 +60,48 @@ def test_a_try_out_makes_its_steps_though_its_time_is_over(monkeypatch: pytest.M
     monkeypatch.setattr(command, "SMOKE_STEPS", 3)
     with pytest.raises(TrainingError, match="3 steps were too few to tell: codebooks come with step 61"):
         smoke(Console(file=io.StringIO()), "lite", VOICES, CHANGES, device="cpu")
+
+
+def test_a_branch_ends_with_a_rate_of_zero_and_leaves_the_trunk_alone(tmp_path: Path) -> None:
+    """Broken off and gone on with by the same command; what it leads to is exported at half the
+    size."""
+    init = saved(replace(LITE_24KHZ, n_filters=2, dimension=8, codebook_size=16), tmp_path)
+    trunk, branch = tmp_path / "trunk", tmp_path / "branch"
+    console = Console(file=io.StringIO())
+    changes = [*CHANGES, "schedule.decay=0", "schedule.rise=0"]
+    train(console, "lite", [str(VOICES)], trunk, changes=[*changes, "schedule.steps=2"], init=init, device="cpu")
+    before = (trunk / "checkpoint.pt").read_bytes()
+    more = [*changes, "schedule.steps=1000"]
+    for minutes, end in ((0.0, 3), (None, 6)):
+        run = train(
+            console, "lite", [str(VOICES)], branch, changes=more, minutes=minutes, device="cpu", branch=trunk, steps=4
+        )
+        assert run.trainer.step == end
+    run.trainer.step = 2
+    assert run.trainer.decayed() == 1
+    run.trainer.step = 4
+    assert run.trainer.decayed() == pytest.approx(0.5)
+    run.trainer.step = 6
+    assert run.trainer.decayed() == 0
+    assert (trunk / "checkpoint.pt").read_bytes() == before
+    export(branch, tmp_path / "shipped.safetensors")
+    sizes = [file.stat().st_size for file in (branch / "model.safetensors", tmp_path / "shipped.safetensors")]
+    assert sizes[1] < 0.7 * sizes[0]
+    ours, theirs = (load_model(str(name)).network for name in (branch, tmp_path / "shipped.safetensors"))
+    for key, tensor in ours.state_dict().items():
+        torch.testing.assert_close(theirs.state_dict()[key], tensor, rtol=1e-3, atol=1e-6)
+
+
+def test_branches_that_cannot_be(tmp_path: Path) -> None:
+    def begin(out: Path, trunk: Path, steps: int) -> None:
+        train(Console(), "lite", [str(VOICES)], out, changes=CHANGES, device="cpu", branch=trunk, steps=steps)
+
+    with pytest.raises(UsageError, match="say with --steps"):
+        begin(tmp_path / "out", tmp_path, 0)
+    with pytest.raises(UsageError, match="holds no run to go on from"):
+        begin(tmp_path / "out", tmp_path, 3)
+    (tmp_path / "checkpoint.pt").write_bytes(b"x")
+    with pytest.raises(UsageError, match="holds another run"):
+        begin(tmp_path, tmp_path, 3)
+    with pytest.raises(UsageError, match=r"ends in \.safetensors"):
+        export(tmp_path, tmp_path / "model.pt")

@@ -160,7 +160,7 @@ class Stack:
         parameters = [tensor for module in self.modules for tensor in (module.weight, module.bias)]
         return _Network.apply(x, self, *parameters)  # type: ignore[no-any-return, no-untyped-call]
 
-    # -- forwards --------------------------------------------------------------------------------------------
+    # -- forwards -----------------------------------------------------
 
     def _before(self, index: int) -> tuple[int, int]:
         """Rows of zeros that unit `index` wants before its activated input, and the widest row it
@@ -247,7 +247,7 @@ class Stack:
             plus.memory if plus else None, plus.at(0, width) if plus else [0] * 4, None, 0.0,
         )  # fmt: skip
 
-    # -- backwards -------------------------------------------------------------------------------------------
+    # -- backwards ----------------------------------------------------
 
     def backward(
         self, gradient: Tensor, parameters: tuple[Tensor, ...], kept: list[Any], wants_input: bool

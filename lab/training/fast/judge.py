@@ -120,7 +120,7 @@ class FastScale:
         parameters = [tensor for layer in self.convolutions for tensor in (layer.weight, layer.bias)]
         return _Judge.apply(heard, spoken, self, learn, *parameters)  # type: ignore[no-any-return, no-untyped-call]
 
-    # -- forwards --------------------------------------------------------------------------------------------
+    # -- forwards -----------------------------------------------------
 
     def run(self, x: Tensor, matrices: list[Tensor], biases: list[Tensor]) -> tuple[list[Grid], Tensor]:
         """[B, T] -> what each layer reads (the features, after the spectrum) and the logits."""
@@ -154,7 +154,7 @@ class FastScale:
         widest = reader.stride * reader.c_in
         return Grid(batch, frames, bins, reader.c_in, reader.above, reader.beside, reader.beside, widest)
 
-    # -- backwards -------------------------------------------------------------------------------------------
+    # -- backwards ----------------------------------------------------
 
     def back(
         self,
