@@ -17,7 +17,7 @@ from earshot.commands.files import decode, encode, info
 from earshot.commands.latency import latency
 from earshot.commands.listen import listen
 from earshot.commands.serve import serve
-from earshot.commands.train import train
+from earshot.commands.train import export_model, train
 from earshot.commands.train_lm import train_lm
 
 app = typer.Typer(
@@ -27,9 +27,11 @@ app = typer.Typer(
     help="Voice chat at 1.5 to 12 kbps with a streaming EnCodec.",
 )
 
-for command in (serve, call, devices, demo, latency, encode, decode, info, export):
-    app.command()(command)
-for command in (evaluate, listen, train, train_lm, export_model):
+for command in (
+    *(serve, call, devices, demo, latency),
+    *(encode, decode, info, export),
+    *(evaluate, listen, train, train_lm, export_model),
+):
     app.command()(command)
 app.add_typer(bench, name="bench")
 bench.command()(server)
