@@ -30,7 +30,7 @@ class Settings(BaseSettings):
 
     max_rooms: Count = 256
     max_peers_per_room: Annotated[int, Field(ge=1, le=200)] = 32
-    """At most 255 speakers fit into one message down."""
+    """Bounded by 200, because one message from the server has at most 255 speakers."""
     max_connections: Count = 1024
     max_connections_per_address: Count = 256
 

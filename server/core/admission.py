@@ -18,24 +18,24 @@ from dataclasses import dataclass, field
 from earshot.server.core.jobs import Kind
 
 FORGET = 0.995
-"""What a step before counts beside the next one: the last few hundred, seconds of a busy worker,
-decide."""
+"""Weight of a measured step relative to the one after it. In effect the last few hundred steps
+count: a few seconds of a busy worker."""
 TRUSTED_STEPS = 10.0
-"""So many steps each measurement of an idle engine counts for, for ever: a lone speaker's steps
-alone would not say what each further frame of a batch costs."""
+"""Each measurement of the idle engine counts as this many steps, and is never forgotten: the steps
+of a lone speaker would not show what each further frame costs."""
 SURPRISE = 3.0
 """A step counts as at most this many times what was expected: one that was interrupted says little,
 and many raise what is expected soon enough."""
 LONGEST_TURN = 1 / 3
-"""In frames, of one worker: from the start of a step to the start of the next."""
+"""Longest time between the starts of two steps of one worker, in frames."""
 SMALL_BATCH = 8
 LEAST_EACH = 0.1
-"""Of the mean time of a frame; less is chance in the fit."""
+"""Least cost of a further frame, as a share of the mean time of a frame. A lower one is noise."""
 
 WINDOW_US = 1_000_000
 LATE_SHARE, LATE_FRAMES = 0.01, 2
-"""Where in two windows in a row more frames than this share, and than so many, are late, the worker
-is behind."""
+"""A worker is behind if, in two windows in a row, both more than this share of the frames and more
+than this number of them are late."""
 KEPT_WINDOWS = 3
 BUCKET_US = 100
 

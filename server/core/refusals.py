@@ -1,5 +1,5 @@
-"""Every reason for which this server closes a connection, with its code, but for what a single
-message says wrong: that is refused where the message is read (protocol/, uplink.py, room.py)."""
+"""The reasons for which a connection is closed that do not lie in one message. What one message
+says wrong is refused where it is read (protocol/, uplink.py, room.py, net/transport.py)."""
 
 from __future__ import annotations
 

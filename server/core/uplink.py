@@ -39,7 +39,7 @@ class SpokenFrame(NamedTuple):
 class ContinuityCheck:
     """Decides whether a speaker's next message may follow the one before it.
 
-    It refuses what comes late, twice, or from further ahead than the time that has passed."""
+    It discards what comes late, twice, or from further ahead than the time that has passed."""
 
     def __init__(self, sample_rate: int, ahead_us: int) -> None:
         self._sample_rate = sample_rate

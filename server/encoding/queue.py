@@ -1,10 +1,9 @@
 """The streams of the codec workers: frames that wait, and which worker takes which.
 
-All workers take from here, one at a time: whose turn it is takes whatever is ready, a frame of each
-stream at most, and no stream is with two workers at once. Between two turns some time must pass
-(`admission.turn_us`), so that batches are large, whichever worker it is that steps them: what a
-frame costs falls with their size, above all where the weights do not fit into the caches of a core
-(docs/capacity.md)."""
+All workers take from here, one after the other. The worker whose turn it is takes what is ready: at
+most one frame of each stream. No stream is with two workers at once. Between two turns some time
+must pass (`admission.turn_us`), so that batches are large: what a frame costs falls with their
+size, above all where the weights do not fit into the caches of a core (docs/capacity.md)."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from earshot.server.net.asgi_extensions import ShortCut
 
 
 class _NoShortCut:
-    """The short cut of a connection that has none."""
+    """Stands in where a connection has no short cut: nothing can be written through it."""
 
     media: Callable[[bytes], None] | None = None
 
