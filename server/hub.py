@@ -15,6 +15,7 @@ from earshot.codec.config import ModelConfig
 from earshot.codec.errors import EngineFull
 from earshot.protocol.messages import PROTOCOL, Hello, Limits, ModelInfo, PeerLeft, Welcome
 from earshot.protocol.packet import Packet
+from earshot.server.audit import Audit
 from earshot.server.clock import clock_us
 from earshot.server.core import refusals
 from earshot.server.core.address_shares import AddressShares
@@ -54,7 +55,8 @@ class Hub:
     ) -> None:
         self.config, self.digest, self.settings, self.pool = config, digest, settings, pool
         self.entropy = entropy
-        self.recorder = Recorder(config, digest, settings, clock_us)
+        self.audit = Audit(settings.audit_lines_per_second)
+        self.recorder = Recorder(config, digest, settings, clock_us, self.audit)
         self.watchdog = Watchdog(settings.stuck_after_s, self.faults)
         self.rooms: dict[str, LiveRoom] = {}
         self.connections: set[Recipient] = set()

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -16,6 +16,7 @@ Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
 Milliseconds = Annotated[float, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0)]
+LogLevel = Literal["debug", "info", "warning", "error"]
 
 
 IDLE_NICE = 20
@@ -56,6 +57,12 @@ class Settings(BaseSettings):
     """Time that a client has to answer a close; what is then left of its connection is cut."""
     shutdown_timeout_s: Seconds = 5.0
     stats_interval_s: Seconds = 1.0
+    log_level: LogLevel = "info"
+    """What `earshot serve` logs to stderr. With "info" that includes the audit log: who joins,
+    leaves or is refused, and recordings (server/audit.py)."""
+    audit_lines_per_second: Count = 50
+    """An attacker cannot fill a disk or hide in the log: each kind of event has a fifth of these,
+    and more are counted."""
     stuck_after_s: Seconds = 2.0
     """Longest time that one step of a thread may take: a step of the codec, a write to disk, a turn
     of the event loop. After a longer one `/healthz` says that the thread is stuck."""

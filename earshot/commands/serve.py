@@ -48,6 +48,10 @@ def serve(
     record_kbps: Annotated[
         float | None, typer.Option(min=0.1, help="Keep at most this rate of each speaker; all that comes if not given.")
     ] = None,
+    log_level: Annotated[
+        str | None,
+        typer.Option(help="debug, info (joins, leaves, refusals, recordings), warning or error; info if not given."),
+    ] = None,
 ) -> None:
     """Run a server: people who call the same room name hear each other.
 
@@ -62,6 +66,7 @@ def serve(
     from earshot import codec
     from earshot.codec.engine.choice import live_lm_if_any
     from earshot.server.app import create_app
+    from earshot.server.audit import logging_to_stderr
     from earshot.server.core.packet_coding import no_entropy
     from earshot.server.entropy.coded_connections import entropy_by
     from earshot.server.net.serve import serve as run_server
@@ -76,13 +81,15 @@ def serve(
             "record_on_request": record_on_request,
             "record_to": record_to,
             "record_max_kbps": record_kbps,
+            "log_level": log_level,
         }
         settings = Settings(**{name: value for name, value in given.items() if value})  # the environment sets the rest
     except ValidationError as error:
         first = error.errors()[0]
         name = "EARSHOT_" + "_".join(str(part) for part in first["loc"]).upper()
         raise UsageError(f"{name}: {first['msg']}") from error
-    loaded = codec.load(model)
-    lm = live_lm_if_any(loaded, lm_model)
-    served = create_app(loaded, settings, entropy=entropy_by(lm) if lm else no_entropy)
-    run_server(served, settings, host, port, ready_file)
+    with logging_to_stderr(settings.log_level):
+        loaded = codec.load(model)
+        lm = live_lm_if_any(loaded, lm_model)
+        served = create_app(loaded, settings, entropy=entropy_by(lm) if lm else no_entropy)
+        run_server(served, settings, host, port, ready_file)

@@ -14,6 +14,7 @@ from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from earshot.protocol.close_codes import ProtocolError
 from earshot.protocol.messages import SUBPROTOCOL, Error, ServerMessage
+from earshot.server.audit import AuditKind, quote
 from earshot.server.clock import clock_us
 from earshot.server.core import effects as do
 from earshot.server.core import refusals
@@ -79,7 +80,7 @@ class Connection:
         self._timer = self._loop.call_later((self._session.next_time_us - clock_us()) / 1e6, self._time)
 
     def _fault(self) -> None:
-        log.exception("connection of %s in room %s failed", self.address, self._room_name)
+        log.exception("connection of %s in room %s failed", quote(self.address), quote(self._room_name))
         self.fail(refusals.internal_error())
 
     async def _receive(self) -> None:
@@ -156,6 +157,8 @@ class Connection:
             self._sender.take_short_cut(link)
         self._session.joined(seat.live.room, seat.peer, welcome, clock_us())
         seat.live.explain_recording(seat.peer)
+        hello = effect.hello
+        self._audit("joined", seat, send=hello.send, want=hello.want)
         self._set_timer()
 
     # The course of a connection
@@ -178,7 +181,7 @@ class Connection:
                 self._perform(self._session.lost(0, ""))
             end = self._ended.result()
             # The room first: the others need not wait for this one's goodbye.
-            self._leave(end.reason)
+            self._leave(end)
             try:
                 if end.code:
                     self._hub.closed[end.code] += 1
@@ -209,15 +212,22 @@ class Connection:
         for task in finished:
             task.result()
 
-    def _leave(self, reason: str) -> None:
+    def _leave(self, end: do.Close | do.Leave) -> None:
         self._sender.leave_short_cut()
         place, self._place = self._place, _Outside()  # what a seat holds leads back to this connection
         if isinstance(place, Seat):
-            self._hub.leave(place, reason)
+            self._hub.leave(place, end.reason)
+        outside: AuditKind = "refused" if isinstance(end, do.Close) else "gone"
+        kind: AuditKind = "left" if isinstance(place, Seat) else outside
+        self._audit(kind, place, code=end.code or None, reason=end.reason)
+
+    def _audit(self, kind: AuditKind, place: Seat | _Outside, **fields: str | int | None) -> None:
+        peer = place.peer if isinstance(place, Seat) else None
+        who = {"peer": peer.id, "name": peer.name or None} if peer is not None else {}
+        self._hub.audit.note(kind, address=self.address, room=self._room_name, **who, **fields)
 
     async def _say_why(self, end: do.Close) -> None:
         """Says why and closes. A client that does not read cannot hold this up: see LAST_WORDS."""
-        log.info("%s in room %s: %d %s", self.address, self._room_name, end.code, end.reason)
         last_words = self._websocket.scope.get("extensions", {}).get(LAST_WORDS)
         if last_words is not None:
             last_words()

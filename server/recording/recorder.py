@@ -19,6 +19,7 @@ from earshot.codec.errors import UsageError
 from earshot.protocol.messages import Record, Recording
 from earshot.protocol.packet import Packet
 from earshot.recording.format import Event, Header, clamp_ticks
+from earshot.server.audit import Audit
 from earshot.server.core.recording_buffer import RecordingBuffer
 from earshot.server.core.room import Peer
 from earshot.server.recording.writer import RecordingFile, Writer
@@ -46,9 +47,17 @@ class Recorder:
     """What the recordings of one server share. Without a folder it records nothing, and has no
     thread."""
 
-    def __init__(self, config: ModelConfig, digest: str, settings: Settings, clock_us: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        digest: str,
+        settings: Settings,
+        clock_us: Callable[[], int],
+        audit: Audit | None = None,
+    ) -> None:
         """Raises UsageError for settings that cannot be followed."""
         self.config, self.digest, self.settings, self.clock_us = config, digest, settings, clock_us
+        self.audit = audit or Audit(settings.audit_lines_per_second)
         self._patterns = [pattern.strip() for pattern in settings.record_rooms.split(",") if pattern.strip()]
         self.max_n_q: int | None = None
         self.writer: Writer | None = None
@@ -231,6 +240,7 @@ class RoomRecorder:
             self._begin(self._peers)
         except Refused as refused:
             if self.missing is None:
+                self._audit("missing", reason=str(refused))
                 self._tell(Recording(on=False, reason=str(refused)))
             self._recorder.waiting[self] = str(refused)
 
@@ -249,6 +259,7 @@ class RoomRecorder:
                 self.end(f"{peer.name or f'peer {peer.id}'} ended it", peer)
                 return None
         except Refused as refused:
+            self._audit("refused", peer, str(refused))
             return Recording(on=self.on, reason=str(refused))
         return Recording(on=self.on)
 
@@ -267,6 +278,7 @@ class RoomRecorder:
         recorder.waiting.pop(self, None)
         for peer in peers:
             self._joined(peer)
+        self._audit("started", by)
         self._tell(Recording(on=True, by=by.id if by else None))
 
     def end(self, reason: str, by: Peer | None = None) -> None:
@@ -301,7 +313,12 @@ class RoomRecorder:
     def _forget(self, reason: str, by: Peer | None = None) -> None:
         self._buffer = self._file = None
         self._recorder.active.discard(self)
+        self._audit("ended", by, reason)
         self._tell(Recording(on=False, by=by.id if by else None, reason=reason))
+
+    def _audit(self, what: str, peer: Peer | None = None, reason: str | None = None) -> None:
+        peer_id = None if peer is None else peer.id
+        self._recorder.audit.note("recording", what=what, room=self._room, peer=peer_id, reason=reason)
 
     # What happens in the room
 

@@ -79,3 +79,29 @@ def test_a_ready_file_that_cannot_be_written_is_said_before_anything_starts(tmp_
     assert done.stdout == ""
     assert "choose another --ready-file" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("level", "logged"), [([], ["joined", "left"]), (["--log-level", "warning"], [])], ids=["default", "warning"]
+)
+async def test_who_comes_and_goes_is_logged_to_stderr(tmp_path: Path, level: list[str], logged: list[str]) -> None:
+    save_native(tiny_model().network, tmp_path / "tiny.safetensors")
+    command = [*COMMAND, "--port", "0", "--model", str(tmp_path / "tiny.safetensors"), *level]
+    process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        line = (await asyncio.wait_for(process.stdout.readline(), 60)).decode()
+        async with connect(line.split()[2] + "/v1/rooms/blue", subprotocols=[SUBPROTOCOL]) as peer:
+            await peer.send(Hello(protocol=1, send="none", want="pcm", name="Ada").model_dump_json())
+            assert isinstance(parse_server(await peer.recv()), Welcome)
+        process.send_signal(signal.SIGTERM)
+        _, said = await asyncio.wait_for(process.communicate(), 60)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    lines = [line for line in said.decode().splitlines() if "earshot.audit" in line]
+    assert [line.split("earshot.audit: ")[1].split()[0] for line in lines] == logged
+    assert all('address="127.0.0.1" room="blue" peer=1 name="Ada"' in line for line in lines)
+    assert "uvicorn" not in said.decode()
+    assert "INFO: " not in said.decode()
