@@ -20,6 +20,7 @@ from earshot.server.core.packet_coding import StartEntropy, no_entropy
 from earshot.server.encoding.pool import WorkerPool, cpu_affinity
 from earshot.server.hub import Hub
 from earshot.server.net.connection import Connection
+from earshot.server.net.door import new_door
 from earshot.server.settings import Settings
 
 
@@ -89,7 +90,7 @@ def create_app(
             await hub.pool.stop()
 
     app = FastAPI(title="Earshot", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
-    app.state.hub = hub
+    app.state.hub, app.state.door = hub, new_door(settings)
 
     @app.get("/healthz")
     async def healthz() -> JSONResponse:
@@ -100,7 +101,7 @@ def create_app(
 
     @app.get("/stats")
     async def stats() -> dict[str, Any]:
-        return hub.stats()
+        return {**hub.stats(), "door": app.state.door.stats()}
 
     @app.websocket("/v1/rooms/{room:path}")
     async def room(websocket: WebSocket, room: str) -> None:

@@ -35,6 +35,13 @@ class Settings(BaseSettings):
     max_connections: Count = 1024
     max_connections_per_address: Count = 256
 
+    max_half_made_per_address: Count = 64
+    """Connections that have not brought a whole request. Those above it are closed unheard."""
+    max_waiting_per_address: Count = 64
+    """Connections that wait to be let in; the addresses take turns."""
+    health_port: Annotated[int, Field(ge=0, le=65535)] | None = None
+    """A second port, for `/healthz` and `/stats` alone, which no crowd at the first one blocks."""
+
     accept_interval_ms: Milliseconds = 10.0
     """Time between two new connections: each costs the event loop about 0.4 ms, and 200 at once
     were 0.1 s of silence."""
@@ -132,6 +139,11 @@ class Settings(BaseSettings):
     """Size of all recordings in the folder at most; nothing is ever deleted or written over."""
     record_backlog_mb: Annotated[float, Field(gt=0)] = 4.0
     """Size of what may wait for the disk; more is lost to the recording, never to the call."""
+
+    @property
+    def forwarded_allow_ips(self) -> str:
+        """Returns the proxies whose X-Forwarded-For is believed, as uvicorn reads them too."""
+        return os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1")
 
     @property
     def worker_count(self) -> int:

@@ -89,6 +89,8 @@ class RunningServer:
     hub: Any
     loop: asyncio.AbstractEventLoop
     lm: LiveLm | None = None
+    door: Any = None
+    health_url: str | None = None
 
     def room(self, name: str) -> str:
         return f"{self.url}/v1/rooms/{name}"
@@ -118,11 +120,16 @@ def running_server(model: Model, lm: LiveLm | None = None, **settings: Any) -> I
 
     app = create_app(model, limits, entropy=entropy_by(lm) if lm else no_entropy)
     server = make_server(app, limits, at_port)
-    thread = threading.Thread(target=server.run, args=[[bind("127.0.0.1", 0)]], daemon=True)
+    sockets = [bind("127.0.0.1", 0) for _ in range(1 if limits.health_port is None else 2)]
+    health_url = f"ws://127.0.0.1:{sockets[1].getsockname()[1]}" if len(sockets) > 1 else None
+    thread = threading.Thread(target=server.run, args=[sockets], daemon=True)
     thread.start()
     assert ready.wait(PATIENCE_S), "the server did not start"
     try:
-        yield RunningServer(f"ws://127.0.0.1:{ports[0]}", model, limits, server.config.app.state.hub, loops[0], lm)
+        state = server.config.app.state
+        yield RunningServer(
+            f"ws://127.0.0.1:{ports[0]}", model, limits, state.hub, loops[0], lm, state.door, health_url
+        )
     finally:
         server.should_exit = True
         thread.join(PATIENCE_S)

@@ -15,6 +15,9 @@ def serve(
         "127.0.0.1"
     ),
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one and prints it.")] = 8765,
+    health_port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="A second port, for /healthz and /stats alone.")
+    ] = None,
     model: Annotated[
         str, typer.Option(help="The codec of those who talk: default, encodec_24khz or a path.")
     ] = "default",
@@ -83,7 +86,10 @@ def serve(
             "record_max_kbps": record_kbps,
             "log_level": log_level,
         }
-        settings = Settings(**{name: value for name, value in given.items() if value})  # the environment sets the rest
+        given = {name: value for name, value in given.items() if value}
+        if health_port is not None:
+            given["health_port"] = health_port
+        settings = Settings(**given)  # the environment sets the rest
     except ValidationError as error:
         first = error.errors()[0]
         name = "EARSHOT_" + "_".join(str(part) for part in first["loc"]).upper()

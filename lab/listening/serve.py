@@ -20,31 +20,19 @@ from earshot.lab.listening.record import RATER_COLUMNS, ScoreFile, Table, read_r
 from earshot.lab.listening.report import draw, table
 from earshot.lab.listening.scores import result
 from earshot.lab.listening.session import Session
-from earshot.lab.listening.transport import RaterHttp
+from earshot.lab.listening.transport import rater_door, rater_http
 from earshot.server.net.transport import StoppableServer
 
 SCORES, RATERS, PICTURE = "scores.csv", ".raters.csv", "scores.png"
 MAX_RATERS = 500
 
 
-class _Server(StoppableServer):
-    """A server that says where it listens."""
-
-    def __init__(self, config: uvicorn.Config, ready: Callable[[int], None]) -> None:
-        super().__init__(config)
-        self._ready = ready
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self.started:
-            self._ready(self.servers[0].sockets[0].getsockname()[1])
-
-
 def make_server(app: FastAPI, ready: Callable[[int], None] = lambda port: None) -> uvicorn.Server:
     """Returns a server that calls `ready` with its port once it answers."""
+    door = rater_door()
     config = uvicorn.Config(
         app,
-        http=RaterHttp,
+        http=rater_http(door),
         ws="none",
         lifespan="off",
         access_log=False,
@@ -52,7 +40,7 @@ def make_server(app: FastAPI, ready: Callable[[int], None] = lambda port: None) 
         server_header=False,
         timeout_graceful_shutdown=2,
     )
-    return _Server(config, ready)
+    return StoppableServer(config, door, ready)
 
 
 def listen(

@@ -3,28 +3,22 @@ own address waiting."""
 
 from __future__ import annotations
 
-import asyncio
-
+from earshot.server.net.door import Door, DoorLimits, Proxies
 from earshot.server.net.transport import PatientHttp
-from earshot.server.settings import Settings
 
 MAX_CONNECTIONS = 256
 MAX_CONNECTIONS_PER_ADDRESS = 64
 """Far above the six connections that a browser opens."""
 READ_SLICE = 4096
+HEAD_S = 5.0
+BODY_S = 30.0
+"""Longer than the application waits for a body, which it answers when it is late."""
+ANSWER_S = 120.0
+"""Time that a rater has to load a sound."""
 
 
 class RaterHttp(PatientHttp):
     """Requests as in front of the rooms, but with bodies."""
-
-    settings = Settings.model_construct(max_connections=MAX_CONNECTIONS // 2)
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        address = self.client and self.client[0]
-        others = (getattr(other, "client", None) for other in self.connections)
-        if [client and client[0] for client in others].count(address) > MAX_CONNECTIONS_PER_ADDRESS:
-            transport.abort()
 
     def data_received(self, data: bytes) -> None:
         for at in range(0, len(data), READ_SLICE):
@@ -36,3 +30,23 @@ class RaterHttp(PatientHttp):
         """Passes a body on: the application bounds its size and time."""
         self._head_bytes = 0
         super().on_body(body)
+
+
+def rater_door() -> Door:
+    """Returns the door of a listening test. Everybody behind one proxy counts as one address."""
+    limits = DoorLimits(
+        connections=MAX_CONNECTIONS,
+        per_address=MAX_CONNECTIONS_PER_ADDRESS,
+        half_made_per_address=MAX_CONNECTIONS_PER_ADDRESS,
+        waiting_per_address=MAX_CONNECTIONS_PER_ADDRESS,
+        interval_s=0.001,
+        head_s=HEAD_S,
+        body_s=BODY_S,
+        answer_s=ANSWER_S,
+    )
+    return Door(limits, Proxies(""))
+
+
+def rater_http(door: Door) -> type[RaterHttp]:
+    """Returns the protocol of the connections that come by a door."""
+    return type("BoundRater", (RaterHttp,), {"door": door})

@@ -15,6 +15,7 @@ from pathlib import Path
 from fastapi import FastAPI
 
 from earshot.codec.errors import UsageError
+from earshot.server.net.door import MAX_WAITING
 from earshot.server.net.transport import Server
 from earshot.server.settings import Settings
 
@@ -24,14 +25,16 @@ loop waits for it. Python's default, 5 ms, is a third of a frame; with less than
 itself costs too much."""
 BACKLOG = 1024
 """Connections that wait in the kernel until they are let in."""
-OTHER_FILES = 256
-"""Open files that are no connections: the model, libraries, pipes of the event loop."""
+OTHER_FILES = 256 + MAX_WAITING
+"""Open files beside the connections: the model, libraries, pipes of the event loop, and connections
+that wait to be let in."""
 
 
 def make_server(app: FastAPI, settings: Settings, ready: Callable[[int], None] = lambda port: None) -> Server:
-    """Returns a server of an application that `create_app` made, to `run(sockets=[listener])`. It
-    calls `ready` with the port once it takes calls."""
-    return Server(app, settings, app.state.hub.shut_down, ready)
+    """Returns a server of an application that `create_app` made, to `run(sockets=[listener])`. A
+    second listener is the port for health and figures. The server calls `ready` with the port once
+    it takes calls."""
+    return Server(app, settings, app.state.hub.shut_down, ready, app.state.door)
 
 
 def serve(app: FastAPI, settings: Settings, host: str, port: int, ready_file: Path | None = None) -> None:
@@ -42,7 +45,9 @@ def serve(app: FastAPI, settings: Settings, host: str, port: int, ready_file: Pa
     raise_file_limit(settings.max_connections)
     if ready_file is not None and not os.access(ready_file.parent, os.W_OK):
         raise UsageError(f"{ready_file.parent} is no folder that can be written to; choose another --ready-file")
-    listener = bind(host, port)
+    sockets = [bind(host, port)]
+    if settings.health_port is not None:
+        sockets.append(bind(host, settings.health_port))
     model, digest = app.state.hub.config.name, app.state.hub.digest
 
     def ready(port: int) -> None:
@@ -57,16 +62,18 @@ def serve(app: FastAPI, settings: Settings, host: str, port: int, ready_file: Pa
         gc.collect()
         gc.freeze()
         print(f"listening on {url} (model {model} {digest})", flush=True)
+        for health in sockets[1:]:
+            print(f"health and figures at http://{shown}:{health.getsockname()[1]}", flush=True)
 
     sys.setswitchinterval(GIL_SWITCH_S)
-    make_server(app, settings, ready).run(sockets=[listener])
+    make_server(app, settings, ready).run(sockets=sockets)
 
 
 def raise_file_limit(connections: int) -> None:
     """Lets this process open as many files as this many connections take, if the system allows it.
 
     Connections above the limit are refused with a reason, and above twice the limit they are cut
-    (server/net/transport.py). If the files ran out before that, nobody would get in."""
+    (server/net/door.py). If the files ran out before that, nobody would get in."""
     if sys.platform == "win32":
         return
     import resource

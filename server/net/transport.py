@@ -13,20 +13,24 @@ file touches them, but for the two names that lab/listening/transport.py adds.
 - Method that is called here: `stop_keepalive`.
 - State that is read: `transport`, `loop`, `scope`, `handshake_complete`, `disconnected`,
   `curr_msg_data_type`, `conn` (websockets' `ServerProtocol`, which is public: `data_to_send`,
-  `parser_exc`, `close_sent`).
+  `parser_exc`, `close_sent`, `handshake_exc`).
 - State that is written too: `queue` (events for the application), `frames` (fragments of a message
   that is not complete), `writable` (an event), `close_sent`, `close_timeout`, `close_timer`,
   `read_paused`.
 
 `HttpToolsProtocol`, which carries HTTP until a WebSocket takes over:
 - Methods that are replaced: `connection_made`, `connection_lost`, `data_received`,
-  `handle_websocket_upgrade`, `on_message_begin`, `on_headers_complete`.
-- State: `transport`, `loop`, `connections` (of the whole server), `parser`.
-- lab/listening/transport.py extends `PatientHttp`, and uses `client` and `on_body` of it as well.
+  `handle_websocket_upgrade`, `send_400_response`, `on_message_begin`, `on_url`, `on_header`,
+  `on_headers_complete`, `on_message_complete`, `on_response_complete`.
+- State: `transport`, `loop`, `connections` (of the whole server), `parser`, `client`.
+- lab/listening/transport.py extends `PatientHttp`, and uses `on_body` of it as well.
 
 `Server`:
 - Methods that are replaced: `startup`, `shutdown`, `capture_signals`.
 - State: `config`, `started`, `server_state.connections`, `lifespan.state`, `_captured_signals`.
+
+The file has more than 400 lines because all that depends on uvicorn's inside is in it. What needs
+nothing of uvicorn is elsewhere: who comes in when, and the counts, are in door.py.
 
 Frames are parsed and made by websockets alone. That costs 6 to 10 us a frame of PCM more than code
 that knows nothing but short binary messages: 3 to 5 % of what the server spends on the frame in
@@ -55,6 +59,7 @@ from earshot.protocol.messages import Error
 from earshot.server.clock import clock_us
 from earshot.server.core.rate_limit import TokenBucket
 from earshot.server.net.asgi_extensions import CLOSE_REASON_BYTES, LAST_WORDS, SHORT_CUT
+from earshot.server.net.door import Door, Visit, new_door
 from earshot.server.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -67,8 +72,15 @@ BYTES_PER_TURN = 4 * READ_SLICE
 them is handled in the next turns, and everyone else's turn is between them."""
 MAX_FRAGMENTS = 64
 """Fragments of one message at most."""
-MAX_HEAD_BYTES = 1 << 16
+MAX_HEAD_BYTES = 1 << 15
 """Bytes of an HTTP request at most, whatever follows it included: no request here has a body."""
+MAX_HEADERS = 100
+MAX_LINE_BYTES = 8000
+"""The path of a request and each of its headers have fewer bytes than that. websockets, which gets
+the same head, stops at 128 headers and 8192 bytes, and then answers nothing."""
+ACCEPTS_PER_TURN = 64
+ACCEPT_PAUSE_S = 0.01
+"""Time between two turns of accepting. Accepting is cheap; letting in is what is dear."""
 PARSER_CODES = (1002, 1007, 1011)
 """Codes of RFC 6455, section 7.4.1, for bytes that are no WebSocket frames: websockets chooses."""
 PROTOCOL_SIZE_FACTOR = 2
@@ -87,9 +99,12 @@ class MediaProtocol(WebSocketsSansIOProtocol):
     which knows how old it is. A `ShortCut` to the application, see asgi_extensions.py."""
 
     settings: ClassVar[Settings]
+    door: ClassVar[Door]
 
     def connection_made(self, transport: BaseTransport) -> None:
         super().connection_made(transport)
+        self.visit: Visit | None = None
+        self._handshake = self.loop.call_later(self.door.limits.head_s, self._too_slow)
         self.close_timeout = self.settings.close_timeout_s
         self._unbounded = False
         self._dead = False
@@ -111,7 +126,21 @@ class MediaProtocol(WebSocketsSansIOProtocol):
         self._dead = True
         if self._cut is not None:
             self._cut.cancel()
+        self._handshake.cancel()
+        if self.visit is not None:
+            self.visit.leave()
         super().connection_lost(exc)
+
+    def check_handshake(self) -> None:
+        """Sends what websockets answers to a head that it does not take, and closes."""
+        if self.conn.handshake_exc is not None:
+            self.door.refused["bad_handshake"] += 1
+            self.transport.write(b"".join(self.conn.data_to_send()))
+            self.transport.close()
+
+    def _too_slow(self) -> None:
+        self.door.refused["handshake_too_slow"] += 1
+        self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         if self._rest:  # what came before it waits for its turn
@@ -254,6 +283,9 @@ class MediaProtocol(WebSocketsSansIOProtocol):
         self.transport.abort()
 
     async def run_asgi(self) -> None:
+        self._handshake.cancel()
+        if self.visit is not None:
+            self.visit.brought()
         try:
             await super().run_asgi()
         finally:
@@ -308,56 +340,141 @@ class MediaProtocol(WebSocketsSansIOProtocol):
 
 
 class PatientHttp(HttpToolsProtocol):
-    """HTTP in front of the WebSocket. It waits `hello_timeout_s` for a request, which may have
-    `MAX_HEAD_BYTES`: a connection that never asks for anything, or never ends its request, is
-    cut."""
+    """HTTP in front of the WebSocket, with a deadline at each moment: for the head of a request,
+    for its body, for the answer, and for the next request. A head has `MAX_HEAD_BYTES` at most.
+    What passes one of these bounds is cut and counted."""
 
-    settings: ClassVar[Settings]
+    door: ClassVar[Door]
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._head_bytes = 0
-        self._asked = self.loop.call_later(self.settings.hello_timeout_s, transport.abort)
-        # Connections that became WebSockets count too. The application refuses those above the
-        # limit with a code, which is why some more may come this far.
-        if len(self.connections) > 2 * self.settings.max_connections:
-            transport.abort()
+        self._visit: Visit | None = self.door.visit(self.client[0] if self.client else "")
+        self._head_bytes = self._url_bytes = self._headers = 0
+        self._too_large = False
+        self._body_is_due = False
+        self._deadline: asyncio.TimerHandle | None = None
+        self._expect("head_too_slow", self.door.limits.head_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._asked.cancel()
+        if self._deadline is not None:
+            self._deadline.cancel()
+        if self._visit is not None:
+            self._visit.leave()
         super().connection_lost(exc)
+
+    def _expect(self, reason: str, within_s: float) -> None:
+        """Sets the deadline; `reason` counts connections that miss it."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._deadline = self.loop.call_later(within_s, self._cut, reason)
+
+    def _cut(self, reason: str) -> None:
+        self.door.refused[reason] += 1
+        self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         self._head_bytes += len(data)
         if self._head_bytes > MAX_HEAD_BYTES:
-            self.transport.abort()
+            self._cut("head_too_large")
             return
         super().data_received(data)
 
     def handle_websocket_upgrade(self) -> None:
-        super().handle_websocket_upgrade()
+        if self._visit is not None:
+            self._visit.begin()
+        try:
+            super().handle_websocket_upgrade()
+        except Exception:
+            log.exception("a WebSocket could not begin")
+            self.connections.difference_update(
+                [other for other in self.connections if other is not self and other.transport is self.transport]
+            )
+            self._cut("bad_handshake")
+            return
+        if self._deadline is not None:
+            self._deadline.cancel()
+        media = cast(MediaProtocol, self.transport.get_protocol())
+        media.visit, self._visit = self._visit, None
+        media.check_handshake()
         self.parser = None  # type: ignore[assignment]  # it refers back to this connection: a cycle
 
+    def send_400_response(self, msg: str) -> None:
+        """Answers a request that is none, or one that is too large."""
+        if not self._too_large:
+            super().send_400_response(msg)
+            return
+        self.door.refused["head_too_large"] += 1
+        head = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+        self.transport.write(head)
+        self.transport.close()
+
+    def _check_size(self, size: int) -> None:
+        """Ends the parsing of a head that is too large; uvicorn then asks for the answer."""
+        if size > MAX_LINE_BYTES or self._headers > MAX_HEADERS:
+            self._too_large = True
+            raise ValueError("the head of a request is too large")
+
     def on_message_begin(self) -> None:
-        self._asked.cancel()
-        self._asked = self.loop.call_later(self.settings.hello_timeout_s, self.transport.abort)
+        self._url_bytes = self._headers = 0
+        self._expect("head_too_slow", self.door.limits.head_s)
         super().on_message_begin()
 
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        self._url_bytes += len(url)
+        self._check_size(self._url_bytes)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        super().on_header(name, value)
+        self._headers += 1
+        self._check_size(len(name) + len(value))
+
     def on_headers_complete(self) -> None:
-        self._asked.cancel()
         self._head_bytes = 0
+        self._body_is_due = True
+        self._expect("body_too_slow", self.door.limits.body_s)
         super().on_headers_complete()
 
+    def on_message_complete(self) -> None:
+        self._body_is_due = False
+        self._expect("answer_too_slow", self.door.limits.answer_s)
+        if self._visit is not None:
+            self._visit.brought()
+        super().on_message_complete()
 
-def protocol_classes(settings: Settings) -> tuple[type[PatientHttp], type[MediaProtocol]]:
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._body_is_due or self.transport.is_closing():
+            return  # the deadline that is set stays
+        self._expect("head_too_slow", self.door.limits.head_s)
+        if self._visit is not None:
+            self._visit.begin()
+
+
+class HealthHttp(PatientHttp):
+    """HTTP of the port for health and figures, which opens no WebSocket."""
+
+    def handle_websocket_upgrade(self) -> None:
+        self._cut("bad_handshake")
+
+
+def protocol_classes(settings: Settings, door: Door) -> tuple[type[PatientHttp], type[MediaProtocol]]:
     """Returns the HTTP and the WebSocket protocol of a server with these settings."""
-    http = type("BoundHttp", (PatientHttp,), {"settings": settings})
-    media = type("BoundMedia", (MediaProtocol,), {"settings": settings})
+    http = type("BoundHttp", (PatientHttp,), {"door": door})
+    media = type("BoundMedia", (MediaProtocol,), {"settings": settings, "door": door})
     return http, media
 
 
 class StoppableServer(uvicorn.Server):
-    """uvicorn's server, for which being stopped by a signal is success."""
+    """uvicorn's server, for which being stopped by a signal is success, and which lets connections
+    in by a `Door`."""
+
+    def __init__(self, config: uvicorn.Config, door: Door, ready: Callable[[int], None]) -> None:
+        """Makes a server to `run(sockets=[listener])`. It calls `ready` with the port once it takes
+        connections."""
+        super().__init__(config)
+        self._door, self._ready = door, ready
+        self._doors: list[asyncio.Task[None]] = []
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -365,6 +482,61 @@ class StoppableServer(uvicorn.Server):
         with super().capture_signals():
             yield
             self._captured_signals.clear()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup([])
+        if self.started and sockets:
+            self._open_doors(sockets)
+            self._ready(sockets[0].getsockname()[1])
+
+    def _open_doors(self, sockets: list[socket.socket]) -> None:
+        for listener in sockets:
+            self._open_door(listener, self._door, cast(type[PatientHttp], self.config.http_protocol_class))
+
+    def _open_door(self, listener: socket.socket, door: Door, http: type[PatientHttp]) -> None:
+        listener.setblocking(False)
+        self._doors += [
+            asyncio.create_task(self._accept(listener, door)),
+            asyncio.create_task(self._let_in(door, http)),
+        ]
+
+    async def _accept(self, listener: socket.socket, door: Door) -> None:
+        """Takes new connections from the kernel, where all of them wait in one queue, to the queue
+        of their address."""
+        loop = asyncio.get_running_loop()
+        while True:
+            with contextlib.suppress(OSError):  # too many files are open, or the peer is gone already
+                connection, address = await loop.sock_accept(listener)
+                door.knock(address[0], connection)
+                for _ in range(ACCEPTS_PER_TURN):
+                    connection, address = listener.accept()  # BlockingIOError where none is left
+                    connection.setblocking(False)
+                    door.knock(address[0], connection)
+            await asyncio.sleep(ACCEPT_PAUSE_S)
+
+    async def _let_in(self, door: Door, http: type[PatientHttp]) -> None:
+        """Takes new connections in one by one, so that those who talk do not notice a crowd."""
+        loop = asyncio.get_running_loop()
+
+        def protocol() -> asyncio.Protocol:
+            return cast(asyncio.Protocol, http(self.config, self.server_state, self.lifespan.state))
+
+        while True:
+            connection = await door.next()
+            try:
+                await loop.connect_accepted_socket(protocol, connection)
+            except OSError:
+                connection.close()  # the peer is gone already
+            except Exception:
+                log.exception("a connection could not be let in")
+                connection.close()
+            await asyncio.sleep(door.limits.interval_s)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for door in self._doors:
+            door.cancel()
+        self._door.close()
+        await super().shutdown(sockets)
 
 
 class Server(StoppableServer):
@@ -377,10 +549,13 @@ class Server(StoppableServer):
         settings: Settings,
         before_close: Callable[[], Awaitable[None]],
         ready: Callable[[int], None],
+        door: Door | None = None,
     ) -> None:
         """Makes a server to `run(sockets=[listener])`. It calls `ready` with the port once it takes
-        connections; it awaits `before_close`, which may still send, before it closes them."""
-        http, media = protocol_classes(settings)
+        connections; it awaits `before_close`, which may still send, before it closes them. A second
+        socket is the port for health and figures, which has a door of its own."""
+        door = door or new_door(settings)
+        http, media = protocol_classes(settings, door)
         config = uvicorn.Config(
             app,
             http=http,
@@ -394,41 +569,20 @@ class Server(StoppableServer):
             access_log=False,
             log_level="warning",
         )
-        super().__init__(config)
-        self._http = http
+        super().__init__(config, door, ready)
         self._settings = settings
         self._before_close = before_close
-        self._ready = ready
-        self._doors: list[asyncio.Task[None]] = []
+        self._health = new_door(settings)
 
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup([])
-        if self.started and sockets:
-            self._doors = [asyncio.create_task(self._accept(listener)) for listener in sockets]
-            self._ready(sockets[0].getsockname()[1])
-
-    async def _accept(self, listener: socket.socket) -> None:
-        """Takes new connections one by one. A crowd waits in the kernel, where those who talk do
-        not notice it."""
-        loop = asyncio.get_running_loop()
-        listener.setblocking(False)
-
-        def protocol() -> asyncio.Protocol:
-            return cast(asyncio.Protocol, self._http(self.config, self.server_state, self.lifespan.state))
-
-        while True:
-            try:
-                connection, _ = await loop.sock_accept(listener)
-                await loop.connect_accepted_socket(protocol, connection)
-            except OSError:
-                pass  # too many files are open, or the peer is gone already: the next try may succeed
-            except Exception:
-                log.exception("a connection could not be let in")
-            await asyncio.sleep(self._settings.accept_interval_ms / 1000)
+    def _open_doors(self, sockets: list[socket.socket]) -> None:
+        super()._open_doors(sockets[:1])
+        for listener in sockets[1:]:
+            self._open_door(listener, self._health, type("BoundHealth", (HealthHttp,), {"door": self._health}))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for door in self._doors:
             door.cancel()
+        self._health.close()
         await self._before_close()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._settings.close_timeout_s):

@@ -217,10 +217,10 @@ def test_a_body_far_too_large_is_answered_too(running: Test) -> None:
     assert running.send(head + b"x" * 30_000).startswith(b"HTTP/1.1 413")
 
 
-def test_one_address_cannot_take_all_connections(running: Test, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "MAX_CONNECTIONS_PER_ADDRESS", 3)
+def test_one_address_cannot_take_all_connections(running: Test) -> None:
+    most = transport.MAX_CONNECTIONS_PER_ADDRESS
     with contextlib.ExitStack() as stack:
-        silent = [stack.enter_context(socket.create_connection(running.address, 30)) for _ in range(3)]
+        silent = [stack.enter_context(socket.create_connection(running.address, 30)) for _ in range(most)]
         for connection in silent:  # so that the server has seen it
             connection.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
             assert connection.recv(12) == b"HTTP/1.1 200"
@@ -229,6 +229,23 @@ def test_one_address_cannot_take_all_connections(running: Test, monkeypatch: pyt
     while not ask(running).startswith(b"HTTP/1.1 200"):
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    "beginning",
+    [b"", b"GET / HTTP/1.1\r\nHost: a\r\nX: ", b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf"],
+)
+def test_half_made_connections_are_ended(folder: Path, beginning: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "HEAD_S", 0.3)
+    monkeypatch.setattr(transport, "BODY_S", 0.3)
+    with (
+        contextlib.closing(Test(folder, max_raters=2)) as running,
+        socket.create_connection(running.address, 30) as connection,
+    ):
+        connection.sendall(beginning)
+        with contextlib.suppress(ConnectionResetError):
+            while connection.recv(1 << 16):
+                pass
 
 
 def ask(running: Test) -> bytes:

@@ -56,8 +56,13 @@ METHODS: dict[type, dict[str, list[str]]] = {
         "connection_lost": ["exc"],
         "data_received": ["data"],
         "handle_websocket_upgrade": [],
+        "send_400_response": ["msg"],
         "on_message_begin": [],
+        "on_url": ["url"],
+        "on_header": ["name", "value"],
         "on_headers_complete": [],
+        "on_message_complete": [],
+        "on_response_complete": [],
         "on_body": ["body"],
     },
     uvicorn.Server: {
@@ -101,7 +106,7 @@ STATE: dict[type, dict[str, type]] = {
     },
 }
 """Attributes of an open connection, or of a running server, that are read or written."""
-ELSEWHERE = {"client", "on_body"}
+ELSEWHERE = {"on_body"}
 """Names that lab/listening/transport.py uses."""
 
 
