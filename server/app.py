@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, cast
@@ -81,9 +82,11 @@ def create_app(
         await hub.pool.start()
         await hub.recorder.start()
         await hub.watchdog.start()
+        tending = asyncio.create_task(hub.tend())
         try:
             yield
         finally:
+            tending.cancel()
             await hub.shut_down()
             await hub.watchdog.stop()
             await hub.recorder.stop()

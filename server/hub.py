@@ -64,6 +64,10 @@ class Hub:
         """Connections, by address."""
         self.speakers = AddressShares()
         """Clients whose PCM is encoded here, by address."""
+        self.room_owners = AddressShares()
+        """Rooms, by the address of the client that opened them."""
+        self.decoders = AddressShares()
+        """Decoders, by the address of a listener that needs them."""
         self.closed: Counter[int] = Counter()
         """How many connections ended, by close code."""
         self.started_us = clock_us()
@@ -131,10 +135,23 @@ class Hub:
         if live is None:
             if len(self.rooms) >= self.settings.max_rooms:
                 raise refusals.too_many_rooms()
+            if self.room_owners.held(connection.address) >= self.settings.max_rooms_per_address:
+                raise refusals.too_many_rooms_of_address()
             limits = (self.settings.max_peers_per_room, self._degradation, self.settings.audio_burst_ms)
-            live = LiveRoom(Room(name, self.config, *limits), self.config.hop_length, self.pool, self.recorder)
+            room = Room(name, self.config, *limits)
+            live = LiveRoom(
+                room,
+                self.config.hop_length,
+                self.pool,
+                self.recorder,
+                connection.address,
+                self.decoders,
+                self.settings.max_address_share,
+            )
         peer, joined = live.room.join(hello, clock_us())
-        self.rooms[name] = live
+        if name not in self.rooms:
+            self.rooms[name] = live
+            self.room_owners.take(live.owner)
         live.recorder.entered(peer, live.room.peers.values())
         live.broadcast(joined, but=peer.id)
         live.connections[peer.id] = connection
@@ -187,7 +204,16 @@ class Hub:
         live.recorder.left(peer)
         if not live.room.peers:
             live.recorder.end("everyone had left")
-            self.rooms.pop(live.room.name, None)
+            if self.rooms.pop(live.room.name, None) is not None:
+                self.room_owners.give_back(live.owner)
+
+    async def tend(self) -> None:
+        """Closes decoders that stand idle, until it is cancelled."""
+        idle_us = int(self.settings.decoder_idle_s * 1e6)
+        while True:
+            await asyncio.sleep(min(1.0, self.settings.decoder_idle_s))
+            for live in list(self.rooms.values()):
+                live.close_idle(clock_us() - idle_us)
 
     async def shut_down(self) -> None:
         """Tells every client; returns when all are gone or the deadline has passed."""

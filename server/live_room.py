@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -14,6 +15,7 @@ from earshot.protocol.packet import Packet, PcmBlock
 from earshot.protocol.sequence import SEQUENCE_MODULUS, TIMESTAMP_MODULUS
 from earshot.server.clock import clock_us
 from earshot.server.core import refusals
+from earshot.server.core.address_shares import AddressShares
 from earshot.server.core.jobs import Job, Result
 from earshot.server.core.recipient import Recipient
 from earshot.server.core.room import Peer, Room
@@ -22,17 +24,41 @@ from earshot.server.encoding.queue import CodecSession
 from earshot.server.recording.recorder import Recorder, RoomRecorder
 
 
+@dataclass
+class _Decoder:
+    """The decoder of one speaker at one rate, and the listener that it counts for."""
+
+    session: CodecSession
+    listener: int
+    address: str
+    used_us: int
+    """When the speaker's last packet came."""
+
+
 class LiveRoom:
     """A room, the connections of its peers, and the decoders for those of them that cannot
     decode."""
 
-    def __init__(self, room: Room, hop: int, pool: WorkerPool, recorder: Recorder) -> None:
-        """`hop` is the number of samples in a frame."""
+    def __init__(
+        self,
+        room: Room,
+        hop: int,
+        pool: WorkerPool,
+        recorder: Recorder,
+        owner: str,
+        shares: AddressShares,
+        share: float,
+    ) -> None:
+        """`hop` is the number of samples in a frame, and `owner` the address of the client that
+        opened the room. `shares` counts the decoders of the whole server by the address of a
+        listener; none may have more than `share` of them."""
+        self.owner = owner
+        self._shares, self._share = shares, share
         self.room = room
         self._hop, self._pool = hop, pool
         self.connections: dict[int, Recipient] = {}
         """By the id of their peer."""
-        self._decoders: dict[tuple[int, int], CodecSession] = {}
+        self._decoders: dict[tuple[int, int], _Decoder] = {}
         """By speaker and number of codebooks."""
         self.frames_not_decoded = 0
         self.recorder = RoomRecorder(recorder, room.name, self.broadcast)
@@ -77,13 +103,13 @@ class LiveRoom:
         key = (speaker.id, n_q)
         decoder = self._decoders.get(key)
         if decoder is None:
-            try:
-                decoder = self._pool.open("decoder", partial(self._decoded, key))
-            except EngineFull:
+            decoder = self._open_decoder(speaker, n_q)
+            if decoder is None:
                 self.frames_not_decoded += packet.frames
                 self._fail_pcm_listeners(speaker, n_q)
                 return
             self._decoders[key] = decoder
+        decoder.used_us = now_us
         codes = unpack(packet.payload, packet.n_q, packet.frames)
         for index in range(packet.frames):
             block = PcmBlock(
@@ -93,7 +119,35 @@ class LiveRoom:
                 b"",
                 None if index else packet.trace,
             )
-            self.frames_not_decoded += decoder.push(Job(np.ascontiguousarray(codes[:, index]), now_us, tag=block))
+            self.frames_not_decoded += decoder.session.push(
+                Job(np.ascontiguousarray(codes[:, index]), now_us, tag=block)
+            )
+
+    def _open_decoder(self, speaker: Peer, n_q: int) -> _Decoder | None:
+        """Returns a new decoder, counted for a listener whose address may have one more; None if
+        there is no such listener, or no place."""
+        capacity = self._pool.decoder_capacity()
+        for peer in self.room.pcm_listeners(speaker.id, n_q):
+            connection = self.connections.get(peer.id)
+            if connection is not None and self._shares.may_take(connection.address, capacity, self._share):
+                try:
+                    session = self._pool.open("decoder", partial(self._decoded, (speaker.id, n_q)))
+                except EngineFull:
+                    return None
+                self._shares.take(connection.address)
+                return _Decoder(session, peer.id, connection.address, 0)
+        return None
+
+    def _close_decoder(self, key: tuple[int, int]) -> None:
+        decoder = self._decoders.pop(key)
+        decoder.session.close()
+        self._shares.give_back(decoder.address)
+
+    def close_idle(self, before_us: int) -> None:
+        """Closes the decoders of speakers that said nothing since then. Their next packets open new
+        ones."""
+        for key in [key for key, decoder in self._decoders.items() if decoder.used_us < before_us]:
+            self._close_decoder(key)
 
     def _fail_pcm_listeners(self, speaker: Peer, n_q: int) -> None:
         """Sends away those who would otherwise be left in silence."""
@@ -104,7 +158,7 @@ class LiveRoom:
 
     def _decoded(self, key: tuple[int, int], result: Result) -> None:
         if result.value is None:
-            self._decoders.pop(key).close()
+            self._close_decoder(key)
             return
         block = result.tag._replace(data=to_s16(result.value))
         self._wake(self.room.relay_pcm(*key, block, clock_us()))
@@ -119,4 +173,16 @@ class LiveRoom:
         """Ends decoders that nobody listens to any more."""
         wanted = {(peer.id, n_q) for peer in self.room.peers.values() for n_q in self.room.pcm_rates(peer)}
         for key in set(self._decoders) - wanted:
-            self._decoders.pop(key).close()
+            self._close_decoder(key)
+        for (speaker_id, n_q), decoder in self._decoders.items():
+            self._charge(decoder, [peer.id for peer in self.room.pcm_listeners(speaker_id, n_q)])
+
+    def _charge(self, decoder: _Decoder, listeners: list[int]) -> None:
+        """Counts a decoder for another of its listeners where the one that it counted for is
+        gone."""
+        present = [peer_id for peer_id in listeners if peer_id in self.connections]
+        if decoder.listener in present or not present:
+            return
+        self._shares.give_back(decoder.address)
+        decoder.listener, decoder.address = present[0], self.connections[present[0]].address
+        self._shares.take(decoder.address)

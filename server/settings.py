@@ -32,6 +32,9 @@ class Settings(BaseSettings):
     max_rooms: Count = 256
     max_peers_per_room: Annotated[int, Field(ge=1, le=200)] = 32
     """Bounded by 200, because one message from the server has at most 255 speakers."""
+    max_rooms_per_address: Count = 128
+    """Rooms that clients of one address opened. Here and in all that follows, an address of IPv6
+    stands for its /64."""
     max_connections: Count = 1024
     max_connections_per_address: Count = 256
 
@@ -103,7 +106,11 @@ class Settings(BaseSettings):
     """Longest time, in frames, that results may take: a new speaker is refused if they would take
     longer with it."""
     max_address_share: Annotated[float, Field(gt=0, le=1)] = 0.5
-    """Part of the speakers that this server can encode which one address may have, rounded up."""
+    """Part of the speakers that this server can encode, and of those that it can decode for
+    listeners to PCM, which one address may have, rounded up."""
+    decoder_idle_s: Seconds = 30.0
+    """Time without a packet after which a speaker's decoders close; its next packet opens them
+    again."""
     encoders_per_worker: Count = 512
     """A bound of memory only."""
     decoders_per_worker: Count = 512

@@ -237,13 +237,15 @@ class WorkerLoad:
         """Returns whether so many streams would all get their results within the limit."""
         return self.longest_us(streams) <= limit_us and not self.latency.behind(limit_us, now_us)
 
-    def headroom(self, streams: Mapping[Kind, int], limit_us: float, now_us: int, most: int) -> int:
-        """Returns how many encoders more would fit, at most `most`."""
+    def headroom(
+        self, streams: Mapping[Kind, int], limit_us: float, now_us: int, most: int, kind: Kind = "encoder"
+    ) -> int:
+        """Returns how many streams of a kind more would fit, at most `most`."""
         if self.latency.behind(limit_us, now_us):
             return 0
         low, high = 0, most
         while low < high:
             middle = (low + high + 1) // 2
-            more = {**streams, "encoder": streams["encoder"] + middle}
+            more = {**streams, kind: streams[kind] + middle}
             low, high = (middle, high) if self.longest_us(more) <= limit_us else (low, middle - 1)
         return low

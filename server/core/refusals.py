@@ -41,6 +41,10 @@ def too_many_rooms() -> ProtocolError:
     return ProtocolError("this server has too many rooms", CloseCode.TOO_MANY_ROOMS)
 
 
+def too_many_rooms_of_address() -> ProtocolError:
+    return ProtocolError("too many rooms of your address", CloseCode.TOO_MANY_ROOMS)
+
+
 def no_time_for_another() -> ProtocolError:
     return ProtocolError(
         "this server is busy: one more would make those who talk late; try again later, or send and take "

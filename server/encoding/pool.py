@@ -153,6 +153,13 @@ class WorkerPool:
             return 0
         return self.load.headroom(self.streams, self.limit_us, clock_us(), self._free("encoder"))
 
+    def decoder_capacity(self) -> int:
+        """Returns how many decoders this server can have, those that are open included."""
+        more = 0
+        if self.has_headroom("decoder"):
+            more = self.load.headroom(self.streams, self.limit_us, clock_us(), self._free("decoder"), "decoder")
+        return self.streams["decoder"] + more
+
     def busy(self) -> float:
         """Returns the part of the workers' time, over the last seconds, that steps and coding tasks
         took; 1 if no worker is left."""

@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 import numpy as np
+from websockets.asyncio.client import connect
 
-from earshot.protocol.messages import Mute, PeerChanged, SetRate
+from earshot.protocol.messages import (
+    PROTOCOL,
+    SUBPROTOCOL,
+    Error,
+    Hello,
+    Mute,
+    PeerChanged,
+    SetRate,
+    parse_server,
+)
 from earshot.protocol.packet import MAX_FRAMES
 from tests.peers import join, running_server, tiny_model, until
 
@@ -56,4 +66,49 @@ async def test_a_peer_that_changes_to_and_fro_does_not_fill_the_outboxes_of_othe
         await other.stats()
         assert [(told.peer.muted, told.peer.max_kbps) for told in other.of(PeerChanged)] == [(False, 3.0)]
         for peer in (toggling, other):
+            await peer.leave()
+
+
+async def test_one_address_does_not_open_all_rooms() -> None:
+    with running_server(tiny_model(), max_rooms=4, max_rooms_per_address=2) as server:
+        first, second = await join(server, "one"), await join(server, "two")
+        async with connect(server.room("three"), subprotocols=[SUBPROTOCOL], compression=None) as third:
+            await third.send(Hello(protocol=PROTOCOL, model=server.model.digest, send="codes").model_dump_json())
+            error = parse_server(await third.recv())
+        assert isinstance(error, Error)
+        assert error.code == 4008
+        await first.leave()
+        await until(lambda: "one" not in server.hub.rooms)
+        again = await join(server, "four")
+        for peer in (second, again):
+            await peer.leave()
+        await until(lambda: not server.hub.rooms)
+        assert len(server.hub.room_owners) == 0
+
+
+async def test_one_address_does_not_take_all_decoders_and_gives_them_back() -> None:
+    with running_server(tiny_model(), decoders_per_worker=4, max_address_share=0.5) as server:
+        speakers = [await join(server, "many", want="none") for _ in range(3)]
+        listener = await join(server, "many", send="none", want="pcm", model=None)
+        for speaker in speakers:
+            await speaker.send_codes(np.ones((8, 1), int))
+        code, message = await listener.closed()
+        assert (code, "decode" in message) == (4013, True)
+        await until(lambda: server.hub.pool.streams["decoder"] == 0)
+        assert server.hub.decoders.total() == 0
+        for speaker in speakers:
+            await speaker.leave()
+
+
+async def test_decoders_of_silent_speakers_close_and_open_again() -> None:
+    with running_server(tiny_model(), decoder_idle_s=0.2) as server:
+        speaker = await join(server, "quiet", want="none")
+        listener = await join(server, "quiet", send="none", want="pcm", model=None)
+        heard = listener.heard[speaker.id]
+        for frames in (1, 2):
+            await speaker.send_codes(np.ones((8, 1), int))
+            await until(lambda frames=frames: heard.frames == frames)
+            await until(lambda: server.hub.pool.streams["decoder"] == 0)
+            assert server.hub.decoders.total() == 0
+        for peer in (speaker, listener):
             await peer.leave()

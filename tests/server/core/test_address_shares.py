@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from earshot.server.core.address_shares import AddressShares
+from earshot.server.core.address_shares import AddressShares, address_key
 
 
 def test_what_is_taken_is_counted_by_address_until_it_is_given_back() -> None:
@@ -52,3 +52,29 @@ def test_an_address_has_its_share(held: int, capacity: int, share: float, allowe
         shares.take("a")
     shares.take("b")
     assert shares.may_take("a", capacity, share) is allowed
+
+
+@pytest.mark.parametrize(
+    ("address", "key"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("", ""),
+        ("a socket", "a socket"),
+    ],
+)
+def test_an_address_of_ipv6_counts_as_its_network(address: str, key: str) -> None:
+    assert address_key(address) == key
+
+
+def test_addresses_of_one_ipv6_network_share() -> None:
+    shares = AddressShares()
+    shares.take("2001:db8::1")
+    assert shares.held("2001:db8::2") == 1
+    assert not shares.may_take("2001:db8::3", 2, 0.5)
+    assert shares.may_take("2001:db8:0:1::3", 2, 0.5)
+    shares.give_back("2001:db8::4")
+    assert len(shares) == 0
