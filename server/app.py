@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any, cast
+from typing import cast
 
 from fastapi import FastAPI, WebSocket
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 
 from earshot.codec.bitstream import BITS
 from earshot.codec.config import ModelConfig
@@ -19,6 +19,7 @@ from earshot.codec.model.model import Model
 from earshot.protocol.packet import MAX_CODEBOOKS
 from earshot.server.core.packet_coding import StartEntropy, no_entropy
 from earshot.server.encoding.pool import WorkerPool, cpu_affinity
+from earshot.server.gate import Gate
 from earshot.server.hub import Hub
 from earshot.server.net.connection import Connection
 from earshot.server.net.door import new_door
@@ -94,6 +95,7 @@ def create_app(
 
     app = FastAPI(title="Earshot", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.hub, app.state.door = hub, new_door(settings)
+    app.add_middleware(Gate, settings=settings)
 
     @app.get("/healthz")
     async def healthz() -> JSONResponse:
@@ -103,8 +105,8 @@ def create_app(
         return JSONResponse({"status": "ok"} | ({"alarm": alarm} if alarm else {}))
 
     @app.get("/stats")
-    async def stats() -> dict[str, Any]:
-        return {**hub.stats(), "door": app.state.door.stats()}
+    async def stats() -> Response:
+        return Response(hub.rendered_stats(lambda: {"door": app.state.door.stats()}), media_type="application/json")
 
     @app.websocket("/v1/rooms/{room:path}")
     async def room(websocket: WebSocket, room: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from typing import Any
 
 from earshot.codec.config import ModelConfig
 from earshot.codec.errors import EngineFull
+from earshot.protocol.close_codes import CloseCode
 from earshot.protocol.messages import PROTOCOL, Hello, Limits, ModelInfo, PeerLeft, Welcome
 from earshot.protocol.packet import Packet
 from earshot.server.audit import Audit
@@ -30,6 +32,9 @@ from earshot.server.live_room import LiveRoom
 from earshot.server.recording.recorder import Recorder
 from earshot.server.settings import Settings
 from earshot.server.watchdog import Watchdog
+
+KNOWN_CLOSE_CODES = frozenset({*range(1000, 1004), *range(1005, 1016), *CloseCode})
+"""Close codes of RFC 6455 and of docs/protocol.md."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,8 +73,11 @@ class Hub:
         """Rooms, by the address of the client that opened them."""
         self.decoders = AddressShares()
         """Decoders, by the address of a listener that needs them."""
-        self.closed: Counter[int] = Counter()
-        """How many connections ended, by close code."""
+        self.closed: Counter[int | str] = Counter()
+        """How many connections ended, by close code; clients may choose theirs, and those that the
+        protocols do not know count as `other`."""
+        self._rendered = b""
+        self._rendered_us: int | None = None
         self.started_us = clock_us()
         self.shutting_down = False
         self._degradation = DegradationPolicy(
@@ -230,6 +238,18 @@ class Hub:
         called on any thread."""
         return self.pool.worker_faults() + self.recorder.faults()
 
+    def count_closed(self, code: int) -> None:
+        """Counts a connection that ended with this close code."""
+        self.closed[code if code in KNOWN_CLOSE_CODES else "other"] += 1
+
+    def rendered_stats(self, more: Callable[[], dict[str, Any]] = dict) -> bytes:
+        """Returns `stats` and `more` as JSON, not older than a setting says."""
+        now_us = clock_us()
+        if self._rendered_us is None or now_us - self._rendered_us >= self.settings.stats_age_s * 1e6:
+            self._rendered = json.dumps(self.stats() | more(), separators=(",", ":")).encode()
+            self._rendered_us = now_us
+        return self._rendered
+
     def stats(self) -> dict[str, Any]:
         """Returns what `/stats` shows to anyone: no names of peers, and none of rooms, which are
         the only key to them."""
@@ -241,7 +261,7 @@ class Hub:
             "frame": {"sample_rate": self.config.sample_rate, "samples": self.config.hop_length},
             "connections": len(self.connections),
             "addresses": len(self.addresses),
-            "closed": {str(code): count for code, count in sorted(self.closed.items())},
+            "closed": {str(code): self.closed[code] for code in sorted(self.closed, key=str)},
             "rooms": [_room_stats(live, now) for live in self.rooms.values()],
             "more_speakers": self.pool.more_speakers(),
             "workers": self.pool.stats(),

@@ -60,6 +60,18 @@ class Settings(BaseSettings):
     audio_burst_ms: Milliseconds = 2000.0
     """Audio that may come ahead of real time, for clients whose network stood still."""
 
+    allowed_origins: str = ""
+    """Web pages that may use this server beside those of its own host: origins such as
+    `https://calls.example.org`, with commas between."""
+    allowed_hosts: str = ""
+    """Names of this server, with commas between, that a Host header may have on a loopback address
+    beside `localhost` and IP addresses."""
+    stats_requests_per_second: Rate = 200.0
+    """Requests for `/stats` from one address."""
+    stats_age_s: Seconds = 0.25
+    """How long an answer of `/stats` is given again: to make one for many peers takes
+    milliseconds of the event loop."""
+
     hello_timeout_s: Seconds = 5.0
     ping_interval_s: Seconds = 10.0
     ping_timeout_s: Seconds = 10.0

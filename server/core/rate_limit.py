@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
+from earshot.server.core.address_shares import address_key
+
 
 class TokenBucket:
     """Fills with `rate` tokens a second up to `burst`, and starts full. Times are microseconds of
@@ -23,3 +27,28 @@ class TokenBucket:
         enough = amount <= tokens
         self._tokens = tokens - amount if enough else tokens
         return enough
+
+
+class AddressBuckets:
+    """A token bucket for each address (`address_key`), of those seen last. A bucket that is
+    forgotten would have filled up again long before."""
+
+    def __init__(self, rate: float, burst: float, most: int = 1024) -> None:
+        self._rate, self._burst, self._most = rate, burst, most
+        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
+
+    def __len__(self) -> int:
+        """Returns how many addresses have a bucket."""
+        return len(self._buckets)
+
+    def take(self, address: str, amount: float, now_us: int) -> bool:
+        """Takes tokens from the bucket of an address; False, and nothing taken, if there are not
+        that many."""
+        key = address_key(address)
+        bucket = self._buckets.get(key)
+        if bucket is None:
+            bucket = self._buckets[key] = TokenBucket(self._rate, self._burst, now_us)
+            if len(self._buckets) > self._most:
+                self._buckets.popitem(last=False)
+        self._buckets.move_to_end(key)
+        return bucket.take(amount, now_us)

@@ -184,7 +184,7 @@ class Connection:
             self._leave(end)
             try:
                 if end.code:
-                    self._hub.closed[end.code] += 1
+                    self._hub.count_closed(end.code)
                 if isinstance(end, do.Close):
                     await self._say_why(end)
             finally:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from earshot.server.core.rate_limit import TokenBucket
+from earshot.server.core.rate_limit import AddressBuckets, TokenBucket
 
 SECOND = 1_000_000
 
@@ -30,3 +30,14 @@ def test_what_is_refused_costs_nothing_and_time_going_back_fills_nothing() -> No
     assert not bucket.take(1, 0)
     assert not bucket.take(1, SECOND)
     assert bucket.take(1, SECOND + SECOND // 10)
+
+
+def test_each_address_has_a_bucket_and_few_are_kept() -> None:
+    buckets = AddressBuckets(rate=1, burst=2, most=3)
+    assert [buckets.take("a", 1, 0) for _ in range(3)] == [True, True, False]
+    assert buckets.take("b", 2, 0)
+    assert buckets.take("2001:db8::1", 2, 0)
+    assert not buckets.take("2001:db8::2", 1, 0)
+    assert not buckets.take("a", 1, 0)
+    assert buckets.take("c", 1, 0)
+    assert len(buckets) == 3

@@ -1,0 +1,67 @@
+"""Refuses requests before the application sees them: those of foreign web pages, and those for
+`/stats` that come too often."""
+
+from __future__ import annotations
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from earshot.server.clock import clock_us
+from earshot.server.core.origins import is_own_host, is_own_origin
+from earshot.server.core.rate_limit import AddressBuckets
+from earshot.server.settings import Settings
+
+STATS_BURST = 2.0
+"""Seconds of `/stats` requests that may come at once."""
+
+
+class Gate:
+    """An ASGI application around another. It refuses with HTTP 403 or 429."""
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self._app = app
+        self._origins = _names(settings.allowed_origins)
+        self._hosts = _names(settings.allowed_hosts)
+        rate = settings.stats_requests_per_second
+        self._stats = AddressBuckets(rate, max(1.0, STATS_BURST * rate))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves one request."""
+        if scope["type"] == "lifespan" or scope.get("path") == "/healthz":
+            await self._app(scope, receive, send)
+        elif not self._is_own(scope):
+            await _refuse(scope, send, 403, b"a web page of another site may not use this server")
+        elif scope.get("path") == "/stats" and not self._stats.take(_address(scope), 1, clock_us()):
+            await _refuse(scope, send, 429, b"too many requests for /stats")
+        else:
+            await self._app(scope, receive, send)
+
+    def _is_own(self, scope: Scope) -> bool:
+        headers = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in scope["headers"]]
+        host = next((value for name, value in headers if name == "host"), None)
+        if not is_own_origin([value for name, value in headers if name == "origin"], host, self._origins):
+            return False
+        # A proxy on this machine passes its public name on as Host. A page cannot add this header
+        # to a WebSocket; to a request for /stats it could.
+        if scope["type"] == "websocket" and any(name == "x-forwarded-for" for name, _ in headers):
+            return True
+        local = scope.get("server") or ("", None)
+        return is_own_host(host, str(local[0]), self._hosts)
+
+
+def _names(setting: str) -> frozenset[str]:
+    return frozenset(name.strip().lower() for name in setting.split(",") if name.strip())
+
+
+def _address(scope: Scope) -> str:
+    client = scope.get("client")
+    return str(client[0]) if client else ""
+
+
+async def _refuse(scope: Scope, send: Send, status: int, why: bytes) -> None:
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close"})  # before the handshake, this is HTTP 403
+        return
+    headers = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(why)), (b"connection", b"close")]
+    start: Message = {"type": "http.response.start", "status": status, "headers": headers}
+    await send(start)
+    await send({"type": "http.response.body", "body": why})
