@@ -3,6 +3,7 @@ object, whose `type` names it."""
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
@@ -38,6 +39,11 @@ class _Message(BaseModel):
     NaN."""
 
     model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
+
+    @cached_property
+    def text(self) -> str:
+        """The message as JSON, made once for all that it is sent to."""
+        return self.model_dump_json()
 
 
 class ModelInfo(_Message):

@@ -21,8 +21,10 @@ from earshot.server.audit import Audit
 from earshot.server.clock import clock_us
 from earshot.server.core import refusals
 from earshot.server.core.address_shares import AddressShares
+from earshot.server.core.fanout import ChangedPeers
 from earshot.server.core.jobs import Deliver, Job
 from earshot.server.core.packet_coding import EntropyCoding, PacketCoding
+from earshot.server.core.rate_limit import AddressBuckets, TokenBucket
 from earshot.server.core.recipient import Recipient
 from earshot.server.core.room import Peer, Room, check_hello
 from earshot.server.core.send_queue import DegradationPolicy
@@ -76,6 +78,8 @@ class Hub:
         self.closed: Counter[int | str] = Counter()
         """How many connections ended, by close code; clients may choose theirs, and those that the
         protocols do not know count as `other`."""
+        self._changes = AddressBuckets(settings.address_changes_per_second, settings.changes_burst)
+        """Copies of what peers change, by address."""
         self._rendered = b""
         self._rendered_us: int | None = None
         self.started_us = clock_us()
@@ -155,6 +159,8 @@ class Hub:
                 connection.address,
                 self.decoders,
                 self.settings.max_address_share,
+                self._changed_peers(),
+                self.settings.change_interval_s,
             )
         peer, joined = live.room.join(hello, clock_us())
         if name not in self.rooms:
@@ -164,6 +170,10 @@ class Hub:
         live.broadcast(joined, but=peer.id)
         live.connections[peer.id] = connection
         return live, peer
+
+    def _changed_peers(self) -> ChangedPeers:
+        rate, burst = self.settings.changes_per_second, self.settings.changes_burst
+        return ChangedPeers(TokenBucket(rate, burst, clock_us()), self._changes)
 
     def _welcome(self, live: LiveRoom, peer: Peer, entropy: str | None) -> Welcome:
         settings = self.settings
@@ -208,6 +218,7 @@ class Hub:
         live.connections.pop(peer.id, None)
         left: PeerLeft = live.room.leave(peer, reason)
         live.prune()
+        live.changed.forget(peer.id)
         live.broadcast(left, but=peer.id)
         live.recorder.left(peer)
         if not live.room.peers:

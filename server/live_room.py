@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,6 +17,7 @@ from earshot.protocol.sequence import SEQUENCE_MODULUS, TIMESTAMP_MODULUS
 from earshot.server.clock import clock_us
 from earshot.server.core import refusals
 from earshot.server.core.address_shares import AddressShares
+from earshot.server.core.fanout import ChangedPeers
 from earshot.server.core.jobs import Job, Result
 from earshot.server.core.recipient import Recipient
 from earshot.server.core.room import Peer, Room
@@ -48,11 +50,16 @@ class LiveRoom:
         owner: str,
         shares: AddressShares,
         share: float,
+        changed: ChangedPeers,
+        change_interval_s: float,
     ) -> None:
         """`hop` is the number of samples in a frame, and `owner` the address of the client that
         opened the room. `shares` counts the decoders of the whole server by the address of a
         listener; none may have more than `share` of them."""
         self.owner = owner
+        self.changed = changed
+        self._change_interval_s = change_interval_s
+        self._change_timer: asyncio.TimerHandle | None = None
         self._shares, self._share = shares, share
         self.room = room
         self._hop, self._pool = hop, pool
@@ -68,6 +75,23 @@ class LiveRoom:
         for peer_id, connection in list(self.connections.items()):
             if peer_id != but:
                 connection.tell(message)
+
+    def announce(self, message: PeerChanged) -> None:
+        """Tells everyone else what a peer is like now: soon, and only what is newest then."""
+        peer_id = message.peer.id
+        self.changed.add(peer_id, self.connections[peer_id].address)
+        self._set_change_timer()
+
+    def _set_change_timer(self) -> None:
+        if self._change_timer is None:
+            self._change_timer = asyncio.get_running_loop().call_later(self._change_interval_s, self._tell_changes)
+
+    def _tell_changes(self) -> None:
+        self._change_timer = None
+        for peer_id in self.changed.due(max(1, len(self.connections) - 1), clock_us()):
+            self.broadcast(PeerChanged(peer=self.room.peers[peer_id].info()), but=peer_id)
+        if len(self.changed):
+            self._set_change_timer()
 
     def relay(self, speaker: Peer, packet: Packet) -> None:
         """Passes a speaker's codes on, to a recording too, and to decoders where someone wants
@@ -95,8 +119,7 @@ class LiveRoom:
         decoders = self.room.decoders_for_rate(peer, message)
         if decoders and message.max_kbps is not None and not self._pool.fits(0, decoders):
             raise refusals.no_time_for_rate(message.max_kbps)
-        changed: PeerChanged = self.room.set_rate(peer, message)
-        self.broadcast(changed, but=peer.id)
+        self.announce(self.room.set_rate(peer, message))
         self.prune()
 
     def _decode(self, speaker: Peer, n_q: int, packet: Packet, now_us: int) -> None:

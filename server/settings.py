@@ -57,6 +57,16 @@ class Settings(BaseSettings):
     """Limit for text messages: most of them go on to everyone in the room, so they are dearer than
     media."""
     control_burst: Count = 60
+    change_interval_s: Seconds = 0.05
+    """Time between two looks at what the peers of a room have changed (`set_rate`, `mute`): the
+    others are told the newest state of each."""
+    changes_per_second: Rate = 500.0
+    """Copies of such news, one for each that is told, that one room may cause. What is over waits,
+    and only its newest state; nobody is closed for it."""
+    changes_burst: Annotated[int, Field(ge=200)] = 2000
+    """At least what one change costs in a full room."""
+    address_changes_per_second: Rate = 1000.0
+    """The same for all clients of one address."""
     audio_burst_ms: Milliseconds = 2000.0
     """Audio that may come ahead of real time, for clients whose network stood still."""
 

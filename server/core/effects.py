@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from earshot.protocol.messages import Hello, Record, ServerMessage, SetRate
+from earshot.protocol.messages import Hello, PeerChanged, Record, SetRate
 from earshot.protocol.packet import CodedPacket, Packet
 from earshot.server.core.jobs import Job
 
@@ -29,10 +29,10 @@ class Decode(NamedTuple):
     admitted: CodedPacket | None
 
 
-class Broadcast(NamedTuple):
-    """Tell everyone else in the room."""
+class Announce(NamedTuple):
+    """Tell everyone else in the room, soon, what this peer is like now."""
 
-    message: ServerMessage
+    message: PeerChanged
 
 
 class NoteMuted(NamedTuple):
@@ -65,5 +65,5 @@ class Leave(NamedTuple):
     reason: str
 
 
-Effect = Join | Relay | Encode | Decode | Broadcast | NoteMuted | ChangeRate | AskRecording | Close | Leave
+Effect = Join | Relay | Encode | Decode | Announce | NoteMuted | ChangeRate | AskRecording | Close | Leave
 Effects = tuple[Effect, ...]

@@ -16,6 +16,10 @@ class TokenBucket:
         self._tokens = burst
         self._filled_us = now_us
 
+    def has(self, amount: float, now_us: int) -> bool:
+        """Returns whether `take` would take so many tokens."""
+        return self.take(0, now_us) and amount <= self._tokens
+
     def take(self, amount: float, now_us: int) -> bool:
         """Takes `amount` tokens; False, and nothing taken, if there are not that many."""
         elapsed, tokens = now_us - self._filled_us, self._tokens

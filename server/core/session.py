@@ -34,8 +34,8 @@ from earshot.protocol.messages import (
 from earshot.protocol.packet import CodedPacket, Packet, PcmUp, decode_up, encode_down
 from earshot.server.core import refusals
 from earshot.server.core.effects import (
+    Announce,
     AskRecording,
-    Broadcast,
     ChangeRate,
     Close,
     Decode,
@@ -281,7 +281,7 @@ class Session:
         message = self.outbox.popleft()
         if isinstance(message, Pong):
             message = message.model_copy(update={"sent_us": now_us})
-        text = message.model_dump_json()
+        text = message.text
         self.sent(len(text))
         return text
 
@@ -339,7 +339,7 @@ class Session:
         if isinstance(message, SetRate):
             return (ChangeRate(message),)
         if isinstance(message, Mute):
-            return Broadcast(self._room.mute(self._peer, message)), NoteMuted()
+            return Announce(self._room.mute(self._peer, message)), NoteMuted()
         if isinstance(message, Record):
             return (AskRecording(message),)
         self._peer.report = message

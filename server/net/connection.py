@@ -130,8 +130,8 @@ class Connection:
                 seat.peer.uplink.discard(1)
         elif isinstance(effect, do.Close | do.Leave):
             self._ended.set_result(effect)
-        elif isinstance(effect, do.Broadcast):
-            seat.live.broadcast(effect.message, but=seat.peer.id)
+        elif isinstance(effect, do.Announce):
+            seat.live.announce(effect.message)
         elif isinstance(effect, do.NoteMuted):
             seat.live.recorder.muted(seat.peer)
         elif isinstance(effect, do.AskRecording):

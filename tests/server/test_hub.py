@@ -112,3 +112,23 @@ async def test_decoders_of_silent_speakers_close_and_open_again() -> None:
             assert server.hub.decoders.total() == 0
         for peer in (speaker, listener):
             await peer.leave()
+
+
+async def test_many_changes_within_the_limits_cost_few_messages_and_close_nobody() -> None:
+    limits = {"changes_per_second": 100.0, "changes_burst": 200, "control_burst": 100, "max_waiting_control": 20}
+    with running_server(tiny_model(), **limits) as server:
+        changing = [await join(server, "crowd") for _ in range(8)]
+        honest = await join(server, "crowd")
+        for number in range(60):
+            for peer in changing:
+                await peer.say(Mute(muted=number % 2 == 0))
+        await changing[-1].say(Mute(muted=True))
+        await until(lambda: any(m.peer.id == changing[-1].id and m.peer.muted for m in honest.of(PeerChanged)))
+        await until(lambda: not len(server.hub.rooms["crowd"].changed))
+        await honest.stats()
+        newest = {told.peer.id: told.peer.muted for told in honest.of(PeerChanged)}
+        assert newest == {peer.id: peer is changing[-1] for peer in changing}
+        assert len(honest.of(PeerChanged)) < 8 * 60 / 2
+        assert not honest.of(Error)
+        for peer in (*changing, honest):
+            await peer.leave()

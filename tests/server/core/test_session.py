@@ -42,8 +42,8 @@ from earshot.protocol.packet import (
 )
 from earshot.server.core import refusals
 from earshot.server.core.effects import (
+    Announce,
     AskRecording,
-    Broadcast,
     ChangeRate,
     Close,
     Decode,
@@ -400,7 +400,7 @@ def test_muting_is_told_to_the_others_and_noted() -> None:
     session, _, peer = seated()
     told, noted = session.text(Mute(muted=True).model_dump_json(), 0)
     assert peer.muted
-    assert told == Broadcast(PeerChanged(peer=peer.info()))
+    assert told == Announce(PeerChanged(peer=peer.info()))
     assert isinstance(noted, NoteMuted)
     assert session.media(MEDIA, 0) == ()
 
