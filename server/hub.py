@@ -24,6 +24,7 @@ from earshot.server.core.address_shares import AddressShares
 from earshot.server.core.fanout import ChangedPeers
 from earshot.server.core.jobs import Deliver, Job
 from earshot.server.core.packet_coding import EntropyCoding, PacketCoding
+from earshot.server.core.pauses import PauseWatch
 from earshot.server.core.rate_limit import AddressBuckets, TokenBucket
 from earshot.server.core.recipient import Recipient
 from earshot.server.core.room import Peer, Room, check_hello
@@ -37,6 +38,10 @@ from earshot.server.watchdog import Watchdog
 
 KNOWN_CLOSE_CODES = frozenset({*range(1000, 1004), *range(1005, 1016), *CloseCode})
 """Close codes of RFC 6455 and of docs/protocol.md."""
+
+
+PAUSE_US = 500_000
+"""The event loop stood still if it did not turn for so long."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +88,7 @@ class Hub:
         self._rendered = b""
         self._rendered_us: int | None = None
         self.started_us = clock_us()
+        self._pauses = PauseWatch(PAUSE_US, self.started_us)
         self.shutting_down = False
         self._degradation = DegradationPolicy(
             join_us=int(settings.join_after_ms * 1000),
@@ -226,11 +232,16 @@ class Hub:
             if self.rooms.pop(live.room.name, None) is not None:
                 self.room_owners.give_back(live.owner)
 
+    def paused_us(self) -> int:
+        """Returns how long this server has stood still, in all."""
+        return self._pauses.total(clock_us())
+
     async def tend(self) -> None:
-        """Closes decoders that stand idle, until it is cancelled."""
+        """Closes decoders that stand idle, and watches for pauses, until it is cancelled."""
         idle_us = int(self.settings.decoder_idle_s * 1e6)
         while True:
-            await asyncio.sleep(min(1.0, self.settings.decoder_idle_s))
+            await asyncio.sleep(PAUSE_US / 4e6)
+            self.paused_us()
             for live in list(self.rooms.values()):
                 live.close_idle(clock_us() - idle_us)
 

@@ -15,6 +15,12 @@ class TokenBucket:
         self.rate, self.burst = rate, burst
         self._tokens = burst
         self._filled_us = now_us
+        self._credit = 0.0
+
+    def credit(self, span_us: int) -> None:
+        """Lets what a span of time fills in stand above the burst, until it is used: in that time
+        nobody could take any. To be called before the first `take` after the span."""
+        self._credit += span_us * self.rate / 1e6
 
     def has(self, amount: float, now_us: int) -> bool:
         """Returns whether `take` would take so many tokens."""
@@ -24,10 +30,11 @@ class TokenBucket:
         """Takes `amount` tokens; False, and nothing taken, if there are not that many."""
         elapsed, tokens = now_us - self._filled_us, self._tokens
         if elapsed > 0:
+            most = (tokens if tokens > self.burst else self.burst) + self._credit
             tokens += elapsed * self.rate / 1e6
-            if tokens > self.burst:
-                tokens = self.burst
-            self._filled_us = now_us
+            if tokens > most:
+                tokens = most
+            self._filled_us, self._credit = now_us, 0.0
         enough = amount <= tokens
         self._tokens = tokens - amount if enough else tokens
         return enough

@@ -152,8 +152,10 @@ class Session:
     _peer: Peer
     _coded: bool
 
-    def __init__(self, limits: SessionLimits, now_us: int) -> None:
+    def __init__(self, limits: SessionLimits, now_us: int, paused_us: int = 0) -> None:
+        """`paused_us` is how long the server has stood still so far, in all."""
         self.state = State.HELLO
+        self._paused_us = paused_us
         self._limits = limits
         self._messages = TokenBucket(limits.messages_per_second, limits.message_burst, now_us)
         self._controls = TokenBucket(limits.control_per_second, limits.control_burst, now_us)
@@ -172,6 +174,17 @@ class Session:
         if not re.fullmatch(ROOM_PATTERN, room_name):
             return self._refuse(refusals.bad_room_name())
         return ()
+
+    def paused(self, total_us: int) -> None:
+        """Takes in how long the server has stood still so far. To be called before what comes
+        next: that may have waited for the server."""
+        if total_us == self._paused_us:
+            return
+        span_us, self._paused_us = total_us - self._paused_us, total_us
+        self._messages.credit(span_us)
+        self._controls.credit(span_us)
+        if self.state is State.JOINED:
+            self._peer.uplink.credit(span_us)
 
     def text(self, text: str, now_us: int) -> Effects:
         """Takes in a text message."""

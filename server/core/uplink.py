@@ -104,6 +104,11 @@ class Uplink:
         """Started frames count whole."""
         return -(-self._samples_discarded // self._hop)
 
+    def credit(self, span_us: int) -> None:
+        """Takes in that the server stood still for so long: what came meanwhile is not ahead of
+        real time."""
+        self._pace.credit(span_us)
+
     def discard(self, frames: int) -> None:
         """Counts frames that were lost after they had been accepted."""
         self._samples_discarded += frames * self._hop

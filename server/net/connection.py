@@ -39,7 +39,7 @@ class Connection:
         self._websocket, self._room_name, self._hub = websocket, room_name, hub
         self.address = websocket.client.host if websocket.client else ""
         self._loop = asyncio.get_running_loop()
-        self._session = Session(hub.session_limits, clock_us())
+        self._session = Session(hub.session_limits, clock_us(), hub.paused_us())
         self._sender = Sender(websocket, self._session, hub.settings.close_after_ms / 1000)
         self.wake = self._sender.wake
         self._place: Seat | _Outside = _Outside()
@@ -59,6 +59,7 @@ class Connection:
     def _hear(self, data: bytes) -> None:
         """Takes a binary message by the short cut, which may not see an error."""
         try:
+            self._session.paused(self._hub.paused_us())
             for effect in self._session.media(data, clock_us()):
                 self._do(effect)
         except Exception:
@@ -90,6 +91,7 @@ class Connection:
                 self._perform(self._session.lost(event.get("code") or 1005, event.get("reason") or ""))
                 return
             text, now_us = event.get("text"), clock_us()
+            self._session.paused(self._hub.paused_us())
             if text is not None:
                 self._perform(self._session.text(text, now_us))
             else:
