@@ -22,6 +22,7 @@ from earshot.protocol.messages import (
     WindowModel,
 )
 from earshot.protocol.packet import Packet, PcmBlock
+from earshot.server.core.peer_names import name_in_room
 from earshot.server.core.send_queue import DegradationPolicy, SendQueue
 from earshot.server.core.uplink import Uplink
 
@@ -148,7 +149,7 @@ class Room:
             raise ProtocolError(f"room {self.name} is full: {self._max_peers} peers", CloseCode.ROOM_FULL)
         peer = Peer(
             id=self._new_id(),
-            name=hello.name,
+            name=name_in_room(hello.name, [other.name for other in self.peers.values()]),
             send=hello.send,
             want=hello.want,
             send_kbps=hello.send_kbps,

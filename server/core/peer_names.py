@@ -1,0 +1,36 @@
+"""What a peer is called in its room: no name that looks empty, like another's or like the reader's
+own."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Collection
+
+MAX_NAME = 64
+_BLANK = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0]")
+"""Characters that are letters or marks to Unicode and show nothing."""
+_YOU = re.compile(r"\s*\(\s*you\s*\)\s*$", re.IGNORECASE)
+"""What clients put after the reader's own name."""
+
+
+def name_in_room(name: str, taken: Collection[str]) -> str:
+    """Returns the name without what shows nothing and without "(you)" at its end; with a number
+    after it where another peer is called the same. An empty name stays empty, as clients then show
+    the peer's number."""
+    visible = " ".join(_BLANK.sub("", name).split())
+    while _YOU.search(visible):
+        visible = _YOU.sub("", visible)
+    if not visible:
+        return ""
+    folded = {_folded(other) for other in taken}
+    unique, number = visible, 1
+    while _folded(unique) in folded:
+        number += 1
+        suffix = f" ({number})"
+        unique = visible[: MAX_NAME - len(suffix)] + suffix
+    return unique
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFKC", name).casefold()
