@@ -20,6 +20,9 @@ from earshot.commands.serve import serve
 from earshot.commands.train import export_model, train
 from earshot.commands.train_lm import train_lm
 
+LONGEST_LINE = 1000
+"""Characters of one line of an error: paths are long, and words of a server may be longer."""
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -43,10 +46,13 @@ def main() -> None:
     try:
         app()
     except (EarshotError, OSError) as error:
+        from earshot.protocol.text import clean
+
         said = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
         shown = Console(stderr=True)
         shown.print("[bold red]error:[/]", end=" ")
-        shown.print(said, markup=False, highlight=False, soft_wrap=True)
+        lines = (clean(line, LONGEST_LINE) for line in said.split("\n"))
+        shown.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
         raise SystemExit(1) from error
 
 

@@ -12,11 +12,14 @@ from earshot.codec.config import ModelConfig
 from earshot.codec.errors import UsageError
 from earshot.protocol.close_codes import CloseCode, ProtocolError
 from earshot.protocol.packet import MAX_CODEBOOKS, MAX_WINDOW_FRAMES
+from earshot.protocol.text import clean
 
 PROTOCOL = 1
 SUBPROTOCOL = "earshot.v1"
 ROOM_PATTERN = r"[A-Za-z0-9_-]{1,64}"
 MAX_CONTROL_BYTES = 4096
+MAX_ECHO = 300
+"""Characters that an error says about a malformed message, in which the message may be quoted."""
 MAX_SPOKEN_KBPS = 128.0
 """The highest rate of a model that is not the room's."""
 MAX_ALSO = 16
@@ -31,7 +34,7 @@ Name = Annotated[str, Field(max_length=64, pattern=r"^[^\p{C}\p{Zl}\p{Zp}]*$")]
 them."""
 Kbps = Annotated[float, Field(gt=0, le=1000)]
 Microseconds = Annotated[int, Field(ge=0, lt=1 << 63)]
-Digest = Annotated[str, Field(max_length=64)]
+Digest = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 
 
 class _Message(BaseModel):
@@ -50,7 +53,7 @@ class ModelInfo(_Message):
     """Describes the room's codec."""
 
     name: str
-    digest: str
+    digest: Digest
     sample_rate: int
     hop_length: int
     n_codebooks: int
@@ -340,7 +343,8 @@ def _parse(adapter: TypeAdapter[ClientMessage] | TypeAdapter[ServerMessage], tex
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise ProtocolError(f"malformed control message: {where or 'type'}: {first['msg']}") from error
+        said = clean(f"{where or 'type'}: {first['msg']}", MAX_ECHO)  # both may hold what the sender wrote
+        raise ProtocolError(f"malformed control message: {said}") from error
 
 
 def parse_client(text: str) -> ClientMessage:

@@ -20,6 +20,7 @@ from earshot.client.local_clock import monotonic_us
 from earshot.codec.errors import UsageError
 from earshot.protocol.close_codes import CloseCode, ProtocolError
 from earshot.protocol.messages import ROOM_PATTERN, SUBPROTOCOL, Error, Hello, Welcome, parse_server
+from earshot.protocol.text import MAX_SHOWN, clean
 
 OPEN_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 1.0
@@ -40,10 +41,10 @@ FINAL = {
 
 class Lost(Exception):  # noqa: N818 -- a turn of events, handled by connecting again
     """Says that the connection is gone or was refused. `code` is the close code if the server gave
-    one."""
+    one. The message may hold words of the server's, so that it is made clean."""
 
     def __init__(self, message: str, code: int | None = None) -> None:
-        super().__init__(message)
+        super().__init__(clean(message, MAX_SHOWN))
         self.code = code
 
     @property

@@ -8,10 +8,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from rich.console import Group, RenderableType
-from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
+
+from earshot.protocol.text import MAX_SHOWN, clean
 
 CallState = Literal["connecting", "connected", "reconnecting", "left"]
 
@@ -128,7 +129,7 @@ def render(state: ViewState) -> RenderableType:
     table.add_column("level", no_wrap=True, min_width=METER_WIDTH)
     for title in ("codec / wire kbps", "mouth to ear", "buffer", "underruns", "lost"):
         table.add_column(title, justify="right", no_wrap=True)
-    me = Text(f"{state.name} (you)")
+    me = _text(f"{state.name} (you)")
     bar = Text("muted", "bold red") if state.muted else meter(state.level_db)
     rates = f"PCM / {state.wire_kbps:.1f}" if state.uplink == "pcm" else _kbps(state.codec_kbps, state.wire_kbps)
     sending = "listening" if state.uplink == "none" else f"sending {state.uplink} at {state.send_kbps:g} kbps"
@@ -140,7 +141,7 @@ def render(state: ViewState) -> RenderableType:
         if not speaker.decodable:
             bar = Text("music, not decodable", "yellow")
         table.add_row(
-            Text(speaker.name),
+            _text(speaker.name),
             bar,
             _kbps(speaker.codec_kbps, speaker.wire_kbps),
             _milliseconds(speaker.mouth_to_ear_ms),
@@ -157,13 +158,18 @@ def render(state: ViewState) -> RenderableType:
         f"   round trip {_milliseconds(state.round_trip_ms)}",
         f"   reconnects {state.reconnects}" if state.reconnects else "",
     )
-    parts: list[RenderableType] = [table, Text(), line, *(Text(note, "dim") for note in _notes(state))]
+    parts: list[RenderableType] = [table, Text(), line, *(_text(note, "dim") for note in _notes(state))]
     if state.recording or state.recording_said:
-        parts.append(Text(_recording(state), "bold red" if state.recording else "yellow"))
+        parts.append(_text(_recording(state), "bold red" if state.recording else "yellow"))
     if state.detail:
-        parts.append(Text(state.detail, "yellow"))
-    title = f"Earshot: {escape(state.room)} at {escape(state.server)}"
-    return Panel(Group(*parts), title=title, subtitle=escape(KEYS))
+        parts.append(_text(state.detail, "yellow"))
+    title = _text(f"Earshot: {state.room} at {state.server}")
+    return Panel(Group(*parts), title=title, subtitle=Text(KEYS))
+
+
+def _text(said: str, style: str = "") -> Text:
+    """Returns words that others may have chosen, without what a terminal would obey."""
+    return Text(clean(said, MAX_SHOWN), style)
 
 
 def _recording(state: ViewState) -> str:
@@ -211,4 +217,5 @@ def plain_line(state: ViewState) -> str:
     parts = [f"{state.seconds:.0f} s {state.state}", f"you {mine}", *speakers, *_notes(state)]
     if state.recording or state.recording_said:
         parts.insert(1, _recording(state))
-    return " | ".join(parts) + (f" | {state.detail}" if state.detail else "")
+    parts += [state.detail] if state.detail else []
+    return " | ".join(clean(part, MAX_SHOWN) for part in parts)

@@ -22,6 +22,7 @@ from earshot.protocol.messages import (
     WindowModel,
 )
 from earshot.protocol.packet import Packet, PcmBlock
+from earshot.protocol.text import MAX_REASON, clean
 from earshot.server.core.peer_names import name_in_room
 from earshot.server.core.send_queue import DegradationPolicy, SendQueue
 from earshot.server.core.uplink import Uplink
@@ -177,7 +178,7 @@ class Room:
         del self.peers[peer.id]
         for other in self.peers.values():
             other.queue.forget(peer.id)
-        return PeerLeft(id=peer.id, reason=reason)
+        return PeerLeft(id=peer.id, reason=clean(reason, MAX_REASON))
 
     def set_rate(self, peer: Peer, message: SetRate) -> PeerChanged:
         """Raises ProtocolError, and changes nothing, for rates that the model does not have."""

@@ -150,7 +150,7 @@ def test_a_speakers_model_is_what_a_config_says() -> None:
     with pytest.raises(UsageError, match="does not code in windows"):
         WindowModel.of(ENCODEC_24KHZ, "")
     with pytest.raises(UsageError, match="cannot be sent: window_frames"):
-        WindowModel.of(replace(ENCODEC_48KHZ, window_seconds=2.0), "")
+        WindowModel.of(replace(ENCODEC_48KHZ, window_seconds=2.0), "f" * 16)
 
 
 def test_model_info_is_what_a_config_says() -> None:

@@ -16,6 +16,7 @@ from earshot.client.net.websocket import MAX_WAITING, Lost, Outbox, join, open_c
 from earshot.codec.errors import UsageError
 from earshot.protocol.close_codes import CloseCode
 from earshot.protocol.messages import Error, Hello, Mute
+from earshot.protocol.text import MAX_SHOWN
 
 HELLO = Hello(protocol=1, model="0123456789abcdef")
 
@@ -148,3 +149,11 @@ async def test_outbox_keeps_order_drops_the_oldest_and_what_is_old(monkeypatch: 
         await connection.close()
     assert came == ['{"type":"mute","muted":true}', b"last"]
     assert outbox.dropped == MAX_WAITING + 3
+
+
+@pytest.mark.parametrize("said", ["\x1b[2J\x1b]0;owned\x07", "a\u202eb\u2066", "\udc80", "x" * 10_000])
+def test_what_a_server_says_is_clean_before_anyone_shows_it(said: str) -> None:
+    lost = Lost(said, 4000)
+    assert str(lost).isprintable()
+    assert len(str(lost)) <= MAX_SHOWN
+    assert lost.code == 4000

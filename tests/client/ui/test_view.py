@@ -137,3 +137,19 @@ def test_how_late_music_is_and_what_to_do_without_its_model() -> None:
     assert "sending pcm at 6 kbps, 1000 ms late by its windows" in drawn(state)
     assert "1240 ms" in row(drawn(state), "dj  ")
     assert "late by its windows" not in drawn(ViewState(name="a", room="d", server="s", codec_latency_ms=13.3))
+
+
+@pytest.mark.parametrize("said", ["\x1b]0;owned\x07", "a\u202eb\u2066", "\ud800", "\x9b2J", "x\u2028y"])
+def test_what_others_say_cannot_command_the_terminal(said: str) -> None:
+    state = ViewState(
+        "me" + said,
+        "den" + said,
+        "ws://h" + said,
+        detail=said,
+        recording=True,
+        recording_said=said,
+        speakers=[SpeakerState("you" + said, music="m" + said, decodable=False)],
+    )
+    for shown in (drawn(state), plain_line(state)):
+        assert not set(shown) & set("\x1b\x07\u202e\u2066\ud800\x9b\u2028")
+    assert len(plain_line(ViewState("me", "den", "s", detail="x" * 10_000))) < 1000

@@ -12,6 +12,7 @@ from earshot.codec.config import ENCODEC_48KHZ, LITE_24KHZ
 from earshot.protocol.close_codes import CloseCode, ProtocolError
 from earshot.protocol.messages import Hello, Mute, SetRate, WindowModel
 from earshot.protocol.packet import Packet, PcmBlock, Trace
+from earshot.protocol.text import MAX_REASON
 from earshot.server.core.room import PEER_IDS, Peer, Room, check_hello
 from earshot.server.core.send_queue import DegradationPolicy
 
@@ -170,3 +171,11 @@ def test_decoders_are_asked_for_talk_and_not_for_music(room: Room) -> None:
     join(room, want="pcm", send="none", max_kbps=6.0)
     assert room.decoders_for_rate(listener, SetRate(max_kbps=12.0)) == 1
     assert room.decoders_for_rate(listener, SetRate(max_kbps=6.0)) == 0
+
+
+@pytest.mark.parametrize("reason", ["\x1b]0;owned\x07", "a\u202eb", "\ud800", "x" * 10_000, "one\ntwo"])
+def test_the_reason_why_a_peer_left_is_clean_and_short(room: Room, reason: str) -> None:
+    left = room.leave(join(room), reason)
+    assert left.reason.isprintable()
+    assert len(left.reason) <= MAX_REASON
+    left.model_dump_json()
