@@ -12,6 +12,23 @@ import soxr
 from earshot.codec.errors import AudioError, UsageError
 from earshot.codec.pcm import Pcm
 
+LOWEST_RATE, HIGHEST_RATE = 1000, 768_000
+"""Sample rates of files that are read. At a lower one a small file would become hours at the rate
+of a model."""
+MAX_CHANNELS = 64
+MAX_HOURS = 24.0
+
+
+def check_claims(file: Path, rate: int, channels: int, frames: int) -> None:
+    """Raises AudioError for a sample rate, channels or a length beyond what is read. These are what
+    a file claims of itself, so that it is refused before anything is resampled or allocated."""
+    if not LOWEST_RATE <= rate <= HIGHEST_RATE:
+        raise AudioError(f"{file} has {rate} samples a second; {LOWEST_RATE} to {HIGHEST_RATE} are read")
+    if channels > MAX_CHANNELS:
+        raise AudioError(f"{file} has {channels} channels; at most {MAX_CHANNELS} are read")
+    if frames > MAX_HOURS * 3600 * rate:
+        raise AudioError(f"{file} is {frames / rate / 3600:.1f} hours long; at most {MAX_HOURS:g} are read")
+
 
 def audio_files(pattern: str) -> list[Path]:
     """Returns the audio files, sorted: those of a folder and its subfolders, those that match a
@@ -40,6 +57,7 @@ def read_audio(file: Path, sample_rate: int, seconds: float | None = None) -> Pc
     try:
         with soundfile.SoundFile(file) as audio:
             rate = audio.samplerate
+            check_claims(file, rate, audio.channels, audio.frames)
             frames = -1 if seconds is None else round(seconds * rate)
             samples = audio.read(frames, dtype="float32", always_2d=True)
     except (OSError, soundfile.SoundFileError) as error:

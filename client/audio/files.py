@@ -13,6 +13,7 @@ import soxr
 
 from earshot.client.audio.endpoints import TALK, Cushion, Format, OnBlock, Pull, Sink, Source, in_channels, samples_us
 from earshot.client.local_clock import monotonic_us
+from earshot.codec.audio_files import check_claims
 from earshot.codec.errors import AudioError
 from earshot.codec.pcm import Pcm
 
@@ -45,6 +46,7 @@ def read_blocks(path: Path, block: int, loop: bool = False, form: Format = TALK)
     rest = np.zeros((0, form.channels), np.float32)
     try:
         with soundfile.SoundFile(path) as file:
+            check_claims(path, file.samplerate, file.channels, file.frames)
             if not file.frames:
                 raise AudioError(f"{path} is empty")
             resampler = None

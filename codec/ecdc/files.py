@@ -16,6 +16,7 @@ import numpy as np
 import soundfile
 import soxr
 
+from earshot.codec.audio_files import check_claims
 from earshot.codec.bitstream import BITS, Codes, Window
 from earshot.codec.ecdc.coding import PLAIN, Coding, coding_to_read
 from earshot.codec.ecdc.format import SCALE, Header, Reader, Writer, exactly, read_header
@@ -176,6 +177,7 @@ def _read(source: Path, config: ModelConfig) -> Iterator[tuple[Pcm, int]]:
         raise AudioError(f"cannot read {source}: there is no such file")
     try:
         with soundfile.SoundFile(source) as file:
+            check_claims(source, file.samplerate, file.channels, file.frames)
             in_all = round(file.frames * config.sample_rate / file.samplerate)
             resampler = soxr.ResampleStream(file.samplerate, config.sample_rate, config.channels, dtype="float32")
             while True:

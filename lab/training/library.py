@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
+from earshot.codec.audio_files import check_claims
 from earshot.codec.errors import UsageError
 from earshot.codec.pcm import Pcm, sanitize
 from earshot.lab.training.sources import UNREADABLE, Source, mix_down, read_channels, resample
@@ -146,6 +147,7 @@ class Library:
         for file in _bar(files, f"finding {source.pattern}", progress):
             try:
                 info = soundfile.info(file)
+                check_claims(file, info.samplerate, info.channels, info.frames)
             except UNREADABLE:
                 self.unreadable.append(file)
                 continue

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
 
-from earshot.codec.audio_files import audio_files
-from earshot.codec.errors import UsageError
+from earshot.codec.audio_files import audio_files, check_claims
+from earshot.codec.errors import AudioError, UsageError
 from earshot.codec.pcm import sanitize
 
 Kind = Literal["speech", "music", "noise", "other"]
@@ -24,7 +24,16 @@ Kind = Literal["speech", "music", "noise", "other"]
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
-UNREADABLE = (soundfile.LibsndfileError, OSError, EOFError, MemoryError, ValueError, TypeError, RuntimeError)
+UNREADABLE = (
+    soundfile.LibsndfileError,
+    OSError,
+    EOFError,
+    MemoryError,
+    ValueError,
+    TypeError,
+    RuntimeError,
+    AudioError,
+)
 """What libsndfile's binding and the resampler raise for files that are damaged or are no audio."""
 
 
@@ -84,5 +93,7 @@ def mix_down(pcm: NDArray[np.float32], channels: int) -> NDArray[np.float32]:
 def read_channels(file: Path, sample_rate: int, channels: int) -> NDArray[np.float32]:
     """A whole file as [n, 1 or 2] at `sample_rate`. Raises one of UNREADABLE for what it cannot
     read."""
-    pcm, rate = soundfile.read(file, dtype="float32", always_2d=True)
+    with soundfile.SoundFile(file) as audio:
+        check_claims(file, audio.samplerate, audio.channels, audio.frames)
+        pcm, rate = audio.read(dtype="float32", always_2d=True), audio.samplerate
     return resample(sanitize(mix_down(pcm, channels))[0], rate, sample_rate)
