@@ -234,3 +234,10 @@ def test_records_are_not_longer_than_what_came(tmp_path: Path, head: Header) -> 
         until(lambda: file.closed)
     (spoken,) = [item for item, _ in read_items(tmp_path / "den.eshr") if isinstance(item, Spoken)]
     assert len(spoken.payload) == 8 * 53 * 10 // 8
+
+
+def test_a_link_to_nowhere_in_the_folder_does_not_count(tmp_path: Path) -> None:
+    (tmp_path / "gone.eshr").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "old.eshr").write_bytes(bytes(100))
+    with writing(tmp_path) as writer:
+        assert writer._in_folder == 100
