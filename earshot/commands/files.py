@@ -175,7 +175,7 @@ def _each(
     if not source.is_dir():
         with _progress(verb) as progress:
             said = one(source, target, progress)
-        console.print(f"{target}: {said}", highlight=False, soft_wrap=True)
+        console.print(f"{target}: {said}", markup=False, highlight=False, soft_wrap=True)
         return
     failed, files = 0, find()
     if not files:
@@ -188,10 +188,12 @@ def _each(
         try:
             with _progress(f"{verb} {file.name}") as progress:
                 said = one(file, to, progress)
-            console.print(f"{to}: {said}", highlight=False, soft_wrap=True)
+            console.print(f"{to}: {said}", markup=False, highlight=False, soft_wrap=True)
         except EarshotError as error:
+            from rich.text import Text
+
             failed += 1
-            console.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
+            console.print(Text.assemble(("error:", "bold red"), f" {error}"), highlight=False, soft_wrap=True)
     if failed:
         raise UsageError(f"{failed} of {len(files)} files could not be done, or not in full")
 

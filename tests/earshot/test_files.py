@@ -83,3 +83,17 @@ def test_damage_is_an_error_and_what_was_there_is_kept(tmp_path: Path, speech: P
     assert soundfile.info(out).frames == 320 * 110
     with pytest.raises(AudioError, match="no file of codes"):
         run("info", out)
+
+
+def test_brackets_in_paths_are_no_markup(tmp_path: Path, speech: Pcm, model: Path) -> None:
+    folder = tmp_path / "take [live]"
+    folder.mkdir()
+    soundfile.write(folder / "a[bold].wav", speech[:12_000], 24_000)
+    (folder / "b[x].wav").write_bytes(b"no audio")
+    one = tmp_path / "[" / "x].ecdc"
+    one.parent.mkdir()
+    said = run("encode", folder / "a[bold].wav", one, "--model", model).output
+    assert "[/x].ecdc: " in said
+    out = tmp_path / "out [/x]"
+    with pytest.raises(UsageError, match="1 of 2"):
+        run("encode", folder, out, "--model", model)
