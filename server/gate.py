@@ -6,8 +6,8 @@ from __future__ import annotations
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from earshot.server.clock import clock_us
-from earshot.server.core.origins import is_own_host, is_own_origin
 from earshot.server.core.rate_limit import AddressBuckets
+from earshot.server.origins import is_own_host, is_own_origin
 from earshot.server.settings import Settings
 
 STATS_BURST = 2.0

@@ -25,6 +25,7 @@ from earshot.codec.model.network import Encodec
 from earshot.codec.pcm import Pcm
 from earshot.lab.benchmark.peers import encodec_package
 from earshot.lab.training.initial import initialise
+from tests.stereo import Stereo, load_stereo, make_music
 
 VOICES = Path(__file__).parents[1] / "lab" / "voices"
 SAMPLE_RATE, BANDWIDTHS = 24_000, [1.5, 3.0, 6.0, 12.0, 24.0]
@@ -156,3 +157,24 @@ def _fill_codebooks(codebooks: list[torch.Tensor], latents: torch.Tensor) -> Non
         dimension = codebook.shape[1]
         codebook.copy_(torch.randn_like(codebook) * residual.pow(2).mean().sqrt() * 3.2 / dimension**0.5)
         residual = residual - codebook[torch.cdist(residual, codebook).argmin(dim=1)]
+
+
+@pytest.fixture(scope="module")
+def music(speech: Pcm) -> Pcm:
+    return make_music(speech)
+
+
+@pytest.fixture(scope="module", params=[4, 32], ids=["small", "full size"])
+def stereo(
+    request: pytest.FixtureRequest,
+    encodec: ModuleType,
+    save_official: Callable[[Any, Path], Path],
+    music: Pcm,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Stereo:
+    return load_stereo(encodec, request.param, music, save_official, tmp_path_factory.mktemp("official"))
+
+
+@pytest.fixture(scope="module")
+def small(encodec: ModuleType, save_official: Any, music: Pcm, tmp_path_factory: pytest.TempPathFactory) -> Stereo:
+    return load_stereo(encodec, 4, music, save_official, tmp_path_factory.mktemp("official"))

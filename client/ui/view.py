@@ -163,8 +163,8 @@ def render(state: ViewState) -> RenderableType:
         parts.append(_text(_recording(state), "bold red" if state.recording else "yellow"))
     if state.detail:
         parts.append(_text(state.detail, "yellow"))
-    title = _text(f"Earshot: {state.room} at {state.server}")
-    return Panel(Group(*parts), title=title, subtitle=Text(KEYS))
+    heading = _text(f"Earshot: {state.room} at {state.server}")
+    return Panel(Group(*parts), title=heading, subtitle=Text(KEYS))
 
 
 def _text(said: str, style: str = "") -> Text:

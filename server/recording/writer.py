@@ -53,14 +53,6 @@ class _End:
     event: Event
 
 
-def _size(file: Path) -> int:
-    """Returns the size of a file; 0 for one that is gone, and for a link to nowhere."""
-    try:
-        return file.stat().st_size
-    except OSError:
-        return 0
-
-
 class Writer:
     """Writes batches to files, one after the other, on a thread of its own. What waits is bounded;
     what does not fit is not taken. `write` is `os.write` but where a test stands in for a disk."""

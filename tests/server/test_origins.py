@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from earshot.server.core.origins import is_own_host, is_own_origin
+from earshot.server.origins import is_own_host, is_own_origin
 
 ALLOWED = frozenset({"https://calls.example.org"})
 
