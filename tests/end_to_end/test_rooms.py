@@ -92,7 +92,7 @@ async def test_peers_are_told_who_comes_changes_and_goes(server: RunningServer) 
     assert [peer.name for peer in ben.welcome.peers] == ["Anna"]
     await ben.say(Mute(muted=True))
     await ben.say(SetRate(send_kbps=6.0, max_kbps=1.5))
-    await until(lambda: len(anna.of(PeerChanged)) == 2)
+    await until(lambda: any(told.peer.muted and told.peer.max_kbps == 1.5 for told in anna.of(PeerChanged)))
     assert [peer.peer.name for peer in anna.of(PeerJoined)] == ["Ben"]
     changed = anna.of(PeerChanged)[-1].peer
     assert (changed.muted, changed.send_kbps, changed.max_kbps) == (True, 6.0, 1.5)

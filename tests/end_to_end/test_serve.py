@@ -10,12 +10,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
+from earshot.codec.bitstream import pack
 from earshot.codec.weights.load import save_native
-from earshot.protocol.messages import SUBPROTOCOL, Hello, Welcome, parse_server
+from earshot.protocol.messages import SUBPROTOCOL, Hello, Stats, Welcome, parse_server
+from earshot.protocol.packet import Packet, encode_codes_up
 from tests.peers import tiny_model
 
 COMMAND = [sys.executable, "-m", "earshot", "serve"]
@@ -105,3 +108,39 @@ async def test_who_comes_and_goes_is_logged_to_stderr(tmp_path: Path, level: lis
     assert all('address="127.0.0.1" room="blue" peer=1 name="Ada"' in line for line in lines)
     assert "uvicorn" not in said.decode()
     assert "INFO: " not in said.decode()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="no SIGSTOP")
+async def test_a_server_that_was_stopped_for_a_while_keeps_those_who_talked_on(tmp_path: Path) -> None:
+    model = tiny_model()
+    save_native(model.network, tmp_path / "tiny.safetensors")
+    ready = tmp_path / "ready.json"
+    command = [*COMMAND, "--port", "0", "--model", str(tmp_path / "tiny.safetensors"), "--ready-file", str(ready)]
+    process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        await asyncio.wait_for(process.stdout.readline(), 60)
+        url = json.loads(ready.read_text())["url"] + "/v1/rooms/blue"
+        async with connect(url, subprotocols=[SUBPROTOCOL], compression=None, ping_interval=None) as peer:
+            await peer.send(Hello(protocol=1, model=model.digest, send="codes", want="none").model_dump_json())
+            await peer.recv()
+            await asyncio.sleep(0.5)
+            process.send_signal(signal.SIGSTOP)
+            codes = pack(np.ones((2, 1), int))
+            loop = asyncio.get_running_loop()
+            began, number = loop.time(), 0
+            while loop.time() - began < 3:
+                while number * 320 / 24_000 < loop.time() - began:
+                    await peer.send(encode_codes_up(Packet(2, 1, number, number * 320, codes)))
+                    number += 1
+                await asyncio.sleep(0.02)
+            process.send_signal(signal.SIGCONT)
+            async with asyncio.timeout(30):
+                while True:
+                    told = parse_server(str(await peer.recv()))  # raises ConnectionClosed where it was sent away
+                    if isinstance(told, Stats) and told.frames_received == number:
+                        break
+    finally:
+        process.send_signal(signal.SIGCONT)
+        process.kill()
+        await process.wait()
