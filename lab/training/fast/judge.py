@@ -88,19 +88,24 @@ class Layer:
     def bins(self, bins: int) -> int:
         return (bins + 2 * self.beside - self.wide) // self.stride + 1
 
-    def matrix(self, weight: Tensor) -> Tensor:
-        """torch's weight -> [tall, wide * c_in, c_out]."""
-        return weight.permute(2, 3, 1, 0).reshape(self.tall, -1, self.c_out)
+    def forwards(self, weight: Tensor) -> tuple[Tensor, bool]:
+        """torch's weight as the kernels pack it: [tall, wide * c_in, c_out]."""
+        return weight.permute(2, 3, 1, 0)[:, :, :, None], False
 
     def weight(self, matrix: Tensor) -> Tensor:
         return matrix.view(self.tall, self.wide, self.c_in, self.c_out).permute(3, 2, 0, 1)
 
-    def back(self, weight: Tensor) -> Tensor:
-        """torch's weight -> [tall, gradient's window, stride * c_in]."""
+    def backwards(self, weight: Tensor) -> tuple[Tensor, bool]:
+        """[tall, window_back, stride * c_in]: from the gradient of the output to that of the
+        input."""
         more = -self.wide % self.stride
         parts = nn.functional.pad(weight, (0, more)).view(self.c_out, self.c_in, self.tall, -1, self.stride)
-        parts = parts.flip(2, 3).permute(2, 3, 0, 4, 1)
-        return parts.reshape(self.tall, -1, self.stride * self.c_in)
+        return parts.permute(2, 3, 0, 4, 1), True
+
+    @property
+    def window_back(self) -> int:
+        """Gradient values that a product of a tap takes in."""
+        return (self.wide + self.stride - 1) // self.stride * self.c_out
 
 
 class FastScale:
@@ -185,9 +190,9 @@ class FastScale:
                 found = [layer.weight(matrix), bias, *found]
             if index == 0 and not reach:
                 return None, found
-            matrix = layer.back(weights[index])
+            matrix = k.pack(*layer.backwards(weights[index]))
             source = (
-                g.memory, g.at(-layer.above, -layer.after, layer.c_out), k.pack(matrix), matrix.shape[1],
+                g.memory, g.at(-layer.above, -layer.after, layer.c_out), matrix, layer.window_back,
                 layer.dilation * g.line,
             )  # fmt: skip
             width = layer.stride * layer.c_in
@@ -220,7 +225,9 @@ class _Judge(torch.autograd.Function):
         ctx: Any, heard: Tensor, spoken: Tensor, fast: FastScale, learn: bool, *parameters: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         weights, biases = list(parameters[::2]), [bias.detach() for bias in parameters[1::2]]
-        matrices = [fast.kernels.pack(layer.matrix(weight)) for layer, weight in zip(fast.layers, weights, strict=True)]
+        matrices = [
+            fast.kernels.pack(*layer.forwards(weight)) for layer, weight in zip(fast.layers, weights, strict=True)
+        ]
         real, real_logits = fast.run(spoken[:, 0], matrices, biases)
         fake, fake_logits = fast.run(heard[:, 0], matrices, biases)
         apart, pulls = heard.new_zeros(()), [0.0]

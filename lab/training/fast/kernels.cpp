@@ -198,23 +198,30 @@ inline void multiply(const bf16* a, int64_t lda, const bf16* w, int64_t next, in
 const bf16* data(const at::Tensor& t) { return reinterpret_cast<const bf16*>(t.data_ptr()); }
 bf16* mutable_data(const at::Tensor& t) { return reinterpret_cast<bf16*>(t.data_ptr()); }
 
-// float32 [K, N] -> [N / 16, K / 2, 16, 2] in bfloat16, K and N filled up with zeros to whole tiles; [taps, K, N] -> one
-// such matrix after the other. The rows and columns of the matrix may be views of any strides.
-at::Tensor pack(const at::Tensor& matrix) {
-    const bool many = matrix.dim() == 3;
-    const int64_t taps = many ? matrix.size(0) : 1, K = matrix.size(-2), N = matrix.size(-1);
+// A float32 matrix of each tap, [taps, k, l, m, n] of any strides, with rows (k, l) and columns (m, n) -> bfloat16 [taps,
+// columns / 16, rows / 2, 16, 2], rows and columns filled up with zeros to whole tiles. `turn`: k and taps run backwards.
+at::Tensor pack(const at::Tensor& x, bool turn) {
+    TORCH_CHECK(x.dim() == 5 && x.scalar_type() == at::kFloat, "pack wants float32 [taps, k, l, m, n]");
+    const auto size = x.sizes(), stride = x.strides();
+    const int64_t K = size[1] * size[2], N = size[3] * size[4];
     const int64_t depth = up(K, kDepth), blocks = up(N, kTile) / kTile;
-    const int64_t sT = many ? matrix.stride(0) : 0, sK = matrix.stride(-2), sN = matrix.stride(-1);
-    auto packed = at::zeros({taps, blocks, depth / 2, kTile, 2}, at::kBFloat16);
-    const float* from = matrix.data_ptr<float>();
+    auto packed = at::zeros({size[0], blocks, depth / 2, kTile, 2}, at::kBFloat16);
+    const float* from = x.data_ptr<float>();
     bf16* to = mutable_data(packed);
-    for (int64_t t = 0; t < taps; t++)
-        for (int64_t b = 0; b < blocks; b++)
-            for (int64_t k = 0; k < K; k++) {
-                bf16* row = to + ((t * blocks + b) * depth + k / 2 * 2) * kTile + (k & 1);
-                const int64_t count = std::min(kTile, N - b * kTile);
-                const float* x = from + t * sT + k * sK + b * kTile * sN;
-                for (int64_t n = 0; n < count; n++) row[2 * n] = narrow(x[n * sN]);
+    for (int64_t t = 0; t < size[0]; t++)
+        for (int64_t k = 0; k < size[1]; k++)
+            for (int64_t m = 0; m < size[3]; m++) {
+                const int64_t tap = turn ? size[0] - 1 - t : t, outer = turn ? size[1] - 1 - k : k;
+                const float* part = from + tap * stride[0] + outer * stride[1] + m * stride[3];
+                for (int64_t l = 0; l < size[2]; l++) {
+                    const int64_t row = k * size[2] + l;
+                    bf16* line = to + (t * blocks * depth + row / 2 * 2) * kTile + (row & 1);
+                    const float* values = part + l * stride[2];
+                    for (int64_t n = 0; n < size[4]; n++) {
+                        const int64_t column = m * size[4] + n;
+                        line[column / kTile * depth * kTile + column % kTile * 2] = narrow(values[n * stride[4]]);
+                    }
+                }
             }
     return packed;
 }

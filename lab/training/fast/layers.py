@@ -82,12 +82,12 @@ class Layer:
         """Input values that a product takes in."""
         return self.kernel * self.c_in if self.up == 1 else self.kernel // self.up * self.c_in
 
-    def matrix(self, weight: Tensor) -> Tensor:
-        """torch's weight -> [window, up * c_out]."""
+    def forwards(self, weight: Tensor) -> tuple[Tensor, bool]:
+        """torch's weight as the kernels pack it: [window, up * c_out]; the newest input row is the
+        last."""
         if self.up == 1:
-            return weight.permute(2, 1, 0).reshape(self.window, self.c_out)
-        parts = weight.view(self.c_in, self.c_out, -1, self.up).flip(2)  # the newest input row is the last
-        return parts.permute(2, 0, 3, 1).reshape(self.window, self.up * self.c_out)
+            return weight.permute(2, 1, 0)[None, :, :, None], False
+        return weight.view(self.c_in, self.c_out, -1, self.up).permute(2, 0, 3, 1)[None], True
 
     def weight(self, matrix: Tensor) -> Tensor:
         """The other way."""
@@ -96,13 +96,17 @@ class Layer:
         parts = matrix.view(-1, self.c_in, self.up, self.c_out).permute(1, 3, 0, 2).flip(2)
         return parts.reshape(self.c_in, self.c_out, self.kernel)
 
-    def back(self, weight: Tensor) -> Tensor:
-        """torch's weight -> [gradient's window, down * c_in]: from the gradient of the output to
-        that of the input."""
+    def backwards(self, weight: Tensor) -> tuple[Tensor, bool]:
+        """[gradient's window, down * c_in]: from the gradient of the output to that of the
+        input."""
         if self.up == 1:
-            parts = weight.view(self.c_out, self.c_in, -1, self.down).flip(2)
-            return parts.permute(2, 0, 3, 1).reshape(-1, self.down * self.c_in)
-        return weight.permute(2, 1, 0).reshape(-1, self.c_in)
+            return weight.view(self.c_out, self.c_in, -1, self.down).permute(2, 0, 3, 1)[None], True
+        return weight.permute(2, 1, 0)[None, :, :, None], False
+
+    @property
+    def window_back(self) -> int:
+        """Gradient values that a product takes in."""
+        return self.kernel // self.down * self.c_out
 
 
 def _layer(module: Convolution) -> Layer:
@@ -196,12 +200,12 @@ class Stack:
             width = layer.up * layer.c_out
             if unit.narrow is None or unit.shortcut is None:
                 weight, bias = parameters[at : at + 2]
-                sources = [self._source(heard, layer, k.pack(layer.matrix(weight)))]
+                sources = [self._source(heard, layer, k.pack(*layer.forwards(weight)))]
                 biases = bias.repeat(layer.up) if layer.up > 1 else bias
                 kept.append((heard, None, None))
             else:
                 hidden = Rows(batch, 0, made, 0, unit.narrow.c_out, unit.narrow.c_out)
-                matrix = k.pack(unit.narrow.matrix(parameters[at]))
+                matrix = k.pack(*unit.narrow.forwards(parameters[at]))
                 self._product(
                     [self._source(heard, unit.narrow, matrix)],
                     (batch, 1, made),
@@ -210,8 +214,8 @@ class Stack:
                     out=hidden,
                 )
                 sources = [
-                    self._source(hidden, layer, k.pack(layer.matrix(parameters[at + 4]))),
-                    self._source(cast(Rows, plain), unit.shortcut, k.pack(unit.shortcut.matrix(parameters[at + 2]))),
+                    self._source(hidden, layer, k.pack(*layer.forwards(parameters[at + 4]))),
+                    self._source(cast(Rows, plain), unit.shortcut, k.pack(*unit.shortcut.forwards(parameters[at + 2]))),
                 ]
                 biases = parameters[at + 3] + parameters[at + 5]
                 kept.append((heard, hidden, plain))
@@ -302,8 +306,8 @@ class Stack:
         return result, [tensor for tensors in reversed(found) for tensor in tensors]
 
     def _gradient(self, g: Rows, layer: Layer, weight: Tensor) -> tuple[Tensor, list[int], Tensor, int, int]:
-        matrix = layer.back(weight)
-        return g.memory, g.at(0, layer.up * layer.c_out), self.kernels.pack(matrix), matrix.shape[0], 0
+        matrix = self.kernels.pack(*layer.backwards(weight))
+        return g.memory, g.at(0, layer.up * layer.c_out), matrix, layer.window_back, 0
 
     def _weights(self, x: Rows, g: Rows, layer: Layer) -> list[Tensor]:
         """Gradients of weight and bias."""
@@ -334,7 +338,9 @@ class _LSTM(torch.autograd.Function):
             gates = (series @ w_in.bfloat16().t()).float().add_(b_in + b_hidden)
             cells = torch.zeros(count + 1, batch, size)
             hidden = torch.zeros((count + 1) * batch + SPARE_ROWS, size, dtype=torch.bfloat16)
-            kernels.lstm(gates, cells, hidden, kernels.pack(w_hidden.t()), count, batch, size)
+            kernels.lstm(
+                gates, cells, hidden, kernels.pack(w_hidden.t()[None, None, :, None], False), count, batch, size
+            )
             kept.append((series, gates, cells, hidden))
             series = hidden[batch : (count + 1) * batch]
         ctx.kept, ctx.kernels = kept, kernels
@@ -352,7 +358,9 @@ class _LSTM(torch.autograd.Function):
             w_in, w_hidden = ctx.saved_tensors[4 * index : 4 * index + 2]
             size = w_hidden.shape[1]
             moved = torch.zeros(count * batch + SPARE_ROWS, 4 * size, dtype=torch.bfloat16)
-            ctx.kernels.lstm_backward(gates, cells, back, moved, ctx.kernels.pack(w_hidden), count, batch, size)
+            ctx.kernels.lstm_backward(
+                gates, cells, back, moved, ctx.kernels.pack(w_hidden[None, None, :, None], False), count, batch, size
+            )
             moved = moved[: count * batch]
             turned = moved.t()
             bias = moved.float().sum(0)
