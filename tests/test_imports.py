@@ -19,6 +19,7 @@ PURE = ("protocol", "server/core", "client/core")
 MAY_READ_ENVIRONMENT = {
     "codec/weights/download.py",  # where the cache is, and whether a mirror is set
     "codec/engine/choice.py",  # which kernels are forced
+    "lab/training/fast/build.py",  # which compiler
     "lab/training/ranks.py",  # what torchrun says
     "lab/loadtest/run.py",  # passed on to the server that it starts, with more
     "server/settings.py",

@@ -15,7 +15,8 @@ from pathlib import Path
 from types import ModuleType
 
 import torch
-from codec.download import cache_folder
+
+from earshot.codec.weights.download import cache_folder
 
 log = logging.getLogger(__name__)
 
