@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from unicodedata import category
 
-MAX_REASON = 120
-"""Characters of a reason that goes on to other peers, or into a log. A WebSocket close has about as
-many."""
+MAX_REASON = 360
+"""Characters of a reason that goes on to other peers: the longest error of the server's own, in
+which at most 300 characters of a malformed message are quoted, fits."""
 MAX_SHOWN = 500
 """Characters of a sentence of a server's that a client shows."""
 _SEPARATORS = ("Zl", "Zp")
