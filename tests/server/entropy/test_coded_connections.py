@@ -15,7 +15,7 @@ from earshot.protocol.packet import CodedPacket
 from earshot.server.core.packet_coding import PLAIN, no_entropy
 from earshot.server.entropy.coded_connections import BUSY, CodedConnections, entropy_by
 
-LIVE = LiveLm(cast(CodesLm, None), "digest of the model")
+LIVE = LiveLm(cast(CodesLm, None), "digest-of-the-model")
 HELLO = Hello(protocol=1, entropy=["another", LIVE.digest])
 
 
