@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import warnings
+import zipfile
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
@@ -132,6 +133,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error}") from error
     conversion.check_hash(path, data)
+    _check_archive(data, path)
     try:
         with warnings.catch_warnings():
             # torch either reads a pickle of another protocol, after a warning, or refuses it.
@@ -150,6 +152,21 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         raise WeightsError(f"{path} is no flat state dict of an EnCodec model; save the model's state_dict()")
     _check_storage(state, len(data), path)
     return state
+
+
+def _check_archive(data: bytes, path: Path) -> None:
+    """Raises WeightsError for a ZIP archive whose entries are larger than the file. torch.save does
+    not compress; an archive that is compressed can be unpacked into any amount of memory."""
+    try:
+        with zipfile.ZipFile(BytesIO(data)) as archive:
+            claimed = sum(entry.file_size for entry in archive.infolist())
+    except (zipfile.BadZipFile, NotImplementedError, ValueError):
+        return  # it is a plain pickle, or so damaged that torch refuses it
+    if claimed > len(data):
+        raise WeightsError(
+            f"{path} claims {claimed} bytes and has {len(data)}: it is compressed or tampered with; "
+            "save the model's state_dict() with torch.save"
+        )
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -154,7 +154,7 @@ class Door:
             stranger.send(data)
         return stranger
 
-    async def join(self, room: str, **wishes: Any) -> Stranger | None:
+    async def join(self, room: str, **options: Any) -> Stranger | None:
         """Opens a connection and says hello in a room; None if it was not let in."""
         stranger = await self.connect(self.request(f"/v1/rooms/{room}"))
         if stranger is None:
@@ -166,6 +166,6 @@ class Door:
         if status != 101:
             stranger.leave()
             return None
-        hello = Hello(protocol=PROTOCOL, model=self.digest, **wishes)
+        hello = Hello(protocol=PROTOCOL, model=self.digest, **options)
         stranger.send(client_frame(TEXT, hello.model_dump_json().encode()))
         return stranger

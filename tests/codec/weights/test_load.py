@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from earshot.codec.model.model import Model
 from earshot.codec.model.network import Encodec
 from earshot.codec.pcm import Pcm
 from earshot.codec.weights import load as weights
-from earshot.codec.weights.load import save_native
+from earshot.codec.weights.load import read_state_dict, save_native
 
 
 @pytest.fixture(scope="module")
@@ -370,3 +371,18 @@ def test_a_digest_names_what_makes_codes(tiny_model: Model) -> None:
     assert kept == {key for key in state if key.startswith("decoder.")}
     assert len(kept) > 10
     assert Encodec(replace(network.config, padding="reflect")).digest() != Encodec(network.config).digest()
+
+
+def test_an_archive_that_unpacks_into_more_than_the_file_is_not_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of 100 kB would take 100 MB before its tensors are looked at."""
+    plain, packed = tmp_path / "plain.th", tmp_path / "packed.th"
+    torch.save({"weight": torch.zeros(25_000_000)}, plain)
+    with zipfile.ZipFile(plain) as source, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as target:
+        for entry in source.infolist():
+            target.writestr(entry.filename, source.read(entry))
+    assert packed.stat().st_size < 1_000_000
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("it was unpacked"))
+    with pytest.raises(WeightsError, match="claims 100"):
+        read_state_dict(packed)
