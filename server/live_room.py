@@ -148,8 +148,9 @@ class LiveRoom:
 
     def _open_decoder(self, speaker: Peer, n_q: int) -> _Decoder | None:
         """Returns a new decoder, counted for a listener whose address may have one more; None if
-        there is no such listener, or no place."""
-        capacity = self._pool.decoder_capacity()
+        there is no such listener, or no place. An address may have one in any case: its listeners
+        were let in while there was time for them."""
+        capacity = max(self._pool.decoder_capacity(), 1)
         for peer in self.room.pcm_listeners(speaker.id, n_q):
             connection = self.connections.get(peer.id)
             if connection is not None and self._shares.may_take(connection.address, capacity, self._share):

@@ -63,7 +63,7 @@ class Watchdog:
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="earshot-watchdog", daemon=True)
         self._seen: set[str] = set()
-        self.faults_seen = 0
+        self.faults_total = 0
         """How many faults have come so far."""
 
     async def start(self) -> None:
@@ -95,7 +95,7 @@ class Watchdog:
 
     def stats(self) -> dict[str, Any]:
         """Returns what `/stats` shows."""
-        return {"faults": self.faults(), "faults_seen": self.faults_seen}
+        return {"faults": self.faults(), "faults_total": self.faults_total}
 
     def _run(self) -> None:
         looked_s = time.monotonic()
@@ -110,7 +110,7 @@ class Watchdog:
 
     def _note(self, faults: set[str]) -> None:
         for fault in sorted(faults - self._seen):
-            self.faults_seen += 1
+            self.faults_total += 1
             log.error("%s", fault)
         for fault in sorted(self._seen - faults):
             log.warning("no longer: %s", fault)

@@ -45,7 +45,7 @@ def server() -> Iterator[RunningServer]:
 
 
 async def enter(server: RunningServer, room: str, **hello: Any) -> TestPeer:
-    peer = await join(server, room, entropy=["some other", LM.digest], **hello)
+    peer = await join(server, room, entropy=["some-other", LM.digest], **hello)
     assert peer.welcome.entropy == LM.digest
     return peer
 
