@@ -54,7 +54,7 @@ async def test_who_can_gets_coded_packets_and_who_cannot_plain_ones(server: Runn
     speaker = await enter(server, "mixed", want="none", send_kbps=12.0)
     new, slim = await enter(server, "mixed", send="none"), await enter(server, "mixed", send="none", max_kbps=3.0)
     old = await join(server, "mixed", send="none")
-    stranger = await join(server, "mixed", send="none", entropy=["another model"])
+    stranger = await join(server, "mixed", send="none", entropy=["another-model"])
     hears_pcm = await join(server, "mixed", send="none", want="pcm", model=None, entropy=[LM.digest])
     plain = await join(server, "mixed", want="none")
     assert (old.welcome.entropy, stranger.welcome.entropy) == (None, None)
