@@ -54,6 +54,7 @@ PATIENT: dict[str, Any] = {
     "ping_timeout_s": 60,
     "late_after": 1000.0,
     "stuck_after_s": 60,
+    "stats_age_s": 0.001,
 }
 """Settings under which frames wait longer than by default before they are joined, cut or dropped:
 server and peers share one process and its cores, and a pause of all of them is not what is tested.

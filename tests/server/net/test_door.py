@@ -20,11 +20,11 @@ from tests.peers import PATIENCE_S, RunningServer, running_server, tiny_model, u
 
 COMPOSE = Path(__file__).parents[3] / "docker" / "compose.yaml"
 UPGRADE = (
-    b"Host: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+    b"Host: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: " + SUBPROTOCOL.encode() + b"\r\n"
 )
-GET = b"GET /healthz HTTP/1.1\r\nHost: x\r\n"
-POST = b"POST /healthz HTTP/1.1\r\nHost: x\r\n"
+GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"
+POST = b"POST /healthz HTTP/1.1\r\nHost: localhost\r\n"
 HALF_MADE = {
     "200 headers": b"GET /v1/rooms/a HTTP/1.1\r\n" + UPGRADE + b"x: y\r\n" * 200 + b"\r\n",
     "a header of 30 kB": b"GET /v1/rooms/a HTTP/1.1\r\n" + UPGRADE + b"x: " + b"y" * 30_000 + b"\r\n\r\n",
@@ -145,7 +145,7 @@ async def test_health_has_a_port_of_its_own() -> None:
             await until(lambda: server.door.stats()["waiting"] > 10)
             for path, says in (("healthz", b"ok"), ("stats", b'"door"')):
                 reader, writer = await come(server.health_url)
-                writer.write(b"GET /%s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n" % path.encode())
+                writer.write(b"GET /%s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n" % path.encode())
                 assert says in await ended(reader)
                 writer.close()
             assert server.door.stats()["waiting"] > 0

@@ -14,7 +14,7 @@ from earshot.protocol.messages import SUBPROTOCOL
 from tests.peers import PATIENCE_S, RunningServer, quiet_socket, running_server, tiny_model, until
 
 CUT_AFTER_S = 1.5
-REQUEST = b"GET /healthz HTTP/1.1\r\nHost: x\r\n"
+REQUEST = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ async def test_one_that_answers_no_ping_is_cut() -> None:
     with running_server(tiny_model(), hello_timeout_s=60.0, ping_interval_s=0.2, ping_timeout_s=0.2) as server:
         reader, writer = await connection(server)
         writer.write(
-            b"GET /v1/rooms/silent HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"GET /v1/rooms/silent HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n"
             b"Sec-WebSocket-Protocol: " + SUBPROTOCOL.encode() + b"\r\n\r\n"
         )
