@@ -21,7 +21,7 @@ from earshot.lab.listening.report import draw, table
 from earshot.lab.listening.scores import result
 from earshot.lab.listening.session import Session
 from earshot.lab.listening.transport import rater_door, rater_http
-from earshot.server.net.transport import StoppableServer
+from earshot.server.net.transport.server import StoppableServer
 
 SCORES, RATERS, PICTURE = "scores.csv", ".raters.csv", "scores.png"
 MAX_RATERS = 500

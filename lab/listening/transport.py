@@ -4,7 +4,7 @@ own address waiting."""
 from __future__ import annotations
 
 from earshot.server.net.door import Door, DoorLimits, Proxies
-from earshot.server.net.transport import PatientHttp
+from earshot.server.net.transport.http import PatientHttp
 
 MAX_CONNECTIONS = 256
 MAX_CONNECTIONS_PER_ADDRESS = 64

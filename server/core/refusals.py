@@ -1,5 +1,5 @@
 """The reasons for which a connection is closed that do not lie in one message. What one message
-says wrong is refused where it is read (protocol/, uplink.py, room.py, net/transport.py)."""
+says wrong is refused where it is read (protocol/, uplink.py, room.py, net/transport/)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What server/net/transport.py offers a connection beyond ASGI, by the names under which it is in
+"""What server/net/transport/ offers a connection beyond ASGI, by the names under which it is in
 the scope."""
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from fastapi import FastAPI
 
 from earshot.codec.errors import UsageError
 from earshot.server.net.door import MAX_WAITING
-from earshot.server.net.transport import Server
+from earshot.server.net.transport.server import Server
 from earshot.server.settings import Settings
 
 GIL_SWITCH_S = 0.0005
