@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import cast
+from typing import Any, cast
 
 from fastapi import FastAPI, WebSocket
 from fastapi.responses import JSONResponse, Response
@@ -94,8 +94,9 @@ def create_app(
             await hub.pool.stop()
 
     app = FastAPI(title="Earshot", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
-    app.state.hub, app.state.door = hub, new_door(settings)
-    app.add_middleware(Gate, settings=settings)
+    app.state.hub = hub
+    app.state.door, app.state.health_door = new_door(settings, hub.audit), new_door(settings, hub.audit)
+    app.add_middleware(Gate, settings=settings, refused=app.state.door.refuse)
 
     @app.get("/healthz")
     async def healthz() -> JSONResponse:
@@ -104,9 +105,12 @@ def create_app(
         alarm = hub.recorder.alarm()
         return JSONResponse({"status": "ok"} | ({"alarm": alarm} if alarm else {}))
 
+    def more_stats() -> dict[str, Any]:
+        return {"door": app.state.door.stats(), "tasks": len(asyncio.all_tasks())}
+
     @app.get("/stats")
     async def stats() -> Response:
-        return Response(hub.rendered_stats(lambda: {"door": app.state.door.stats()}), media_type="application/json")
+        return Response(hub.rendered_stats(more_stats), media_type="application/json")
 
     @app.websocket("/v1/rooms/{room:path}")
     async def room(websocket: WebSocket, room: str) -> None:

@@ -15,12 +15,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from logging.handlers import QueueHandler, QueueListener
 from queue import Full, Queue
-from typing import Literal
+from typing import Literal, get_args
 
 log = logging.getLogger("earshot.audit")
 
-AuditKind = Literal["joined", "left", "refused", "gone", "recording"]
-KINDS: tuple[AuditKind, ...] = ("joined", "left", "refused", "gone", "recording")
+AuditKind = Literal["joined", "left", "refused", "gone", "turned_away", "recording"]
+"""What is noted: of a client that came into a room and left it, of one that was refused or went by
+itself before that, of a connection or request that never reached a room, and of recordings."""
+KINDS: tuple[AuditKind, ...] = get_args(AuditKind)
 WINDOW_S = 1.0
 """Time over which lines are counted."""
 MAX_TEXT = 200

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from earshot.server.clock import clock_us
@@ -17,8 +19,9 @@ STATS_BURST = 2.0
 class Gate:
     """An ASGI application around another. It refuses with HTTP 403 or 429."""
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, settings: Settings, refused: Callable[[str, str], None]) -> None:
+        """`refused` is told of each refusal, by address and reason."""
+        self._app, self._refused = app, refused
         self._origins = _names(settings.allowed_origins)
         self._hosts = _names(settings.allowed_hosts)
         rate = settings.stats_requests_per_second
@@ -29,9 +32,11 @@ class Gate:
         if scope["type"] == "lifespan" or scope.get("path") == "/healthz":
             await self._app(scope, receive, send)
         elif not self._is_own(scope):
-            await _refuse(scope, send, 403, b"a web page of another site may not use this server")
+            self._refused(_address(scope), "foreign_page")
+            await _answer(scope, send, 403, b"a web page of another site may not use this server")
         elif scope.get("path") == "/stats" and not self._stats.take(_address(scope), 1, clock_us()):
-            await _refuse(scope, send, 429, b"too many requests for /stats")
+            self._refused(_address(scope), "too_many_stats_requests")
+            await _answer(scope, send, 429, b"too many requests for /stats")
         else:
             await self._app(scope, receive, send)
 
@@ -57,7 +62,7 @@ def _address(scope: Scope) -> str:
     return str(client[0]) if client else ""
 
 
-async def _refuse(scope: Scope, send: Send, status: int, why: bytes) -> None:
+async def _answer(scope: Scope, send: Send, status: int, why: bytes) -> None:
     if scope["type"] == "websocket":
         await send({"type": "websocket.close"})  # before the handshake, this is HTTP 403
         return

@@ -85,6 +85,7 @@ class Hub:
         protocols do not know count as `other`."""
         self._changes = AddressBuckets(settings.address_changes_per_second, settings.changes_burst)
         """Copies of what peers change, by address."""
+        self._change_counts: Counter[str] = Counter(told=0, replaced=0)
         self._rendered = b""
         self._rendered_us: int | None = None
         self.started_us = clock_us()
@@ -179,7 +180,7 @@ class Hub:
 
     def _changed_peers(self) -> ChangedPeers:
         rate, burst = self.settings.changes_per_second, self.settings.changes_burst
-        return ChangedPeers(TokenBucket(rate, burst, clock_us()), self._changes)
+        return ChangedPeers(TokenBucket(rate, burst, clock_us()), self._changes, self._change_counts)
 
     def _welcome(self, live: LiveRoom, peer: Peer, entropy: str | None) -> Welcome:
         settings = self.settings
@@ -284,6 +285,7 @@ class Hub:
             "connections": len(self.connections),
             "addresses": len(self.addresses),
             "closed": {str(code): self.closed[code] for code in sorted(self.closed, key=str)},
+            "changes": dict(self._change_counts),
             "rooms": [_room_stats(live, now) for live in self.rooms.values()],
             "more_speakers": self.pool.more_speakers(),
             "workers": self.pool.stats(),

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from earshot.codec.errors import EarshotError, UsageError
 from earshot.lab.attacks.attacker import ATTACKS
-from earshot.lab.attacks.report import soak_table, table
+from earshot.lab.attacks.report import details, soak_table, table
 from earshot.lab.attacks.results import Row
 from earshot.lab.attacks.run import Plan, run
 from earshot.lab.attacks.soak import Sample, soak
@@ -68,6 +68,8 @@ def main(
     finally:
         if rows:
             console.print(table(rows))
+            for line in (line for row in rows for line in details(row)):
+                show(line)
         if json_ is not None:
             json_.write_text(json.dumps([row.to_json() for row in rows], indent=1) + "\n")
     if any(row.faults() for row in rows):

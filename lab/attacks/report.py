@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich import box
 from rich.table import Table
 from rich.text import Text
 
@@ -15,21 +16,17 @@ def _number(value: float | None, digits: int = 1) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-def _tries(worst: float | None, failures: Sequence[str]) -> str:
-    return _number(worst, 2) + (f" ({len(failures)} failed)" if failures else "")
-
-
 def _pairs(values: dict[str, int]) -> str:
     return ", ".join(f"{name}: {count}" for name, count in sorted(values.items())) or "-"
 
 
 def table(rows: Sequence[Row]) -> Table:
     """Returns a table of all attacks so far."""
-    shown = Table(title="two calls under attack", caption="times are the worst, p99 that of what the server adds")
-    for name in ("attack", "underruns", "missing", "p99 ms", "lost", "join s", "healthz s"):
-        shown.add_column(name, justify="left" if name == "attack" else "right")
-    for name in ("the attacker saw", "/stats counted", ""):
-        shown.add_column(name)
+    caption = "join and health: the longest; p99: of what the server adds; underruns, missing frames: of each talker"
+    shown = Table(title="two calls under attack", caption=caption, box=box.SIMPLE_HEAD)
+    for name in ("attack", "underruns", "missing", "p99 ms", "lost", "join s", "health s"):
+        shown.add_column(name, justify="left" if name == "attack" else "right", no_wrap=True)
+    shown.add_column("", overflow="fold")
     for row in rows:
         faults = row.faults()
         cells = [
@@ -38,14 +35,21 @@ def table(rows: Sequence[Row]) -> Table:
             "/".join(map(str, row.missing)),
             _number(row.added_p99_ms),
             str(row.lost),
-            _tries(row.join_s, row.join_failures),
-            _tries(row.health_s, row.health_failures),
-            _pairs(row.attacker.get("ended", {})),
-            _pairs(row.counted),
+            _number(row.join_s, 2),
+            _number(row.health_s, 2),
         ]
         verdict = Text(", ".join(faults), style="bold red") if faults else Text("ok", style="green")
         shown.add_row(*map(Text, cells), verdict)
     return shown
+
+
+def details(row: Row) -> list[str]:
+    """Returns lines on how an attacker fared, and what failed."""
+    ended, failed = _pairs(row.attacker.get("ended", {})), [*row.join_failures, *row.health_failures]
+    return [
+        f"{row.attack}: the attacker's connections ended with {ended}; /stats counted {_pairs(row.counted)}",
+        *(f"  failed: {reason}" for reason in dict.fromkeys(failed)),
+    ]
 
 
 def soak_table(samples: Sequence[Sample]) -> Table:

@@ -16,8 +16,9 @@ _STATES = {
     "recordings", "tasks",
 }  # fmt: skip
 """Entries of `/stats` that say how things are, not how often something happened."""
-_USUAL_CODES = {"closed.1000", "closed.1001", "closed.1005", "closed.1006"}
-"""Ends that a client brings about, or its network."""
+_DOOR_STATES = {"door.open", "door.half_made", "door.waiting"}
+_USUAL = {"closed.1000", "closed.1001", "closed.1005", "closed.1006", "changes.told"}
+"""Ends that a client brings about, or its network; changes of peers that were passed on."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Row:
     @property
     def limited(self) -> bool:
         """Whether `/stats` counted that the attacker was closed or limited."""
-        return any(name not in _USUAL_CODES for name in self.counted)
+        return any(name not in _USUAL for name in self.counted)
 
     def faults(self) -> list[str]:
         """Says what was not as it must be."""
@@ -83,7 +84,7 @@ def counted(before: Mapping[str, Any], after: Mapping[str, Any], honest: Mapping
 
 def _numbers(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
     for name, value in values.items():
-        if not prefix and name in _STATES:
+        if (not prefix and name in _STATES) or prefix + name in _DOOR_STATES:
             continue
         if isinstance(value, Mapping):
             yield from _numbers(value, f"{prefix}{name}.")

@@ -10,8 +10,10 @@ import asyncio
 import ipaddress
 import socket
 from collections import Counter, OrderedDict, deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from earshot.server.audit import Audit
 from earshot.server.core.address_shares import AddressShares
 from earshot.server.settings import Settings
 
@@ -122,13 +124,17 @@ class Visit:
 class Door:
     """Counts the connections of a server, by address, and decides who comes in next."""
 
-    def __init__(self, limits: DoorLimits, proxies: Proxies) -> None:
+    def __init__(
+        self, limits: DoorLimits, proxies: Proxies, note: Callable[[str, str], None] = lambda host, reason: None
+    ) -> None:
+        """`note` is told of each refusal, by host and reason."""
         self.limits = limits
+        self._note = note
         self._proxies = proxies
         self.open = AddressShares()
         self.half_made = AddressShares()
         self.refused: Counter[str] = Counter()
-        """Connections that were refused or cut, by reason."""
+        """Connections and requests that were refused or cut, by reason."""
         self._waiting: OrderedDict[str, deque[tuple[str, socket.socket]]] = OrderedDict()
         self._somebody = asyncio.Event()
 
@@ -157,8 +163,14 @@ class Door:
             self._send_away(max(self._waiting.values(), key=len), "too_many_waiting")
 
     def _send_away(self, queue: deque[tuple[str, socket.socket]], reason: str) -> None:
+        host, connection = queue.pop()
+        self.refuse(host, reason)
+        connection.close()
+
+    def refuse(self, host: str, reason: str) -> None:
+        """Counts a connection or a request that is refused or cut."""
         self.refused[reason] += 1
-        queue.pop()[1].close()
+        self._note(host, reason)
 
     async def next(self) -> socket.socket:
         """Waits for the next connection that may come in; the addresses take turns."""
@@ -175,7 +187,7 @@ class Door:
             reason = self._reason_against(host, network)
             if reason is None:
                 return connection
-            self.refused[reason] += 1
+            self.refuse(host, reason)
             connection.close()
 
     def _reason_against(self, host: str, network: str) -> str | None:
@@ -199,6 +211,10 @@ class Door:
         self._waiting.clear()
 
 
-def new_door(settings: Settings) -> Door:
-    """Returns the door of a server of rooms."""
-    return Door(DoorLimits.of(settings), Proxies(settings.forwarded_allow_ips))
+def new_door(settings: Settings, audit: Audit) -> Door:
+    """Returns the door of a server of rooms, which notes refusals in the audit log."""
+
+    def note(host: str, reason: str) -> None:
+        audit.note("turned_away", address=host, reason=reason)
+
+    return Door(DoorLimits.of(settings), Proxies(settings.forwarded_allow_ips), note)

@@ -34,7 +34,7 @@ def make_server(app: FastAPI, settings: Settings, ready: Callable[[int], None] =
     """Returns a server of an application that `create_app` made, to `run(sockets=[listener])`. A
     second listener is the port for health and figures. The server calls `ready` with the port once
     it takes calls."""
-    return Server(app, settings, app.state.hub.shut_down, ready, app.state.door)
+    return Server(app, settings, app.state.hub.shut_down, ready, app.state.door, app.state.health_door)
 
 
 def serve(app: FastAPI, settings: Settings, host: str, port: int, ready_file: Path | None = None) -> None:

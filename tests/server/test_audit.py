@@ -3,6 +3,7 @@ be."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import threading
@@ -10,12 +11,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import httpx
 import pytest
 import websockets
 
 from earshot.protocol.messages import SUBPROTOCOL, Record, Recording
 from earshot.server import audit as audit_module
 from earshot.server.audit import KINDS, MAX_TEXT, Audit, logging_to_stderr, quote
+from earshot.server.net.transport.http import MAX_LINE_BYTES
 from tests.peers import join, running_server, tiny_model, until
 
 
@@ -36,12 +39,12 @@ def test_what_strangers_write_stays_on_its_line_and_is_short() -> None:
 def test_a_flood_is_counted_and_hides_nothing_of_another_kind(audited: Callable[[], list[str]]) -> None:
     now = 0.0
     due: list[Callable[[], None]] = []
-    audit = Audit(50, lambda: now, lambda seconds, work: due.append(work))
+    audit = Audit(60, lambda: now, lambda seconds, work: due.append(work))
     for number in range(1000):
         audit.note("refused", address="10.0.0.7", code=4005, reason=f"flood {number}")
     audit.note("joined", address="10.0.0.8", name=None)
     lines = audited()
-    assert len(lines) == 50 // len(KINDS) + 1
+    assert len(lines) == 60 // len(KINDS) + 1
     assert lines[0] == 'refused address="10.0.0.7" code=4005 reason="flood 0"'
     assert lines[-1] == 'joined address="10.0.0.8"'
     (summarise,) = due
@@ -128,3 +131,21 @@ async def test_recordings_are_logged(audited: Callable[[], list[str]], tmp_path:
     ]
     assert [line for line in lines if line in expected] == expected
     assert any(line.startswith('recording what="refused" room="den" peer=1 reason="') for line in lines)
+
+
+async def test_who_never_reaches_a_room_is_logged_too(audited: Callable[[], list[str]]) -> None:
+    with running_server(tiny_model(), stats_requests_per_second=0.5) as server:
+        port = int(server.url.rsplit(":", 1)[1])
+        with pytest.raises(websockets.InvalidStatus):
+            await websockets.connect(server.room("den"), subprotocols=[SUBPROTOCOL], origin="https://evil.example")
+        for _ in range(3):
+            await asyncio.to_thread(httpx.get, f"http://127.0.0.1:{port}/stats")
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET / HTTP/1.1\r\nX: " + b"x" * MAX_LINE_BYTES + b"\r\n\r\n")
+        lines = [
+            'turned_away address="127.0.0.1" reason="foreign_page"',
+            'turned_away address="127.0.0.1" reason="too_many_stats_requests"',
+            'turned_away address="127.0.0.1" reason="head_too_large"',
+        ]
+        await until(lambda: set(lines) <= set(audited()))
+        writer.close()

@@ -11,9 +11,9 @@ another folder touches them, but for the two names that lab/listening/transport.
   `handle_pong`, `handle_parser_exception`, `send_receive_event_to_app`, `keepalive_timeout`,
   `run_asgi`, `send`, `receive`.
 - Method that is called here: `stop_keepalive`.
-- State that is read: `transport`, `loop`, `scope`, `handshake_initiated`, `handshake_complete`,
-  `disconnected`, `curr_msg_data_type`, `conn` (websockets' `ServerProtocol`, which is public:
-  `data_to_send`, `parser_exc`, `close_sent`, `handshake_exc`).
+- State that is read: `transport`, `loop`, `scope`, `client`, `handshake_initiated`,
+  `handshake_complete`, `disconnected`, `curr_msg_data_type`, `conn` (websockets' `ServerProtocol`,
+  which is public: `data_to_send`, `parser_exc`, `close_sent`, `handshake_exc`).
 - State that is written too: `queue` (events for the application), `frames` (fragments of a message
   that is not complete), `writable` (an event), `close_sent`, `close_timeout`, `close_timer`,
   `read_paused`.

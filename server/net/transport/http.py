@@ -30,7 +30,8 @@ class PatientHttp(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._visit: Visit | None = self.door.visit(self.client[0] if self.client else "")
+        self._host = self.client[0] if self.client else ""
+        self._visit: Visit | None = self.door.visit(self._host)
         self._head_bytes = self._url_bytes = self._headers = 0
         self._too_large = False
         self._body_is_due = False
@@ -51,7 +52,7 @@ class PatientHttp(HttpToolsProtocol):
         self._deadline = self.loop.call_later(within_s, self._cut, reason)
 
     def _cut(self, reason: str) -> None:
-        self.door.refused[reason] += 1
+        self.door.refuse(self._host, reason)
         self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
@@ -85,7 +86,7 @@ class PatientHttp(HttpToolsProtocol):
         if not self._too_large:
             super().send_400_response(msg)
             return
-        self.door.refused["head_too_large"] += 1
+        self.door.refuse(self._host, "head_too_large")
         head = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
         self.transport.write(head)
         self.transport.close()

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import uvicorn
 
+from earshot.server.audit import Audit
 from earshot.server.net.door import Door, new_door
 from earshot.server.net.transport.http import HealthHttp, PatientHttp
 from earshot.server.net.transport.websocket import MediaProtocol
@@ -118,11 +119,14 @@ class Server(StoppableServer):
         before_close: Callable[[], Awaitable[None]],
         ready: Callable[[int], None],
         door: Door | None = None,
+        health: Door | None = None,
     ) -> None:
         """Makes a server to `run(sockets=[listener])`. It calls `ready` with the port once it takes
         connections; it awaits `before_close`, which may still send, before it closes them. A second
-        socket is the port for health and figures, which has a door of its own."""
-        door = door or new_door(settings)
+        socket is the port for health and figures, which has a door of its own. Doors that are not
+        given are made by the settings."""
+        audit = Audit(settings.audit_lines_per_second)
+        door = door or new_door(settings, audit)
         http, media = protocol_classes(settings, door)
         config = uvicorn.Config(
             app,
@@ -140,7 +144,7 @@ class Server(StoppableServer):
         super().__init__(config, door, ready)
         self._settings = settings
         self._before_close = before_close
-        self._health = new_door(settings)
+        self._health = health or new_door(settings, audit)
 
     def _open_doors(self, sockets: list[socket.socket]) -> None:
         super()._open_doors(sockets[:1])

@@ -90,13 +90,16 @@ class MediaProtocol(WebSocketsSansIOProtocol):
     def check_handshake(self) -> None:
         """Sends what websockets answers to a head that it does not take, and closes."""
         if self.conn.handshake_exc is not None:
-            self.door.refused["bad_handshake"] += 1
+            self._turn_away("bad_handshake")
             self.transport.write(b"".join(self.conn.data_to_send()))
             self.transport.close()
 
     def _too_slow(self) -> None:
-        self.door.refused["handshake_too_slow"] += 1
+        self._turn_away("handshake_too_slow")
         self.transport.abort()
+
+    def _turn_away(self, reason: str) -> None:
+        self.door.refuse(self.client[0] if self.client else "", reason)
 
     def data_received(self, data: bytes) -> None:
         if self._rest:  # what came before it waits for its turn

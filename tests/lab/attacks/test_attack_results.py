@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 
 import pytest
+from rich.console import Console
 
-from earshot.lab.attacks.report import table
+from earshot.lab.attacks.report import details, table
 from earshot.lab.attacks.results import Row, counted
 from earshot.lab.attacks.stranger import close_code
 
@@ -39,8 +41,8 @@ def test_each_limit_that_is_passed_is_named(changed: dict[str, object], fault: s
 
 
 def test_only_counters_that_grew_and_are_not_of_honest_clients_are_named() -> None:
-    before = {"uptime_s": 1.0, "closed": {"4005": 2}, "door": {"late": 1}, "connections": 3}
-    after = {"uptime_s": 9.0, "closed": {"4005": 5, "4013": 4}, "door": {"late": 3}, "connections": 90}
+    before = {"uptime_s": 1.0, "closed": {"4005": 2}, "door": {"late": 1, "open": 1}, "connections": 3}
+    after = {"uptime_s": 9.0, "closed": {"4005": 5, "4013": 4}, "door": {"late": 3, "open": 9}, "connections": 90}
     assert counted(before, after, {4013: 4}) == {"closed.4005": 3, "door.late": 2}
 
 
@@ -58,7 +60,19 @@ def test_the_close_code_is_that_of_the_last_frame(last: bytes, code: int | None)
     assert close_code(last) == code
 
 
-def test_the_table_shows_what_a_server_says_as_it_is() -> None:
-    shown = table([replace(GOOD, attacker={"ended": {"[/x]": 1}})])
-    assert shown.row_count == 1
-    assert "[/x]: 1" in {str(cell) for cell in next(c for c in shown.columns if c.header == "the attacker saw").cells}
+def test_what_a_server_says_is_shown_as_it_is() -> None:
+    row = replace(GOOD, attacker={"ended": {"[/x]": 1}}, join_failures=("[red]busy", "[red]busy"))
+    assert details(row) == [
+        "pings: the attacker's connections ended with [/x]: 1; /stats counted closed.4005: 3",
+        "  failed: [red]busy",
+    ]
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_table_fits_a_terminal(width: int) -> None:
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(table([GOOD, replace(GOOD, attack="unfinished", underruns=(0, 12))]))
+    text = console.export_text()
+    for word in ("attack", "underruns", "missing", "p99 ms", "lost", "join s", "health s", "unfinished", "0/12"):
+        assert word in text
+    assert "…" not in text

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from earshot.server.core.fanout import ChangedPeers
 from earshot.server.core.rate_limit import AddressBuckets, TokenBucket
 
 SECOND = 1_000_000
 
 
-def changed(room: float = 1000, address: float = 1000, rate: float = 100) -> ChangedPeers:
-    return ChangedPeers(TokenBucket(rate, room, 0), AddressBuckets(rate, address))
+def changed(
+    room: float = 1000, address: float = 1000, rate: float = 100, counts: Counter[str] | None = None
+) -> ChangedPeers:
+    return ChangedPeers(
+        TokenBucket(rate, room, 0), AddressBuckets(rate, address), Counter() if counts is None else counts
+    )
 
 
 def test_a_peer_that_changes_often_is_told_once() -> None:
-    peers = changed()
+    counts: Counter[str] = Counter()
+    peers = changed(counts=counts)
     for _ in range(20):
         peers.add(1, "a")
     assert list(peers.due(3, 0)) == [1]
     assert (len(peers), list(peers.due(3, 0))) == (0, [])
+    assert counts == {"told": 1, "replaced": 19}
 
 
 def test_over_the_budget_of_a_room_changes_wait_their_turn() -> None:

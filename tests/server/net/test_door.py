@@ -207,7 +207,8 @@ def test_what_an_address_counts_as(host: str, network: str) -> None:
 
 async def test_the_addresses_take_turns() -> None:
     limits = DoorLimits.of(Settings(max_waiting_per_address=3))
-    door = Door(limits, Proxies(""))
+    noted: list[tuple[str, str]] = []
+    door = Door(limits, Proxies(""), lambda host, reason: noted.append((host, reason)))
     sockets = {host: [socket.socket() for _ in range(5)] for host in ("2001:db8::1", "2001:db8::2", "192.0.2.1")}
     owner = {id(one): host for host, some in sockets.items() for one in some}
     for host, some in sockets.items():
@@ -215,6 +216,7 @@ async def test_the_addresses_take_turns() -> None:
             door.knock(host, one)
     assert door.stats()["waiting"] == 6  # the first two are one network
     assert door.refused["too_many_waiting"] == 9
+    assert set(noted) == {(host, "too_many_waiting") for host in sockets}
     turns = [owner[id(await door.next())] for _ in range(6)]
     assert turns == ["2001:db8::1", "192.0.2.1"] * 3
     for some in sockets.values():

@@ -87,6 +87,7 @@ STATE: dict[type, dict[str, type]] = {
         "transport": asyncio.BaseTransport,
         "loop": asyncio.AbstractEventLoop,
         "scope": dict,
+        "client": tuple,
         "handshake_initiated": bool,
         "handshake_complete": bool,
         "disconnected": bool,
