@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -30,6 +31,12 @@ def check_claims(file: Path, rate: int, channels: int, frames: int) -> None:
         raise AudioError(f"{file} is {frames / rate / 3600:.1f} hours long; at most {MAX_HOURS:g} are read")
 
 
+def sound_path(file: Path) -> str | bytes:
+    """Returns a path as soundfile takes it: as bytes, where names are bytes, because it refuses a
+    string that is no UTF-8."""
+    return str(file) if os.name == "nt" else os.fsencode(file)
+
+
 def audio_files(pattern: str) -> list[Path]:
     """Returns the audio files, sorted: those of a folder and its subfolders, those that match a
     glob pattern, or the one named.
@@ -55,7 +62,7 @@ def read_audio(file: Path, sample_rate: int, seconds: float | None = None) -> Pc
     """Returns the samples of a file, or of its first `seconds`, mixed to mono at `sample_rate`.
     Raises AudioError for a file that cannot be read."""
     try:
-        with soundfile.SoundFile(file) as audio:
+        with soundfile.SoundFile(sound_path(file)) as audio:
             rate = audio.samplerate
             check_claims(file, rate, audio.channels, audio.frames)
             frames = -1 if seconds is None else round(seconds * rate)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import typer
-from rich.console import Console
 
 from earshot.codec.errors import EarshotError
+from earshot.codec.terminal import Terminal
 from earshot.commands.bench import bench
 from earshot.commands.bench_server import server
 from earshot.commands.call import call
@@ -19,9 +19,6 @@ from earshot.commands.listen import listen
 from earshot.commands.serve import serve
 from earshot.commands.train import export_model, train
 from earshot.commands.train_lm import train_lm
-
-LONGEST_LINE = 1000
-"""Characters of one line of an error: paths are long, and words of a server may be longer."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -46,13 +43,12 @@ def main() -> None:
     try:
         app()
     except (EarshotError, OSError) as error:
-        from earshot.protocol.text import clean
-
         said = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
-        shown = Console(stderr=True)
-        shown.print("[bold red]error:[/]", end=" ")
-        lines = (clean(line, LONGEST_LINE) for line in said.split("\n"))
-        shown.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
+        shown = Terminal(stderr=True)
+        first, *more = said.split("\n")
+        shown.say(first, "error:", "bold red")
+        for line in more:
+            shown.say(line)
         raise SystemExit(1) from error
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import soundfile
 
+from earshot.codec.audio_files import sound_path
 from earshot.codec.errors import AudioError, ModelError, UsageError
 from earshot.codec.pcm import Pcm, soft_limit
 from earshot.recording.alignment import EARLY_S, LOOK_S, Aligner, Fader
@@ -202,7 +203,7 @@ class _Sound:
         self._samples, self._chunk = samples, sample_rate
         self.position = 0
         with _written(target):
-            self._file = soundfile.SoundFile(self._part, "w", sample_rate, 1, "PCM_16", format=form.upper())
+            self._file = soundfile.SoundFile(sound_path(self._part), "w", sample_rate, 1, "PCM_16", format=form.upper())
 
     def write(self, position: int, pcm: Pcm) -> None:
         """Writes silence up to `position`, then `pcm`. Samples before or after the file are left

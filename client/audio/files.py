@@ -13,7 +13,7 @@ import soxr
 
 from earshot.client.audio.endpoints import TALK, Cushion, Format, OnBlock, Pull, Sink, Source, in_channels, samples_us
 from earshot.client.local_clock import monotonic_us
-from earshot.codec.audio_files import check_claims
+from earshot.codec.audio_files import check_claims, sound_path
 from earshot.codec.errors import AudioError
 from earshot.codec.pcm import Pcm
 
@@ -45,7 +45,7 @@ def read_blocks(path: Path, block: int, loop: bool = False, form: Format = TALK)
         raise AudioError(f"there is no file {path}")
     rest = np.zeros((0, form.channels), np.float32)
     try:
-        with soundfile.SoundFile(path) as file:
+        with soundfile.SoundFile(sound_path(path)) as file:
             check_claims(path, file.samplerate, file.channels, file.frames)
             if not file.frames:
                 raise AudioError(f"{path} is empty")
@@ -126,7 +126,7 @@ class FileSink(Sink):
 
     def start(self, pull: Pull) -> None:
         try:
-            file = soundfile.SoundFile(self._path, "w", self._form.rate, self._form.channels, "PCM_16")
+            file = soundfile.SoundFile(sound_path(self._path), "w", self._form.rate, self._form.channels, "PCM_16")
         except (soundfile.SoundFileError, OSError, ValueError, TypeError) as error:
             raise AudioError(f"cannot write {self._path}: {error}") from error
         self.started_us = monotonic_us() + 2 * samples_us(SINK_BLOCK)

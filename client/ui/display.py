@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from rich.console import Console
 from rich.live import Live
 
 from earshot.client.call import Call
 from earshot.client.ui.figures import view_state
 from earshot.client.ui.keyboard import keys
 from earshot.client.ui.view import ViewState, plain_line, render
+from earshot.codec.terminal import Terminal
 
 EVERY_S = 0.1
 PLAIN_EVERY_S = 5.0
@@ -50,7 +50,7 @@ class _Json:
 class _Plain:
     """Prints a line every few seconds, and at once when the state or the peers have changed."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Terminal) -> None:
         self._console = console
         self._last: tuple[object, ...] | None = None
         self._shown_s = 0.0
@@ -60,7 +60,7 @@ class _Plain:
         key = (state.state, state.detail, state.recording, state.recording_said, names)
         if key != self._last or state.seconds - self._shown_s >= PLAIN_EVERY_S:
             self._last, self._shown_s = key, state.seconds
-            self._console.print(plain_line(state), markup=False, highlight=False, soft_wrap=True)
+            self._console.say(plain_line(state))
 
 
 class _Live:
@@ -74,7 +74,7 @@ class _Live:
 
 
 @contextmanager
-def display(console: Console, as_json: bool) -> Iterator[Display]:
+def display(console: Terminal, as_json: bool) -> Iterator[Display]:
     """Yields the display that fits the output. Afterwards the terminal is as it was before, with
     the last view left on it."""
     if as_json:
@@ -86,7 +86,7 @@ def display(console: Console, as_json: bool) -> Iterator[Display]:
         yield _Plain(console)
 
 
-async def run_in_terminal(call: Call, console: Console, as_json: bool = False) -> None:
+async def run_in_terminal(call: Call, console: Terminal, as_json: bool = False) -> None:
     """Runs a call to its end, with keys and a view.
 
     Ctrl-C and SIGTERM leave the call; a second Ctrl-C interrupts it. Raises what `Call.run`

@@ -16,7 +16,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from earshot.codec.audio_files import check_claims
+from earshot.codec.audio_files import check_claims, sound_path
 from earshot.codec.bitstream import BITS, Codes, Window
 from earshot.codec.ecdc.coding import PLAIN, Coding, coding_to_read
 from earshot.codec.ecdc.format import SCALE, Header, Reader, Writer, exactly, read_header
@@ -176,7 +176,7 @@ def _read(source: Path, config: ModelConfig) -> Iterator[tuple[Pcm, int]]:
     if not source.exists():
         raise AudioError(f"cannot read {source}: there is no such file")
     try:
-        with soundfile.SoundFile(source) as file:
+        with soundfile.SoundFile(sound_path(source)) as file:
             check_claims(source, file.samplerate, file.channels, file.frames)
             in_all = round(file.frames * config.sample_rate / file.samplerate)
             resampler = soxr.ResampleStream(file.samplerate, config.sample_rate, config.channels, dtype="float32")
@@ -227,7 +227,7 @@ def _whole(target: Path) -> Iterator[Path]:
 @contextmanager
 def _audio(part: Path, config: ModelConfig, form: str, target: Path) -> Iterator[soundfile.SoundFile]:
     try:
-        file = soundfile.SoundFile(part, "w", config.sample_rate, config.channels, format=form)
+        file = soundfile.SoundFile(sound_path(part), "w", config.sample_rate, config.channels, format=form)
     except (soundfile.SoundFileError, OSError, ValueError) as error:
         raise AudioError(f"cannot write {target}: {error}") from error
     with file:

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
 from earshot.codec.errors import DownloadError
+from earshot.codec.terminal import Terminal, description_column
 
 log = logging.getLogger(__name__)
 
@@ -89,12 +89,12 @@ def fetch(
     base_url: str,
     policy: RetryPolicy = RetryPolicy(),
     sleep: Callable[[float], None] = time.sleep,
-    console: Console | None = None,
+    console: Terminal | None = None,
 ) -> Path:
     """Fetches `release` to `path` and returns it. It resumes what an earlier call did not finish.
     Raises DownloadError, which says what to do; `path` then holds no wrong file."""
     url = base_url.rstrip("/") + "/" + release.file
-    console = console or Console(stderr=True)
+    console = console or Terminal(stderr=True)
     size = f" ({release.size / 1e6:.0f} MB)" if release.size else ""
     console.print(
         f"Fetching the official EnCodec weights{size}. They are not part of Earshot, and their licence is not stated "
@@ -124,7 +124,7 @@ def fetch(
     )
 
 
-def _attempt(url: str, release: Release, partial: Path, policy: RetryPolicy, console: Console) -> None:
+def _attempt(url: str, release: Release, partial: Path, policy: RetryPolicy, console: Terminal) -> None:
     """Fetches what `partial` does not hold yet, and verifies the whole file."""
     held = partial.stat().st_size if partial.exists() else 0
     if held > (release.size or MOST_BYTES):
@@ -143,11 +143,11 @@ def _attempt(url: str, release: Release, partial: Path, policy: RetryPolicy, con
         )
 
 
-def _transfer(url: str, release: Release, partial: Path, held: int, policy: RetryPolicy, console: Console) -> None:
+def _transfer(url: str, release: Release, partial: Path, held: int, policy: RetryPolicy, console: Terminal) -> None:
     # A Range counts unencoded bytes, and unlike compressed ones they cannot grow beyond the limit.
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={held}-"} if held else {})
     timeout = httpx.Timeout(policy.silence_s, connect=policy.connect_s)
-    columns = (TextColumn(release.file), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    columns = (description_column(), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     try:
         with httpx.stream("GET", url, headers=headers, timeout=timeout, follow_redirects=True) as response:
             if response.status_code == 416 or (response.status_code == 206 and not _begins_at(response, held)):
@@ -161,7 +161,7 @@ def _transfer(url: str, release: Release, partial: Path, held: int, policy: Retr
                 if held:
                     file.seek(held)
                     file.truncate()
-                task = progress.add_task("", total=release.size, completed=held)
+                task = progress.add_task(release.file, total=release.size, completed=held)
                 for block in response.iter_raw():
                     held += len(block)
                     if held > (most := release.size or MOST_BYTES):

@@ -61,10 +61,10 @@ def engines(
     import sys
     import time
 
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     from earshot.codec.errors import UsageError
+    from earshot.codec.terminal import Terminal, description_column
     from earshot.lab.benchmark.command import BenchmarkOptions, run
     from earshot.lab.benchmark.inputs import FULL
     from earshot.lab.benchmark.table import result_table
@@ -86,10 +86,10 @@ def engines(
         json=json,
         png=png,
     )
-    console = Console()
+    console = Terminal()
     began = time.monotonic()
     columns = (
-        TextColumn("{task.description}"),
+        description_column(),
         BarColumn(),
         TextColumn("{task.percentage:3.0f} %"),
         TimeElapsedColumn(),
@@ -104,6 +104,6 @@ def engines(
 
         results = run(options, shlex.join(["earshot", *sys.argv[1:]]), show)
     console.print(result_table(results))
-    console.print(f"measured in {time.monotonic() - began:.0f} s")
+    console.say(f"measured in {time.monotonic() - began:.0f} s")
     for file in filter(None, (json, png)):
-        console.print(f"written to {file}")
+        console.say(f"written to {file}")

@@ -44,13 +44,12 @@ def server(
 
     import json
 
-    from rich.console import Console
-
+    from earshot.codec.terminal import Terminal
     from earshot.lab import VOICES
     from earshot.lab.loadtest.plan import Plan
     from earshot.lab.loadtest.report import show_run
 
-    console = Console()
+    console = Terminal()
     findings = show_run(console, Plan(first, last, step, seconds, kbps), model, VOICES, host_url)
     if json_ is not None:
         json_.write_text(json.dumps(findings.to_json(), indent=1) + "\n")

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
-from rich.console import Console
+
+from earshot.codec.terminal import Terminal
 
 if TYPE_CHECKING:
     from earshot.codec.engine.choice import Precision
 
-console = Console()
+console = Terminal()
 
 
 class Entropy(StrEnum):

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from earshot.codec.terminal import Terminal
 from earshot.commands.extras import require_lab
 from earshot.commands.options import Kbps, Model
 
-console = Console()
+console = Terminal()
 
 
 def demo(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from rich.console import Console
+from earshot.codec.terminal import Terminal
 
-console = Console()
+console = Terminal()
 
 
 def devices() -> None:

@@ -56,9 +56,9 @@ def evaluate(
     import shlex
     import sys
 
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from earshot.codec.terminal import Terminal
     from earshot.lab.evaluation.command import EvaluationOptions, run, stress_all
     from earshot.lab.evaluation.tables import score_table, stress_summary, stress_table
 
@@ -73,7 +73,7 @@ def evaluate(
         out=out,
         save_audio=save_audio,
     )
-    console = Console()
+    console = Terminal()
     percent = TextColumn("{task.percentage:3.0f} %")
     with Progress(
         TextColumn("judging"), BarColumn(), percent, TimeRemainingColumn(), console=console, transient=True
@@ -90,11 +90,10 @@ def evaluate(
             )
     if stress:
         console.print(stress_table(rows))
-        console.print(stress_summary(rows), highlight=False)
+        console.print(stress_summary(rows))
         raise typer.Exit(any(row.fault for row in rows))
     console.print(score_table(found))
     if out:
-        console.print(f"written to {out}", highlight=False, soft_wrap=True, markup=False)
+        console.say(f"written to {out}")
         if save_audio:
-            heard = f"rate by ear what was heard: earshot listen {out / 'audio'}"
-            console.print(heard, highlight=False, soft_wrap=True, markup=False)
+            console.say(f"rate by ear what was heard: earshot listen {out / 'audio'}")

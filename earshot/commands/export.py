@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 
 from earshot.codec.errors import UsageError
+from earshot.codec.terminal import Terminal, description_column
 
 
 def export(
@@ -37,15 +37,16 @@ def export(
     is damaged, or whose server was killed, all that can be read is exported, and
     the command says what is missing. Formats and limits: docs/recordings.md.
     """
-    from rich.progress import Progress
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemainingColumn
 
     from earshot import codec
     from earshot.recording.export import export_recording
 
     if mix is None and per_speaker is None:
         raise UsageError("say what to make: --mix OUT.flac, --per-speaker FOLDER, or both")
-    loaded, console = codec.load(model), Console()
-    with Progress(console=console, transient=True) as bar:
+    loaded, console = codec.load(model), Terminal()
+    columns = (description_column(), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("exporting")
         made = export_recording(
             loaded,
@@ -56,4 +57,4 @@ def export(
             lambda done, total: bar.update(task, completed=done, total=total),
         )
     for line in made.lines():
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.say(line)

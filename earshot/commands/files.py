@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from earshot.codec.errors import EarshotError, UsageError
+from earshot.codec.terminal import Terminal, description_column
 from earshot.commands.options import Kbps
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from earshot.codec.ecdc.format import Header
     from earshot.codec.model.model import Model
 
-console = Console()
+console = Terminal()
 
 _MODEL = Annotated[str, typer.Option(help="default, encodec_24khz, encodec_48khz or a path.")]
 _LM_MODEL = Annotated[
@@ -118,7 +118,6 @@ def info(
 
 def _coded_table(files: list[Path]) -> Table:
     from rich.table import Table
-    from rich.text import Text
 
     from earshot.codec.ecdc.files import read_info
     from earshot.codec.weights.lm import known_config
@@ -142,7 +141,7 @@ def _coded_table(files: list[Path]) -> Table:
             f"{8 * size / seconds / 1000:.2f} kbps" if seconds else f"{size} bytes",
             coding + (f" ({header.lm_digest})" if header.lm_digest else ""),
         )
-        table.add_row(*map(Text, cells))  # a file's own words are not markup
+        table.add_row(*cells)
     return table
 
 
@@ -175,7 +174,7 @@ def _each(
     if not source.is_dir():
         with _progress(verb) as progress:
             said = one(source, target, progress)
-        console.print(f"{target}: {said}", markup=False, highlight=False, soft_wrap=True)
+        console.say(f"{target}: {said}")
         return
     failed, files = 0, find()
     if not files:
@@ -188,12 +187,10 @@ def _each(
         try:
             with _progress(f"{verb} {file.name}") as progress:
                 said = one(file, to, progress)
-            console.print(f"{to}: {said}", markup=False, highlight=False, soft_wrap=True)
+            console.say(f"{to}: {said}")
         except EarshotError as error:
-            from rich.text import Text
-
             failed += 1
-            console.print(Text.assemble(("error:", "bold red"), f" {error}"), highlight=False, soft_wrap=True)
+            console.say(str(error), "error:", "bold red")
     if failed:
         raise UsageError(f"{failed} of {len(files)} files could not be done, or not in full")
 
@@ -204,11 +201,11 @@ def _progress(verb: str) -> Iterator[Callable[[int, int], None]]:
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
-        TextColumn(verb, markup=False),
+        description_column(),
         BarColumn(),
         TextColumn("{task.percentage:3.0f} %"),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("")
+        task = bar.add_task(verb)
         yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -43,12 +43,11 @@ def listen(
     """
     require_lab()
 
-    from rich.console import Console
-
+    from earshot.codec.terminal import Terminal
     from earshot.lab.listening.serve import listen as run_test
     from earshot.lab.listening.serve import show_results
 
-    console = Console()
+    console = Terminal()
     if results:
         show_results(console, folder)
     else:

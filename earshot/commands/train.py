@@ -64,13 +64,13 @@ def train(
     require_lab()
 
     import torch
-    from rich.console import Console
 
+    from earshot.codec.terminal import Terminal
     from earshot.lab import VOICES
     from earshot.lab.training.command import smoke as try_out
     from earshot.lab.training.command import train as run_training
 
-    console = Console()
+    console = Terminal()
     if threads:
         torch.set_num_threads(threads)
     if smoke:

@@ -49,9 +49,9 @@ def train_lm(
     require_lab()
 
     import torch
-    from rich.console import Console
 
     from earshot import codec
+    from earshot.codec.terminal import Terminal
     from earshot.lab.training.lm_run import LmRun
     from earshot.lab.training.lm_trainer import LmSettings
     from earshot.lab.training.ranks import Ranks
@@ -66,12 +66,9 @@ def train_lm(
     run = LmRun(loaded, settings, out, Ranks().start(device))
     if run.checkpoint.exists():
         run.resume()
-    console = Console()
+    console = Terminal()
     run.go(console, [Source.parse(text) for text in audio], exclude or (), minutes)
     more = "" if run.trainer.step == steps else "; the same command goes on"
     codec_named = "" if model == "default" else f" --model {model}"
-    console.print(
-        f"step {run.trainer.step} of {steps}{more}. Use it with\n"
-        f"earshot encode talk.wav talk.ecdc{codec_named} --lm-model {out}",
-        highlight=False, soft_wrap=True, markup=False,
-    )  # fmt: skip
+    console.say(f"step {run.trainer.step} of {steps}{more}. Use it with")
+    console.say(f"earshot encode talk.wav talk.ecdc{codec_named} --lm-model {out}")

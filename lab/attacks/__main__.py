@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from earshot.codec.errors import EarshotError, UsageError
+from earshot.codec.terminal import Terminal
 from earshot.lab.attacks.attacker import ATTACKS
 from earshot.lab.attacks.report import details, soak_table, table
 from earshot.lab.attacks.results import Row
@@ -35,7 +35,7 @@ def main(
     json_: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
 ) -> None:
     """Attack a server of this machine beside two real calls. Exit status 1 if one suffered."""
-    console = Console(stderr=False)
+    console = Terminal()
     names = [name.strip() for name in only.split(",") if name.strip()] or list(ATTACKS)
     unknown = [name for name in names if name not in ATTACKS]
     if unknown:
@@ -43,7 +43,7 @@ def main(
     plan = Plan(names, seconds, scale, model)
 
     def show(what: str) -> None:
-        console.print(what, style="dim", markup=False, highlight=False)
+        console.print(what, style="dim")
 
     if soak_minutes is not None:
         samples: list[Sample] = []
@@ -51,8 +51,7 @@ def main(
         console.print(soak_table(samples))
         console.print(
             f"8 honest peers heard {heard.frames} frames and lost {heard.lost}; the server added "
-            f"{heard.added_p99_ms} ms (p99); closed: {'; '.join(heard.closed) or 'none'}",
-            markup=False,
+            f"{heard.added_p99_ms} ms (p99); closed: {'; '.join(heard.closed) or 'none'}"
         )
         if json_ is not None:
             json_.write_text(json.dumps([sample.to_json() for sample in samples], indent=1) + "\n")
@@ -80,5 +79,5 @@ if __name__ == "__main__":
     try:
         typer.run(main)
     except EarshotError as error:
-        Console(stderr=True).print(f"error: {error}", markup=False, highlight=False)
+        Terminal(stderr=True).say(f"error: {error}")
         raise SystemExit(1) from error

@@ -10,10 +10,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from earshot.client.audio.devices import list_devices
 from earshot.codec.errors import AudioError
+from earshot.codec.terminal import Terminal
 from earshot.lab.children import START_S, Child, start_server
 from earshot.lab.demo.conversation import Peer
 from earshot.lab.demo.show import POINTS, ending_cleanly, shown
@@ -43,14 +42,14 @@ def check_devices() -> None:
         raise AudioError(f"this machine has no {' and no '.join(missing)} that PortAudio can see. {INSTALL}")
 
 
-def live(console: Console, out: Path, kbps: float, model: str, seconds: float, uplink: str = "pcm") -> bool:
+def live(console: Terminal, out: Path, kbps: float, model: str, seconds: float, uplink: str = "pcm") -> bool:
     """Plays the microphone to the loudspeaker, through two clients and a server.
 
     Returns whether something was heard. Raises AudioError where there is no sound device,
     ChildError if a process fails."""
     check_devices()
     out.mkdir(parents=True, exist_ok=True)
-    console.print("Speak; you hear yourself through the codec. Use headphones, or it will whistle. Ctrl-C ends it.")
+    console.say("Speak; you hear yourself through the codec. Use headphones, or it will whistle. Ctrl-C ends it.")
     peers = [Peer("you", Path(), "codes" if uplink == "codes" else "pcm"), Peer("your ear", Path(), "pcm")]
     with ending_cleanly(), ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="earshot-")))
@@ -77,11 +76,11 @@ def live(console: Console, out: Path, kbps: float, model: str, seconds: float, u
         report: dict[str, Any] = json.loads((folder / "ear.json").read_text())
     heard = next((speaker for speaker in report["speakers"].values() if speaker["frames"]), None)
     if heard is None:
-        console.print("[bold red]failed:[/] nothing of the microphone reached the loudspeaker's client")
+        console.say("nothing of the microphone reached the loudspeaker's client", "failed:", "bold red")
         return False
     (out / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     delays = ", ".join(f"{point} {heard['mouth_to_ear_ms'][point]:.0f} ms" for point in POINTS)
-    console.print(
+    console.say(
         f"codec {heard['codec_kbps']:.1f} kbps, wire {heard['wire_kbps']:.1f} kbps, mouth to ear {delays}, "
         f"{heard['underruns']} underruns ({out / 'report.json'})"
     )

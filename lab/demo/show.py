@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
@@ -20,6 +20,7 @@ from rich.text import Text
 
 from earshot.client.core.latency import STAGES
 from earshot.client.ui.view import EntropyState, SpeakerState, ViewState, plain_line, render
+from earshot.codec.terminal import Terminal
 from earshot.lab.demo.conversation import AGREEMENT_MS, Conversation, Direction, Peer, Plan, Show, converse, heard_file
 from earshot.lab.demo.pictures import Delay, Heard, latency, spoken_heard
 
@@ -28,7 +29,7 @@ PLAIN_EVERY = 0.25
 POINTS = ("p50", "p95", "p99")
 
 
-def demo(console: Console, plan: Plan) -> bool:
+def demo(console: Terminal, plan: Plan) -> bool:
     """Lets two voices talk through a server, and writes recordings, pictures and report.json to
     `plan.out`.
 
@@ -40,13 +41,13 @@ def demo(console: Console, plan: Plan) -> bool:
     _write(plan.out / "report.json", report(talk))
     console.print(summary(talk))
     files = ["spoken-heard.png", "latency.png", "report.json", *(heard_file(plan, peer).name for peer in plan.peers)]
-    console.print(f"{plan.out}: {', '.join(files)}", soft_wrap=True)
+    console.say(f"{plan.out}: {', '.join(files)}")
     for note in disagreements(talk):
-        console.print(f"[yellow]note:[/] {note}")
+        console.say(note, "note:", "yellow")
     return _judge(console, talk.faults())
 
 
-def measure_latency(console: Console, plan: Plan) -> bool:
+def measure_latency(console: Terminal, plan: Plan) -> bool:
     """Holds the same conversation to measure the delay of each stage.
 
     Returns whether all was heard and the two measures agree."""
@@ -55,8 +56,8 @@ def measure_latency(console: Console, plan: Plan) -> bool:
     _write(plan.out / "report.json", report(talk))
     for way in talk.directions:
         console.print(stages_table(way))
-        console.print(_agreement(way))
-    console.print(f"{plan.out}: latency.png, report.json", soft_wrap=True)
+        console.say(_agreement(way))
+    console.say(f"{plan.out}: latency.png, report.json")
     return _judge(console, talk.faults() + disagreements(talk))
 
 
@@ -144,9 +145,9 @@ def _agreement(way: Direction) -> str:
     )
 
 
-def _judge(console: Console, faults: Sequence[str]) -> bool:
+def _judge(console: Terminal, faults: Sequence[str]) -> bool:
     for fault in faults:
-        console.print(f"[bold red]failed:[/] {fault}")
+        console.say(fault, "failed:", "bold red")
     return not faults
 
 
@@ -181,10 +182,10 @@ def _delay_picture(way: Direction) -> Delay:
     return Delay(title, [row[0] for row in timeline], stages, way.percentiles_ms, way.sound.latency_ms)
 
 
-def _talk(console: Console, plan: Plan) -> Conversation:
+def _talk(console: Terminal, plan: Plan) -> Conversation:
     where = "a server of its own on this machine" if plan.server is None else plan.server
     names = " and ".join(peer.name for peer in plan.peers)
-    console.print(f"{names} talk at {plan.kbps:g} kbps through {where}")
+    console.say(f"{names} talk at {plan.kbps:g} kbps through {where}")
     with ending_cleanly(), shown(console, plan.peers, plan.room) as show:
         return converse(plan, show)
 
@@ -204,7 +205,7 @@ def ending_cleanly() -> Iterator[None]:
 
 
 @contextmanager
-def shown(console: Console, peers: Sequence[Peer], room: str) -> Iterator[Show]:
+def shown(console: Terminal, peers: Sequence[Peer], room: str) -> Iterator[Show]:
     """Shows a panel for each client in a terminal, and a few lines elsewhere."""
     if not console.is_terminal:
         yield _plain(console, peers, room)
@@ -231,7 +232,7 @@ def panels(states: Sequence[dict[str, Any]], share: float, peers: Sequence[Peer]
     return Group(*views, progress)
 
 
-def _plain(console: Console, peers: Sequence[Peer], room: str) -> Show:
+def _plain(console: Terminal, peers: Sequence[Peer], room: str) -> Show:
     last = -1.0
 
     def show(states: Sequence[dict[str, Any]], share: float) -> None:
@@ -241,7 +242,7 @@ def _plain(console: Console, peers: Sequence[Peer], room: str) -> Show:
         last = share
         for state, peer in zip(states, peers, strict=True):
             line = f"{share:4.0%} {peer.name}: {plain_line(_state(state, peer, room))}"
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+            console.say(line)
 
     return show
 

@@ -11,6 +11,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from earshot.codec.audio_files import sound_path
 from earshot.codec.errors import AudioError, UsageError
 from earshot.lab.listening.anchor import low_pass
 from earshot.lab.listening.plan import ANCHOR, REFERENCE
@@ -91,7 +92,7 @@ def _check(folder: Path, systems: tuple[str, ...]) -> Clip:
 def _read(file: Path) -> tuple[Samples, int]:
     """Returns float32 [n, channels] and the sample rate."""
     try:
-        with soundfile.SoundFile(file) as sound:
+        with soundfile.SoundFile(sound_path(file)) as sound:
             if sound.frames > MAX_SECONDS * sound.samplerate:
                 raise UsageError(f"{file} is longer than {MAX_SECONDS:g} s")
             if sound.channels > MAX_CHANNELS:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI
-from rich.console import Console
 
 from earshot.codec.errors import UsageError
+from earshot.codec.terminal import Terminal
 from earshot.lab.listening.app import create_app
 from earshot.lab.listening.clips import find_clips
 from earshot.lab.listening.plan import Plan, choose
@@ -44,7 +44,7 @@ def make_server(app: FastAPI, ready: Callable[[int], None] = lambda port: None) 
 
 
 def listen(
-    console: Console,
+    console: Terminal,
     folder: Path,
     host: str = "127.0.0.1",
     port: int = 8766,
@@ -79,7 +79,7 @@ def listen(
                 f"clips: {len(plan.clips)}; systems: {', '.join(plan.systems)}",
                 "Ctrl-C ends the test and shows the results.",
             ):
-                console.print(line, markup=False, highlight=False, soft_wrap=True)
+                console.say(line)
 
         make_server(create_app(session, clips, scores, raters), ready).run(sockets=[listener])
     if scores.ratings:
@@ -96,7 +96,7 @@ def _keys(path: Path, raters: Table) -> dict[str, bytes]:
         raise UsageError(f"{path} is damaged; without it, raters who are not done must begin again") from error
 
 
-def show_results(console: Console, folder: Path) -> None:
+def show_results(console: Terminal, folder: Path) -> None:
     """Shows table and picture of all ratings so far. Raises UsageError where there are none."""
     ratings = read_ratings(folder / SCORES)
     if not ratings:
@@ -104,6 +104,6 @@ def show_results(console: Console, folder: Path) -> None:
     found = result(ratings)
     console.print(table(found))
     for rater, why in found.thrown_out.items():
-        console.print(f"thrown out: {rater} ({why})", markup=False, highlight=False)
+        console.say(f"thrown out: {rater} ({why})")
     draw(found, folder / PICTURE)
-    console.print(f"picture: {folder / PICTURE}", markup=False, highlight=False, soft_wrap=True)
+    console.say(f"picture: {folder / PICTURE}")

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from earshot.codec.terminal import Terminal
 from earshot.lab.loadtest.plan import Findings, Plan, Row
 from earshot.lab.loadtest.run import run
 
@@ -65,7 +66,7 @@ def summary(findings: Findings) -> str:
     return said if refused is None else f"{said}; above {refused} the server refuses (4013)"
 
 
-def show_run(console: Console, plan: Plan, model: str, voices: Path, url: str | None) -> Findings:
+def show_run(console: Terminal, plan: Plan, model: str, voices: Path, url: str | None) -> Findings:
     """Runs the test and shows it while it runs."""
     doing = Spinner("dots", "")
     so_far: list[Table] = []
@@ -76,7 +77,7 @@ def show_run(console: Console, plan: Plan, model: str, voices: Path, url: str | 
             live.update(Group(*so_far, doing))
 
         def show(what: str) -> None:
-            doing.update(text=what)
+            doing.update(text=Text(what))
             refresh()
 
         def found(findings: Findings) -> None:
@@ -85,5 +86,5 @@ def show_run(console: Console, plan: Plan, model: str, voices: Path, url: str | 
 
         findings = run(plan, model, voices, url, show, found)
     console.print(table(findings, console.width))
-    console.print(summary(findings))
+    console.say(summary(findings))
     return findings

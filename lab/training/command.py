@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 
 from earshot.codec.errors import TrainingError, UsageError
 from earshot.codec.model.network import Encodec
+from earshot.codec.terminal import Terminal
 from earshot.codec.weights.load import load_model, save_native
 from earshot.lab.training.data import TrainingData
 from earshot.lab.training.ranks import Ranks
@@ -37,7 +37,7 @@ SMOKE_CHANGES = (
 
 
 def train(
-    console: Console,
+    console: Terminal,
     recipe: str,
     sources: Sequence[str],
     out: Path,
@@ -76,11 +76,8 @@ def train(
     if ranks.first:
         step, steps = run.trainer.step, settings.schedule.steps
         more = "" if step == steps else "; the same command goes on"
-        console.print(
-            f"step {step} of {steps}{more}. Listen to {out / 'samples'}, judge by other clips with\n"
-            f"earshot evaluate CLIPS --model {out} --out {out / 'judged'}",
-            highlight=False, soft_wrap=True, markup=False,
-        )  # fmt: skip
+        console.say(f"step {step} of {steps}{more}. Listen to {out / 'samples'}, judge by other clips with")
+        console.say(f"earshot evaluate CLIPS --model {out} --out {out / 'judged'}")
     return run
 
 
@@ -131,7 +128,7 @@ def without_warm_up(settings: TrainSettings) -> TrainSettings:
 
 
 def _begin(
-    console: Console, settings: TrainSettings, out: Path, init: str | None, device: torch.device, ranks: Ranks
+    console: Terminal, settings: TrainSettings, out: Path, init: str | None, device: torch.device, ranks: Ranks
 ) -> Run:
     model = settings.model
     data = TrainingData(settings.data, model.sample_rate, model.channels, settings.crop, progress=ranks.first)
@@ -144,11 +141,11 @@ def _begin(
     if ranks.first:
         places = f"{ranks.count} processes on {device.type}" if ranks.count > 1 else str(device)
         at = f"going on from step {run.trainer.step} of" if run.trainer.step else "for"
-        console.print(f"{data.hours:.2f} hours of audio, {at} {settings.schedule.steps} steps, on {places}, in {out}")
+        console.say(f"{data.hours:.2f} hours of audio, {at} {settings.schedule.steps} steps, on {places}, in {out}")
     return run
 
 
-def smoke(console: Console, recipe: str, clips: Path, changes: Sequence[str] = (), device: str = "auto") -> None:
+def smoke(console: Terminal, recipe: str, clips: Path, changes: Sequence[str] = (), device: str = "auto") -> None:
     """Trains for two minutes, and for SMOKE_STEPS at least, from `clips` in a folder that is thrown
     away, with every part of the recipe in its turn.
 
@@ -169,7 +166,7 @@ def smoke(console: Console, recipe: str, clips: Path, changes: Sequence[str] = (
     if not run.trainer.quantizes:
         first = settings.schedule.unquantized + 1
         raise TrainingError(f"{steps} steps were too few to tell: codebooks come with step {first} of this recipe")
-    console.print(f"spectral loss {before:.2f} before, {after:.2f} after {steps} steps")
+    console.say(f"spectral loss {before:.2f} before, {after:.2f} after {steps} steps")
     if not after < before:
         raise TrainingError(f"the spectral loss did not fall in {steps} steps: {before:.3f} before, {after:.3f} after")
 

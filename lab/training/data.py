@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
-from rich.console import Console
 
 from earshot.codec.errors import UsageError
 from earshot.codec.pcm import Pcm
+from earshot.codec.terminal import Terminal
 from earshot.lab.training.library import Library
 from earshot.lab.training.microphone import hush, low_pass, overload
 from earshot.lab.training.prefetch import Batches
@@ -59,7 +59,7 @@ class TrainingData:
         self.rooms = self._rooms()
         self._note_library()
         for note in self.notes if progress else ():
-            Console(stderr=True).print(f"note: {note}", highlight=False, markup=False)
+            Terminal(stderr=True).say(f"note: {note}")
 
     @property
     def hours(self) -> float:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import ctypes
 import math
 import multiprocessing
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -14,12 +14,12 @@ from typing import TypeVar
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import track
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-from earshot.codec.audio_files import check_claims
+from earshot.codec.audio_files import check_claims, sound_path
 from earshot.codec.errors import UsageError
 from earshot.codec.pcm import Pcm, sanitize
+from earshot.codec.terminal import Terminal, description_column
 from earshot.lab.training.sources import UNREADABLE, Source, mix_down, read_channels, resample
 
 T = TypeVar("T")
@@ -65,9 +65,12 @@ class Shelf:
     memory: ctypes.Array[ctypes.c_int16] | None = None
 
 
-def _bar(things: Sequence[T], words: str, progress: bool) -> Iterable[T]:
-    console = Console(stderr=True)
-    return track(things, words, console=console, disable=not (progress and console.is_terminal), transient=True)
+def _bar(things: Sequence[T], words: str, progress: bool) -> Iterator[T]:
+    console = Terminal(stderr=True)
+    columns = (description_column(), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    hidden = not (progress and console.is_terminal)
+    with Progress(*columns, console=console, disable=hidden, transient=True) as bar:
+        yield from bar.track(things, description=words)
 
 
 def active_level(pcm: Pcm, sample_rate: int) -> float:
@@ -146,7 +149,7 @@ class Library:
         shelf = Shelf(source)
         for file in _bar(files, f"finding {source.pattern}", progress):
             try:
-                info = soundfile.info(file)
+                info = soundfile.info(sound_path(file))
                 check_claims(file, info.samplerate, info.channels, info.frames)
             except UNREADABLE:
                 self.unreadable.append(file)
@@ -215,7 +218,7 @@ class Library:
             held = np.frombuffer(memoryview(shelf.memory), np.int16)[clip.start + first * c : clip.start + last * c]
             return np.asarray(held.reshape(-1, c) * np.float32(1 / 32767), np.float32)
         ratio = clip.rate / self.sample_rate
-        with soundfile.SoundFile(clip.file) as file:
+        with soundfile.SoundFile(sound_path(clip.file)) as file:
             begin = max(0, int(first * ratio) - MARGIN)
             file.seek(begin)
             raw = file.read(math.ceil(last * ratio) + MARGIN - begin, dtype="float32", always_2d=True)

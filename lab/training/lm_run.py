@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from earshot.codec.errors import TrainingError, UsageError, WeightsError
 from earshot.codec.model.model import Model
+from earshot.codec.terminal import Terminal, description_column
 from earshot.codec.weights.lm import save_integer_lm
 from earshot.lab.training.interrupt import Interrupt
 from earshot.lab.training.lm_data import Codes, Crops, excluded, one_pass
@@ -61,7 +61,7 @@ class LmRun:
                 f"{self.checkpoint} is of another codec or has other settings; choose another --out folder"
             )
 
-    def codes(self, console: Console, sources: Sequence[Source], exclude: Sequence[str]) -> list[Codes]:
+    def codes(self, console: Terminal, sources: Sequence[Source], exclude: Sequence[str]) -> list[Codes]:
         """Of all passes, made now or by an earlier run in this folder. Raises UsageError if nothing
         can be read."""
         found: list[Codes] = []
@@ -98,7 +98,7 @@ class LmRun:
         draw_losses(self.folder / "log.jsonl", self.folder / "bits.png", self._names())
 
     def go(
-        self, console: Console, sources: Sequence[Source], exclude: Sequence[str] = (), minutes: float | None = None
+        self, console: Terminal, sources: Sequence[Source], exclude: Sequence[str] = (), minutes: float | None = None
     ) -> None:
         """Trains to the last step, or for so many minutes. Ctrl-C and SIGTERM end the step, save
         and leave."""
@@ -108,7 +108,7 @@ class LmRun:
             judged = excluded(self.model, sources, exclude, settings.kbps)
             crops = Crops(codes, self._frames(), settings.batch, settings.seed)
             hours = sum(one.shape[1] for one in codes) / self.model.frame_rate / 3600
-            console.print(
+            console.say(
                 f"{hours:.2f} hours in {settings.passes} passes, at step {trainer.step} of {settings.steps}, in "
                 f"{self.folder}"
             )
@@ -150,7 +150,7 @@ class LmRun:
         rates = [f"{end * each:g} kbps" for end in self.trainer.network.shape.groups]
         return (*rates, *(f"{rate}, judged" for rate in rates))
 
-    def _report(self, console: Console, mean: dict[str, float], judged: list[Codes]) -> None:
+    def _report(self, console: Terminal, mean: dict[str, float], judged: list[Codes]) -> None:
         row: dict[str, Any] = {"step": self.trainer.step, "lr": self.trainer.rate(), **mean}
         if judged:
             bits = bits_of(self.trainer.exported(), judged)
@@ -158,7 +158,7 @@ class LmRun:
         with (self.folder / "log.jsonl").open("a") as log:
             log.write(json.dumps({key: float(f"{value:.5g}") for key, value in row.items()}) + "\n")
         if not console.is_terminal:
-            console.print(", ".join(f"{key} {value:.4g}" for key, value in row.items()), soft_wrap=True)
+            console.say(", ".join(f"{key} {value:.4g}" for key, value in row.items()))
 
     def _forget_later_rows(self) -> None:
         """Takes away what the log says of steps after the checkpoint, which come again."""
@@ -169,8 +169,8 @@ class LmRun:
             log.write_text("".join(line + "\n" for line in kept), "utf-8")
 
 
-def _bar(console: Console) -> Progress:
+def _bar(console: Terminal) -> Progress:
     return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"),
+        description_column(), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"),
         TimeRemainingColumn(), TextColumn("{task.fields[said]}"), console=console,
     )  # fmt: skip

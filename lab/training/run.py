@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from earshot.codec.config import ModelConfig
 from earshot.codec.errors import TrainingError, UsageError, WeightsError
+from earshot.codec.terminal import Terminal, description_column
 from earshot.codec.weights.load import save_native
 from earshot.lab.training.interrupt import Interrupt
 from earshot.lab.training.pictures import draw_losses
@@ -91,7 +91,7 @@ class Run:
         except (KeyError, RuntimeError, ValueError, TypeError) as error:
             raise WeightsError(f"{self.checkpoint} is incomplete ({error}); delete it to start again") from error
 
-    def go(self, console: Console, minutes: float | None = None, at_least: int = 0) -> None:
+    def go(self, console: Terminal, minutes: float | None = None, at_least: int = 0) -> None:
         """Trains to the last step, or for so many minutes and up to step `at_least`. Ctrl-C and
         SIGTERM end the step, save and leave; a second one leaves at once.
 
@@ -100,7 +100,7 @@ class Run:
         trainer, settings = self.trainer, self.trainer.settings
         first = trainer.ranks.first
         columns = (
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+            description_column(), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
             TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[losses]}"),
         )  # fmt: skip
         samples = Samples(trainer.data, self.folder / "samples") if first else None
@@ -191,7 +191,7 @@ class Run:
             draw_losses(self.folder / "log.jsonl", self.folder / "losses.png")
             samples.write(self.trainer.exported(), self.trainer.step, always=ended)
 
-    def _report(self, console: Console) -> None:
+    def _report(self, console: Terminal) -> None:
         trainer = self.trainer
         rate = trainer.settings.optimiser.learning_rate * trainer.decayed()
         row: dict[str, Any] = {"step": trainer.step, "seconds": round(trainer.seconds), "lr": rate, **self._mean}
@@ -205,7 +205,7 @@ class Run:
             )
             losses = " ".join(f"{key} {value:.4g}" for key, value in row.items() if key not in ("step", "seconds"))
             so_far = f"step {trainer.step} of {trainer.settings.schedule.steps}, {timedelta(seconds=row['seconds'])}"
-            console.print(f"{so_far}, left {left}: {losses}", soft_wrap=True, highlight=False)
+            console.say(f"{so_far}, left {left}: {losses}")
 
 
 _SHOWN = ("waveform", "mel", "adversarial", "features", "critic")

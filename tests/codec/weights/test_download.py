@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from rich.console import Console
 from typer.testing import CliRunner
 
 from earshot import codec
 from earshot.cli import app
 from earshot.codec.errors import DownloadError
 from earshot.codec.pcm import Pcm
+from earshot.codec.terminal import Terminal
 from earshot.codec.weights import download
 from earshot.codec.weights.download import Release, RetryPolicy, fetch
 from tests.stereo import make_music, official_stereo
@@ -104,7 +104,7 @@ def get(mirror: Mirror, tmp_path: Path) -> Fetch:
         url: str | None = None, release: Release = RELEASE, path: Path | None = None, policy: RetryPolicy = POLICY
     ) -> Path:
         target = path or tmp_path / "cache" / release.file
-        return fetch(release, target, url or mirror.url, policy, call.waits.append, Console(file=call.said))  # type: ignore[attr-defined]
+        return fetch(release, target, url or mirror.url, policy, call.waits.append, Terminal(file=call.said))  # type: ignore[attr-defined]
 
     call.waits, call.said = [], StringIO()  # type: ignore[attr-defined]
     return call

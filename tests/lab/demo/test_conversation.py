@@ -3,6 +3,7 @@ agree."""
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from earshot.client.ui.view import ViewState
 from earshot.codec.errors import AudioError, UsageError
 from earshot.codec.model.model import Model
 from earshot.codec.pcm import Pcm
+from earshot.codec.terminal import Terminal
 from earshot.codec.weights.load import save_native
 from earshot.lab import VOICES
 from earshot.lab.children import ChildError
@@ -134,11 +136,11 @@ def test_panels_show_both_clients() -> None:
 
 
 def test_without_a_terminal_there_are_a_few_lines() -> None:
-    console = Console(width=200, record=True, force_terminal=False)
+    console = Terminal(file=(said := io.StringIO()), width=200)
     with shown(console, DEMO, "demo") as show:
         for step in range(101):
             show([{}, {}], step / 100)
-    assert [line[:8] for line in console.export_text().splitlines() if "Ada" in line] == [
+    assert [line[:8] for line in said.getvalue().splitlines() if "Ada" in line] == [
         "  0% Ada",
         " 25% Ada",
         " 50% Ada",

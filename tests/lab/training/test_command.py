@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from rich.console import Console
 
 from earshot.codec.config import ENCODEC_48KHZ, LITE_24KHZ, ModelConfig
 from earshot.codec.errors import TrainingError, UsageError
 from earshot.codec.model.network import Encodec
+from earshot.codec.terminal import Terminal
 from earshot.codec.weights.load import load_model, save_native
 from earshot.lab.training import command
 from earshot.lab.training.command import export, smoke, train
@@ -40,7 +40,7 @@ def test_trained_weights_are_not_warmed_up(tmp_path: Path) -> None:
         told = io.StringIO()
         changes = [*CHANGES, f"schedule.steps={steps}", *more]
         run = train(
-            Console(file=told), "lite", [str(VOICES)], tmp_path / "run", changes=changes, init=going, device="cpu"
+            Terminal(file=told), "lite", [str(VOICES)], tmp_path / "run", changes=changes, init=going, device="cpu"
         )
         assert f"step {steps} of {steps}. Listen to {tmp_path / 'run' / 'samples'}" in told.getvalue()
         weights = run.trainer.settings.losses
@@ -51,7 +51,7 @@ def test_trained_weights_are_not_warmed_up(tmp_path: Path) -> None:
 def test_a_model_of_another_rate_is_no_beginning(tmp_path: Path) -> None:
     init = saved(replace(ENCODEC_48KHZ, n_filters=2, dimension=8, codebook_size=16), tmp_path)
     with pytest.raises(UsageError, match=r"another shape than the recipe's: .*channels.*sample_rate.* differ"):
-        train(Console(), "lite", [str(VOICES)], tmp_path / "run", changes=CHANGES, init=init, device="cpu")
+        train(Terminal(), "lite", [str(VOICES)], tmp_path / "run", changes=CHANGES, init=init, device="cpu")
 
 
 def test_a_try_out_makes_its_steps_though_its_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,7 +59,7 @@ def test_a_try_out_makes_its_steps_though_its_time_is_over(monkeypatch: pytest.M
     monkeypatch.setattr(command, "SMOKE_MINUTES", 0.0)
     monkeypatch.setattr(command, "SMOKE_STEPS", 3)
     with pytest.raises(TrainingError, match="3 steps were too few to tell: codebooks come with step 61"):
-        smoke(Console(file=io.StringIO()), "lite", VOICES, CHANGES, device="cpu")
+        smoke(Terminal(file=io.StringIO()), "lite", VOICES, CHANGES, device="cpu")
 
 
 def test_a_branch_ends_with_a_rate_of_zero_and_leaves_the_trunk_alone(tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_a_branch_ends_with_a_rate_of_zero_and_leaves_the_trunk_alone(tmp_path: 
     size."""
     init = saved(replace(LITE_24KHZ, n_filters=2, dimension=8, codebook_size=16), tmp_path)
     trunk, branch = tmp_path / "trunk", tmp_path / "branch"
-    console = Console(file=io.StringIO())
+    console = Terminal(file=io.StringIO())
     changes = [*CHANGES, "schedule.decay=0", "schedule.rise=0"]
     train(console, "lite", [str(VOICES)], trunk, changes=[*changes, "schedule.steps=2"], init=init, device="cpu")
     before = (trunk / "checkpoint.pt").read_bytes()
@@ -94,7 +94,7 @@ def test_a_branch_ends_with_a_rate_of_zero_and_leaves_the_trunk_alone(tmp_path: 
 
 def test_branches_that_cannot_be(tmp_path: Path) -> None:
     def begin(out: Path, trunk: Path, steps: int) -> None:
-        train(Console(), "lite", [str(VOICES)], out, changes=CHANGES, device="cpu", branch=trunk, steps=steps)
+        train(Terminal(), "lite", [str(VOICES)], out, changes=CHANGES, device="cpu", branch=trunk, steps=steps)
 
     with pytest.raises(UsageError, match="say with --steps"):
         begin(tmp_path / "out", tmp_path, 0)

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 
 from earshot.codec.errors import UsageError, WeightsError
 from earshot.codec.lm.arithmetic import TOTAL
 from earshot.codec.lm.entropy import EntropyDecoder, EntropyEncoder
 from earshot.codec.lm.integer_lm import IntegerLm
 from earshot.codec.model.model import Model
+from earshot.codec.terminal import Terminal
 from earshot.codec.weights.lm import load_integer_lm
 from earshot.lab.training import lm_run
 from earshot.lab.training.lm_data import Crops, code, one_pass
@@ -32,8 +32,8 @@ QUICK = LmSettings(kbps=3.0, passes=2, steps=40, batch=4, seconds=0.5, learning_
 SOURCES = [Source(str(VOICES / "ada.flac")), Source(str(VOICES / "ben.flac"))]
 
 
-def silent() -> Console:
-    return Console(file=io.StringIO())
+def silent() -> Terminal:
+    return Terminal(file=io.StringIO())
 
 
 @pytest.fixture(scope="module")

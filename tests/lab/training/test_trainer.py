@@ -20,7 +20,6 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from rich.console import Console
 from torch import Tensor
 
 from earshot import codec
@@ -28,6 +27,7 @@ from earshot.codec.config import ModelConfig
 from earshot.codec.errors import TrainingError, UsageError, WeightsError
 from earshot.codec.model.network import Encodec
 from earshot.codec.pcm import Pcm
+from earshot.codec.terminal import Terminal
 from earshot.lab.training.data import DataSettings, TrainingData
 from earshot.lab.training.fast.build import supported
 from earshot.lab.training.run import Run
@@ -99,8 +99,8 @@ def steps(run: Trainer, to: int) -> list[dict[str, float]]:
     return [run.advance(batch(run)) for _ in range(run.step, to)]
 
 
-def silent() -> Console:
-    return Console(file=io.StringIO())
+def silent() -> Terminal:
+    return Terminal(file=io.StringIO())
 
 
 def test_a_break_changes_nothing(trainer: Make, tmp_path: Path) -> None:
@@ -481,11 +481,11 @@ def test_two_processes_make_one_model(voices: Path, tmp_path: Path) -> None:
     (tmp_path / "rank.py").write_text(
         "import sys, torch\n"
         "from pathlib import Path\n"
-        "from rich.console import Console\n"
+        "from earshot.codec.terminal import Terminal\n"
         "from earshot.lab.training.command import train\n"
         "torch.set_num_threads(1)\n"
         "folder = Path(sys.argv[1])\n"
-        "run = train(Console(), str(folder / 'recipe.toml'), [], folder / 'run', device='cpu')\n"
+        "run = train(Terminal(), str(folder / 'recipe.toml'), [], folder / 'run', device='cpu')\n"
         "trainer = run.trainer\n"
         "parts = [trainer.network, trainer.discriminator, trainer.learner]\n"
         "moved = [tensor for part in parts for tensor in part.state_dict().values()]\n"
