@@ -15,14 +15,21 @@ from earshot.codec.errors import AudioError, EarshotError, UsageError
 from earshot.codec.model.model import Model
 from earshot.codec.pcm import Pcm
 from earshot.codec.weights.load import save_native
+from earshot.commands import files
 
 
 def run(*words: object) -> Result:
     """Raises what the command raises, as `earshot.main` gets it."""
-    done = CliRunner().invoke(app, [str(word) for word in words], env={"COLUMNS": "400"})
+    done = CliRunner().invoke(app, [str(word) for word in words])
     if done.exception and not isinstance(done.exception, SystemExit):
         raise done.exception
     return done
+
+
+@pytest.fixture(autouse=True)
+def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keeps long paths in one line."""
+    monkeypatch.setattr(files.console, "width", 400)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from earshot.cli import app
 from earshot.codec.ecdc import format as ecdc
 from earshot.codec.errors import AudioError
 from earshot.codec.model.model import Model
+from earshot.commands import files
 from earshot.recording.description import describe
 from earshot.recording.format import Event
 from earshot.recording.table import description_table
@@ -85,12 +86,15 @@ def test_nobody(tiny_model: Model, tmp_path: Path) -> None:
     assert "nobody is in it" in shown(write(tmp_path / "den.eshr", record(tiny_model, [])))
 
 
-def test_the_command_takes_recordings_and_files_of_codes(meeting: bytes, tmp_path: Path) -> None:
+def test_the_command_takes_recordings_and_files_of_codes(
+    meeting: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The command tells files apart by their content, and a recording whose first bytes are damaged
     by its name."""
     renamed, hurt = write(tmp_path / "renamed", meeting), write(tmp_path / "hurt.eshr", b"?" + meeting[1:])
+    monkeypatch.setattr(files.console, "width", 300)
     coded = write(tmp_path / "in.ecdc", ecdc.Header("[/red]", 9, 2, False).to_bytes())
-    done = CliRunner().invoke(app, ["info", *map(str, (renamed, coded, hurt))], env={"COLUMNS": "300"})
+    done = CliRunner().invoke(app, ["info", *map(str, (renamed, coded, hurt))])
     assert done.exit_code == 0, done.exception
     assert done.output.count("recording of room den") == 2
     assert "[/red]" in done.output
