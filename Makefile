@@ -14,11 +14,11 @@ help: ## Shows this list
 demo: $(VENV)/.run ## Two voices talk through a server on this machine; ARGS=--live: microphone to speakers
 	@$(RUN) -m earshot demo $(ARGS)
 
-test: $(VENV)/.test ## Installs what the tests need and runs them all
-	@$(RUN) -m pytest $(ARGS)
+test: $(VENV)/.test ## Installs what the tests need and runs them all, in two processes; ARGS=-n0: in one
+	@$(RUN) -m pytest -n auto $(ARGS)
 
 check: lint ## Lint, formatting, types, import rules, then the same tests (warnings are errors in both)
-	@$(RUN) -m pytest $(ARGS)
+	@$(RUN) -m pytest -n auto $(ARGS)
 
 lint: $(VENV)/.test ## The part of check without the tests
 	@$(RUN) -m ruff check .
