@@ -1,6 +1,6 @@
 #include "kernels.h"
 
-#include <stdexcept>
+#include "refuse.h"
 
 namespace earshot {
 
@@ -33,7 +33,7 @@ const Kernels& find_kernels(const std::string& name) {
         if (name == "auto" || name == kernels->name) return *kernels;
         known += std::string(known.empty() ? "" : ", ") + kernels->name;
     }
-    throw std::invalid_argument("there are no kernels '" + name + "' for this processor; it has: auto, " + known);
+    refuse("there are no kernels '" + name + "' for this processor; it has: auto, " + known);
 }
 
 }  // namespace earshot

@@ -310,7 +310,7 @@ void lstm(const float* gates, float* c, float* h, Size n) {
         const V cell = tanh(load(gates + 2 * n + i)), out = sigmoid(load(gates + 3 * n + i));
         const V moved = fma(forget, load(c + i), in * cell);
         store(c + i, moved);
-        store(h + i, out * tanh(moved));
+        store(h + i, without_tiny(out * tanh(moved)));
     }
 }
 

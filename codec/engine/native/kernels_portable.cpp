@@ -9,6 +9,8 @@ namespace {
 constexpr Size WIDTH = 4, PANEL = 16;
 #if defined(__x86_64__) || defined(__i386__)
 constexpr int ROWS = 2;  // 8 sums, 4 columns, a value and a product: 14 of 16 registers
+#elif defined(__wasm__)
+constexpr int ROWS = 2;  // most of the processors below it are x86-64, too
 #else
 constexpr int ROWS = 6;  // 24 sums, 4 columns and a value: 29 of 32 registers
 #endif
@@ -62,7 +64,11 @@ inline V pow2(V n) {
 }
 #endif
 
+#if defined(__wasm_relaxed_simd__)
+inline V fma(V a, V b, V c) { return __builtin_wasm_relaxed_madd_f32x4(a, b, c); }
+#else
 inline V fma(V a, V b, V c) { return a * b + c; }
+#endif
 inline V min(V a, V b) { return where_greater(b, a, a, b); }
 inline V max(V a, V b) { return where_greater(a, b, a, b); }
 inline float sum(V v) { return (v[0] + v[2]) + (v[1] + v[3]); }

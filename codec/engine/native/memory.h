@@ -45,11 +45,16 @@ class Floats {
 
   private:
     static constexpr std::size_t LINE = 64, PAGE = std::size_t{1} << 21;
+#ifdef __linux__
+    static constexpr bool HUGE_PAGES = true;
+#else
+    static constexpr bool HUGE_PAGES = false;  // there, the alignment would only leave holes
+#endif
     struct Free {
         std::align_val_t alignment;
         void operator()(float* data) const { ::operator delete(data, alignment); }
     };
-    std::align_val_t alignment() const { return std::align_val_t{bytes() < PAGE ? LINE : PAGE}; }
+    std::align_val_t alignment() const { return std::align_val_t{HUGE_PAGES && bytes() >= PAGE ? PAGE : LINE}; }
 
     // A single stream reads every weight once per frame; with small pages it would also wait for
     // the translation of their addresses.

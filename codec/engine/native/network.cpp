@@ -4,7 +4,8 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
-#include <stdexcept>
+
+#include "refuse.h"
 
 #if defined(__SSE__)
 #include <xmmintrin.h>
@@ -34,23 +35,28 @@ class FlushTiny {
 
   private:
     unsigned before_;
+#else
+    FlushTiny() {}
+    ~FlushTiny() {}  // without one, compilers take it for an unused variable
 #endif
 };
 
 const Shape& checked(const Shape& shape) {
-    constexpr Size MOST = Size{1} << 40;
     for (Size size : {shape.n_filters, shape.dimension, shape.kernel_size, shape.last_kernel_size, shape.residual_kernel_size,
                       shape.n_residual_layers, shape.dilation_base, shape.compress, shape.lstm_layers, shape.n_codebooks,
                       shape.codebook_size})
-        if (size < 1 || size > 1 << 16) throw std::invalid_argument("the shape of the network is not of this family");
-    double dilation = 1, hop = 1;
+        if (size < 1 || size > 1 << 16) refuse("the shape of the network is not of this family");
+    double dilation = 1, hop = 1, width = static_cast<double>(shape.n_filters);
     for (Size unit = 1; unit < shape.n_residual_layers; unit++) dilation *= static_cast<double>(shape.dilation_base);
-    for (Size ratio : shape.ratios) hop *= ratio < 1 ? 1e30 : static_cast<double>(ratio);
-    if (shape.ratios.empty() || shape.ratios.size() > 16 || hop > 1 << 24 || shape.width() > MOST || dilation > 1 << 24)
-        throw std::invalid_argument("the shape of the network is not of this family");
-    if (shape.n_filters < shape.compress) throw std::invalid_argument("the network compresses its residual units to nothing");
+    for (Size ratio : shape.ratios) {
+        hop *= ratio < 1 ? 1e30 : static_cast<double>(ratio);
+        width *= 2;
+    }
+    if (shape.ratios.empty() || shape.ratios.size() > 16 || hop > 1 << 24 || width > 1 << 24 || dilation > 1 << 24)
+        refuse("the shape of the network is not of this family");
+    if (shape.n_filters < shape.compress) refuse("the network compresses its residual units to nothing");
     if (shape.codebook_size > 1 << 15)
-        throw std::invalid_argument("the network has codebooks that 16 bits cannot index");
+        refuse("the network has codebooks that 16 bits cannot index");
     return shape;
 }
 

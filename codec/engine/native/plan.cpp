@@ -1,6 +1,6 @@
 #include "plan.h"
 
-#include <stdexcept>
+#include "refuse.h"
 
 namespace earshot {
 
@@ -16,9 +16,9 @@ std::string text(const std::vector<Size>& shape) {
 
 const float* Tensors::get(const std::string& name, const std::vector<Size>& shape) const {
     const auto found = tensors_.find(name);
-    if (found == tensors_.end()) throw std::invalid_argument("the network has no tensor " + name);
+    if (found == tensors_.end()) refuse("the network has no tensor " + name);
     if (found->second.shape != shape)
-        throw std::invalid_argument(name + " is " + text(found->second.shape) + ", not " + text(shape));
+        refuse(name + " is " + text(found->second.shape) + ", not " + text(shape));
     return found->second.data;
 }
 
