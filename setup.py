@@ -13,7 +13,7 @@ import pybind11
 from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
 
-ROOTS = ("codec", "protocol", "recording", "server", "client", "lab")
+ROOTS = ("codec", "protocol", "recording", "server", "client", "lab", "web")
 """Folders that are installed as packages below `earshot`, so that no other project meets a package
 named `server`."""
 NATIVE = Path("codec/engine/native")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("codec", "protocol", "recording", "server", "client", "lab")
+FOLDERS = ("codec", "protocol", "recording", "server", "client", "lab", "web")
 FILES = sorted(file for folder in ("earshot", *FOLDERS) for file in (ROOT / folder).rglob("*.py"))
 PURE = ("protocol", "server/core", "client/core")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("codec", "protocol", "recording", "server", "client", "lab")
+PACKAGES = ("codec", "protocol", "recording", "server", "client", "lab", "web")
 """Folders that are installed below `earshot`."""
 NOT_INSTALLED = (".cpp", ".h", "CMakeLists.txt", "flags.txt")
 COMPILED_WHEN_USED = "earshot/lab/training/fast/"
