@@ -9,6 +9,7 @@ import numpy as np
 from earshot.codec.errors import UsageError
 from earshot.codec.pcm import Pcm
 from earshot.codec.terminal import Terminal
+from earshot.lab.sounds.made_sounds import made_sound
 from earshot.lab.training.library import Library
 from earshot.lab.training.microphone import hush, low_pass, overload
 from earshot.lab.training.prefetch import Batches
@@ -110,6 +111,9 @@ class TrainingData:
 
     def example(self, random: np.random.Generator) -> Pcm:
         """[channels, crop]; silent and clipped ones are drawn again, of the same strategy."""
+        if self.settings.made and random.random() < self.settings.made:
+            self.counts["made"] += 1
+            return np.repeat(made_sound(random, self.crop)[None], self.channels, axis=0)
         strategy = self.recipe.strategy(random)
         clipped = 0
         for _ in range(MOST_TRIES):

@@ -213,6 +213,46 @@ class CompressedLoss(nn.Module):
         return loss / len(self.windows)
 
 
+class BandLevelLoss(nn.Module):
+    """How far the levels of bands, over 0.1 s each, are from those of what was spoken.
+
+    A magnitude that cannot be told is cheapest a little too low: what minds single frames alone
+    leaves bands 4 dB too quiet. This sees means of power, which can be told. A difference in dB
+    counts up to its first power only, and by the root of the band's amplitude: a logarithm alone
+    would spend its gradient on what is hardly heard."""
+
+    WINDOW, FRAMES = 1024, 8
+    FAINT = 1e-4
+    """Power of a band, relative to the loudest one of the example, below which it counts no
+    more."""
+
+    def __init__(self, sample_rate: int, bands: int = 24) -> None:
+        super().__init__()
+        self.register_buffer("window", torch.hann_window(self.WINDOW) / math.sqrt(self.WINDOW), persistent=False)
+        filters = torch.from_numpy(mel_filters(self.WINDOW, bands, sample_rate)).float().t().contiguous()
+        self.register_buffer("filters", filters, persistent=False)
+
+    def forward(self, heard: Tensor, spoken: Tensor) -> Tensor:
+        """[B, T] or [B, C, T], both alike -> scalar, 1 for 10 dB. T is more than 512 samples. Not
+        under autocast."""
+        heard, spoken = (x.flatten(0, -2) for x in (heard, spoken))
+        gain = LOUDNESS / spoken.square().mean(dim=-1, keepdim=True).sqrt().clamp(min=QUIET)
+        ours, theirs = (self._powers(x * gain) for x in (heard, spoken))
+        loudest = theirs.amax(dim=(1, 2), keepdim=True)
+        weight = (theirs / loudest).pow(0.25) * (theirs > self.FAINT * loudest)
+        apart = torch.log10(ours + 1e-6) - torch.log10(theirs + 1e-6)
+        error = F.smooth_l1_loss(apart, torch.zeros_like(apart), beta=0.1, reduction="none")
+        return (error * weight).sum() / weight.sum().clamp(min=1e-6)
+
+    def _powers(self, x: Tensor) -> Tensor:
+        """[B, T] -> [B, blocks, bands]: means over FRAMES frames, half of which the next block has
+        too."""
+        x = F.pad(x[:, None], (self.WINDOW // 2,) * 2, mode="reflect")[:, 0]
+        powers = _magnitude(x, self.window).square() @ self.filters
+        size = min(self.FRAMES, powers.shape[1])
+        return F.avg_pool1d(powers.transpose(1, 2), size, max(1, size // 2)).transpose(1, 2)
+
+
 def _wide(x: Tensor) -> Tensor:
     """At least float32: under autocast the discriminator gives bfloat16, whose sums have three
     digits."""

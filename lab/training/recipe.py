@@ -106,6 +106,9 @@ class DataSettings(_Table):
     reverberation: Reverberation = Reverberation()
     noise: Noise = Noise()
     microphone: Microphone = Microphone()
+    made: Share = 0.0
+    """Probability of an example that is no recording: noise, notes and waves with edges, up to full
+    scale and clipped (lab/sounds/made_sounds.py). Levels of loud sounds are learned from them."""
     memory_gib: float = Field(default=4.0, ge=0)
     """Decoded audio held in memory, smallest sources first; the rest is read from disk as it is
     drawn."""

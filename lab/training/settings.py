@@ -85,6 +85,9 @@ class Losses(_Table):
     """Share of the compressed loss that minds phases, below `phase_below` Hz. Above, where no phase
     can be coded, it would only make the sound quieter."""
     phase_below: Annotated[float, Field(ge=0)] = 3000.0
+    levels: Annotated[float, Field(ge=0)] = 0.0
+    """Levels of 24 bands over 0.1 s. Losses of single frames leave what they cannot tell too
+    quiet."""
     balancer_decay: Share = 0.999
 
 
@@ -120,6 +123,10 @@ class TrainSettings(_Table):
     """Own kernels for bf16 on CPUs that have it (lab/training/fast), compiled when a run first
     wants them. Without, or where they do not fit, torch's layers do the same at less than half the
     speed."""
+    decoder_only: bool = False
+    """Encoder and codebooks stand still, as their running means are: codes stay what they are, and
+    a language model for them can be trained while the decoder still learns. For runs and branches
+    that start from trained weights."""
     bandwidth_odds: tuple[Annotated[float, Field(ge=0)], ...] | None = None
     """How often each of the model's bandwidths is drawn, in their order; all alike if None. Drawn
     evenly, half of all codebooks are rarely heard, and the highest rate is learned to be no better

@@ -22,6 +22,7 @@ from earshot.lab.training.fast.judge import FastScale, judge_fits
 from earshot.lab.training.fast.layers import FastSEANet, fits
 from earshot.lab.training.initial import add_weight_norm, copy_weights, fold_weight_norm, initialise
 from earshot.lab.training.losses import (
+    BandLevelLoss,
     CompressedLoss,
     MelLoss,
     PowerMelLoss,
@@ -64,6 +65,10 @@ class Trainer:
         add_weight_norm(self.network)
         self.network.to(self.device)
         self.learner = CodebookLearner(self.network.quantizer, ranks=self.ranks).to(self.device)
+        if settings.decoder_only:
+            self.network.encoder.requires_grad_(False)
+            self.learner.eval()
+        self.learned = [p for p in self.network.parameters() if p.requires_grad]
         self.quantizes = init is not None
         self._fast = self._kernels()
         self.mel = MelLoss(settings.model.sample_rate, windows=settings.losses.mel_windows).to(self.device)
@@ -105,6 +110,8 @@ class Trainer:
             found["power_mel"] = PowerMelLoss(rate, windows=losses.power_mel_windows)
         if losses.compressed:
             found["compressed"] = CompressedLoss(rate, losses.compressed_windows, losses.phase, losses.phase_below)
+        if losses.levels:
+            found["levels"] = BandLevelLoss(rate)
         return found.to(self.device)
 
     # -- schedule -------------------------------------------------------------
@@ -148,7 +155,8 @@ class Trainer:
         if not self.quantizes and self.step >= s.schedule.unquantized:
             self._start_codebooks()
         spoken = self._prepared(batch)
-        latents = self._run(self.network.encoder, spoken)
+        with torch.set_grad_enabled(not s.decoder_only):
+            latents = self._run(self.network.encoder, spoken)
         n_q, update = self._bandwidth(), float(torch.rand(())) < s.discriminator.update_probability
         commitment = latents.new_zeros(())
         codes: Tensor | None = None
@@ -211,10 +219,10 @@ class Trainer:
         if commitment.requires_grad:
             tensors.append(commitment)
             gradients.append(None)
-        torch.autograd.backward(tensors, gradients, inputs=list(self.network.parameters()))
-        self.ranks.mean_gradients(self.network.parameters())
+        torch.autograd.backward(tensors, gradients, inputs=self.learned)
+        self.ranks.mean_gradients(self.learned)
         most = self.settings.optimiser.clip_gradient or math.inf
-        norm = nn.utils.clip_grad_norm_(self.network.parameters(), most)
+        norm = nn.utils.clip_grad_norm_(self.learned, most)
         if torch.isfinite(norm):
             self._move(self.optimizer, self.settings.optimiser.learning_rate)
         self._follow()
@@ -302,8 +310,18 @@ class Trainer:
         self.balancer.load(state["balancer"])
         for mean, saved in zip(self.average, state["average"], strict=True):
             mean.copy_(saved)
+        if self.settings.decoder_only:
+            self._stand_still()
         self.quantizes = bool(state["quantizes"])
         self.step, self.seconds = int(state["step"]), float(state["seconds"])
+
+    @torch.no_grad()
+    def _stand_still(self) -> None:
+        """Brings encoder and codebooks to their running means, which is what listeners have."""
+        learned = {id(parameter) for parameter in self.learned}
+        for tensor, mean in zip(self._averaged(), self.average, strict=True):
+            if id(tensor) not in learned and self.settings.optimiser.average:
+                tensor.copy_(mean)
 
     @torch.no_grad()
     def exported(self) -> Encodec:

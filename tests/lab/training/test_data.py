@@ -266,6 +266,21 @@ def test_channels(write: Callable[..., str], sources: int, channels: int) -> Non
         np.testing.assert_array_equal(batch[:, 0], batch[:, 1])
 
 
+@pytest.mark.parametrize("channels", [1, 2])
+def test_made_sounds_come_as_often_as_asked_for(voices: str, channels: int) -> None:
+    """Up to full scale, and the same again for the same step."""
+    data, same = (open_data(voices, channels=channels, made=0.5, **DRY) for _ in range(2))
+    batch = data.batch(40, seed=2, step=3)
+    assert 10 < data.counts["made"] < 30
+    assert data.counts["made"] + data.counts["examples"] == 40
+    assert batch.shape == (40, channels, CROP)
+    assert 0.99 < np.abs(batch).max() <= 1
+    np.testing.assert_array_equal(same.batch(40, 2, 3), batch)
+    none = open_data(voices, channels=channels, **DRY)
+    none.batch(10, 2, 3)
+    assert not none.counts["made"]
+
+
 def test_silence_is_passed_over(write: Callable[..., str]) -> None:
     write("half/a.wav", np.concatenate([np.zeros(3 * RATE), tone(440, seconds=1)]))
     data = open_data(write("half/b.wav", 1e-5 * tone(440)), strategies=SINGLE, **DRY)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from earshot.lab.mel import mel_filters
 from earshot.lab.training.losses import (
+    BandLevelLoss,
     CompressedLoss,
     MelLoss,
     PowerMelLoss,
@@ -153,6 +154,32 @@ def test_compressed_loss_minds_phases_only_where_it_is_told_to() -> None:
     low, high = (torch.sin(2 * torch.pi * f * time)[None] for f in (500, 6000))
     losses = CompressedLoss(24_000, (256,), phase=0.5, phase_below=3000)
     assert 20 * float(losses(-high, high)) < float(losses(-low, low))
+
+
+def test_band_levels_are_told_in_units_of_10_db_at_any_volume_and_phase() -> None:
+    """Half the amplitude is 6.02 dB, of which 0.5 dB are what the loss leaves out near zero."""
+    spoken, loss = noise(2, 1, 12_000).float(), BandLevelLoss(24_000)
+    assert float(loss(spoken, spoken)) == 0
+    for gain in (1.0, 0.02):
+        assert float(loss(0.5 * gain * spoken, gain * spoken)) == pytest.approx(0.552, abs=0.002)
+        assert float(loss(2 * gain * spoken, gain * spoken)) == pytest.approx(0.552, abs=0.002)
+    assert float(loss(noise(2, 1, 12_000, seed=9).float(), spoken)) < 0.1  # another noise of the same level
+    silence = torch.zeros_like(spoken)
+    assert float(loss(silence, silence)) == 0
+    assert math.isfinite(float(loss(silence, spoken)))
+    assert float(loss(spoken, silence)) > 1
+
+
+def test_band_levels_pull_a_quiet_band_up() -> None:
+    """Where a band is 6 dB too low, the gradient points along what is missing."""
+    spoken = noise(1, 12_000).float()
+    high = torch.from_numpy(scipy.signal.sosfilt(scipy.signal.butter(8, 1500, "high", fs=24_000, output="sos"), spoken))
+    heard = (spoken - 0.5 * high.float()).requires_grad_()
+    (gradient,) = torch.autograd.grad(BandLevelLoss(24_000)(heard, spoken), heard)
+    along = float((-gradient * high).sum() / (gradient.norm() * high.norm()))
+    assert along > 0.5
+    small = BandLevelLoss(8_000, bands=4).double()
+    gradcheck(small, noise(1, 1100), noise(1, 1100, scale=0.2, seed=2))
 
 
 def test_hinge_losses() -> None:

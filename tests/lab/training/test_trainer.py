@@ -127,6 +127,29 @@ def test_a_break_changes_nothing(trainer: Make, tmp_path: Path) -> None:
     assert broken.balancer.state() == whole.balancer.state()
 
 
+def test_a_decoder_learns_alone_and_all_codes_stay(trainer: Make, tmp_path: Path) -> None:
+    """Codes stay those of the running mean, which listeners had; a break changes nothing."""
+    trunk = trainer()
+    steps(trunk, 8)
+    Run(trunk, tmp_path / "run").save()
+    before = trunk.exported()
+    settings = recipe(decoder_only=True, schedule={"steps": 12, "decay": 4})
+    alone = trainer(settings)
+    Run(alone, tmp_path / "run").resume()
+    assert not torch.equal(alone.network.quantizer.codebooks, trunk.network.quantizer.codebooks)
+    steps(alone, 10)
+    Run(alone, tmp_path / "run").save()
+    again = trainer(settings)
+    Run(again, tmp_path / "run").resume()
+    assert steps(again, 12) == steps(alone, 12)
+    after = again.exported()
+    assert after.digest() == before.digest()
+    sound = batch(trunk)
+    assert torch.equal(before.encode(sound, 4), after.encode(sound, 4))
+    moved = dict(after.decoder.named_parameters())
+    assert all(not torch.equal(moved[name], tensor) for name, tensor in before.decoder.named_parameters())
+
+
 def test_the_loss_turns_and_the_rate_falls(trainer: Make) -> None:
     run = trainer(
         recipe(
