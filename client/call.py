@@ -15,6 +15,7 @@ from websockets.exceptions import ConnectionClosed
 from earshot.client.audio.endpoints import NoSink, NoSource, Sink, Source
 from earshot.client.audio.talker import MAX_BLOCKS, Talker
 from earshot.client.core.clock import ServerClock
+from earshot.client.core.replay import ArrivalRecorder
 from earshot.client.core.sender import SendFormat
 from earshot.client.local_clock import monotonic_us
 from earshot.client.models import CallModels, Codec
@@ -121,6 +122,8 @@ class Call:
         self.recording_told: Recording | None = None
         """What the server last said about recording."""
         self.server_stats: Stats | None = None
+        self.arrivals: ArrivalRecorder | None = None
+        """Writes down when packets came, if it is set before `run`."""
         self.reconnects = 0
         self.malformed = 0
         """Messages of the server that docs/protocol.md does not allow."""
@@ -282,6 +285,9 @@ class Call:
         agreed = self.coding if self.coding and welcome.entropy == self.coding.digest else None
         here = Connection(*self.models.receiver(self.clock), agreed.make_coder() if agreed else None)
         self.connections = [*self.connections[1 - MAX_CONNECTIONS :], here]
+        here.receiver.arrivals = self.arrivals
+        if self.arrivals is not None:
+            self.arrivals.reconnected()
         for peer in welcome.peers:
             self._meet(peer)
 
@@ -392,4 +398,6 @@ class Call:
 
     def _meet(self, peer: PeerInfo) -> None:
         self.peers[peer.id] = peer
+        if self.arrivals is not None:
+            self.arrivals.told(peer.id, peer.muted, monotonic_us())
         self.connections[-1].meet(peer)

@@ -6,6 +6,7 @@ import typer
 
 from earshot.codec.errors import EarshotError
 from earshot.codec.terminal import Terminal
+from earshot.commands.arrivals import arrivals
 from earshot.commands.bench import bench
 from earshot.commands.bench_server import server
 from earshot.commands.call import call
@@ -28,7 +29,7 @@ app = typer.Typer(
 )
 
 for command in (
-    *(serve, call, devices, demo, latency),
+    *(serve, call, devices, demo, latency, arrivals),
     *(encode, decode, info, export),
     *(evaluate, listen, train, train_lm, export_model),
 ):

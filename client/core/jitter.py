@@ -2,7 +2,10 @@
 from how they arrive.
 
 The method is that of WebRTC's NetEq. The delay of each frame, relative to the fastest frame of the
-last two seconds, goes into a histogram that forgets; the target is a high quantile of it."""
+last two seconds, goes into a histogram that forgets; the target is a high quantile of it.
+
+A stall, after which frames come in a burst, is not part of the histogram unless stalls are
+frequent. To wait for the next rare stall all the time would cost more than the stall itself."""
 
 from __future__ import annotations
 
@@ -23,6 +26,9 @@ MIN_TARGET_US = 25_000
 """The spread of a second does not show how late a busy machine may wake a thread. Two clients and a
 server on two cores had 3 to 6 underruns in 20 s with a minimum of one frame (13 ms). With this one
 they had 0 to 2 in eight runs of nine and 5 in the ninth, at the price of 5 ms of latency."""
+MIN_OVER_SPAN_US = 13_500
+"""The same for packets of several frames, beyond the time from the first frame to the last: a
+frame, since a block of the output may begin in the middle of one."""
 MAX_TARGET_US = 500_000
 BASE_WINDOW_US = 2_000_000
 QUANTILE = 0.95
@@ -36,6 +42,19 @@ of rare delays. With Gaussian jitter of 8 ms, in order, there were 13 underruns 
 margin and 5 with it. The margin shrinks again by one frame in ten seconds."""
 MAX_MARGIN_FRAMES = 4
 MARGIN_FALL_PER_S = 0.1
+FALL_SHARE_PER_S = 0.5
+"""Share of what the target is too high that it falls in a second, if that is more than a frame.
+NetEq's histogram forgets within a second; this keeps the target up between bursts that come more
+seldom."""
+STALL_US = 60_000
+"""A frame this much later than the target begins a stall."""
+STALL_FALL = 0.5
+"""What came in a stall comes much faster than it was spoken: the delay of each frame is less than
+that of the stall's first frame by this share of the time between them, at least. Otherwise the
+network has become slower, and is believed."""
+RARE_STALLS = 2
+"""Stalls within `RARE_US` that the target does not follow. More than that is jitter."""
+RARE_US = 5_000_000
 RESYNC_US = 3_000_000
 """A relative delay beyond this does not come from the network, because the server drops what waits
 250 ms: the speaker's timeline has jumped."""
@@ -51,7 +70,12 @@ class DelayEstimator:
         self._base: deque[tuple[int, float]] = deque(maxlen=1024)
         self._target_us = float(max(START_TARGET_US, frame_us))
         self._margin_us = 0.0
+        self._least_us: float = MIN_TARGET_US
         self._last_us: int | None = None
+        self._stalls: deque[int] = deque(maxlen=RARE_STALLS + 1)
+        """When the last stalls ended."""
+        self._stall: tuple[float, float] | None = None
+        """Media time and relative delay of the first frame of the stall whose frames come now."""
         self.resyncs = 0
 
     @property
@@ -65,10 +89,11 @@ class DelayEstimator:
         """Arrival time minus media time of the fastest frame of the last two seconds."""
         return self._base[0][1] if self._base else 0.0
 
-    def observe(self, media_us: float, arrival_us: int) -> None:
-        """Takes note that a frame has arrived whose first sample is at `media_us` of its speaker's
-        timeline."""
-        transit = arrival_us - media_us
+    def observe(self, media_us: float, arrival_us: int, frames: int = 1) -> None:
+        """Takes note that a packet has arrived whose first sample is at `media_us` of its speaker's
+        timeline. Its last frame has waited least, its first most."""
+        span_us = (frames - 1) * self._frame_us
+        transit = arrival_us - media_us - span_us
         if self._base and abs(transit - self.base_us) > RESYNC_US and arrival_us - self._base[-1][0] < BASE_WINDOW_US:
             self._base.clear()
             self.resyncs += 1
@@ -77,24 +102,47 @@ class DelayEstimator:
         while self._base and self._base[-1][1] >= transit:
             self._base.pop()
         self._base.append((arrival_us, transit))
-        bucket = min(int((transit - self.base_us) // BUCKET_US), len(self._histogram) - 1)
-        self._histogram *= FORGET
-        self._histogram[bucket] += 1 - FORGET
-        reached = np.cumsum(self._histogram) >= QUANTILE * self._histogram.sum()
-        self._move_target((int(np.argmax(reached)) + 1) * BUCKET_US, arrival_us)
+        relative = transit + span_us - self.base_us
+        if not self._in_rare_stall(media_us, relative, arrival_us):
+            bucket = min(int(relative // BUCKET_US), len(self._histogram) - 1)
+            kept = FORGET**frames
+            self._histogram *= kept
+            self._histogram[bucket] += 1 - kept
+            self._least_us = max(MIN_TARGET_US, span_us + MIN_OVER_SPAN_US)
+        if self._histogram.any():
+            reached = np.cumsum(self._histogram) >= QUANTILE * self._histogram.sum()
+            self._move_target((int(np.argmax(reached)) + 1) * BUCKET_US, arrival_us)
 
     def underrun(self) -> None:
         """Takes note that play-out ran dry although it kept this target."""
         self._margin_us = min(self._margin_us + MARGIN_FRAMES * self._frame_us, MAX_MARGIN_FRAMES * self._frame_us)
 
+    def _in_rare_stall(self, media_us: float, relative_us: float, arrival_us: int) -> bool:
+        """Returns whether a frame came in a stall of the network, and stalls are rare."""
+        late = relative_us > self.target_us
+        if self._stall is not None:
+            first_us, delay_us = self._stall
+            if not late or relative_us > delay_us - STALL_FALL * (media_us - first_us):
+                self._stall = None
+                return False
+        elif relative_us > self.target_us + STALL_US:
+            self._stall = media_us, relative_us
+            self._stalls.append(arrival_us)
+        return self._stall is not None and not self._stalls_are_frequent
+
+    @property
+    def _stalls_are_frequent(self) -> bool:
+        return len(self._stalls) > RARE_STALLS and self._stalls[-1] - self._stalls[0] < RARE_US
+
     def _move_target(self, wanted_us: float, now_us: int) -> None:
-        """Raises the target at once, or lowers it by at most one frame a second, but never under
-        `MIN_TARGET_US`."""
+        """Raises the target at once. Lowers it by a frame a second, or by half of what it is too
+        high, but never under what the size of the packets asks for."""
         elapsed_s = 0.0 if self._last_us is None else min(max(now_us - self._last_us, 0) / 1e6, 1.0)
         self._last_us = now_us
         self._margin_us = max(self._margin_us - MARGIN_FALL_PER_S * self._frame_us * elapsed_s, 0.0)
-        lowest = self._target_us - self._frame_us * elapsed_s
-        self._target_us = float(min(max(wanted_us, lowest, MIN_TARGET_US), MAX_TARGET_US))
+        fall_us = max(self._frame_us, FALL_SHARE_PER_S * (self._target_us - wanted_us))
+        lowest = self._target_us - fall_us * elapsed_s
+        self._target_us = float(min(max(wanted_us, lowest, self._least_us), MAX_TARGET_US))
 
 
 @dataclass(slots=True, eq=False)
@@ -158,11 +206,15 @@ class JitterBuffer:
         """Adds the frames of a packet, given as (data, samples) one after the other. `sequence` and
         `timestamp` are those on the wire."""
         number, position = self._unwrap(sequence, timestamp)
-        first = position
+        first, taken = position, list[Frame]()
         for index, (data, samples) in enumerate(frames):
             capture = None if path is None else path.capture_us + self._samples.us(position - first)
-            self._put(Frame(number + index, position, data, samples, arrival_us, capture, path if index == 0 else None))
+            frame = Frame(number + index, position, data, samples, arrival_us, capture, path if index == 0 else None)
+            if self._put(frame):
+                taken.append(frame)
             position += samples
+        if taken:
+            self.delay.observe(self._samples.us(taken[0].timestamp), arrival_us, len(taken))
 
     def peek(self) -> Frame | None:
         """Returns the frame that comes next in order, whether or not others are missing before it.
@@ -188,14 +240,14 @@ class JitterBuffer:
         number, position = self._newest
         return unwrap(sequence, number, SEQUENCE_MODULUS), unwrap(timestamp, position, TIMESTAMP_MODULUS)
 
-    def _put(self, frame: Frame) -> None:
+    def _put(self, frame: Frame) -> bool:
+        """Returns whether a frame is not too late and new."""
         self.received += 1
         arrival = self._order.arrive(frame.sequence, self._frames)
         self.duplicates += arrival is Arrival.DUPLICATE
         self.late += arrival is Arrival.LATE
         if arrival is not Arrival.IN_TIME:
-            return
-        self.delay.observe(self._samples.us(frame.timestamp), frame.arrival_us)
+            return False
         if self._newest is None or frame.sequence > self._newest[0]:
             self._newest = (frame.sequence, frame.timestamp)
         self._frames[frame.sequence] = frame
@@ -204,3 +256,4 @@ class JitterBuffer:
             self._order.hand_out(oldest)
             self.overflow += 1
             del self._frames[oldest]
+        return True

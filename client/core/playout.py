@@ -75,12 +75,15 @@ class Playout:
         time_us: Callable[[], int] | None = None,
     ) -> None:
         self.jitter = JitterBuffer(sample_rate, hop)
+        self.sample_rate = sample_rate
         self.samples_decoded = 0
         self.samples_played = 0
         self.samples_stretched = 0
         self.samples_compressed = 0
         self.samples_silent = 0
         """Samples without audio of the speaker, since its first frame was played."""
+        self.underrun_us = 0.0
+        """How long the underruns lasted in all."""
         self.delay_us = 0.0
         """How much older the first sample of the last block that played was than the fastest frame
         on arrival."""
@@ -103,6 +106,7 @@ class Playout:
         self._current: Frame | None = None
         self._expected: int | None = None
         self._playing = False
+        self._stopped_us = 0.0
         self._history: Pcm = np.zeros(self._fade, np.float32)
         self._tail: Pcm = np.zeros(0, np.float32)
         self._loudness = 0.0
@@ -140,7 +144,7 @@ class Playout:
                 if wait is None or filled + wait >= n:
                     break
                 filled += wait
-                self._begin(now_us)
+                self._begin(now_us + self._media_us(filled))
             self._refill(n - filled, plan, now_us)
             if plan is not None:
                 self._scale(plan, n, n - filled)
@@ -153,6 +157,7 @@ class Playout:
                 positions[part], self._positions = self._positions[:got], self._positions[got:]
                 filled += got
             else:
+                self._stopped_us = now_us + self._media_us(filled)
                 self._stop(pcm[filled:], now_us)
         return self._finish(pcm, positions, now_us)
 
@@ -175,14 +180,16 @@ class Playout:
     def _goes_on(self, frame: Frame) -> bool:
         return self.jitter.is_next(frame) and frame.timestamp == self._expected
 
-    def _begin(self, now_us: int) -> None:
-        """Takes the first frame of a stretch without gaps."""
+    def _begin(self, at_us: float) -> None:
+        """Takes the first frame of a stretch without gaps, which begins to play at `at_us`."""
         frame = self.jitter.peek()
         if frame is not None and self._expected is not None:
             dry = self._goes_on(frame) and self._timeline.dry
             if dry:
                 self.jitter.delay.underrun()
-            self._timeline.underruns += dry or not self.jitter.is_next(frame)
+            if dry or not self.jitter.is_next(frame):
+                self._timeline.underruns += 1
+                self.underrun_us += at_us - self._stopped_us
         self._timeline.resume()
         self._playing = True
         self._fade_in.begin()

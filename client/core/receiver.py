@@ -15,6 +15,7 @@ from earshot.client.core.clock import ServerClock
 from earshot.client.core.latency import LatencyLog, Path
 from earshot.client.core.level import SILENCE_DBFS, dbfs
 from earshot.client.core.playout import Block, Decoder, Playout
+from earshot.client.core.replay import ArrivalRecorder
 from earshot.client.core.stats import SourceStats
 from earshot.client.core.timeline import SampleClock
 from earshot.client.core.traffic import Traffic
@@ -127,6 +128,8 @@ class Receiver:
         """Packets that found the queue between the threads full, or that came from one speaker
         too many."""
         self.windows = windows
+        self.arrivals: ArrivalRecorder | None = None
+        """Writes down when what came."""
         self._make_decoder, self._hop, self._sample_rate = make_decoder, hop, sample_rate
         self._samples = SampleClock(sample_rate)
         self._n_codebooks, self._max_sources = n_codebooks, max_sources
@@ -153,6 +156,8 @@ class Receiver:
         for index, packet in enumerate(arrived):
             samples = sum(count for _, count in packet.frames)
             self.traffic.add(now_us, len(packet.frames), samples, packet.codec_bits, 0 if index else size)
+            if self.arrivals is not None:
+                self.arrivals.packet(packet.source, packet.sequence, packet.timestamp, len(packet.frames), now_us)
             self._append(packet)
 
     def _put_windows(self, windows: list[Packet], message_bytes: int, now_us: int) -> None:

@@ -12,15 +12,24 @@ from dataclasses import dataclass
 
 LOW_WATER = 0.75
 """Share of the target below which time is stretched, as in NetEq."""
+LOW_UNDER_TARGET_US = 6_250
+"""Distance of the low water from the target at most: what a quarter of the target is where a target
+is low. Packets of several frames have a high target, most of which is their own length."""
 HIGH_WATER_OVER_LOW_US = 20_000
 """Distance of the high water, above which time is compressed, from the low water at least."""
 HARD = 4
-"""Above this many times the high water, time is compressed without regard to how it sounds."""
+"""Above this many times the high water, time is compressed in speech as fast as in pauses, and
+where periods are less alike too."""
+FAR_US = 40_000
+"""Spare time over the target that no lucky block explains: it is not observed any longer before
+time is compressed."""
 SLACK_US = 2_500
 """Spare time over the target that is left alone: the shortest period that can be cut out."""
-RATE_LIMIT = 10
-"""Samples that are played for each one cut out or repeated. Time runs at most 10 % faster or
-slower."""
+PAUSE_SPACING = 4
+"""Samples that are played for each one cut out or repeated in a pause, and far from the target:
+time runs at most 25 % faster or slower."""
+SPEECH_SPACING = 8.4
+"""The same in speech: 12 %."""
 OBSERVE_US = 500_000
 """How far back blocks are observed."""
 SETTLED_US = 200_000
@@ -56,7 +65,9 @@ class Tempo:
         self._sample_rate = sample_rate
         self._seen: deque[tuple[int, float]] = deque(maxlen=512)
         self._compressing = False
-        self._cooldown = 0
+        self._debts = {PAUSE_SPACING: 0.0, SPEECH_SPACING: 0.0}
+        """Samples that were cut out or repeated and are not made up for by others that were
+        played, by how many of these that takes."""
         self._vain = 0
 
     def observe(self, now_us: int, transit_us: float) -> None:
@@ -81,19 +92,22 @@ class Tempo:
         spare = self.spare_us(base_us)
         if spare is None:
             return None
-        low = LOW_WATER * target_us
+        low = max(LOW_WATER * target_us, target_us - LOW_UNDER_TARGET_US)
         high = max(target_us, low + HIGH_WATER_OVER_LOW_US)
         excess = spare - target_us
         hard = spare > HARD * high
         self._compressing = spare > high or (self._compressing and excess > SLACK_US)
-        if self._cooldown > 0 and not hard:
+        if self._debts[PAUSE_SPACING] > 0:
             return None
+        in_speech = hard or self._debts[SPEECH_SPACING] <= 0
         similar = SIMILAR - IMPATIENCE * self._vain
         headroom = int((spare - low) * self._sample_rate / 1e6)
-        if excess > SLACK_US and (hard or self._seen[-1][0] - self._seen[0][0] >= SETTLED_US):
-            return Plan(int(excess * self._sample_rate / 1e6), self._compressing, hard, similar, headroom)
+        settled = excess > FAR_US or self._seen[-1][0] - self._seen[0][0] >= SETTLED_US
+        if excess > SLACK_US and settled:
+            samples = int(excess * self._sample_rate / 1e6)
+            return Plan(samples, self._compressing and in_speech, hard, similar, headroom)
         if spare < low:
-            return Plan(int(excess * self._sample_rate / 1e6), urgent=True, similar=similar)
+            return Plan(int(excess * self._sample_rate / 1e6), in_speech, similar=similar)
         return None
 
     def done(self, plan: Plan, cut: int, spent: int) -> None:
@@ -103,10 +117,12 @@ class Tempo:
             self._vain += plan.urgent
             return
         self._vain = 0
-        self._cooldown = 0 if plan.hard else RATE_LIMIT * abs(cut)
+        for spacing, debt in self._debts.items():
+            self._debts[spacing] = min(debt, 0.0) + abs(cut)
         shift = spent * 1e6 / self._sample_rate
         self._seen = deque(((at, transit - shift) for at, transit in self._seen), maxlen=self._seen.maxlen)
 
     def played(self, samples: int) -> None:
         """Takes note of samples that were played."""
-        self._cooldown = max(self._cooldown - samples, 0)
+        for spacing, debt in self._debts.items():
+            self._debts[spacing] = max(debt - samples / spacing, -samples / spacing)

@@ -83,6 +83,10 @@ def call(
     linger: Annotated[float, typer.Option(min=0, help="Seconds to go on listening after an input file's end.")] = 1.0,
     loop: Annotated[bool, typer.Option("--loop", help="Play the input file again and again.")] = False,
     report: Annotated[Path | None, typer.Option(help="Write the figures of the call to this JSON file.")] = None,
+    arrivals: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write down when each packet came; `earshot arrivals` plays it again."),
+    ] = None,
     status_json: Annotated[
         bool, typer.Option("--status-json", help="A line of JSON ten times a second instead of the view.")
     ] = False,
@@ -108,12 +112,14 @@ def call(
     import getpass
     import json
     import sys
+    from contextlib import ExitStack
 
     import torch
 
     from earshot import codec
     from earshot.client.audio.choice import open_sink, open_source
     from earshot.client.call import CallSettings
+    from earshot.client.core.replay import ArrivalRecorder
     from earshot.client.music.models import format_of, in_windows
     from earshot.client.ui.display import run_in_terminal
     from earshot.client.ui.figures import call_report
@@ -136,11 +142,17 @@ def call(
     source = open_source(input_, loop, format_of(mine))
     speech = next((each for each in (mine, *others) if not in_windows(each)), mine)
     lm = live_lm(speech, lm_model) if entropy is Entropy.lm else None
+    stack = ExitStack()
     talk = make_call(settings, mine, source, open_sink(output, format_of(mine, *others)), others, lm)
+    heard = talk.models.talk
+    if arrivals is not None and heard is not None:
+        trace = stack.enter_context(arrivals.open("w", encoding="utf-8"))
+        talk.arrivals = ArrivalRecorder(heard.config.sample_rate, heard.config.hop_length, trace.write)
     gc.collect()
     gc.freeze()  # the thread that plays must not wait 0.2 s for a collection that walks over all that is loaded
     try:
         asyncio.run(run_in_terminal(talk, console, status_json))
     finally:
+        stack.close()
         if report and talk.began_us is not None:
             report.write_text(json.dumps(call_report(talk), indent=1))

@@ -30,7 +30,7 @@ def test_target_tracks_the_measured_spread(spread_us: int) -> None:
     assert 0.8 * spread_us <= delay.target_us <= 1.1 * spread_us
 
 
-def test_target_rises_at_once_and_falls_a_frame_a_second() -> None:
+def test_target_rises_at_once_and_falls_by_half_a_second() -> None:
     delay = settle([0.0] * 400)
     for index in range(400, 406):
         delay.observe(index * FRAME_US, round(index * FRAME_US + 100_000))
@@ -38,7 +38,47 @@ def test_target_rises_at_once_and_falls_a_frame_a_second() -> None:
     assert high >= 100_000
     for index in range(406, 556):  # two seconds
         delay.observe(index * FRAME_US, round(index * FRAME_US))
-    assert high - 2.02 * FRAME_US <= delay.target_us <= high - FRAME_US
+    assert MIN_TARGET_US + FRAME_US < delay.target_us < high / 2
+    for index in range(556, 706):
+        delay.observe(index * FRAME_US, round(index * FRAME_US))
+    assert delay.target_us == MIN_TARGET_US
+
+
+def stall(delay: DelayEstimator, first: int, frames: int) -> int:
+    """Lets some frames come at once, in time for the last of them, and then a second of talk."""
+    for index in range(first, first + frames + 75):
+        delay.observe(index * FRAME_US, round(max(index, first + frames) * FRAME_US))
+        assert delay.target_us == MIN_TARGET_US or index >= first + frames or first > 700
+    return first + frames + 75
+
+
+def test_the_target_does_not_follow_a_rare_stall_but_frequent_ones() -> None:
+    delay, at = settle([0.0] * 400), 400
+    for _ in range(2):
+        at = stall(delay, at, 20)
+        assert delay.target_us == MIN_TARGET_US
+    for index in range(at, at + 450):  # six seconds, after which stalls are rare again
+        delay.observe(index * FRAME_US, round(index * FRAME_US))
+    at = stall(delay, at + 450, 20)
+    assert delay.target_us == MIN_TARGET_US
+    at = stall(delay, stall(delay, at, 20), 20)
+    assert delay.target_us > 100_000
+
+
+def test_a_network_that_has_become_slower_is_believed_within_three_packets() -> None:
+    delay = settle([0.0] * 400)
+    for index in range(400, 408):
+        delay.observe(index * FRAME_US, round(index * FRAME_US + 80_000))
+    assert delay.target_us >= 80_000
+
+
+@pytest.mark.parametrize("frames", [2, 3, 6])
+def test_the_target_is_longer_than_a_packet(frames: int) -> None:
+    delay = DelayEstimator(FRAME_US)
+    for index in range(0, 600, frames):
+        delay.observe(index * FRAME_US, round((index + frames) * FRAME_US), frames)
+    assert delay.base_us == pytest.approx(FRAME_US, abs=1)
+    assert frames * FRAME_US <= delay.target_us <= (frames + 0.5) * FRAME_US
 
 
 def test_only_the_last_two_seconds_are_the_reference() -> None:

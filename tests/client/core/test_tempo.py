@@ -2,7 +2,18 @@ from __future__ import annotations
 
 import pytest
 
-from earshot.client.core.tempo import HARD, HIGH_WATER_OVER_LOW_US, LOW_WATER, RATE_LIMIT, SLACK_US, Plan, Tempo
+from earshot.client.core.tempo import (
+    FAR_US,
+    HARD,
+    HIGH_WATER_OVER_LOW_US,
+    LOW_UNDER_TARGET_US,
+    LOW_WATER,
+    PAUSE_SPACING,
+    SLACK_US,
+    SPEECH_SPACING,
+    Plan,
+    Tempo,
+)
 
 RATE = 24_000
 TARGET_US = 20_000.0
@@ -61,10 +72,41 @@ def test_speed_is_limited() -> None:
     assert plan is not None
     tempo.done(plan, 200, 200)
     assert tempo.spare_us(BASE_US) == pytest.approx(HIGH_US + 20_000 - 200 * 1e6 / RATE)
-    tempo.played(200 * RATE_LIMIT - 1)
+    tempo.played(200 * PAUSE_SPACING - 1)
     assert tempo.plan(TARGET_US, BASE_US) is None
     tempo.played(1)
+    in_pauses = tempo.plan(TARGET_US, BASE_US)
+    assert in_pauses is not None
+    assert not in_pauses.urgent
+    tempo.played(int(200 * (SPEECH_SPACING - PAUSE_SPACING)) + 1)
+    in_speech = tempo.plan(TARGET_US, BASE_US)
+    assert in_speech is not None
+    assert in_speech.urgent
+
+
+def test_far_from_the_target_nothing_more_is_observed_and_speech_is_cut_as_pauses_are() -> None:
+    tempo = Tempo(RATE)
+    tempo.observe(0, BASE_US + TARGET_US + FAR_US + 1_000)
     assert tempo.plan(TARGET_US, BASE_US) is not None
+    tempo = Tempo(RATE)
+    flood = plan_at(HARD * HIGH_US + 50_000, tempo)
+    assert flood is not None
+    tempo.done(flood, 200, 200)
+    tempo.played(200 * PAUSE_SPACING - 1)
+    assert tempo.plan(TARGET_US, BASE_US) is None
+    tempo.played(1)
+    again = tempo.plan(TARGET_US, BASE_US)
+    assert again is not None
+    assert again.hard
+
+
+def test_a_high_target_has_its_low_water_near() -> None:
+    tempo = Tempo(RATE)
+    for index in range(40):
+        tempo.observe(index * 13_333, BASE_US + 80_000 - LOW_UNDER_TARGET_US - 500)
+    low = tempo.plan(80_000, BASE_US)
+    assert low is not None
+    assert low.samples < 0
 
 
 def test_vain_tries_make_it_less_choosy() -> None:
