@@ -35,8 +35,7 @@ def arrivals(
     from earshot.client.core.replay import parse_trace, replay
     from earshot.codec.errors import DataError
 
-    delay = ("delay ms p50", "p95", "p99")
-    table = Table("file", "speaker", "s", "underruns", "underrun s", "missing", *delay, "scaled %")
+    table = Table("file", "speaker", "s", "underruns", "for s", "missing", "p50 ms", "p95", "p99", "scaled %", box=None)
     for file in files:
         try:
             trace = parse_trace(file.read_text(encoding="utf-8"))
