@@ -69,6 +69,15 @@ def unpack(data: bytes | memoryview, n_q: int, frames: int) -> Codes:
     return (bits[:used].reshape(n_q, frames, BITS) @ weights).astype(np.int16)
 
 
+def check(data: bytes, n_q: int, frames: int) -> None:
+    """Raises DataError where `unpack` would, without unpacking anything."""
+    used = n_q * frames * BITS % 8
+    if len(data) != packed_size(n_q, frames):
+        raise DataError(f"{n_q} x {frames} codes take {packed_size(n_q, frames)} bytes, not {len(data)}")
+    if used and data[-1] >> used:
+        raise DataError("unused bits of packed codes are not zero")
+
+
 def cut(data: bytes, frames: int, n_q: int) -> bytes:
     """Returns the first `n_q` codebooks of packed codes: the same bytes as packing only those."""
     size, spare = packed_size(n_q, frames), -(n_q * frames * BITS) % 8

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
-from earshot.codec.bitstream import cut, packed_size, unpack
+from earshot.codec.bitstream import check, cut, packed_size
 from earshot.codec.errors import DataError
 from earshot.codec.pcm import MOST_SCALE
 from earshot.protocol.close_codes import ProtocolError
@@ -39,6 +39,8 @@ class MessageType(IntEnum):
     CODES_UP = 2
     CODES_DOWN = 3
     PCM_DOWN = 4
+    SHORT_UP = 5
+    SHORT_DOWN = 6
 
 
 class PcmFormat(IntEnum):
@@ -54,7 +56,7 @@ class PcmFormat(IntEnum):
 
 
 TRACE_TICK_US = 100
-TRACE_FLAG, _WINDOW, _CODED, _ANEW = 1, 2, 4, 8
+TRACE_FLAG, _WINDOW, CODED_FLAG, ANEW_FLAG = 1, 2, 4, 8
 TRACE_LAYOUT = struct.Struct("<I4H")
 """capture_us, framed, encoded, received, relayed"""
 _SCALE_FORMAT = struct.Struct("<f")
@@ -187,7 +189,7 @@ PCM_ENTRY_LAYOUT = struct.Struct("<HHBBHI")
 """source, samples, flags, 0, sequence, timestamp"""
 
 
-class _Reader:
+class Reader:
     """Reads a message from the front. Raises ProtocolError where the message is too short."""
 
     def __init__(self, data: bytes) -> None:
@@ -237,7 +239,7 @@ class _Reader:
                 raise ProtocolError(f"the scale of a window is {scale}: 0..{MOST_SCALE:g} is allowed")
         payload = self.take(packed_size(n_q, frames))
         try:
-            unpack(payload, n_q, frames)
+            check(payload, n_q, frames)
         except DataError as error:
             raise ProtocolError(str(error)) from error
         return trace, scale, payload
@@ -248,7 +250,7 @@ class _Reader:
         if not 1 <= n_q <= MAX_CODEBOOKS or not 1 <= frames <= MAX_CODED_FRAMES:
             most = f"1..{MAX_CODEBOOKS} x 1..{MAX_CODED_FRAMES}"
             raise ProtocolError(f"{n_q} codebooks x {frames} frames, entropy-coded: {most} are allowed")
-        trace = self.trace(flags, TRACE_FLAG | _CODED | _ANEW)
+        trace = self.trace(flags, TRACE_FLAG | CODED_FLAG | ANEW_FLAG)
         payload = self.rest() if size is None else self.take(size)
         if len(payload) > MAX_CODED_BYTES:
             raise ProtocolError(f"{len(payload)} bytes of entropy-coded codes: at most {MAX_CODED_BYTES}")
@@ -272,7 +274,7 @@ def _flags(trace: Trace | None) -> int:
 def _packet_flags(packet: Packet | CodedPacket) -> int:
     flags = _flags(packet.trace)
     if isinstance(packet, CodedPacket):
-        return flags | _CODED | _ANEW * packet.anew
+        return flags | CODED_FLAG | ANEW_FLAG * packet.anew
     return flags if packet.scale is None else flags | _WINDOW
 
 
@@ -306,7 +308,7 @@ def encode_codes_up(packet: Packet | CodedPacket) -> bytes:
 def decode_up(data: bytes) -> PcmUp | Packet | CodedPacket:
     """Reads a binary message from a client. Raises ProtocolError for anything that docs/protocol.md
     does not allow. Code values need no check, since 10 bits cannot hold a wrong one."""
-    reader = _Reader(data)
+    reader = Reader(data)
     kind = reader.kind()
     if kind == MessageType.PCM_UP:
         _, flags, form, zero, sequence, timestamp = reader.unpack(PCM_UP_LAYOUT)
@@ -322,9 +324,9 @@ def decode_up(data: bytes) -> PcmUp | Packet | CodedPacket:
         return PcmUp(pcm_format, sequence, timestamp, samples, trace)
     if kind == MessageType.CODES_UP:
         _, flags, n_q, frames, sequence, timestamp = reader.unpack(CODES_UP_LAYOUT)
-        if flags & _CODED:
+        if flags & CODED_FLAG:
             trace, payload = reader.coded(n_q, frames, flags, None)
-            return CodedPacket(n_q, frames, sequence, timestamp, payload, bool(flags & _ANEW), trace)
+            return CodedPacket(n_q, frames, sequence, timestamp, payload, bool(flags & ANEW_FLAG), trace)
         trace, scale, payload = reader.codes(n_q, frames, flags)
         reader.end()
         return Packet(n_q, frames, sequence, timestamp, payload, trace, scale=scale)
@@ -334,13 +336,16 @@ def decode_up(data: bytes) -> PcmUp | Packet | CodedPacket:
 def encode_codes_down(packets: Sequence[Packet | CodedPacket]) -> bytes:
     """Writes the packets of all speakers, at most 255, as one message."""
     parts = [DOWN_LAYOUT.pack(MessageType.CODES_DOWN, len(packets))]
-    for p in packets:
-        size = len(p.payload) if isinstance(p, CodedPacket) else 0
-        parts.append(
-            CODES_ENTRY_LAYOUT.pack(p.source, _packet_flags(p), p.n_q, p.frames, size, p.sequence, p.timestamp)
-        )
-        parts.append(_after_header(p))
+    for packet in packets:
+        parts += packet_entry(packet)
     return b"".join(parts)
+
+
+def packet_entry(p: Packet | CodedPacket) -> tuple[bytes, bytes]:
+    """Writes an entry of codes down: its header, and what follows it."""
+    size = len(p.payload) if isinstance(p, CodedPacket) else 0
+    header = CODES_ENTRY_LAYOUT.pack(p.source, _packet_flags(p), p.n_q, p.frames, size, p.sequence, p.timestamp)
+    return header, _after_header(p)
 
 
 def encode_pcm_down(blocks: Sequence[PcmBlock]) -> bytes:
@@ -362,10 +367,10 @@ def encode_down(media: Sequence[Packet | CodedPacket | PcmBlock]) -> list[bytes]
 def decode_down(data: bytes) -> list[Packet | CodedPacket] | list[PcmBlock]:
     """Reads a binary message from a server. Raises ProtocolError for anything that docs/protocol.md
     does not allow."""
-    reader = _Reader(data)
+    reader = Reader(data)
     kind, entries = reader.unpack(DOWN_LAYOUT)
     if kind == MessageType.CODES_DOWN:
-        packets = [_read_packet(reader) for _ in range(entries)]
+        packets = [read_packet(reader) for _ in range(entries)]
         reader.end()
         return packets
     if kind == MessageType.PCM_DOWN:
@@ -375,17 +380,18 @@ def decode_down(data: bytes) -> list[Packet | CodedPacket] | list[PcmBlock]:
     raise ProtocolError(f"unknown binary message type {kind} from a server")
 
 
-def _read_packet(reader: _Reader) -> Packet | CodedPacket:
+def read_packet(reader: Reader) -> Packet | CodedPacket:
+    """Reads an entry of codes down. Raises ProtocolError."""
     source, flags, n_q, frames, size, sequence, timestamp = reader.unpack(CODES_ENTRY_LAYOUT)
-    if flags & _CODED:
+    if flags & CODED_FLAG:
         trace, payload = reader.coded(n_q, frames, flags, size)
-        return CodedPacket(n_q, frames, sequence, timestamp, payload, bool(flags & _ANEW), trace, source)
+        return CodedPacket(n_q, frames, sequence, timestamp, payload, bool(flags & ANEW_FLAG), trace, source)
     reader.zero(size)
     trace, scale, payload = reader.codes(n_q, frames, flags)
     return Packet(n_q, frames, sequence, timestamp, payload, trace, source, scale)
 
 
-def _read_block(reader: _Reader) -> PcmBlock:
+def _read_block(reader: Reader) -> PcmBlock:
     source, samples, flags, zero, sequence, timestamp = reader.unpack(PCM_ENTRY_LAYOUT)
     reader.zero(zero)
     if samples > MAX_PCM_SAMPLES:
