@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-console = Console()
+from earshot.codec.terminal import Terminal
+
+console = Terminal()
 
 
 def arrivals(

@@ -1,5 +1,5 @@
-"""Short headers: golden bytes written by hand from docs/protocol.md, any packets there and back, and
-bytes that nobody should send."""
+"""Short headers: golden bytes written by hand from docs/protocol.md, any packets there and back,
+and bytes that nobody should send."""
 
 from __future__ import annotations
 
