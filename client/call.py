@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from websockets.asyncio.client import ClientConnection
@@ -28,6 +28,7 @@ from earshot.protocol.messages import (
     PROTOCOL,
     Error,
     Hello,
+    Moderated,
     Mute,
     PeerChanged,
     PeerInfo,
@@ -75,6 +76,8 @@ class CallSettings:
     linger_s: float = 1.0
     give_up_s: float = 120.0
     """How long it is tried to make a lost connection again."""
+    token: str | None = field(default=None, repr=False)
+    """What lets this client in where not everyone may enter."""
 
 
 class Call:
@@ -121,6 +124,10 @@ class Call:
         """Whether the server records what is said."""
         self.recording_told: Recording | None = None
         """What the server last said about recording."""
+        self.silenced_by: str | None = None
+        """Who muted this client, so that it cannot unmute itself."""
+        self.locked = False
+        """Whether a moderator has locked the room."""
         self.server_stats: Stats | None = None
         self.arrivals: ArrivalRecorder | None = None
         """Writes down when packets came, if it is set before `run`."""
@@ -153,6 +160,13 @@ class Call:
         """Seconds since sound began to flow."""
         return 0.0 if self.began_us is None else ((self.ended_us or monotonic_us()) - self.began_us) / 1e6
 
+    @property
+    def moderation(self) -> str:
+        """What a moderator did that concerns this client, as a sentence."""
+        if self.silenced_by is not None:
+            return f"{self.silenced_by} muted you, and you cannot unmute"
+        return "this room is locked: nobody else comes in" if self.locked else ""
+
     # What the user does
 
     def leave(self) -> None:
@@ -160,7 +174,9 @@ class Call:
         self._left.set()
 
     def toggle_mute(self) -> None:
-        """Mutes this client, or no longer."""
+        """Mutes this client, or no longer, unless a moderator did."""
+        if self.muted and self.silenced_by is not None:
+            return
         self.muted = not self.muted
         if self.talker.sender:
             self.talker.sender.muted = self.muted
@@ -274,6 +290,7 @@ class Call:
             send_model=spoken if self.sends != "none" else None,
             also=list(self.models.windows) if listens else [],
             entropy=[self.coding.digest] if self.coding else [],
+            token=self.settings.token,
         )
         welcome = await join(connection, hello)
         if self.welcome is not None:
@@ -281,6 +298,7 @@ class Call:
         self.welcome = welcome
         self.peers = {}
         self.recording, self.recording_told = welcome.recording, None
+        self.silenced_by, self.locked = None, welcome.locked
         self.clock = ServerClock()
         agreed = self.coding if self.coding and welcome.entropy == self.coding.digest else None
         here = Connection(*self.models.receiver(self.clock), agreed.make_coder() if agreed else None)
@@ -391,10 +409,21 @@ class Call:
                 self.connections[-1].leave(gone)
             case Recording() as told:
                 self.recording, self.recording_told = told.on, told
+            case Moderated() as done:
+                self._moderated(done)
             case Stats() as stats:
                 self.server_stats = stats
             case Error() as error:
                 raise Lost(error.message, error.code)
+
+    def _moderated(self, done: Moderated) -> None:
+        if done.action in ("lock", "unlock"):
+            self.locked = done.action == "lock"
+        elif self.welcome is not None and done.peer == self.welcome.peer:
+            by = self.peers.get(done.by or 0)
+            self.silenced_by = (by.name if by and by.name else "a moderator") if done.action == "mute" else None
+            if self.silenced_by and not self.muted:
+                self.toggle_mute()
 
     def _meet(self, peer: PeerInfo) -> None:
         self.peers[peer.id] = peer

@@ -17,7 +17,9 @@ from earshot.commands.export import export
 from earshot.commands.files import decode, encode, info
 from earshot.commands.latency import latency
 from earshot.commands.listen import listen
+from earshot.commands.moderate import moderate
 from earshot.commands.serve import serve
+from earshot.commands.token import token
 from earshot.commands.train import export_model, train
 from earshot.commands.train_lm import train_lm
 
@@ -29,7 +31,7 @@ app = typer.Typer(
 )
 
 for command in (
-    *(serve, call, devices, demo, latency, arrivals),
+    *(serve, call, token, moderate, devices, demo, latency, arrivals),
     *(encode, decode, info, export),
     *(evaluate, listen, train, train_lm, export_model),
 ):

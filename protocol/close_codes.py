@@ -27,6 +27,12 @@ class CloseCode(IntEnum):
     BAD_ROOM = 4012
     OVERLOADED = 4013
     INTERNAL_ERROR = 4014
+    NOT_INVITED = 4015
+    TOKEN_EXPIRED = 4016
+    ANOTHER_ROOM = 4017
+    NOT_GRANTED = 4018
+    REMOVED = 4019
+    ROOM_LOCKED = 4020
 
 
 class ProtocolError(EarshotError):

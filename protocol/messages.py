@@ -26,6 +26,8 @@ MAX_ALSO = 16
 """Models of windows that a hello may name."""
 MAX_LANGUAGE_MODELS = 4
 """Language models that a hello may name."""
+MAX_TOKEN = 2048
+"""Characters of a token."""
 
 Send = Literal["pcm", "codes", "none"]
 Want = Literal["codes", "pcm", "none"]
@@ -35,6 +37,9 @@ them."""
 Kbps = Annotated[float, Field(gt=0, le=1000)]
 Microseconds = Annotated[int, Field(ge=0, lt=1 << 63)]
 Digest = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+PeerId = Annotated[int, Field(ge=1, lt=1 << 16)]
+Grant = Literal["speak", "listen", "record", "moderate"]
+Moderation = Literal["mute", "unmute", "remove", "lock", "unlock"]
 
 
 class _Message(BaseModel):
@@ -189,6 +194,8 @@ class Hello(_Message):
     """Digests of the models whose windows this client can play. It gets no windows of others."""
     entropy: Annotated[list[Digest], Field(max_length=MAX_LANGUAGE_MODELS)] = []
     """Digests of the language models with which this client can code packets."""
+    token: Annotated[Annotated[str, Field(max_length=MAX_TOKEN)] | None, Field(repr=False)] = None
+    """What lets this client in where not everyone may enter."""
 
 
 class SetRate(_Message):
@@ -219,6 +226,15 @@ class Record(_Message):
 
     type: Literal["record"] = "record"
     on: bool
+
+
+class Moderate(_Message):
+    """Mutes or removes a peer, or locks the room. For moderators."""
+
+    type: Literal["moderate"] = "moderate"
+    action: Moderation
+    peer: PeerId | None = None
+    """Who is muted, unmuted or removed."""
 
 
 class Report(_Message):
@@ -253,6 +269,10 @@ class Welcome(_Message):
     entropy: Digest | None = None
     """Digest of the language model with which packets of codes may be coded here. None if all are
     plain."""
+    may: list[Grant] | None = None
+    """What this client may do here. None if the server does not say."""
+    locked: bool = False
+    """Whether a moderator has locked the room."""
 
 
 class PeerJoined(_Message):
@@ -287,6 +307,16 @@ class Recording(_Message):
     """The peer that asked for it. None where the server does it of itself."""
     reason: str = ""
     """Why the recording ended or did not begin."""
+
+
+class Moderated(_Message):
+    """Says what a moderator did to the room, or to a peer that stays in it."""
+
+    type: Literal["moderated"] = "moderated"
+    action: Moderation
+    by: PeerId | None = None
+    """The moderator. None where one did it that is not in the room."""
+    peer: PeerId | None = None
 
 
 class Pong(_Message):
@@ -327,9 +357,10 @@ class Error(_Message):
     message: str
 
 
-ClientMessage = Annotated[Hello | SetRate | Mute | Ping | Record | Report, Field(discriminator="type")]
+ClientMessage = Annotated[Hello | SetRate | Mute | Ping | Record | Moderate | Report, Field(discriminator="type")]
 ServerMessage = Annotated[
-    Welcome | PeerJoined | PeerLeft | PeerChanged | Recording | Pong | Stats | Error, Field(discriminator="type")
+    Welcome | PeerJoined | PeerLeft | PeerChanged | Recording | Moderated | Pong | Stats | Error,
+    Field(discriminator="type"),
 ]
 _client: TypeAdapter[ClientMessage] = TypeAdapter(ClientMessage)
 _server: TypeAdapter[ServerMessage] = TypeAdapter(ServerMessage)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any, cast
+from typing import cast
 
 from fastapi import FastAPI, WebSocket
-from fastapi.responses import JSONResponse, Response
 
 from earshot.codec.bitstream import BITS
 from earshot.codec.config import ModelConfig
@@ -23,6 +22,7 @@ from earshot.server.gate import Gate
 from earshot.server.hub import Hub
 from earshot.server.net.connection import Connection
 from earshot.server.net.door import new_door
+from earshot.server.routes import health, rooms
 from earshot.server.settings import Settings
 
 
@@ -93,24 +93,14 @@ def create_app(
             await hub.recorder.stop()
             await hub.pool.stop()
 
-    app = FastAPI(title="Earshot", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(title="Earshot", lifespan=lifespan, docs_url="/docs", redoc_url=None, openapi_url="/openapi.json")
     app.state.hub = hub
     app.state.door, app.state.health_door = new_door(settings, hub.audit), new_door(settings, hub.audit)
+    app.state.health_ports = set[int]()
+    """Ports at which the figures are for everyone."""
     app.add_middleware(Gate, settings=settings, refused=app.state.door.refuse)
-
-    @app.get("/healthz")
-    async def healthz() -> JSONResponse:
-        if faults := hub.watchdog.faults():
-            return JSONResponse({"status": "; ".join(faults)}, 503)
-        alarm = hub.recorder.alarm()
-        return JSONResponse({"status": "ok"} | ({"alarm": alarm} if alarm else {}))
-
-    def more_stats() -> dict[str, Any]:
-        return {"door": app.state.door.stats(), "tasks": len(asyncio.all_tasks())}
-
-    @app.get("/stats")
-    async def stats() -> Response:
-        return Response(hub.rendered_stats(more_stats), media_type="application/json")
+    app.include_router(health.router)
+    app.include_router(rooms.router)
 
     @app.websocket("/v1/rooms/{room:path}")
     async def room(websocket: WebSocket, room: str) -> None:

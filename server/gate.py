@@ -29,7 +29,9 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request."""
-        if scope["type"] == "lifespan" or scope.get("path") == "/healthz":
+        if scope.get("method") == "HEAD":
+            await self({**scope, "method": "GET"}, receive, _without_body(send))
+        elif scope["type"] == "lifespan" or scope.get("path") == "/healthz":
             await self._app(scope, receive, send)
         elif not self._is_own(scope):
             self._refused(_address(scope), "foreign_page")
@@ -51,6 +53,17 @@ class Gate:
             return True
         local = scope.get("server") or ("", None)
         return is_own_host(host, str(local[0]), self._hosts)
+
+
+def _without_body(send: Send) -> Send:
+    """Returns a `send` for the answer to a HEAD request: the head of the answer to GET."""
+
+    async def send_head(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            message = {**message, "body": b""}
+        await send(message)
+
+    return send_head
 
 
 def _names(setting: str) -> frozenset[str]:

@@ -15,13 +15,15 @@ from typing import Any
 from earshot.codec.config import ModelConfig
 from earshot.codec.errors import EngineFull
 from earshot.protocol.close_codes import CloseCode
-from earshot.protocol.messages import PROTOCOL, Hello, Limits, ModelInfo, PeerLeft, Welcome
+from earshot.protocol.messages import PROTOCOL, Hello, Limits, ModelInfo, Moderate, PeerLeft, Welcome
 from earshot.protocol.packet import Packet
+from earshot.server.access.access import Access
 from earshot.server.audit import Audit
 from earshot.server.clock import clock_us
 from earshot.server.core import refusals
 from earshot.server.core.address_shares import AddressShares
 from earshot.server.core.fanout import ChangedPeers
+from earshot.server.core.grants import Grants, Removals
 from earshot.server.core.jobs import Deliver, Job
 from earshot.server.core.packet_coding import EntropyCoding, PacketCoding
 from earshot.server.core.pauses import PauseWatch
@@ -67,6 +69,8 @@ class Hub:
     ) -> None:
         self.config, self.digest, self.settings, self.pool = config, digest, settings, pool
         self.entropy = entropy
+        self.access = Access.of(settings)
+        self.removals = Removals()
         self.audit = Audit(settings.audit_lines_per_second)
         self.recorder = Recorder(config, digest, settings, clock_us, self.audit)
         self.watchdog = Watchdog(settings.stuck_after_s, self.faults)
@@ -129,15 +133,24 @@ class Hub:
         """Puts a client into a room with all that it needs there, and tells the others. Returns
         its seat, and what it is told. `encoded` gets what its encoder makes. Raises ProtocolError;
         then the client holds nothing."""
+        grants = self._admit(name, hello)
+        hello = grants.named(hello)
         check_hello(hello, self.config, self.digest)
         self._check_capacity(name, hello, connection.address)
         with ExitStack() as held:
             encode = self._encoder(connection.address, encoded, held) if hello.send == "pcm" else _no_encoder
-            live, peer = self._sit(name, hello, connection)
+            live, peer = self._sit(name, hello, connection, grants)
             coding = self.entropy.open(hello, connection.address)
             held.callback(coding.close)
             seat = Seat(live, peer, coding, partial(live.relay, peer), encode, held.pop_all())
             return seat, self._welcome(live, peer, coding.digest)
+
+    def _admit(self, name: str, hello: Hello) -> Grants:
+        """Returns what a client may do in a room. Raises ProtocolError if that is not to enter."""
+        grants = self.access.grants(hello.token)
+        grants.check(name, hello)
+        self.removals.check(name, grants)
+        return grants
 
     def _encoder(self, address: str, encoded: Deliver, held: ExitStack) -> Callable[[Job], int]:
         try:
@@ -149,7 +162,7 @@ class Hub:
         held.callback(encoder.close)
         return encoder.push
 
-    def _sit(self, name: str, hello: Hello, connection: Recipient) -> tuple[LiveRoom, Peer]:
+    def _sit(self, name: str, hello: Hello, connection: Recipient, grants: Grants) -> tuple[LiveRoom, Peer]:
         live = self.rooms.get(name)
         if live is None:
             if len(self.rooms) >= self.settings.max_rooms:
@@ -169,7 +182,7 @@ class Hub:
                 self._changed_peers(),
                 self.settings.change_interval_s,
             )
-        peer, joined = live.room.join(hello, clock_us())
+        peer, joined = live.room.join(hello, clock_us(), grants)
         if name not in self.rooms:
             self.rooms[name] = live
             self.room_owners.take(live.owner)
@@ -199,6 +212,8 @@ class Hub:
             windows=True,
             recording=live.recorder.on,
             entropy=entropy,
+            may=peer.grants.may,
+            locked=live.room.locked,
         )
 
     def _check_capacity(self, name: str, hello: Hello, address: str) -> None:
@@ -232,6 +247,16 @@ class Hub:
             live.recorder.end("everyone had left")
             if self.rooms.pop(live.room.name, None) is not None:
                 self.room_owners.give_back(live.owner)
+
+    def moderate(self, live: LiveRoom, message: Moderate, grants: Grants, by: Peer | None = None) -> None:
+        """Mutes or removes a peer, or locks a room, for a moderator, who need not be in it. Raises
+        ProtocolError for who is none."""
+        grants.check_moderator()
+        who = by.name if by else grants.name
+        target = live.moderate(message, by, who)
+        if target is not None and message.action == "remove":
+            self.removals.add(live.room.name, target.grants)
+        self.audit.note("moderated", what=message.action, room=live.room.name, by=who, peer=message.peer)
 
     def paused_us(self) -> int:
         """Returns how long this server has stood still, in all."""

@@ -11,7 +11,7 @@ import numpy as np
 from earshot.codec.bitstream import unpack
 from earshot.codec.errors import EngineFull
 from earshot.codec.pcm import to_s16
-from earshot.protocol.messages import PeerChanged, Record, Recording, ServerMessage, SetRate
+from earshot.protocol.messages import Moderate, Moderated, PeerChanged, Record, Recording, ServerMessage, SetRate
 from earshot.protocol.packet import Packet, PcmBlock
 from earshot.protocol.sequence import SEQUENCE_MODULUS, TIMESTAMP_MODULUS
 from earshot.server.clock import clock_us
@@ -121,6 +121,23 @@ class LiveRoom:
             raise refusals.no_time_for_rate(message.max_kbps)
         self.announce(self.room.set_rate(peer, message))
         self.prune()
+
+    def moderate(self, message: Moderate, by: Peer | None, name: str) -> Peer | None:
+        """Mutes or removes a peer, or locks the room, and tells everyone. Returns the peer, if it
+        is still there. `name` is the moderator's."""
+        target = self.room.peers.get(message.peer or 0)
+        if message.action in ("lock", "unlock"):
+            self.room.locked = message.action == "lock"
+        elif target is None:
+            return None
+        elif message.action == "remove":
+            self.connections[target.id].fail(refusals.removed_by(name))
+            return target
+        else:
+            self.announce(self.room.silence(target, message.action == "mute"))
+            self.recorder.muted(target)
+        self.broadcast(Moderated(action=message.action, by=by.id if by else None, peer=target.id if target else None))
+        return target
 
     def _decode(self, speaker: Peer, n_q: int, packet: Packet, now_us: int) -> None:
         key = (speaker.id, n_q)

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from earshot.protocol.packet import MAX_FRAMES
@@ -70,6 +70,17 @@ class Settings(BaseSettings):
     audio_burst_ms: Milliseconds = 2000.0
     """Audio that may come ahead of real time, for clients whose network stood still."""
 
+    tokens: bool = False
+    """Whether only those come in who have a token (docs/deploy.md), with the key in
+    `token_key_file`, or in a file in the user's own folder, which is made if it is not there."""
+    token_key_file: Path | None = None
+    """A secret of at least 32 characters, or an Ed25519 key in PEM. It asks for `tokens`."""
+    token_key: SecretStr | None = None
+    """The same as text, for containers."""
+    open: bool = False
+    """Whether everyone comes in, those without a token too. That is so without a key anyway, but
+    then `earshot serve` warns where others can reach it."""
+
     allowed_origins: str = ""
     """Web pages that may use this server beside those of its own host: origins such as
     `https://calls.example.org`, with commas between."""
@@ -93,7 +104,7 @@ class Settings(BaseSettings):
     """What `earshot serve` logs to stderr. With "info" that includes the audit log: who joins,
     leaves or is refused, and recordings (server/audit.py)."""
     audit_lines_per_second: Count = 50
-    """An attacker cannot fill a disk or hide in the log: each kind of event has a fifth of these,
+    """An attacker cannot fill a disk or hide in the log: each kind of event has its part of these,
     and more are counted."""
     stuck_after_s: Seconds = 2.0
     """Longest time that one step of a thread may take: a step of the codec, a write to disk, a turn

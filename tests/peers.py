@@ -122,6 +122,7 @@ def running_server(model: Model, lm: LiveLm | None = None, **settings: Any) -> I
     app = create_app(model, limits, entropy=entropy_by(lm) if lm else no_entropy)
     server = make_server(app, limits, at_port)
     sockets = [bind("127.0.0.1", 0) for _ in range(1 if limits.health_port is None else 2)]
+    app.state.health_ports = {listener.getsockname()[1] for listener in sockets[1:]}
     health_url = f"ws://127.0.0.1:{sockets[1].getsockname()[1]}" if len(sockets) > 1 else None
     thread = threading.Thread(target=server.run, args=[sockets], daemon=True)
     thread.start()

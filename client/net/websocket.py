@@ -35,6 +35,11 @@ FINAL = {
     CloseCode.HELLO_EXPECTED,
     CloseCode.MESSAGE_TOO_BIG,
     CloseCode.BAD_ROOM,
+    CloseCode.NOT_INVITED,
+    CloseCode.TOKEN_EXPIRED,
+    CloseCode.ANOTHER_ROOM,
+    CloseCode.NOT_GRANTED,
+    CloseCode.REMOVED,
 }
 """Close codes after which another try would end the same way."""
 

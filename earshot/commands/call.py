@@ -41,8 +41,15 @@ class DecodePrecision(StrEnum):
 
 
 def call(
-    room: Annotated[str, typer.Argument(help="Whoever names the same room of the same server hears each other.")],
-    server: Annotated[str, typer.Option(help="ws://HOST:PORT, or wss://HOST behind TLS.")] = "ws://127.0.0.1:8765",
+    room: Annotated[
+        str, typer.Argument(help="Whoever names the same room of the same server hears each other. Or a link.")
+    ],
+    server: Annotated[
+        str, typer.Option(envvar="EARSHOT_SERVER", help="ws://HOST:PORT, or wss://HOST behind TLS.")
+    ] = "ws://127.0.0.1:8765",
+    token: Annotated[
+        str | None, typer.Option(envvar="EARSHOT_TOKEN", help="What lets you in; that of the link if not given.")
+    ] = None,
     kbps: Annotated[float, typer.Option(help="Codec rate: 1.5, 3, 6 or 12; of music 3, 6, 12 or 24.")] = 6.0,
     max_kbps: Annotated[float, typer.Option(help="The most to take of each speaker.")] = 12.0,
     input_: Annotated[
@@ -99,6 +106,7 @@ def call(
     \b
     earshot call den                              on this machine's server
     earshot call den --server ws://192.168.1.20:8765
+    earshot call 'https://HOST/?room=den#TOKEN'   as you were invited
     earshot call den --kbps 1.5 --uplink codes    over a very thin line
     earshot call den --uplink codes --entropy lm  a third fewer bits of codes
     earshot call den --input 3 --output headset   see: earshot devices
@@ -121,6 +129,7 @@ def call(
     from earshot.client.call import CallSettings
     from earshot.client.core.replay import ArrivalRecorder
     from earshot.client.music.models import format_of, in_windows
+    from earshot.client.net.link import parse_link
     from earshot.client.ui.display import run_in_terminal
     from earshot.client.ui.figures import call_report
     from earshot.client.wiring import make_call
@@ -133,7 +142,9 @@ def call(
     except (KeyError, OSError):  # a user without a name, as in containers
         who = "guest"
     who = "".join(filter(str.isprintable, who))[:64]
-    settings = CallSettings(room, server, who, uplink.value, kbps, max_kbps, seconds, linger)
+    if (link := parse_link(room)) is not None:
+        server, room, token = link.server, link.room, token or link.token
+    settings = CallSettings(room, server, who, uplink.value, kbps, max_kbps, seconds, linger, token=token)
     wished = cast("Precision", decode_precision.value)
     load = partial(codec.load, decode_precision=listening_precision() if decode_precision == "auto" else wished)
     mine, others = load(model), [load(other) for other in also or ()]

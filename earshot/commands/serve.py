@@ -35,6 +35,16 @@ def serve(
     ready_file: Annotated[
         Path | None, typer.Option(help="Written once calls are taken: JSON with url, port, model and digest.")
     ] = None,
+    tokens: Annotated[
+        bool, typer.Option("--tokens", help="Let in only those who have a token; see: earshot token.")
+    ] = False,
+    token_key: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Key for tokens: a secret, or Ed25519 in PEM; the user's own if not given."),
+    ] = None,
+    open_: Annotated[
+        bool, typer.Option("--open", help="Let everyone in, also where others reach this server; with no warning.")
+    ] = False,
     record: Annotated[
         str | None,
         typer.Option(
@@ -63,6 +73,11 @@ def serve(
     it after everyone was told. Every limit is an environment variable, for one
     EARSHOT_MAX_PEERS_PER_ROOM=8; server/settings.py lists them. For calls over
     the internet put a proxy with TLS in front of it.
+
+    \b
+    earshot serve                                 for this machine
+    earshot serve --host 0.0.0.0 --tokens         for those whom you invite:
+    earshot token kitchen --name Ada --for 1h     prints a link for Ada
     """
     from pydantic import ValidationError
 
@@ -80,6 +95,9 @@ def serve(
             "engine": engine,
             "precision": precision,
             "workers": workers,
+            "tokens": tokens,
+            "token_key_file": token_key,
+            "open": open_,
             "record_rooms": record,
             "record_on_request": record_on_request,
             "record_to": record_to,

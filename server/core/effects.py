@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from earshot.protocol.messages import Hello, PeerChanged, Record, SetRate
+from earshot.protocol.messages import Hello, Moderate, PeerChanged, Record, SetRate
 from earshot.protocol.packet import CodedPacket, Packet
 from earshot.server.core.jobs import Job
 
@@ -51,6 +51,12 @@ class AskRecording(NamedTuple):
     message: Record
 
 
+class AskModeration(NamedTuple):
+    """Mute or remove a peer, or lock the room, if this peer may."""
+
+    message: Moderate
+
+
 class Close(NamedTuple):
     """Take the client out of its room, tell it why, and close with this code."""
 
@@ -65,5 +71,7 @@ class Leave(NamedTuple):
     reason: str
 
 
-Effect = Join | Relay | Encode | Decode | Announce | NoteMuted | ChangeRate | AskRecording | Close | Leave
+Effect = (
+    Join | Relay | Encode | Decode | Announce | NoteMuted | ChangeRate | AskRecording | AskModeration | Close | Leave
+)
 Effects = tuple[Effect, ...]

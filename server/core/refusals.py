@@ -64,6 +64,45 @@ def no_memory(reason: str) -> ProtocolError:
     return ProtocolError(reason, CloseCode.OVERLOADED)
 
 
+# Who may enter
+
+
+def no_token() -> ProtocolError:
+    return ProtocolError(
+        "only those who were invited come in here: ask for a link, or give its token (--token)", CloseCode.NOT_INVITED
+    )
+
+
+def bad_token(why: str) -> ProtocolError:
+    return ProtocolError(f"this token does not count here: {why}", CloseCode.NOT_INVITED)
+
+
+def token_expired() -> ProtocolError:
+    return ProtocolError("this token has expired: ask for another", CloseCode.TOKEN_EXPIRED)
+
+
+def another_room(room: str) -> ProtocolError:
+    return ProtocolError(f"this token is not for the room {room}", CloseCode.ANOTHER_ROOM)
+
+
+def not_granted(what: str, instead: str = "") -> ProtocolError:
+    return ProtocolError(
+        f"this token does not allow to {what}" + (f": {instead}" if instead else ""), CloseCode.NOT_GRANTED
+    )
+
+
+def removed_by(name: str) -> ProtocolError:
+    return ProtocolError(f"removed from this room by {name or 'a moderator'}", CloseCode.REMOVED)
+
+
+def was_removed() -> ProtocolError:
+    return ProtocolError("removed from this room by a moderator", CloseCode.REMOVED)
+
+
+def room_locked(room: str) -> ProtocolError:
+    return ProtocolError(f"room {room} is locked: ask a moderator to open it", CloseCode.ROOM_LOCKED)
+
+
 # What a client sends
 
 

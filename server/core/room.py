@@ -23,6 +23,8 @@ from earshot.protocol.messages import (
 )
 from earshot.protocol.packet import Packet, PcmBlock
 from earshot.protocol.text import MAX_REASON, clean
+from earshot.server.core import refusals
+from earshot.server.core.grants import EVERYONE, Grants
 from earshot.server.core.peer_names import name_in_room
 from earshot.server.core.send_queue import DegradationPolicy, SendQueue
 from earshot.server.core.uplink import Uplink
@@ -52,6 +54,9 @@ class Peer:
     also: frozenset[str] = frozenset()
     """Digests of other models whose windows it takes."""
     muted: bool = False
+    silenced: bool = False
+    """Muted by a moderator, so that it cannot unmute itself."""
+    grants: Grants = EVERYONE
     report: Report | None = None
     bytes_sent: int = 0
 
@@ -142,10 +147,14 @@ class Room:
         self._degradation = degradation
         self._audio_burst_ms = audio_burst_ms
         self._last_id = 0
+        self.locked = False
+        """Whether only moderators come in."""
 
-    def join(self, hello: Hello, now_us: int) -> tuple[Peer, PeerJoined]:
+    def join(self, hello: Hello, now_us: int, grants: Grants = EVERYONE) -> tuple[Peer, PeerJoined]:
         """Adds a new peer, whose `hello` has been checked. Raises ProtocolError if the room is
-        full."""
+        full or locked."""
+        if self.locked and not grants.moderate:
+            raise refusals.room_locked(self.name)
         if len(self.peers) >= self._max_peers:
             raise ProtocolError(f"room {self.name} is full: {self._max_peers} peers", CloseCode.ROOM_FULL)
         peer = Peer(
@@ -162,6 +171,7 @@ class Room:
             listen_n_q=_listen_n_q(hello.max_kbps, self._config),
             model=hello.send_model,
             also=frozenset(hello.also),
+            grants=grants,
         )
         self.peers[peer.id] = peer
         return peer, PeerJoined(peer=peer.info())
@@ -181,7 +191,9 @@ class Room:
         return PeerLeft(id=peer.id, reason=clean(reason, MAX_REASON))
 
     def set_rate(self, peer: Peer, message: SetRate) -> PeerChanged:
-        """Raises ProtocolError, and changes nothing, for rates that the model does not have."""
+        """Raises ProtocolError, and changes nothing, for rates that the model does not have, or
+        of what the peer may not do."""
+        peer.grants.check_rate(message)
         send_kbps = peer.send_kbps if message.send_kbps is None else message.send_kbps
         max_kbps = peer.max_kbps if message.max_kbps is None else message.max_kbps
         send_n_q, listen_n_q = _send_n_q(send_kbps, peer.model or self._config), _listen_n_q(max_kbps, self._config)
@@ -190,7 +202,14 @@ class Room:
         return PeerChanged(peer=peer.info())
 
     def mute(self, peer: Peer, message: Mute) -> PeerChanged:
-        peer.muted = message.muted
+        peer.muted = message.muted or peer.silenced
+        return PeerChanged(peer=peer.info())
+
+    def silence(self, peer: Peer, on: bool) -> PeerChanged:
+        """Mutes a peer that may not unmute itself, or lets it do so again; it stays muted until
+        it does."""
+        peer.silenced = on
+        peer.muted = peer.muted or on
         return PeerChanged(peer=peer.info())
 
     def relay(self, speaker: Peer, packet: Packet, now_us: int) -> list[Peer]:

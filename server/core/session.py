@@ -21,6 +21,7 @@ from earshot.protocol.close_codes import ProtocolError
 from earshot.protocol.messages import (
     ROOM_PATTERN,
     Hello,
+    Moderate,
     Mute,
     PeerChanged,
     Ping,
@@ -35,6 +36,7 @@ from earshot.protocol.packet import CodedPacket, Packet, PcmUp, decode_up, encod
 from earshot.server.core import refusals
 from earshot.server.core.effects import (
     Announce,
+    AskModeration,
     AskRecording,
     ChangeRate,
     Close,
@@ -355,6 +357,8 @@ class Session:
             return Announce(self._room.mute(self._peer, message)), NoteMuted()
         if isinstance(message, Record):
             return (AskRecording(message),)
+        if isinstance(message, Moderate):
+            return (AskModeration(message),)
         self._peer.report = message
         return ()
 

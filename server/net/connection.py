@@ -138,6 +138,8 @@ class Connection:
             seat.live.recorder.muted(seat.peer)
         elif isinstance(effect, do.AskRecording):
             seat.live.record(seat.peer, effect.message)
+        elif isinstance(effect, do.AskModeration):
+            self._try(self._hub.moderate, seat.live, effect.message, seat.peer.grants, seat.peer)
         elif isinstance(effect, do.ChangeRate):
             self._try(seat.live.change_rate, seat.peer, effect.message)
         else:
@@ -160,7 +162,7 @@ class Connection:
         self._session.joined(seat.live.room, seat.peer, welcome, clock_us())
         seat.live.explain_recording(seat.peer)
         hello = effect.hello
-        self._audit("joined", seat, send=hello.send, want=hello.want)
+        self._audit("joined", seat, send=hello.send, want=hello.want, token=seat.peer.grants.id or None)
         self._set_timer()
 
     # The course of a connection

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import ipaddress
 import json
+import logging
 import os
 import socket
 import sys
@@ -18,6 +20,8 @@ from earshot.codec.errors import UsageError
 from earshot.server.net.door import MAX_WAITING
 from earshot.server.net.transport.server import Server
 from earshot.server.settings import Settings
+
+log = logging.getLogger(__name__)
 
 GIL_SWITCH_S = 0.0005
 """A worker between two steps of the engine may hold the interpreter for this long while the event
@@ -48,7 +52,14 @@ def serve(app: FastAPI, settings: Settings, host: str, port: int, ready_file: Pa
     sockets = [bind(host, port)]
     if settings.health_port is not None:
         sockets.append(bind(host, settings.health_port))
+    app.state.health_ports = {listener.getsockname()[1] for listener in sockets[1:]}
     model, digest = app.state.hub.config.name, app.state.hub.digest
+    if not (app.state.hub.access.has_key or settings.open or is_loopback(host)):
+        log.warning(
+            "whoever reaches %s can enter every room: --tokens lets in only those whom you invite, "
+            "--open says that this is meant",
+            host,
+        )
 
     def ready(port: int) -> None:
         shown = f"[{host}]" if ":" in host else host
@@ -67,6 +78,14 @@ def serve(app: FastAPI, settings: Settings, host: str, port: int, ready_file: Pa
 
     sys.setswitchinterval(GIL_SWITCH_S)
     make_server(app, settings, ready).run(sockets=sockets)
+
+
+def is_loopback(host: str) -> bool:
+    """Returns whether only this machine reaches a server that listens there."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def raise_file_limit(connections: int) -> None:

@@ -250,6 +250,8 @@ class RoomRecorder:
         try:
             if not self._recorder.settings.record_on_request:
                 raise Refused("this server does not record because somebody asks")
+            if not peer.grants.record:
+                raise Refused("your token does not allow to begin or end recordings")
             if message.on and not self.on:
                 self._begin(peers, peer)
                 return None

@@ -1,0 +1,59 @@
+"""The command `earshot moderate`; imports the rest when it runs."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+
+class ModerateAction(StrEnum):
+    """What a moderator does."""
+
+    who = "who"
+    mute = "mute"
+    unmute = "unmute"
+    remove = "remove"
+    lock = "lock"
+    unlock = "unlock"
+
+
+def moderate(
+    room: Annotated[str, typer.Argument(help="A room, or a link with a token.")],
+    action: Annotated[ModerateAction, typer.Argument(help="What to do; who lists those in the room.")],
+    person: Annotated[str, typer.Argument(help="Whom to mute, unmute or remove: a name, or a number of `who`.")] = "",
+    server: Annotated[str, typer.Option(envvar="EARSHOT_SERVER", help="ws://HOST:PORT, or wss://HOST.")] = (
+        "ws://127.0.0.1:8765"
+    ),
+    token: Annotated[
+        str | None, typer.Option(envvar="EARSHOT_TOKEN", help="A token with --moderate; that of the link if not given.")
+    ] = None,
+) -> None:
+    """Mute or remove somebody, or lock a room, without being in it.
+
+    Who is muted by a moderator cannot unmute until `unmute` allows it again. Who
+    is removed does not come back with the same token. A locked room lets in
+    nobody but moderators; it is open again when it was empty.
+
+    \b
+    earshot moderate kitchen who --token TOKEN
+    earshot moderate kitchen mute Ada --token TOKEN
+    earshot moderate LINK remove Ben
+    earshot moderate LINK lock
+    """
+    from rich.console import Console
+
+    from earshot.client.net.link import parse_link
+    from earshot.client.net.moderation import act, who_is_in
+
+    link = parse_link(room)
+    if link is not None:
+        server, room, token = link.server, link.room, token or link.token
+    console = Console()
+    if action is ModerateAction.who:
+        for peer in who_is_in(server, room, token):
+            muted = ", muted" if peer.muted else ""
+            console.print(f"{peer.id}  {peer.name}  sends {peer.send}{muted}", markup=False, highlight=False)
+        return
+    act(server, room, token, action.value, person)

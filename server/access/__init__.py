@@ -1,0 +1,1 @@
+"""Who may enter: keys, tokens, and what they allow."""

@@ -1,0 +1,84 @@
+"""Who asks over HTTP: the grants of `Authorization: Bearer TOKEN`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends, HTTPException, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from earshot.protocol.close_codes import CloseCode, ProtocolError
+from earshot.server.core import refusals
+from earshot.server.core.grants import Grants
+from earshot.server.hub import Hub
+
+UNKNOWN_BEARER = (CloseCode.NOT_INVITED, CloseCode.TOKEN_EXPIRED)
+_scheme = HTTPBearer(auto_error=False, description="A token, as `earshot token` makes them.")
+Given = Annotated[HTTPAuthorizationCredentials | None, Depends(_scheme)]
+
+
+def hub_of(request: Request) -> Hub:
+    """Returns what the server of this request is about."""
+    hub: Hub = request.app.state.hub
+    return hub
+
+
+Served = Annotated[Hub, Depends(hub_of)]
+
+
+def refused(error: ProtocolError) -> HTTPException:
+    """Returns the HTTP answer to what would close a WebSocket: with the same code and sentence."""
+    unknown = error.code in UNKNOWN_BEARER
+    return HTTPException(
+        401 if unknown else 403,
+        {"code": int(error.code), "message": str(error)},
+        {"WWW-Authenticate": "Bearer"} if unknown else None,
+    )
+
+
+def _entering(hub: Served, given: Given) -> Grants:
+    try:
+        return hub.access.grants(given.credentials if given else None)
+    except ProtocolError as error:
+        hub.count_closed(error.code)
+        raise refused(error) from error
+
+
+def _invited(hub: Served, given: Given) -> Grants:
+    """Lets in whoever has a token, on open servers too: names of rooms are their only keys
+    there."""
+    if given is None or not hub.access.has_key:
+        hub.count_closed(CloseCode.NOT_INVITED)
+        raise refused(refusals.no_token())
+    return _entering(hub, given)
+
+
+def _operating(request: Request, hub: Served, given: Given) -> Grants | None:
+    """Lets in operators; on the port for health and figures, and on a server without tokens,
+    everyone."""
+    local = request.scope.get("server")
+    if not hub.access.has_key or (local and local[1] in request.app.state.health_ports):
+        return None
+    return operator(hub, _entering(hub, given))
+
+
+def _operator(hub: Served, grants: Annotated[Grants, Depends(_invited)]) -> Grants:
+    return operator(hub, grants)
+
+
+def operator(hub: Hub, grants: Grants) -> Grants:
+    """Returns the grants. Raises HTTPException if they do not allow to operate."""
+    if not grants.operate:
+        hub.count_closed(CloseCode.NOT_GRANTED)
+        raise refused(refusals.not_granted("operate this server"))
+    return grants
+
+
+Entering = Annotated[Grants, Depends(_entering)]
+"""Whoever may enter some room of this server."""
+Invited = Annotated[Grants, Depends(_invited)]
+"""Whoever has a token."""
+Operating = Annotated[Grants | None, Depends(_operating)]
+"""Whoever may see the figures."""
+Operator = Annotated[Grants, Depends(_operator)]
+"""Whoever has a token to operate."""
