@@ -42,18 +42,17 @@ def moderate(
     earshot moderate LINK remove Ben
     earshot moderate LINK lock
     """
-    from rich.console import Console
-
     from earshot.client.net.link import parse_link
     from earshot.client.net.moderation import act, who_is_in
+    from earshot.codec.terminal import Terminal
 
     link = parse_link(room)
     if link is not None:
         server, room, token = link.server, link.room, token or link.token
-    console = Console()
+    console = Terminal()
     if action is ModerateAction.who:
         for peer in who_is_in(server, room, token):
             muted = ", muted" if peer.muted else ""
-            console.print(f"{peer.id}  {peer.name}  sends {peer.send}{muted}", markup=False, highlight=False)
+            console.say(f"{peer.id}  {peer.name}  sends {peer.send}{muted}")
         return
     act(server, room, token, action.value, person)
