@@ -14,26 +14,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from earshot.server.audit import Audit
-from earshot.server.core.address_shares import AddressShares
+from earshot.server.core.address_shares import AddressShares, address_key
 from earshot.server.settings import Settings
 
 MAX_WAITING = 512
 """Connections that are accepted and wait to be let in, of all addresses."""
-IPV6_PREFIX = 64
-"""What one subscriber gets at least, so that its addresses count as one."""
-
-
-def network_of(host: str) -> str:
-    """Returns what a host counts as: its address, and of an IPv6 address the first 64 bits."""
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return host
-    if isinstance(address, ipaddress.IPv4Address):
-        return str(address)
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    return str(ipaddress.ip_network((address, IPV6_PREFIX), strict=False))
 
 
 class Proxies:
@@ -153,7 +138,7 @@ class Door:
     def knock(self, host: str, connection: socket.socket) -> None:
         """Lets a connection wait for its turn. Where too many wait already, one of the address that
         has most of them is closed."""
-        network = network_of(host)
+        network = address_key(host)
         queue = self._waiting.setdefault(network, deque())
         queue.append((host, connection))
         self._somebody.set()
@@ -201,7 +186,7 @@ class Door:
 
     def visit(self, host: str) -> Visit:
         """Counts a connection that was let in."""
-        return Visit(self, network_of(host))
+        return Visit(self, address_key(host))
 
     def close(self) -> None:
         """Closes the connections that wait."""

@@ -14,7 +14,7 @@ import yaml
 from uvicorn.middleware.proxy_headers import _TrustedHosts
 
 from earshot.protocol.messages import SUBPROTOCOL
-from earshot.server.net.door import Door, DoorLimits, Proxies, network_of
+from earshot.server.net.door import Door, DoorLimits, Proxies
 from earshot.server.settings import Settings
 from tests.peers import PATIENCE_S, RunningServer, running_server, tiny_model, until
 
@@ -187,22 +187,6 @@ def test_the_compose_file_names_the_network_of_the_proxy() -> None:
         assert gateway in trusts
         assert "127.0.0.1" not in trusts
         assert "9.9.9.9" not in trusts
-
-
-@pytest.mark.parametrize(
-    ("host", "network"),
-    [
-        ("192.0.2.1", "192.0.2.1"),
-        ("2001:db8:1:2:3::4", "2001:db8:1:2::/64"),
-        ("2001:db8:1:2:ffff::", "2001:db8:1:2::/64"),
-        ("fe80::1%eth0", "fe80::/64"),
-        ("::ffff:192.0.2.1", "192.0.2.1"),
-        ("testclient", "testclient"),
-        ("", ""),
-    ],
-)
-def test_what_an_address_counts_as(host: str, network: str) -> None:
-    assert network_of(host) == network
 
 
 async def test_the_addresses_take_turns() -> None:
