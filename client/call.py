@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from dataclasses import dataclass, field
 from typing import Literal
 
 from websockets.asyncio.client import ClientConnection
@@ -16,11 +15,12 @@ from earshot.client.audio.endpoints import NoSink, NoSource, Sink, Source
 from earshot.client.audio.talker import MAX_BLOCKS, Talker
 from earshot.client.core.clock import ServerClock
 from earshot.client.core.replay import ArrivalRecorder
-from earshot.client.core.sender import SendFormat
+from earshot.client.core.room import RoomView
 from earshot.client.local_clock import monotonic_us
 from earshot.client.models import CallModels, Codec
 from earshot.client.net.connection import Connection, PacketCoding
 from earshot.client.net.websocket import Lost, Outbox, join, open_connection, room_url
+from earshot.client.settings import CallSettings
 from earshot.codec.errors import CallError, UsageError
 from earshot.codec.pcm import Pcm
 from earshot.protocol.close_codes import ProtocolError
@@ -40,7 +40,6 @@ from earshot.protocol.messages import (
     Report,
     SetRate,
     Stats,
-    Welcome,
     parse_server,
 )
 
@@ -58,26 +57,6 @@ LAST_WINDOWS_S = 5.0
 """How long the last windows of a file may take to be encoded."""
 
 State = Literal["connecting", "connected", "reconnecting", "left"]
-
-
-@dataclass(frozen=True)
-class CallSettings:
-    """What a user asks for. A call ends after `seconds`, `linger_s` after its source, or when it is
-    left."""
-
-    room: str
-    server: str = "ws://127.0.0.1:8765"
-    """A ws:// or wss:// address."""
-    name: str = ""
-    uplink: SendFormat = "pcm"
-    kbps: float = 6.0
-    max_kbps: float = 12.0
-    seconds: float | None = None
-    linger_s: float = 1.0
-    give_up_s: float = 120.0
-    """How long it is tried to make a lost connection again."""
-    token: str | None = field(default=None, repr=False)
-    """What lets this client in where not everyone may enter."""
 
 
 class Call:
@@ -113,22 +92,10 @@ class Call:
         self.detail = ""
         self.muted = False
         self.kbps = settings.kbps
-        self.welcome: Welcome | None = None
-        """The last welcome of the server."""
-        self.peers: dict[int, PeerInfo] = {}
-        """The others in the room."""
+        self.room = RoomView()
         self.clock = ServerClock()
         self.connections: list[Connection] = []
         """The last connections. The newest is in use."""
-        self.recording = False
-        """Whether the server records what is said."""
-        self.recording_told: Recording | None = None
-        """What the server last said about recording."""
-        self.silenced_by: str | None = None
-        """Who muted this client, so that it cannot unmute itself."""
-        self.locked = False
-        """Whether a moderator has locked the room."""
-        self.server_stats: Stats | None = None
         self.arrivals: ArrivalRecorder | None = None
         """Writes down when packets came, if it is set before `run`."""
         self.reconnects = 0
@@ -160,13 +127,6 @@ class Call:
         """Seconds since sound began to flow."""
         return 0.0 if self.began_us is None else ((self.ended_us or monotonic_us()) - self.began_us) / 1e6
 
-    @property
-    def moderation(self) -> str:
-        """What a moderator did that concerns this client, as a sentence."""
-        if self.silenced_by is not None:
-            return f"{self.silenced_by} muted you, and you cannot unmute"
-        return "this room is locked: nobody else comes in" if self.locked else ""
-
     # What the user does
 
     def leave(self) -> None:
@@ -175,7 +135,7 @@ class Call:
 
     def toggle_mute(self) -> None:
         """Mutes this client, or no longer, unless a moderator did."""
-        if self.muted and self.silenced_by is not None:
+        if self.muted and self.room.silenced_by is not None:
             return
         self.muted = not self.muted
         if self.talker.sender:
@@ -194,7 +154,7 @@ class Call:
 
     def toggle_recording(self) -> None:
         """Asks for a recording to begin or end. The server may refuse."""
-        self.outbox.put(Record(on=not self.recording))
+        self.outbox.put(Record(on=not self.room.recording))
 
     # The course of it
 
@@ -262,7 +222,7 @@ class Call:
             except Lost as lost:
                 self.talker.sender = None
                 self.outbox.clear()
-                if self.welcome is None or lost.final:
+                if self.room.welcome is None or lost.final:
                     raise CallError(str(lost), lost.code) from lost
                 now = monotonic_us()
                 if joined:
@@ -293,12 +253,9 @@ class Call:
             token=self.settings.token,
         )
         welcome = await join(connection, hello)
-        if self.welcome is not None:
+        if self.room.welcome is not None:
             self.reconnects += 1
-        self.welcome = welcome
-        self.peers = {}
-        self.recording, self.recording_told = welcome.recording, None
-        self.silenced_by, self.locked = None, welcome.locked
+        self.room.begin(welcome)
         self.clock = ServerClock()
         agreed = self.coding if self.coding and welcome.entropy == self.coding.digest else None
         here = Connection(*self.models.receiver(self.clock), agreed.make_coder() if agreed else None)
@@ -405,28 +362,21 @@ class Call:
             case PeerJoined(peer=peer) | PeerChanged(peer=peer):
                 self._meet(peer)
             case PeerLeft(id=gone):
-                self.peers.pop(gone, None)
+                self.room.peers.pop(gone, None)
                 self.connections[-1].leave(gone)
             case Recording() as told:
-                self.recording, self.recording_told = told.on, told
+                self.room.recorded(told)
             case Moderated() as done:
-                self._moderated(done)
+                self.room.moderated(done)
+                if self.room.silenced_by and not self.muted:
+                    self.toggle_mute()
             case Stats() as stats:
-                self.server_stats = stats
+                self.room.server_stats = stats
             case Error() as error:
                 raise Lost(error.message, error.code)
 
-    def _moderated(self, done: Moderated) -> None:
-        if done.action in ("lock", "unlock"):
-            self.locked = done.action == "lock"
-        elif self.welcome is not None and done.peer == self.welcome.peer:
-            by = self.peers.get(done.by or 0)
-            self.silenced_by = (by.name if by and by.name else "a moderator") if done.action == "mute" else None
-            if self.silenced_by and not self.muted:
-                self.toggle_mute()
-
     def _meet(self, peer: PeerInfo) -> None:
-        self.peers[peer.id] = peer
+        self.room.peers[peer.id] = peer
         if self.arrivals is not None:
             self.arrivals.told(peer.id, peer.muted, monotonic_us())
         self.connections[-1].meet(peer)

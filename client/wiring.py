@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from earshot.client.audio.endpoints import Sink, Source
-from earshot.client.call import Call, CallSettings
+from earshot.client.call import Call
 from earshot.client.entropy.coder import EntropyCoder
 from earshot.client.models import CallModels
 from earshot.client.music.models import MusicModels, WindowCodec, in_windows

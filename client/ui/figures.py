@@ -49,7 +49,7 @@ def view_state(call: Call) -> ViewState:
         server=call.settings.server,
         state=call.state,
         connected=call.state == "connected",
-        detail=call.detail or call.moderation,
+        detail=call.detail or call.room.moderation,
         uplink=call.sends,
         send_kbps=call.kbps,
         muted=call.muted,
@@ -61,7 +61,7 @@ def view_state(call: Call) -> ViewState:
         reconnects=call.reconnects,
         codec_latency_ms=call.model.config.latency_s * 1000,
         dropped=call.outbox.dropped + call.talker.blocks_dropped + call.source.overflows + call.sink.underflows,
-        recording=call.recording,
+        recording=call.room.recording,
         recording_said=_recording_said(call, connection) if connection else "",
         speakers=_speakers(call, connection) if connection else [],
         entropy=entropy,
@@ -85,14 +85,14 @@ def _entropy(call: Call, connection: Connection | None, now_us: int) -> EntropyS
 
 
 def _recording_said(call: Call, connection: Connection) -> str:
-    told = call.recording_told
+    told = call.room.recording_told
     if told is None or told.reason:
         return "" if told is None else told.reason if told.on else f"not recorded: {told.reason}"
     if not told.on:
         return "not recorded"
     if told.by is None:
         return "the server began it"
-    you = call.welcome is not None and told.by == call.welcome.peer
+    you = call.room.welcome is not None and told.by == call.room.welcome.peer
     return f"{'you' if you else connection.names.get(told.by) or f'peer {told.by}'} began it"
 
 
@@ -100,7 +100,7 @@ def _speakers(call: Call, connection: Connection) -> list[SpeakerState]:
     receiver, figures = connection.receiver, connection.receiver.stats()
     room_ms = call.models.talk.config.latency_s * 1000 if call.models.talk else 0.0
     speakers = []
-    for peer in sorted(call.peers.copy().values(), key=lambda peer: peer.id):
+    for peer in sorted(call.room.peers.copy().values(), key=lambda peer: peer.id):
         name = peer.name or f"peer {peer.id}"
         heard, log = figures.get(peer.id), receiver.latency_of(peer.id)
         model = peer.model
@@ -140,7 +140,7 @@ def call_report(call: Call) -> dict[str, Any]:
     seconds = samples / call.model.config.sample_rate
     return {
         "name": call.settings.name,
-        "peer": call.welcome.peer if call.welcome else None,
+        "peer": call.room.welcome.peer if call.room.welcome else None,
         "room": call.settings.room,
         "model": {"name": call.model.config.name, "digest": call.model.digest},
         "codec_latency_ms": round(call.model.config.latency_s * 1000, 3),
@@ -170,7 +170,7 @@ def call_report(call: Call) -> dict[str, Any]:
         "unheard_messages": call.unheard,
         "entropy": _entropy_report(call),
         "speakers": _speaker_reports(call),
-        "server_stats": call.server_stats.model_dump(exclude={"type"}) if call.server_stats else None,
+        "server_stats": call.room.server_stats.model_dump(exclude={"type"}) if call.room.server_stats else None,
     }
 
 

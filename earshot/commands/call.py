@@ -126,7 +126,7 @@ def call(
 
     from earshot import codec
     from earshot.client.audio.choice import open_sink, open_source
-    from earshot.client.call import CallSettings
+    from earshot.client.settings import CallSettings
     from earshot.client.core.replay import ArrivalRecorder
     from earshot.client.music.models import format_of, in_windows
     from earshot.client.net.link import parse_link

@@ -13,7 +13,7 @@ from websockets.typing import Subprotocol
 
 from earshot.client.audio.endpoints import NoSink, NoSource, OnBlock
 from earshot.client.audio.files import FileSink, FileSource
-from earshot.client.call import CallSettings
+from earshot.client.settings import CallSettings
 from earshot.client.wiring import make_call
 from earshot.codec.bitstream import pack
 from earshot.codec.model.model import Model

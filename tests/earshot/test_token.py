@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from earshot.cli import app
 from earshot.client.audio.endpoints import NoSink, NoSource
-from earshot.client.call import CallSettings
+from earshot.client.settings import CallSettings
 from earshot.client.net.link import parse_link
 from earshot.client.net.moderation import act, who_is_in
 from earshot.client.wiring import make_call
@@ -85,7 +85,7 @@ async def test_two_commands_and_only_those_invited_come_in(invited: RunningServe
     assert (seen.name, seen.send) == ("Ada", "none")
     for action, said in (("lock", "locked"), ("unlock", ""), ("mute", "muted you")):
         await asyncio.to_thread(act, invited.url, "kitchen", moderator, action, "Ada")
-        await until(lambda said=said: said in call.moderation and bool(call.moderation) == bool(said))
+        await until(lambda said=said: said in call.room.moderation and bool(call.room.moderation) == bool(said))
     call.toggle_mute()
     assert call.muted
     for wrong, error in (((token, "lock", ""), CallError), ((moderator, "mute", "Eve"), UsageError)):

@@ -47,6 +47,20 @@ def test_a_whole_binary_message_is_found(size: int) -> None:
         b"\x82\xfe\x00",
         b"",
     ],
+    ids=[
+        "text",
+        "ping",
+        "close",
+        "first part",
+        "last part",
+        "compressed",
+        "not masked",
+        "longer form",
+        "head of a long one",
+        "half a head",
+        "half a length",
+        "nothing",
+    ],
 )
 def test_any_other_frame_is_left_to_the_parser(other: bytes) -> None:
     assert payload(other, 0) is None

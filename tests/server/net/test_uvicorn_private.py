@@ -287,6 +287,7 @@ TOO_MANY = [Frame(Opcode.BINARY, b"", fin=False), *(Frame(Opcode.CONT, b"", fin=
         (client_frames(Frame(Opcode.BINARY, bytes(10_000))), 4004),
         (Frame(Opcode.BINARY, b"not masked").serialize(mask=False), 1002),
     ],
+    ids=["text that is not UTF-8", "too many", "too long", "not masked"],
 )
 async def test_what_a_peer_may_not_send_ends_the_connection_with_a_code(sent: bytes, code: int) -> None:
     app = App()
