@@ -13,6 +13,7 @@ from earshot.client.entropy.coder import EntropyCoder
 from earshot.client.models import CallModels
 from earshot.client.music.models import MusicModels, WindowCodec, in_windows
 from earshot.client.net.connection import PacketCoding
+from earshot.client.settings import CallSettings
 from earshot.codec.lm.entropy import LiveLm
 
 

@@ -22,6 +22,7 @@ MAY_READ_ENVIRONMENT = {
     "lab/training/fast/build.py",  # which compiler
     "lab/training/ranks.py",  # what torchrun says
     "lab/loadtest/run.py",  # passed on to the server that it starts, with more
+    "server/access/keys.py",  # where a user's own configuration is
     "server/settings.py",
 }
 

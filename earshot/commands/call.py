@@ -126,10 +126,10 @@ def call(
 
     from earshot import codec
     from earshot.client.audio.choice import open_sink, open_source
-    from earshot.client.settings import CallSettings
     from earshot.client.core.replay import ArrivalRecorder
     from earshot.client.music.models import format_of, in_windows
     from earshot.client.net.link import parse_link
+    from earshot.client.settings import CallSettings
     from earshot.client.ui.display import run_in_terminal
     from earshot.client.ui.figures import call_report
     from earshot.client.wiring import make_call

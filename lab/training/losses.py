@@ -226,6 +226,9 @@ class BandLevelLoss(nn.Module):
     """Power of a band, relative to the loudest one of the example, below which it counts no
     more."""
 
+    window: Tensor
+    filters: Tensor
+
     def __init__(self, sample_rate: int, bands: int = 24) -> None:
         super().__init__()
         self.register_buffer("window", torch.hann_window(self.WINDOW) / math.sqrt(self.WINDOW), persistent=False)

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from earshot.client.audio.endpoints import TALK, NoSink, NoSource, Sink
-from earshot.client.settings import CallSettings
 from earshot.client.core.sender import Sender
 from earshot.client.music.models import MusicModels, in_windows
+from earshot.client.settings import CallSettings
 from earshot.client.wiring import call_models, make_call
 from earshot.codec.config import LITE_24KHZ
 from earshot.codec.errors import UsageError

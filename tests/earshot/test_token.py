@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 
 from earshot.cli import app
 from earshot.client.audio.endpoints import NoSink, NoSource
-from earshot.client.settings import CallSettings
 from earshot.client.net.link import parse_link
 from earshot.client.net.moderation import act, who_is_in
+from earshot.client.settings import CallSettings
 from earshot.client.wiring import make_call
 from earshot.codec.errors import CallError, UsageError
 from earshot.protocol.close_codes import CloseCode
