@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 LOW_WATER = 0.75
 """Share of the target below which time is stretched, as in NetEq."""
-LOW_UNDER_TARGET_US = 6_250
-"""Distance of the low water from the target at most: what a quarter of the target is where a target
-is low. Packets of several frames have a high target, most of which is their own length."""
+LOW_UNDER_TARGET_US = 10_000
+"""Distance of the low water from the target at most: a quarter of the target that a call begins
+with. Packets of several frames have a higher target, most of which is their own length."""
 HIGH_WATER_OVER_LOW_US = 20_000
 """Distance of the high water, above which time is compressed, from the low water at least."""
 HARD = 4

@@ -23,6 +23,7 @@ from earshot.codec.errors import EarshotError
 from earshot.codec.model.model import Model
 from earshot.codec.terminal import Terminal
 from earshot.codec.weights.load import save_native
+from earshot.commands import devices as commands_devices
 from earshot.commands import files
 from earshot.lab.demo import show as demo_show
 from earshot.lab.demo.conversation import DEMO, Plan
@@ -198,7 +199,8 @@ def test_a_name_is_shown_as_it_is(
     tiny_model: Model,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(files.console, "width", 300)
+    for console in (files.console, commands_devices.console):
+        monkeypatch.setattr(console, "width", 300)
     place = Place(tmp_path, tiny_model, monkeypatch)
     show(place, name)
     shown = place.out.getvalue()
