@@ -25,7 +25,12 @@ def evaluate(
         list[float] | None,
         typer.Option(help="A rate of Opus beside it, again for each; 6, 12, 24 if none is given, 0 for none."),
     ] = None,
+    lyra: Annotated[
+        Path | None,
+        typer.Option(help="Lyra v2 beside it: the folder of its models and of lyra_peer.py, which is run."),
+    ] = None,
     words: Annotated[bool, typer.Option(help="Count word errors of an offline recogniser, in English clips.")] = True,
+    mos: Annotated[bool, typer.Option(help="Predict what listeners would say (DistillMOS, DNSMOS).")] = True,
     english: Annotated[
         bool, typer.Option("--english", help="The clips are English, also where nothing says so.")
     ] = False,
@@ -39,11 +44,11 @@ def evaluate(
         bool, typer.Option("--stress", help="Check noise, silence, music and clipping instead; fails if one fails.")
     ] = False,
 ) -> None:
-    """Measure decoded speech against the original, always streamed, beside Opus.
+    """Measure decoded speech against the original, always streamed, beside Opus and Lyra.
 
     \b
     earshot evaluate my/clips --out out/figures
-    earshot evaluate my/clips --kbps 6 --opus 0 --no-words    quicker
+    earshot evaluate my/clips --kbps 6 --opus 0 --no-words --no-mos   quicker
     earshot evaluate my/clips --model default --model runs/mine/model.safetensors
     earshot evaluate --stress                                 no runaway level
 
@@ -60,13 +65,15 @@ def evaluate(
 
     from earshot.codec.terminal import Terminal
     from earshot.lab.evaluation.command import EvaluationOptions, run, stress_all
-    from earshot.lab.evaluation.tables import score_table, stress_summary, stress_table
+    from earshot.lab.evaluation.tables import band_table, score_table, stress_summary, stress_table
 
     options = EvaluationOptions(
         models=tuple(model or ["default"]),
         kbps=tuple(kbps or ()),
         opus_kbps=tuple(rate for rate in (opus or (6.0, 12.0, 24.0)) if rate),
+        lyra=lyra,
         words=words,
+        mos=mos,
         visqol=visqol,
         all_english=english,
         jobs=jobs,
@@ -93,6 +100,7 @@ def evaluate(
         console.print(stress_summary(rows))
         raise typer.Exit(any(row.fault for row in rows))
     console.print(score_table(found))
+    console.print(band_table(found))
     if out:
         console.say(f"written to {out}")
         if save_audio:

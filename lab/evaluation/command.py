@@ -10,7 +10,8 @@ from earshot.codec.audio_files import audio_files
 from earshot.codec.errors import UsageError
 from earshot.codec.model.model import Model
 from earshot.codec.weights.load import load_model
-from earshot.lab.evaluation import opus
+from earshot.lab.evaluation import lyra, opus
+from earshot.lab.evaluation.bands import BANDS
 from earshot.lab.evaluation.clips import find_clips, unique_names
 from earshot.lab.evaluation.measures import MEASURES, WER, WORD_CHANGES, what_is_missing
 from earshot.lab.evaluation.pictures import rate_quality
@@ -30,7 +31,11 @@ class EvaluationOptions:
     kbps: Sequence[float] = ()
     """All of each model's rates if empty."""
     opus_kbps: Sequence[float] = (6.0, 12.0, 24.0)
+    lyra: Path | None = None
+    """The folder with Lyra's runner and models; without it, Lyra is not judged."""
     words: bool = True
+    mos: bool = True
+    """Whether listeners' opinions are predicted, which takes most of the time."""
     visqol: bool = False
     all_english: bool = False
     jobs: int = 0
@@ -64,10 +69,17 @@ def run(
             system.model.encoder(system.kbps)  # a rate that the model lacks is told before the work begins
     if opus.installed():
         systems += [opus.Opus(kbps) for kbps in dict.fromkeys(options.opus_kbps)]
+    if options.lyra:
+        lyra.check(options.lyra)
+        systems += [lyra.Lyra(options.lyra, kbps) for kbps in lyra.RATES_KBPS if lyra.installed()]
     left_out = {WER, WORD_CHANGES} if not options.words else set()
+    left_out |= {"distillmos", "dnsmos"} if not options.mos else set()
     left_out |= set() if options.visqol else {"visqol"}
-    measures = [measure for measure in MEASURES if measure.key not in left_out]
-    missing = what_is_missing(measures, ["Opus"] if options.opus_kbps and not opus.installed() else [])
+    of_bands = [measure for each in BANDS.values() for measure in each]
+    measures = [*(measure for measure in MEASURES if measure.key not in left_out), *of_bands]
+    others = {"Opus": "evaluate"} if options.opus_kbps and not opus.installed() else {}
+    others |= {"Lyra": "lyra"} if options.lyra and not lyra.installed() else {}
+    missing = what_is_missing(measures, others)
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)
     audio = options.out / AUDIO if options.out and options.save_audio else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.signal import stft
 
 from earshot.codec.pcm import Pcm
+from earshot.lab.evaluation.listeners import predicted_by_distillmos, predicted_by_dnsmos
 from earshot.lab.mel import averaging_mel_filters
 
 Value = float | None
@@ -41,17 +42,19 @@ class Measure:
     meaning: str
     compute: Compute | None = None
     """None for word errors, which are counted over clips (lab/evaluation/words.py)."""
-    package: str | None = None
-    """The module that must be installed, by the name it is imported by."""
+    packages: tuple[str, ...] = ()
+    """The modules that must be installed, by the names they are imported by."""
     extra: str = "evaluate"
     """The extra of Earshot that installs it."""
     limits: tuple[float | None, float | None] = (None, None)
     """The least and the greatest value that it can have."""
+    alone: bool = False
+    """Whether it judges what is heard by itself, so that the original has a value too."""
 
     @property
     def installed(self) -> bool:
-        """Returns whether the package that it needs is installed."""
-        return self.package is None or importlib.util.find_spec(self.package) is not None
+        """Returns whether the packages that it needs are installed."""
+        return all(importlib.util.find_spec(package) is not None for package in self.packages)
 
 
 def rms(pcm: Pcm) -> float:
@@ -155,6 +158,22 @@ def _visqol_api() -> Any:
     return api
 
 
+def distillmos(original: Pcm, decoded: Pcm, sample_rate: int) -> Value:
+    """Returns the listeners' mean opinion that DistillMOS predicts of what is decoded, 1..5 (Stahl
+    and Gamper 2025)."""
+    return predicted_by_distillmos(_wide(decoded, sample_rate)) if original.any() else None
+
+
+def dnsmos(original: Pcm, decoded: Pcm, sample_rate: int) -> Value:
+    """Returns the overall quality that DNSMOS predicts of what is decoded, 1..5 (Reddy et al. 2022,
+    P.835)."""
+    return predicted_by_dnsmos(_wide(decoded, sample_rate)) if original.any() else None
+
+
+def _wide(pcm: Pcm, sample_rate: int) -> Pcm:
+    return pcm if sample_rate == WIDE_BAND else soxr.resample(pcm, sample_rate, WIDE_BAND)
+
+
 def _resampled(original: Pcm, decoded: Pcm, sample_rate: int, wanted: int) -> tuple[Pcm, Pcm]:
     if sample_rate == wanted:
         return original, decoded
@@ -164,9 +183,17 @@ def _resampled(original: Pcm, decoded: Pcm, sample_rate: int, wanted: int) -> tu
 WER, WORD_CHANGES = "wer", "word_changes"
 
 MEASURES = (
-    Measure("stoi", "STOI", "", 3, "higher", "short-time objective intelligibility", stoi, "pystoi", limits=(0, 1)),
-    Measure("pesq", "PESQ-WB", "", 2, "higher", "wide-band PESQ, ITU-T P.862.2", pesq, "pesq", limits=(1, 4.65)),
-    Measure("visqol", "ViSQOL", "", 2, "higher", "ViSQOL, audio mode", visqol, "visqol", "visqol", (1, 4.75)),
+    Measure("stoi", "STOI", "", 3, "higher", "short-time objective intelligibility", stoi, ("pystoi",), limits=(0, 1)),
+    Measure("pesq", "PESQ-WB", "", 2, "higher", "wide-band PESQ, ITU-T P.862.2", pesq, ("pesq",), limits=(1, 4.65)),
+    Measure("visqol", "ViSQOL", "", 2, "higher", "ViSQOL, audio mode", visqol, ("visqol",), "visqol", (1, 4.75)),
+    Measure(
+        "distillmos", "DistillMOS", "", 2, "higher", "what listeners would say, predicted by DistillMOS", distillmos,
+        ("distillmos", "xls_r_sqa"), "mos", (1, 5), alone=True,
+    ),
+    Measure(
+        "dnsmos", "DNSMOS", "", 2, "higher", "what listeners would say, predicted by DNSMOS: OVRL", dnsmos,
+        ("speechmos", "onnxruntime"), "mos", (1, 5), alone=True,
+    ),
     Measure("si_snr", "SI-SNR", "dB", 1, "higher", "scale-invariant signal-to-noise ratio", si_snr),
     Measure(
         "mel", "mel dist.", "dB", 1, "lower", "mean absolute difference of 80-band mel spectra", mel_distance,
@@ -175,25 +202,26 @@ MEASURES = (
     Measure("level", "level", "dB", 1, "zero", "RMS of the decoded over that of the original", level),
     Measure(
         WER, "WER", "%", 0, "lower", "word errors against the transcripts that came with the clips",
-        package="pocketsphinx", limits=(0, None),
+        packages=("pocketsphinx",), limits=(0, None),
     ),
     Measure(
         WORD_CHANGES, "words changed", "%", 0, "lower",
         "word errors against what was recognised in the original, for clips that came without a transcript",
-        package="pocketsphinx", limits=(0, None),
+        packages=("pocketsphinx",), limits=(0, None),
     ),
 )  # fmt: skip
 BY_KEY = {measure.key: measure for measure in MEASURES}
 
 
-def what_is_missing(measures: Sequence[Measure], others: Sequence[str] = ()) -> str | None:
+def what_is_missing(measures: Sequence[Measure], others: Mapping[str, str] | None = None) -> str | None:
     """Says in one line what is left out because a package is missing, and how to install it; None
     if nothing is.
 
-    `others` names what else is missing."""
-    missing = [measure for measure in measures if not measure.installed]
-    if not missing and not others:
+    `others` names what else is missing, and the extra that installs it."""
+    missing = [(measure.label, measure.extra) for measure in measures if not measure.installed]
+    missing += (others or {}).items()
+    if not missing:
         return None
-    names = ", ".join([*(measure.label for measure in missing), *others])
-    extras = ",".join(dict.fromkeys([*(measure.extra for measure in missing), *["evaluate" for _ in others]]))
+    names = ", ".join(name for name, _ in missing)
+    extras = ",".join(dict.fromkeys(extra for _, extra in missing))
     return f"left out, because their packages are not installed: {names}; pip install 'earshot[{extras}]'"

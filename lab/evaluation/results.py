@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from earshot.lab.confidence import Mean, weighted_mean
+from earshot.lab.evaluation.bands import BAND_KEYS
 from earshot.lab.evaluation.measures import WER, WORD_CHANGES, Measure, Value
 from earshot.lab.versions import versions
 
@@ -15,6 +16,7 @@ FORMAT = 1
 ORIGINAL = "original"
 PACKAGES = (
     "earshot", "torch", "numpy", "scipy", "soxr", "soundfile", "pystoi", "pesq", "visqol-python", "pocketsphinx", "av",
+    "distillmos", "speechmos", "onnxruntime", "ai-edge-litert",
 )  # fmt: skip
 
 
@@ -81,9 +83,11 @@ class Evaluation:
         return weighted_mean([value for value, _ in known], [w for _, w in known] if is_of_words(measure) else None)
 
     def shown(self) -> list[Measure]:
-        """Returns the measures that have a value for any system but the original."""
+        """Returns the measures of the whole band that have a value for any system but the
+        original."""
         names = [system.name for system in self.systems if system.kbps is not None]
-        return [m for m in self.measures if any(self.summary(name, m.key) for name in names)]
+        shown = [measure for measure in self.measures if measure.key not in BAND_KEYS]
+        return [measure for measure in shown if any(self.summary(name, measure.key) for name in names)]
 
     def to_dict(self, command: str = "") -> dict[str, Any]:
         """Returns what scores.json holds.

@@ -21,6 +21,7 @@ import torch
 from earshot.codec.audio_files import read_audio
 from earshot.codec.errors import AudioError, EarshotError
 from earshot.codec.pcm import Pcm
+from earshot.lab.evaluation.bands import BAND_KEYS, band_values
 from earshot.lab.evaluation.clips import Clip
 from earshot.lab.evaluation.measures import BY_KEY, WER, WORD_CHANGES, Measure, Value
 from earshot.lab.evaluation.recogniser import recogniser
@@ -43,6 +44,7 @@ class Task:
     clip: Clip
     system: int | None
     keys: tuple[str, ...]
+    bands: bool
     listen: bool
     sample_rate: int
     audio: Path | None
@@ -76,8 +78,18 @@ def evaluate(
     recognise = any(measure.key in (WER, WORD_CHANGES) for measure in installed)
     listened = _listened(clips) if recognise else {}
     keys = tuple(measure.key for measure in installed if measure.compute)
+    bands = not {measure.key for measure in installed}.isdisjoint(BAND_KEYS)
+    alone = tuple(measure.key for measure in installed if measure.compute and measure.alone)
     tasks = [
-        Task(clip, index, () if index is None else keys, clip.name in listened, sample_rate, audio)
+        Task(
+            clip,
+            index,
+            alone if index is None else keys,
+            bands and index is not None,
+            clip.name in listened,
+            sample_rate,
+            audio,
+        )
         for clip in clips
         for index in (None, *range(len(systems)))
     ]
@@ -168,6 +180,8 @@ def judge(task: Task, systems: Sequence[System]) -> Outcome:
         name = system_name(system) if system else REFERENCE
         _save(task.audio / task.clip.name / f"{name}.wav", decoded, rate)
     values = {key: compute(original, decoded, rate) for key in task.keys if (compute := BY_KEY[key].compute)}
+    if task.bands:
+        values |= band_values(original, decoded, rate)
     words = recogniser().words(decoded, rate) if task.listen else None
     return Outcome(values, words, original.size / rate, cut)
 

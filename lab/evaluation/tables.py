@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 from rich.console import Group
@@ -9,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from earshot.lab.confidence import Mean
+from earshot.lab.evaluation.bands import BANDS, EDGES
 from earshot.lab.evaluation.measures import Measure
 from earshot.lab.evaluation.results import Evaluation
 from earshot.lab.evaluation.stress import QUIET_DBFS, StressResult
@@ -39,6 +41,25 @@ def score_table(evaluation: Evaluation) -> Group:
         label = system.family if system.kbps is None else f"{system.family} {system.kbps:g} kbps"
         table.add_row(label, *(_cell(mean, measure) for mean, measure in zip(means, measures, strict=True)))
     return Group(table, *(Text(note, style="yellow") for note in evaluation.notes))
+
+
+def band_table(evaluation: Evaluation) -> Table:
+    """Returns two rows for each system but the original: its SNR and its level in each band."""
+    table = Table(title="by band in kHz, dB: SNR, and level of what is heard beside the original")
+    table.add_column("system", no_wrap=True)
+    table.add_column("")
+    for low, high in itertools.pairwise(EDGES):
+        table.add_column(f"{low / 1000:g}-{high / 1000:g}", justify="right", no_wrap=True)
+    for system in evaluation.systems:
+        if system.kbps is None:
+            continue
+        label = f"{system.family} {system.kbps:g} kbps"
+        for what, measures in BANDS.items():
+            means = [evaluation.summary(system.name, measure.key) for measure in measures]
+            table.add_row(label, what, *("-" if mean is None else f"{mean.mean + 0.0:.1f}" for mean in means))
+            label = ""
+        table.add_section()
+    return table
 
 
 def _cell(mean: Mean | None, measure: Measure) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import soundfile
 import torch
+from matplotlib.figure import Figure
 from typer.testing import CliRunner
 
 from earshot.cli import app
@@ -17,7 +18,8 @@ from earshot.codec.audio_files import read_audio
 from earshot.codec.errors import ModelError, UsageError
 from earshot.codec.model.model import Model
 from earshot.codec.weights.load import save_native
-from earshot.lab.evaluation import stress
+from earshot.lab.evaluation import lyra, stress
+from earshot.lab.evaluation.bands import BAND_KEYS
 from earshot.lab.evaluation.command import EvaluationOptions, family_name, run
 from tests.conftest import VOICES
 
@@ -32,8 +34,22 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tiny_model: Model) -> Path:
     return place
 
 
+RUNNER = """
+class Lyra:
+    def __init__(self, folder): assert folder
+    def run(self, pcm, kbps): return pcm / 2
+"""
+
+
 def options(folder: Path, **others: object) -> EvaluationOptions:
-    base = {"models": (str(folder / "model.safetensors"),), "kbps": (6.0,), "opus_kbps": (), "words": False, "jobs": 1}
+    base = {
+        "models": (str(folder / "model.safetensors"),),
+        "kbps": (6.0,),
+        "opus_kbps": (),
+        "words": False,
+        "mos": False,
+        "jobs": 1,
+    }
     return EvaluationOptions(**{**base, **others})  # type: ignore[arg-type]
 
 
@@ -50,6 +66,8 @@ def test_command_line(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         "opus 12 kbps",
         "STOI",
         "PESQ",
+        "DNSMOS",
+        "by band in kHz",
         "1 clip, 2 s",
         "written to",
         "earshot listen",
@@ -67,15 +85,39 @@ def test_command_line(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_missing_packages_cost_their_measures_only(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for package in ("pesq", "av", "pocketsphinx"):
+    for package in ("pesq", "av", "pocketsphinx", "distillmos"):
         monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
-    found = run([str(folder / "clips")], options(folder, opus_kbps=(6.0,), words=True, all_english=True))
+    found = run([str(folder / "clips")], options(folder, opus_kbps=(6.0,), words=True, mos=True, all_english=True))
     assert found.notes == [
-        "left out, because their packages are not installed: PESQ-WB, WER, words changed, Opus; "
-        "pip install 'earshot[evaluate]'"
+        "left out, because their packages are not installed: PESQ-WB, DistillMOS, WER, words changed, Opus; "
+        "pip install 'earshot[evaluate,mos]'"
     ]
     assert [system.name for system in found.systems] == ["original", "earshot-6kbps"]
-    assert set(found.scores[1].values) == {"stoi", "si_snr", "mel", "level"}
+    whole = {"stoi", "si_snr", "mel", "level", "dnsmos"}
+    assert set(found.scores[1].values) == whole | BAND_KEYS
+    assert set(found.scores[0].values) == {"dnsmos"}, "of the original, what it is worth by itself"
+
+
+def test_lyra_stands_beside_us_where_its_folder_is_named(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, drawn: list[Figure]
+) -> None:
+    """With a runner of the test's own, since Lyra's models are not part of Earshot."""
+    clips, out = [str(folder / "clips")], tmp_path / "out"
+    with pytest.raises(UsageError, match=r"no lyra_peer\.py"):
+        run(clips, options(folder, lyra=tmp_path))
+    (tmp_path / "lyra_peer.py").write_text(RUNNER)
+    monkeypatch.setitem(sys.modules, lyra.PACKAGE, None)  # as if it were not installed
+    found = run(clips, options(folder, lyra=tmp_path))
+    assert found.notes == ["left out, because their packages are not installed: Lyra; pip install 'earshot[lyra]'"]
+    monkeypatch.setattr(lyra, "installed", lambda: True)
+    found = run(clips, options(folder, lyra=tmp_path, out=out))
+    assert not found.notes
+    assert [system.name for system in found.systems[2:]] == ["lyra-3.2kbps", "lyra-6kbps", "lyra-9.2kbps"]
+    level = found.summary("lyra-6kbps", "level")
+    assert level is not None
+    assert level.mean == pytest.approx(-6.02, abs=0.01)
+    (figure,) = drawn
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["earshot", "lyra"]
 
 
 def test_several_models_are_told_apart(folder: Path) -> None:

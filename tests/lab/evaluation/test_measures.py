@@ -143,9 +143,10 @@ def test_what_is_missing_names_the_extras(monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
     assert not BY_KEY["pesq"].installed
     assert BY_KEY["stoi"].installed
-    line = what_is_missing([BY_KEY["pesq"], BY_KEY["stoi"], BY_KEY["wer"]], ["Opus"])
+    line = what_is_missing([BY_KEY["pesq"], BY_KEY["stoi"], BY_KEY["wer"]], {"Opus": "evaluate"})
     assert line == (
         "left out, because their packages are not installed: PESQ-WB, WER, Opus; pip install 'earshot[evaluate]'"
     )
     assert "earshot[visqol]" in str(what_is_missing([BY_KEY["visqol"]]))
     assert what_is_missing([BY_KEY["stoi"]]) is None
+    assert "Lyra; pip install 'earshot[lyra]'" in str(what_is_missing([], {"Lyra": "lyra"}))

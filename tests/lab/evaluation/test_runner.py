@@ -107,7 +107,7 @@ def test_processes_change_nothing(clips: list[Clip], tiny_model: Model) -> None:
     alone = evaluate(clips, systems, measures, RATE, jobs=1)
     together = evaluate(clips, systems, measures, RATE, jobs=2)
     assert alone.to_dict() == together.to_dict()
-    assert len(alone.shown()) == 7
+    assert len(alone.shown()) == 9
 
 
 def test_decoded_files_lie_beside_their_reference(clips: list[Clip], tiny_model: Model, tmp_path: Path) -> None:

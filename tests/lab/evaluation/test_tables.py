@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 from rich.console import Console, RenderableType
 
+from earshot.lab.evaluation.bands import BANDS
 from earshot.lab.evaluation.stress import StressResult
-from earshot.lab.evaluation.tables import score_table, stress_summary, stress_table
+from earshot.lab.evaluation.tables import band_table, score_table, stress_summary, stress_table
 from tests.lab.evaluation.test_results import evaluation
 
 
@@ -31,6 +33,18 @@ def test_scores() -> None:
     assert row(text, "opus 6") == ["opus 6 kbps", "0.800 ±1.271", "-", "25"]
     assert "words changed" not in text
     assert "something was left out" in text
+
+
+def test_bands() -> None:
+    base = evaluation()
+    first, *others = [*BANDS["snr"], *BANDS["level"]]
+    values = {first.key: 12.34, BANDS["level"][0].key: -0.56}
+    scores = [replace(score, values={**score.values, **values}) for score in base.scores if score.system != "original"]
+    text = shown(band_table(replace(base, scores=scores, measures=[*base.measures, first, *others])))
+    assert row(text, "system")[2:] == ["0-0.25", "0.25-0.5", "0.5-1", "1-1.5", "1.5-2", "2-3", "3-4", "4-6", "6-8"]
+    assert row(text, "earshot 6") == ["earshot 6 kbps", "snr", "12.3", *8 * ["-"]]
+    assert row(text, "level") == ["level", "-0.6", *8 * ["-"]]
+    assert "original" not in text.splitlines()[-1]
 
 
 def test_a_narrow_terminal_loses_no_figure() -> None:
