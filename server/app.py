@@ -15,6 +15,7 @@ from earshot.codec.engine import choice
 from earshot.codec.engine.base import Engine
 from earshot.codec.errors import UsageError
 from earshot.codec.model.model import Model
+from earshot.codec.weights.load import native_bytes
 from earshot.protocol.packet import MAX_CODEBOOKS
 from earshot.server.core.packet_coding import StartEntropy, no_entropy
 from earshot.server.encoding.pool import WorkerPool, cpu_affinity
@@ -22,7 +23,7 @@ from earshot.server.gate import Gate
 from earshot.server.hub import Hub
 from earshot.server.net.connection import Connection
 from earshot.server.net.door import new_door
-from earshot.server.routes import health, rooms
+from earshot.server.routes import health, rooms, weights
 from earshot.server.settings import Settings
 
 
@@ -98,9 +99,11 @@ def create_app(
     app.state.door, app.state.health_door = new_door(settings, hub.audit), new_door(settings, hub.audit)
     app.state.health_ports = set[int]()
     """Ports at which the figures are for everyone."""
+    app.state.weights = weights.Weights(native_bytes(model), settings.weights_mb_per_second)
     app.add_middleware(Gate, settings=settings, refused=app.state.door.refuse)
     app.include_router(health.router)
     app.include_router(rooms.router)
+    app.include_router(weights.router)
 
     @app.websocket("/v1/rooms/{room:path}")
     async def room(websocket: WebSocket, room: str) -> None:

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from earshot.server.clock import clock_us
@@ -15,6 +17,13 @@ from earshot.server.settings import Settings
 STATS_BURST = 2.0
 """Seconds of `/stats` requests that may come at once."""
 
+FOR_PAGES: dict[str, Any] = {
+    "allow_methods": ("GET", "HEAD", "POST"),
+    "allow_headers": ("Authorization", "Content-Type", "If-Range", "Range"),
+    "expose_headers": ("Content-Range", "ETag", "Repr-Digest"),
+}
+"""What the pages of allowed origins may do below `/v1/`; they get nothing else to read."""
+
 
 class Gate:
     """An ASGI application around another. It refuses with HTTP 403 or 429."""
@@ -24,6 +33,7 @@ class Gate:
         self._app, self._refused = app, refused
         self._origins = _names(settings.allowed_origins)
         self._hosts = _names(settings.allowed_hosts)
+        self._rooms = CORSMiddleware(app, sorted(self._origins), **FOR_PAGES) if self._origins else app
         rate = settings.stats_requests_per_second
         self._stats = AddressBuckets(rate, max(1.0, STATS_BURST * rate))
 
@@ -39,6 +49,8 @@ class Gate:
         elif scope.get("path") == "/stats" and not self._stats.take(_address(scope), 1, clock_us()):
             self._refused(_address(scope), "too_many_stats_requests")
             await _answer(scope, send, 429, b"too many requests for /stats")
+        elif scope["type"] == "http" and scope["path"].startswith("/v1/"):
+            await self._rooms(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 

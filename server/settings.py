@@ -89,6 +89,9 @@ class Settings(BaseSettings):
     beside `localhost` and IP addresses."""
     stats_requests_per_second: Rate = 200.0
     """Requests for `/stats` from one address."""
+    weights_mb_per_second: Rate = 25.0
+    """How fast the weights of the model go out, to all who fetch them together: calls need the line
+    and the event loop, too."""
     stats_age_s: Seconds = 0.25
     """How long an answer of `/stats` is given again: to make one for many peers takes
     milliseconds of the event loop."""

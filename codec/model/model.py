@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -41,6 +42,8 @@ class Model:
         """Makes the sessions; `codec.load` replaces it by a faster one."""
         self.official = False
         """Whether the weights came in a file of the `encodec` package or of transformers."""
+        self.file: Path | None = None
+        """The file of the weights, if they came in Earshot's own format."""
 
     @property
     def name(self) -> str:

@@ -30,10 +30,25 @@ METADATA_KEY = "earshot"
 
 def save_native(network: Encodec, path: Path, dtype: torch.dtype = torch.float32) -> None:
     """Writes a network as one `.safetensors` file that carries its own configuration."""
-    tensors = {key: tensor.detach().to(dtype).contiguous() for key, tensor in network.state_dict().items()}
     partial = path.with_suffix(".part")
-    partial.write_bytes(safetensors.torch.save(tensors, {METADATA_KEY: json.dumps(network.config.to_dict())}))
+    partial.write_bytes(_native(network, dtype))
     os.replace(partial, path)
+
+
+def native_bytes(model: Model) -> bytes:
+    """Returns what a `.safetensors` file of this model holds: that of its own file, where it has
+    one. Raises WeightsError if that cannot be read any more."""
+    if model.file is None:
+        return _native(model.network, torch.float32)
+    try:
+        return model.file.read_bytes()
+    except OSError as error:
+        raise WeightsError(f"{model.file} cannot be read: {error.strerror or error}") from error
+
+
+def _native(network: Encodec, dtype: torch.dtype) -> bytes:
+    tensors = {key: tensor.detach().to(dtype).contiguous() for key, tensor in network.state_dict().items()}
+    return safetensors.torch.save(tensors, {METADATA_KEY: json.dumps(network.config.to_dict())})
 
 
 def load_model(name: str, base_url: str | None = None) -> Model:
@@ -99,7 +114,9 @@ def _load_native(path: Path) -> Model:
         config = ModelConfig.from_dict(values)
     except (ValueError, RecursionError, ModelError) as error:
         raise WeightsError(f"{path}: its model settings are damaged: {error}; get the file again") from error
-    return _assemble(config, tensors, path)
+    model = _assemble(config, tensors, path)
+    model.file = path
+    return model
 
 
 def _load_huggingface(folder: Path) -> Model:

@@ -10,6 +10,9 @@ LAST_WORDS = "earshot.last_words"
 """A function after which what is sent waits for no buffer."""
 SHORT_CUT = "earshot.short_cut"
 """A `ShortCut`."""
+PROGRESS = "earshot.progress"
+"""A function that an answer calls which may take longer than one: each time that the client has
+taken a part of it, it has as long for the next."""
 CLOSE_REASON_BYTES = 123
 """RFC 6455, section 5.5: a control frame holds 125 bytes, two of which are the code."""
 

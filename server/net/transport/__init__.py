@@ -22,7 +22,7 @@ another folder touches them, but for the two names that lab/listening/transport.
 - Methods that are replaced: `connection_made`, `connection_lost`, `data_received`,
   `handle_websocket_upgrade`, `send_400_response`, `on_message_begin`, `on_url`, `on_header`,
   `on_headers_complete`, `on_message_complete`, `on_response_complete`.
-- State: `transport`, `loop`, `connections` (of the whole server), `parser`, `client`.
+- State: `transport`, `loop`, `connections` (of the whole server), `parser`, `client`, `scope`.
 - lab/listening/transport.py extends `PatientHttp`, and uses `on_body` of it as well.
 
 `Server` (server.py):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from earshot.server.net.asgi_extensions import PROGRESS
 from earshot.server.net.door import Door, Visit
 from earshot.server.net.transport.websocket import MediaProtocol
 
@@ -55,6 +56,14 @@ class PatientHttp(HttpToolsProtocol):
         self.door.refuse(self._host, reason)
         self.transport.abort()
 
+    def _extensions(self) -> dict[str, Any]:
+        extensions: dict[str, Any] = cast(dict[str, Any], self.scope).setdefault("extensions", {})
+        return extensions
+
+    def _take_progress(self) -> None:
+        if not self._body_is_due:
+            self._expect("answer_too_slow", self.door.limits.answer_s)
+
     def data_received(self, data: bytes) -> None:
         self._head_bytes += len(data)
         if self._head_bytes > MAX_HEAD_BYTES:
@@ -65,6 +74,7 @@ class PatientHttp(HttpToolsProtocol):
     def handle_websocket_upgrade(self) -> None:
         if self._visit is not None:
             self._visit.begin()
+        self._extensions().clear()  # what is in it refers back to this connection: a cycle
         try:
             super().handle_websocket_upgrade()
         except Exception:
@@ -101,6 +111,7 @@ class PatientHttp(HttpToolsProtocol):
         self._url_bytes = self._headers = 0
         self._expect("head_too_slow", self.door.limits.head_s)
         super().on_message_begin()
+        self._extensions()[PROGRESS] = self._take_progress
 
     def on_url(self, url: bytes) -> None:
         super().on_url(url)

@@ -107,6 +107,7 @@ STATE: dict[type, dict[str, type]] = {
         "connections": set,
         "parser": httptools.HttpRequestParser,
         "client": tuple,
+        "scope": dict,
     },
     uvicorn.Server: {
         "config": uvicorn.Config,
