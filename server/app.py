@@ -9,6 +9,7 @@ from typing import cast
 
 from fastapi import FastAPI, WebSocket
 
+from earshot import codec
 from earshot.codec.bitstream import BITS
 from earshot.codec.config import ModelConfig
 from earshot.codec.engine import choice
@@ -21,6 +22,7 @@ from earshot.server.core.packet_coding import StartEntropy, no_entropy
 from earshot.server.encoding.pool import WorkerPool, cpu_affinity
 from earshot.server.gate import Gate
 from earshot.server.hub import Hub
+from earshot.server.loop_watch import watch_loop
 from earshot.server.net.connection import Connection
 from earshot.server.net.door import new_door
 from earshot.server.routes import health, rooms, weights
@@ -49,7 +51,7 @@ def check_fits_packets(config: ModelConfig) -> None:
 
 
 def create_app(
-    model: Model,
+    model: Model | None = None,
     settings: Settings | None = None,
     make_engine: Callable[[], Engine] | None = None,
     entropy: StartEntropy = no_entropy,
@@ -57,10 +59,14 @@ def create_app(
     """Returns an application that serves one model. `make_engine` replaces the workers' engine;
     `entropy` makes what entropy-codes packets, if anything does (server/entropy).
 
+    All may be left out, for `uvicorn --factory earshot.server.app:create_app`: the environment then
+    says what is to be served.
+
     Raises UsageError for a model that cannot stream or whose codes packets cannot hold, and for an
-    engine that is not to be had here."""
-    check_fits_packets(model.config)
+    engine that is not to be had here, and what `codec.load` raises."""
     settings = settings or Settings()
+    model = model or codec.load(settings.model)
+    check_fits_packets(model.config)
     make = make_engine or engine_factory(model, settings)
     frame_us, workers = 1e6 / model.config.frame_rate, settings.worker_count
     pool = WorkerPool(
@@ -84,11 +90,12 @@ def create_app(
         await hub.pool.start()
         await hub.recorder.start()
         await hub.watchdog.start()
-        tending = asyncio.create_task(hub.tend())
+        tasks = [asyncio.create_task(hub.tend()), asyncio.create_task(watch_loop(hub.lag, lambda late_s: None))]
         try:
             yield
         finally:
-            tending.cancel()
+            for task in tasks:
+                task.cancel()
             await hub.shut_down()
             await hub.watchdog.stop()
             await hub.recorder.stop()

@@ -17,6 +17,8 @@ from earshot.server.settings import Settings
 STATS_BURST = 2.0
 """Seconds of `/stats` requests that may come at once."""
 
+FOR_ALL = ("/healthz", "/readyz")
+"""Paths at which requests are answered whatever their headers say: probes have any `Host`."""
 FOR_PAGES: dict[str, Any] = {
     "allow_methods": ("GET", "HEAD", "POST"),
     "allow_headers": ("Authorization", "Content-Type", "If-Range", "Range"),
@@ -41,7 +43,7 @@ class Gate:
         """Serves one request."""
         if scope.get("method") == "HEAD":
             await self({**scope, "method": "GET"}, receive, _without_body(send))
-        elif scope["type"] == "lifespan" or scope.get("path") == "/healthz":
+        elif scope["type"] == "lifespan" or scope.get("path") in FOR_ALL:
             await self._app(scope, receive, send)
         elif not self._is_own(scope):
             self._refused(_address(scope), "foreign_page")

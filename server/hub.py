@@ -25,6 +25,7 @@ from earshot.server.core.address_shares import AddressShares
 from earshot.server.core.fanout import ChangedPeers
 from earshot.server.core.grants import Grants, Removals
 from earshot.server.core.jobs import Deliver, Job
+from earshot.server.core.lag import Lag
 from earshot.server.core.packet_coding import EntropyCoding, PacketCoding
 from earshot.server.core.pauses import PauseWatch
 from earshot.server.core.rate_limit import AddressBuckets, TokenBucket
@@ -94,6 +95,7 @@ class Hub:
         self._rendered_us: int | None = None
         self.started_us = clock_us()
         self._pauses = PauseWatch(PAUSE_US, self.started_us)
+        self.lag = Lag(settings.ready_max_lag)
         self.shutting_down = False
         self._degradation = DegradationPolicy(
             join_us=int(settings.join_after_ms * 1000),
@@ -285,6 +287,17 @@ class Hub:
         """Returns why this server is not healthy, the event loop aside; nothing while it is. May be
         called on any thread."""
         return self.pool.worker_faults() + self.recorder.faults()
+
+    def not_ready(self) -> list[str]:
+        """Returns why this server should get no more calls; nothing while it takes them."""
+        reasons = self.watchdog.faults()
+        if self.shutting_down:
+            reasons.append("this server shuts down")
+        if self.pool.behind:
+            reasons.append("frames are coded late")
+        if self.lag.behind(clock_us()):
+            reasons.append("the event loop is late")
+        return reasons
 
     def count_closed(self, code: int) -> None:
         """Counts a connection that ended with this close code."""

@@ -29,6 +29,9 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="EARSHOT_", frozen=True)
 
+    model: str = "default"
+    """The codec of those who talk: "default", "encodec_24khz" or a path."""
+
     max_rooms: Count = 256
     max_peers_per_room: Annotated[int, Field(ge=1, le=200)] = 32
     """Bounded by 200, because one message from the server has at most 255 speakers."""
@@ -112,6 +115,10 @@ class Settings(BaseSettings):
     stuck_after_s: Seconds = 2.0
     """Longest time that one step of a thread may take: a step of the codec, a write to disk, a turn
     of the event loop. After a longer one `/healthz` says that the thread is stuck."""
+
+    ready_max_lag: Annotated[float, Field(gt=0, le=1)] = 0.3
+    """Part of the last 3 s that the event loop may be late for before `/readyz` says that this
+    server should get no more calls."""
 
     join_after_ms: Milliseconds = 40.0
     """The degradation of docs/protocol.md, "Slow listeners": the age of what waits at which each

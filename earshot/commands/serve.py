@@ -19,8 +19,8 @@ def serve(
         int | None, typer.Option(min=0, max=65535, help="A second port, for /healthz and /stats alone.")
     ] = None,
     model: Annotated[
-        str, typer.Option(help="The codec of those who talk: default, encodec_24khz or a path.")
-    ] = "default",
+        str | None, typer.Option(help="The codec of those who talk: default, encodec_24khz or a path.")
+    ] = None,
     engine: Annotated[
         str | None, typer.Option(help="auto (native or torch), torch, native (C++) or cuda (one NVIDIA GPU).")
     ] = None,
@@ -92,6 +92,7 @@ def serve(
 
     try:
         given: dict[str, Any] = {
+            "model": model,
             "engine": engine,
             "precision": precision,
             "workers": workers,
@@ -113,7 +114,7 @@ def serve(
         name = "EARSHOT_" + "_".join(str(part) for part in first["loc"]).upper()
         raise UsageError(f"{name}: {first['msg']}") from error
     with logging_to_stderr(settings.log_level):
-        loaded = codec.load(model)
+        loaded = codec.load(settings.model)
         lm = live_lm_if_any(loaded, lm_model)
         served = create_app(loaded, settings, entropy=entropy_by(lm) if lm else no_entropy)
         run_server(served, settings, host, port, ready_file)

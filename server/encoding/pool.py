@@ -147,6 +147,11 @@ class WorkerPool:
         """Speakers whose PCM is encoded here."""
         return self.streams["encoder"]
 
+    @property
+    def behind(self) -> bool:
+        """Whether results came late lately, second after second."""
+        return self.load.latency.behind(self.limit_us, clock_us())
+
     def more_speakers(self) -> int:
         """Returns how many encoders more are expected to fit."""
         if not self.has_headroom("encoder"):

@@ -1,4 +1,4 @@
-"""Whether a server is alive, and its figures."""
+"""Whether a server is alive and takes calls, and its figures."""
 
 from __future__ import annotations
 
@@ -20,6 +20,15 @@ async def healthz(hub: Served) -> JSONResponse:
         return JSONResponse({"status": "; ".join(faults)}, 503)
     alarm = hub.recorder.alarm()
     return JSONResponse({"status": "ok"} | ({"alarm": alarm} if alarm else {}))
+
+
+@router.get("/readyz", summary="Whether the server takes calls")
+async def readyz(hub: Served) -> JSONResponse:
+    """Returns 200, or 503 with the reasons: a fault as in `/healthz`, an end that is near, or
+    overload, which passes."""
+    if reasons := hub.not_ready():
+        return JSONResponse({"status": "; ".join(reasons)}, 503)
+    return JSONResponse({"status": "ready"})
 
 
 @router.get("/stats", summary="What the server does, as JSON")
