@@ -25,7 +25,7 @@ from earshot.server.hub import Hub
 from earshot.server.loop_watch import watch_loop
 from earshot.server.net.connection import Connection
 from earshot.server.net.door import new_door
-from earshot.server.routes import health, rooms, weights
+from earshot.server.routes import figures, health, rooms, weights
 from earshot.server.settings import Settings
 
 
@@ -90,7 +90,7 @@ def create_app(
         await hub.pool.start()
         await hub.recorder.start()
         await hub.watchdog.start()
-        tasks = [asyncio.create_task(hub.tend()), asyncio.create_task(watch_loop(hub.lag, lambda late_s: None))]
+        tasks = [asyncio.create_task(hub.tend()), asyncio.create_task(watch_loop(hub.lag, hub.lag_s.add))]
         try:
             yield
         finally:
@@ -109,6 +109,7 @@ def create_app(
     app.state.weights = weights.Weights(native_bytes(model), settings.weights_mb_per_second)
     app.add_middleware(Gate, settings=settings, refused=app.state.door.refuse)
     app.include_router(health.router)
+    app.include_router(figures.router)
     app.include_router(rooms.router)
     app.include_router(weights.router)
 

@@ -1,5 +1,5 @@
 """Refuses requests before the application sees them: those of foreign web pages, and those for
-`/stats` that come too often."""
+figures that come too often."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from earshot.server.origins import is_own_host, is_own_origin
 from earshot.server.settings import Settings
 
 STATS_BURST = 2.0
-"""Seconds of `/stats` requests that may come at once."""
+"""Seconds of requests for figures that may come at once."""
 
 FOR_ALL = ("/healthz", "/readyz")
 """Paths at which requests are answered whatever their headers say: probes have any `Host`."""
+FIGURES = ("/stats", "/metrics")
 FOR_PAGES: dict[str, Any] = {
     "allow_methods": ("GET", "HEAD", "POST"),
     "allow_headers": ("Authorization", "Content-Type", "If-Range", "Range"),
@@ -48,9 +49,9 @@ class Gate:
         elif not self._is_own(scope):
             self._refused(_address(scope), "foreign_page")
             await _answer(scope, send, 403, b"a web page of another site may not use this server")
-        elif scope.get("path") == "/stats" and not self._stats.take(_address(scope), 1, clock_us()):
+        elif scope.get("path") in FIGURES and not self._stats.take(_address(scope), 1, clock_us()):
             self._refused(_address(scope), "too_many_stats_requests")
-            await _answer(scope, send, 429, b"too many requests for /stats")
+            await _answer(scope, send, 429, b"too many requests for figures")
         elif scope["type"] == "http" and scope["path"].startswith("/v1/"):
             await self._rooms(scope, receive, send)
         else:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from typing import Any
 
 from earshot.codec.config import ModelConfig
@@ -33,6 +34,8 @@ from earshot.server.core.recipient import Recipient
 from earshot.server.core.room import Peer, Room, check_hello
 from earshot.server.core.send_queue import DegradationPolicy
 from earshot.server.core.session import SessionLimits
+from earshot.server.core.tally import Tally
+from earshot.server.core.totals import Totals
 from earshot.server.encoding.pool import NOT_WORKING, WorkerPool
 from earshot.server.live_room import LiveRoom
 from earshot.server.recording.recorder import Recorder
@@ -45,6 +48,10 @@ KNOWN_CLOSE_CODES = frozenset({*range(1000, 1004), *range(1005, 1016), *CloseCod
 
 PAUSE_US = 500_000
 """The event loop stood still if it did not turn for so long."""
+QUEUE_TURNS = 8
+"""Once a second, in turns of `tend`."""
+AGES_S = (0.001, 0.0025, 0.005, 0.01, 0.0133, 0.02, 0.04, 0.12, 0.19, 0.25, 1.0)
+"""Classes of ages in `/metrics`, those of docs/protocol.md, "Slow listeners", among them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +103,10 @@ class Hub:
         self.started_us = clock_us()
         self._pauses = PauseWatch(PAUSE_US, self.started_us)
         self.lag = Lag(settings.ready_max_lag)
+        self.lag_s, self.queue_age_s = Tally(AGES_S), Tally(AGES_S)
+        """How late the event loop was, and how old what waits for listeners, looked at again and
+        again."""
+        self.totals = Totals()
         self.shutting_down = False
         self._degradation = DegradationPolicy(
             join_us=int(settings.join_after_ms * 1000),
@@ -240,6 +251,7 @@ class Hub:
         seat.held.close()
         live, peer = seat.live, seat.peer
         live.connections.pop(peer.id, None)
+        self.totals.left(peer)
         left: PeerLeft = live.room.leave(peer, reason)
         live.prune()
         live.changed.forget(peer.id)
@@ -265,13 +277,17 @@ class Hub:
         return self._pauses.total(clock_us())
 
     async def tend(self) -> None:
-        """Closes decoders that stand idle, and watches for pauses, until it is cancelled."""
+        """Closes decoders that stand idle, and watches for pauses and for what waits, until it is
+        cancelled."""
         idle_us = int(self.settings.decoder_idle_s * 1e6)
-        while True:
+        for turn in count():
             await asyncio.sleep(PAUSE_US / 4e6)
             self.paused_us()
             for live in list(self.rooms.values()):
                 live.close_idle(clock_us() - idle_us)
+                if turn % QUEUE_TURNS == 0:
+                    for peer in live.room.peers.values():
+                        self.queue_age_s.add(peer.queue.age_us(clock_us()) / 1e6)
 
     async def shut_down(self) -> None:
         """Tells every client; returns when all are gone or the deadline has passed."""

@@ -46,7 +46,7 @@ class Settings(BaseSettings):
     max_waiting_per_address: Count = 64
     """Connections that wait to be let in; the addresses take turns."""
     health_port: Annotated[int, Field(ge=0, le=65535)] | None = None
-    """A second port, for `/healthz` and `/stats` alone, which no crowd at the first one blocks."""
+    """A second port, for health and figures alone, which no crowd at the first one blocks."""
 
     accept_interval_ms: Milliseconds = 10.0
     """Time between two new connections: each costs the event loop about 0.4 ms, and 200 at once
@@ -91,7 +91,7 @@ class Settings(BaseSettings):
     """Names of this server, with commas between, that a Host header may have on a loopback address
     beside `localhost` and IP addresses."""
     stats_requests_per_second: Rate = 200.0
-    """Requests for `/stats` from one address."""
+    """Requests for `/stats` and `/metrics` from one address."""
     weights_mb_per_second: Rate = 25.0
     """How fast the weights of the model go out, to all who fetch them together: calls need the line
     and the event loop, too."""

@@ -16,7 +16,7 @@ def serve(
     ),
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one and prints it.")] = 8765,
     health_port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="A second port, for /healthz and /stats alone.")
+        int | None, typer.Option(min=0, max=65535, help="A second port, for health and figures alone.")
     ] = None,
     model: Annotated[
         str | None, typer.Option(help="The codec of those who talk: default, encodec_24khz or a path.")

@@ -58,7 +58,15 @@ class Peer:
     """Muted by a moderator, so that it cannot unmute itself."""
     grants: Grants = EVERYONE
     report: Report | None = None
-    bytes_sent: int = 0
+    media_received: int = 0
+    """Bytes of messages, here and below."""
+    control_received: int = 0
+    media_sent: int = 0
+    control_sent: int = 0
+
+    @property
+    def bytes_sent(self) -> int:
+        return self.media_sent + self.control_sent
 
     def info(self) -> PeerInfo:
         return PeerInfo(

@@ -195,7 +195,10 @@ class Session:
             return ()
         try:
             self._count(len(text), now_us)
-            return self._hello(text) if self.state is State.HELLO else self._control(text, now_us)
+            if self.state is State.HELLO:
+                return self._hello(text)
+            self._peer.control_received += len(text)
+            return self._control(text, now_us)
         except ProtocolError as error:
             return self._refuse(error)
 
@@ -209,6 +212,7 @@ class Session:
             self._count(len(data), now_us)
             if self.state is State.HELLO:
                 raise refusals.before_hello("media")
+            self._peer.media_received += len(data)
             return self._media(decode_up(data), now_us)
         except ProtocolError as error:
             return self._refuse(error)
@@ -297,7 +301,7 @@ class Session:
         if isinstance(message, Pong):
             message = message.model_copy(update={"sent_us": now_us})
         text = message.text
-        self.sent(len(text))
+        self._peer.control_sent += len(text)
         return text
 
     def due_us(self, now_us: int) -> int | None:
@@ -308,7 +312,7 @@ class Session:
         """Returns the media that are due, as messages."""
         messages = encode_down(self._peer.queue.take(now_us))
         for message in messages:
-            self._peer.bytes_sent += len(message)
+            self._peer.media_sent += len(message)
         return messages
 
     def take(self, now_us: int) -> list[Media]:
@@ -316,8 +320,8 @@ class Session:
         return self._peer.queue.take(now_us)
 
     def sent(self, size: int) -> None:
-        """Counts bytes on their way to the client."""
-        self._peer.bytes_sent += size
+        """Counts bytes of media on their way to the client."""
+        self._peer.media_sent += size
 
     # How it is done
 

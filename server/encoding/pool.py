@@ -24,6 +24,7 @@ from earshot.codec.errors import EngineFull
 from earshot.server.clock import clock_us
 from earshot.server.core.admission import WorkerLoad
 from earshot.server.core.jobs import KINDS, Deliver, Kind
+from earshot.server.core.tally import Tally
 from earshot.server.encoding.queue import CodecSession, FrameQueue
 from earshot.server.encoding.worker import Stepped, Worker
 
@@ -35,6 +36,9 @@ TRIAL_BATCHES = (1, 16)
 anyone speaks."""
 TRIAL_STEPS = 3
 STOP_TIMEOUT_S = 5.0
+STEP_S = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.0133, 0.02, 0.04, 0.1, 0.5)
+STEP_FRAMES = (1, 2, 4, 8, 16, 32, 64)
+"""Classes of times and of batches in `/metrics`; a frame of the default model lasts 13.3 ms."""
 NOT_WORKING = "the codec of this server does not work now; try again later, or send and take codes (--uplink codes)"
 
 
@@ -79,6 +83,12 @@ class WorkerPool:
         self.batches: Counter[int] = Counter()
         self.step_us_mean = 0.0
         self.step_us_max = 0
+        self.frames_late = 0
+        """Results that took longer than `limit_us`."""
+        self.step_s = {kind: Tally(STEP_S) for kind in KINDS}
+        self.step_frames = {kind: Tally(STEP_FRAMES) for kind in KINDS}
+        self.result_s = Tally(STEP_S)
+        """From when a frame was ready to when its result was there."""
 
     async def start(self) -> None:
         """Returns once all workers are warm. Raises what making the engine raised."""
@@ -207,6 +217,7 @@ class WorkerPool:
             "frames_waiting": self._queue.waiting(),
             "coding_tasks": self.coding_tasks.count,
             "frames_dropped": self._queue.frames_dropped,
+            "frames_late": self.frames_late,
             "faults": self.faults,
             "batch_sizes": {str(size): count for size, count in sorted(self.batches.items())},
             "step_ms_mean": round(self.step_us_mean / 1000, 3),
@@ -225,7 +236,13 @@ class WorkerPool:
         self.step_us_mean += (busy_us - self.step_us_mean) / min(self.steps, 100)
         for kind, count, us in stepped.steps:
             self.load.steps[kind].add(count, us)
-        self.load.latency.add([now_us - result.ready_us for _, result in stepped.results], busy_us, now_us)
+            self.step_s[kind].add(us / 1e6)
+            self.step_frames[kind].add(count)
+        taken_us = [now_us - result.ready_us for _, result in stepped.results]
+        self.load.latency.add(taken_us, busy_us, now_us)
+        for us in taken_us:
+            self.result_s.add(us / 1e6)
+            self.frames_late += us > self.limit_us
         for session, result in stepped.results:
             if not session.closed:
                 try:

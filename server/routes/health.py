@@ -1,14 +1,11 @@
-"""Whether a server is alive and takes calls, and its figures."""
+"""Whether a server is alive, and whether it takes calls."""
 
 from __future__ import annotations
 
-import asyncio
-from typing import Any
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse
 
-from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, Response
-
-from earshot.server.routes.bearer import Operating, Served
+from earshot.server.routes.bearer import Served
 
 router = APIRouter(tags=["health"])
 
@@ -29,13 +26,3 @@ async def readyz(hub: Served) -> JSONResponse:
     if reasons := hub.not_ready():
         return JSONResponse({"status": "; ".join(reasons)}, 503)
     return JSONResponse({"status": "ready"})
-
-
-@router.get("/stats", summary="What the server does, as JSON")
-async def stats(request: Request, hub: Served, _: Operating) -> Response:
-    """Returns figures that are at most 0.25 s old."""
-
-    def more() -> dict[str, Any]:
-        return {"door": request.app.state.door.stats(), "tasks": len(asyncio.all_tasks())}
-
-    return Response(hub.rendered_stats(more), media_type="application/json")

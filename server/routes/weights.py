@@ -39,6 +39,8 @@ class Weights:
             "Repr-Digest": f"sha-256=:{base64.b64encode(digest.digest()).decode()}:",
         }
         self._pace = Pace(1e6 * mb_per_second)
+        self.given_bytes = 0
+        """How many bytes went out so far."""
 
     async def blocks(self, begin: int, end: int, taken: Callable[[], None]) -> AsyncIterator[bytes]:
         """Yields the bytes from `begin` to `end`; calls `taken` after each block that was taken."""
@@ -47,6 +49,7 @@ class Weights:
             # Zero lets the event loop do what it has to, between two blocks at least.
             await asyncio.sleep(max(0, self._pace.begin_us(len(block), clock_us()) - clock_us()) / 1e6)
             yield bytes(block)
+            self.given_bytes += len(block)
             taken()
 
 

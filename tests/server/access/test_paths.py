@@ -161,7 +161,7 @@ def test_no_path_is_open_without_a_token(server: RunningServer) -> None:
             assert ask(url, None, "HEAD") == (401, None), path
 
 
-OPERATORS_ONLY = ["/stats"]
+OPERATORS_ONLY = ["/stats", "/metrics"]
 
 
 @pytest.mark.parametrize("path", OPERATORS_ONLY)

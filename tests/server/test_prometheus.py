@@ -1,0 +1,92 @@
+"""A real Prometheus scrapes a server in a call, and knows all that the dashboard asks it for."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import shutil
+import socket
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import numpy as np
+import pytest
+import yaml
+
+from tests.peers import PATIENCE_S, join, running_server, tiny_model, until
+
+DOCKER = Path(__file__).parents[2] / "docker"
+DASHBOARD = json.loads((DOCKER / "grafana" / "earshot.json").read_text("utf-8"))
+QUERIES = [
+    target["expr"].replace("$__rate_interval", "5s") for panel in DASHBOARD["panels"] for target in panel["targets"]
+]
+SHOWN_IN_TROUBLE_ONLY = ("turned_away", "closed_total")
+"""Metrics that a call without trouble has no values of."""
+
+
+def test_compose_scrapes_the_port_that_is_not_published() -> None:
+    compose = yaml.safe_load((DOCKER / "compose.yaml").read_text("utf-8"))["services"]
+    scrapes = yaml.safe_load((DOCKER / "prometheus.yml").read_text("utf-8"))["scrape_configs"]
+    port = compose["earshot"]["environment"]["EARSHOT_HEALTH_PORT"]
+    assert scrapes[0]["static_configs"][0]["targets"] == [f"earshot:{port}"]
+    assert not [each for each in compose["earshot"]["ports"] if each.endswith(f":{port}")]
+    for service in compose.values():
+        assert all(published.startswith("127.0.0.1:") for published in service["ports"])
+        for mounted in service.get("volumes", []):
+            path = mounted.split(":")[0]
+            assert not path.startswith(".") or (DOCKER / path).is_file(), path
+
+
+@pytest.mark.skipif(shutil.which("prometheus") is None, reason="there is no prometheus here (apt install prometheus)")
+async def test_prometheus_scrapes_a_server(tmp_path: Path) -> None:
+    with running_server(tiny_model(), health_port=0) as server:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        settings = yaml.safe_load((DOCKER / "prometheus.yml").read_text("utf-8"))
+        settings["global"]["scrape_interval"] = settings["global"]["scrape_timeout"] = "1s"
+        settings["scrape_configs"][0]["static_configs"][0]["targets"] = [urlsplit(server.health_url or "").netloc]
+        (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(settings))
+        process = await asyncio.create_subprocess_exec(
+            "prometheus",
+            f"--config.file={tmp_path / 'prometheus.yml'}",
+            f"--storage.tsdb.path={tmp_path / 'data'}",
+            f"--web.listen-address=127.0.0.1:{port}",
+            "--log.level=error",
+        )
+        try:
+            await _call_and_ask(server, f"http://127.0.0.1:{port}/api/v1/query")
+        finally:
+            process.terminate()
+            await process.wait()
+
+
+async def _call_and_ask(server: Any, url: str) -> None:
+    speaker, listener = await join(server, "den"), await join(server, "den")
+    pcm = await join(server, "den", send="none", want="pcm")
+    talking = asyncio.create_task(speaker.talk(np.zeros((8, 10_000), np.int64)))
+    async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
+
+        async def ask(query: str) -> list[Any]:
+            try:
+                answer = (await client.get(url, params={"query": query})).json()
+            except (httpx.HTTPError, ValueError):
+                return []  # it is still starting
+            assert answer["status"] == "success", (query, answer)
+            return list(answer["data"]["result"])
+
+        async with asyncio.timeout(PATIENCE_S):
+            while not await ask("rate(earshot_frames_received_total[5s]) > 50"):  # noqa: ASYNC110
+                await asyncio.sleep(0.2)
+        for query in QUERIES:
+            found = await ask(query)
+            values = [each["value"][1] for each in found]
+            assert values or re.search("|".join(SHOWN_IN_TROUBLE_ONLY), query), query
+        assert (await ask("earshot_ready"))[0]["value"][1] == "1"
+    talking.cancel()
+    for peer in (speaker, listener, pcm):
+        await peer.leave()
+    await until(lambda: not server.hub.rooms)
