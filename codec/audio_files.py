@@ -10,6 +10,7 @@ import numpy as np
 import soundfile
 import soxr
 
+from earshot.codec.audio_formats import is_audio_name
 from earshot.codec.errors import AudioError, UsageError
 from earshot.codec.pcm import Pcm
 
@@ -37,6 +38,12 @@ def sound_path(file: Path) -> str | bytes:
     return str(file) if os.name == "nt" else os.fsencode(file)
 
 
+def is_shadow(file: Path) -> bool:
+    """Returns whether a file is what macOS keeps of another one (`._talk.wav`), on disks that have
+    no place for that: it has the name of a sound and holds none."""
+    return file.name.startswith("._")
+
+
 def audio_files(pattern: str) -> list[Path]:
     """Returns the audio files, sorted: those of a folder and its subfolders, those that match a
     glob pattern, or the one named.
@@ -49,10 +56,11 @@ def audio_files(pattern: str) -> list[Path]:
     if path.is_dir():
         found: Iterable[Path] = path.rglob("*")
     else:
-        anchor = Path(path.anchor or ".")
-        found = anchor.glob(str(path.relative_to(path.anchor)))
-    known = {f".{name.lower()}" for name in soundfile.available_formats()} - {".raw"} | {".opus"}
-    files = sorted(file for file in found if file.suffix.lower() in known and file.is_file())
+        anchor, parts = Path(path.anchor or "."), list(path.relative_to(path.anchor).parts)
+        while parts and (anchor / parts[0]).is_dir():  # brackets in the name of a folder are no pattern
+            anchor /= parts.pop(0)
+        found = anchor.glob("/".join(parts)) if parts else ()
+    files = sorted(file for file in found if is_audio_name(file) and not is_shadow(file) and file.is_file())
     if not files:
         raise UsageError(f"there is no audio at {pattern!r}; give a folder, a file or a glob pattern")
     return files

@@ -16,6 +16,7 @@ import soundfile
 from earshot.codec.audio_files import sound_path
 from earshot.codec.errors import AudioError, ModelError, UsageError
 from earshot.codec.pcm import Pcm, soft_limit
+from earshot.codec.targets import check_apart, part_of
 from earshot.recording.alignment import EARLY_S, LOOK_S, Aligner, Fader
 from earshot.recording.description import Description, Speaker, clock, describe, read_items
 from earshot.recording.format import TICK_US, Spoken
@@ -74,6 +75,8 @@ def export_recording(
     Damage is reported in the result."""
     found = describe(source)
     _check(found, model)
+    if mix is not None:
+        check_apart([mix], [source])
     made = Exported(found)
     samples = round(found.seconds * model.sample_rate)
     with ExitStack() as stack:
@@ -84,7 +87,7 @@ def export_recording(
             outs.append(_Mix(sound, model.sample_rate))
             made.files.append(mix)
         if folder is not None:
-            names = _names(folder, found, form)
+            names = speaker_files(folder, found, form)
             _check_size(form, samples)
             with _written(folder):
                 folder.mkdir(parents=True, exist_ok=True)
@@ -129,7 +132,7 @@ def _check_size(form: str, samples: int) -> None:
         raise UsageError("this recording is too long for WAV (4 GB): choose FLAC")
 
 
-def _names(folder: Path, found: Description, form: str) -> dict[int, Path]:
+def speaker_files(folder: Path, found: Description, form: str) -> dict[int, Path]:
     """Returns a path for each speaker with sound. Their names are reduced to characters that any
     file system allows."""
 
@@ -199,7 +202,7 @@ class _Sound:
     """An audio file of a known length that is written from beginning to end."""
 
     def __init__(self, target: Path, form: str, sample_rate: int, samples: int) -> None:
-        self._target, self._part = target, target.with_name(f"{target.name}.part")
+        self._target, self._part = target, part_of(target)
         self._samples, self._chunk = samples, sample_rate
         self.position = 0
         with _written(target):

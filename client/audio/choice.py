@@ -7,13 +7,13 @@ from pathlib import Path
 from earshot.client.audio.devices import DeviceSink, DeviceSource
 from earshot.client.audio.endpoints import TALK, Format, NoSink, NoSource, Sink, Source
 from earshot.client.audio.files import FileSink, FileSource
+from earshot.codec.audio_formats import is_audio_name
 from earshot.codec.errors import AudioError
 
-_AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au", ".caf", ".w64"}
 
-
-def _is_file(name: str) -> bool:
-    return Path(name).suffix.lower() in _AUDIO_SUFFIXES or Path(name).is_file()
+def is_file(name: str) -> bool:
+    """Returns whether a source or sink of this name is a file, not a sound device."""
+    return is_audio_name(Path(name)) or Path(name).is_file()
 
 
 def open_source(name: str | None, loop: bool = False, form: Format = TALK) -> Source:
@@ -21,7 +21,7 @@ def open_source(name: str | None, loop: bool = False, form: Format = TALK) -> So
 
     The name is that of a file (by its suffix, or because there is one), "none", or a sound device's
     number or part of its name. None is the default device. Raises AudioError."""
-    if name is not None and _is_file(name):
+    if name is not None and is_file(name):
         return FileSource(Path(name), loop, form)
     if loop:
         raise AudioError("only a file can be played in a loop")
@@ -31,8 +31,10 @@ def open_source(name: str | None, loop: bool = False, form: Format = TALK) -> So
 
 
 def open_sink(name: str | None, form: Format = TALK) -> Sink:
-    """Opens a sink by a name as `open_source` takes it. A file is created or overwritten."""
-    if name is not None and _is_file(name):
+    """Opens a sink by a name as `open_source` takes it. A file is created or overwritten when the
+    sink starts. Raises AudioError, for a file also where its name says no format that is
+    written."""
+    if name is not None and is_file(name):
         return FileSink(Path(name), form)
     if name == NoSink.name:
         return NoSink()

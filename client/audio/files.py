@@ -14,6 +14,7 @@ import soxr
 from earshot.client.audio.endpoints import TALK, Cushion, Format, OnBlock, Pull, Sink, Source, in_channels, samples_us
 from earshot.client.local_clock import monotonic_us
 from earshot.codec.audio_files import check_claims, sound_path
+from earshot.codec.audio_formats import written_as
 from earshot.codec.errors import AudioError
 from earshot.codec.pcm import Pcm
 
@@ -113,7 +114,8 @@ class FileSource(Source):
 
 
 class FileSink(Sink):
-    """Writes everything that is heard to a 16-bit file, whose sample 0 is heard at `started_us`.
+    """Writes everything that is heard to a file of the format that its name says. Its sample 0 is
+    heard at `started_us`.
 
     A block is asked for 10 ms before its first sample is due on this virtual loudspeaker, or sooner
     where the machine is too busy for that. Where a block is not there in time, silence is
@@ -122,11 +124,14 @@ class FileSink(Sink):
     def __init__(self, path: Path, form: Format = TALK) -> None:
         super().__init__()
         self.name = path.name
-        self._path, self._form = path, form
+        self._path, self._form, self._written = path, form, written_as(path)
 
     def start(self, pull: Pull) -> None:
         try:
-            file = soundfile.SoundFile(sound_path(self._path), "w", self._form.rate, self._form.channels, "PCM_16")
+            file = soundfile.SoundFile(
+                *(sound_path(self._path), "w", self._form.rate, self._form.channels, self._written.subtype),
+                format=self._written.format,
+            )
         except (soundfile.SoundFileError, OSError, ValueError, TypeError) as error:
             raise AudioError(f"cannot write {self._path}: {error}") from error
         self.started_us = monotonic_us() + 2 * samples_us(SINK_BLOCK)

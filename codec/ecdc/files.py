@@ -17,6 +17,7 @@ import soundfile
 import soxr
 
 from earshot.codec.audio_files import check_claims, sound_path
+from earshot.codec.audio_formats import Written, written_as
 from earshot.codec.bitstream import BITS, Codes, Window
 from earshot.codec.ecdc.coding import PLAIN, Coding, coding_to_read
 from earshot.codec.ecdc.format import SCALE, Header, Reader, Writer, exactly, read_header
@@ -24,6 +25,7 @@ from earshot.codec.errors import AudioError, DataError, UsageError
 from earshot.codec.lm.arithmetic import Damaged
 from earshot.codec.model.window_streams import WindowDecoder, WindowEncoder
 from earshot.codec.pcm import MOST_SCALE, Pcm
+from earshot.codec.targets import check_apart, part_of
 
 if TYPE_CHECKING:
     from earshot.codec.config import ModelConfig
@@ -57,10 +59,11 @@ def encode_file(
     """Encodes any audio file to an `.ecdc` file, in the model's channels and at its rate.
 
     Raises AudioError for files that cannot be read or written (`target` is then as it was before),
-    and UsageError for a rate that the model does not have."""
+    and UsageError for a target that is the source and for a rate that the model does not have."""
     n_q = model.config.n_q(kbps)
     if model.config.codebook_size != 1 << BITS:
         raise UsageError(f"files hold codes of 10 bits; {model.name} has codebooks of {model.config.codebook_size}")
+    check_apart([target], [source])
     encoder = model.encoder(kbps, model.config.padding)
     writer, samples = coding.writer(n_q), 0
 
@@ -101,9 +104,8 @@ def decode_file(
     AudioError for a source that is not an `.ecdc` file or has nothing left to decode, and for a
     target that cannot be written (it is then as it was before). Raises ModelError if other weights
     made the codes."""
-    form = target.suffix.lstrip(".").upper()
-    if form not in soundfile.available_formats():
-        raise AudioError(f"cannot write audio to {target}: end its name in .wav, .flac or .ogg")
+    form = written_as(target)
+    check_apart([target], [source])
     with _opened(source) as file:
         header = read_header(file, source)
         coding = coding_to_read(model, header, source, lm)
@@ -214,7 +216,7 @@ def _folder(target: Path) -> Path:
 @contextmanager
 def _whole(target: Path) -> Iterator[Path]:
     """Yields a path to write to. It becomes `target` if all goes well, and is removed otherwise."""
-    part = target.with_name(f"{target.name}.part")
+    part = part_of(target)
     try:
         yield part
         os.replace(part, target)
@@ -225,10 +227,12 @@ def _whole(target: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _audio(part: Path, config: ModelConfig, form: str, target: Path) -> Iterator[soundfile.SoundFile]:
+def _audio(part: Path, config: ModelConfig, form: Written, target: Path) -> Iterator[soundfile.SoundFile]:
     try:
-        file = soundfile.SoundFile(sound_path(part), "w", config.sample_rate, config.channels, format=form)
-    except (soundfile.SoundFileError, OSError, ValueError) as error:
+        file = soundfile.SoundFile(
+            sound_path(part), "w", config.sample_rate, config.channels, form.subtype, format=form.format
+        )
+    except (soundfile.SoundFileError, OSError, ValueError, TypeError) as error:
         raise AudioError(f"cannot write {target}: {error}") from error
     with file:
         yield file

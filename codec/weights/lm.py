@@ -22,6 +22,7 @@ from earshot.codec.config import ENCODEC_24KHZ, ENCODEC_48KHZ, ModelConfig
 from earshot.codec.errors import ModelError, WeightsError
 from earshot.codec.lm.integer_lm import LmShape, LmWeights
 from earshot.codec.lm.transformer import LanguageModel, context_frames
+from earshot.codec.targets import part_of
 from earshot.codec.weights.load import PRETRAINED, check_bundled, check_tensors, read_state_dict
 
 METADATA_KEY = "earshot_lm"
@@ -92,7 +93,7 @@ def save_integer_lm(weights: LmWeights, codec_digest: str, path: Path) -> None:
     trained for."""
     about = {"shape": asdict(weights.shape), "codec": codec_digest}
     tensors = {key: np.ascontiguousarray(array) for key, array in weights.arrays.items()}
-    partial = path.with_name(path.name + ".part")
+    partial = part_of(path)
     partial.write_bytes(safetensors.numpy.save(tensors, {METADATA_KEY: json.dumps(about)}))
     os.replace(partial, path)
 

@@ -21,6 +21,7 @@ from earshot.codec.config import ENCODEC_24KHZ, ENCODEC_48KHZ, ModelConfig
 from earshot.codec.errors import ModelError, WeightsError
 from earshot.codec.model.model import Model
 from earshot.codec.model.network import Encodec
+from earshot.codec.targets import part_of
 from earshot.codec.weights import conversion
 
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
@@ -30,7 +31,7 @@ METADATA_KEY = "earshot"
 
 def save_native(network: Encodec, path: Path, dtype: torch.dtype = torch.float32) -> None:
     """Writes a network as one `.safetensors` file that carries its own configuration."""
-    partial = path.with_suffix(".part")
+    partial = part_of(path)
     partial.write_bytes(_native(network, dtype))
     os.replace(partial, path)
 

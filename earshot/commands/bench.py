@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from earshot.commands.extras import require_lab
+from earshot.commands.targets import Force, check_names, claim
 
 bench = typer.Typer()
 
@@ -39,6 +40,7 @@ def engines(
     quick: Annotated[
         bool, typer.Option("--quick", help="Within a minute: 1 and 32 streams, short turns, the full-size model.")
     ] = False,
+    force: Force = False,
 ) -> None:
     """Measure the engines, beside others and the floor of this machine.
 
@@ -56,6 +58,8 @@ def engines(
     if context.invoked_subcommand is not None:
         return
     require_lab()
+    check_names(picture=png, figures=json)
+    claim([json, png], force=force)
 
     import shlex
     import sys

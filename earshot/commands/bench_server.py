@@ -9,6 +9,7 @@ import typer
 
 from earshot.commands.extras import require_lab
 from earshot.commands.options import Kbps
+from earshot.commands.targets import Force, check_names, claim
 
 
 def server(
@@ -25,6 +26,7 @@ def server(
     ] = None,
     json_: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
     png: Annotated[Path | None, typer.Option(help="Draw the curve into this file.")] = None,
+    force: Force = False,
 ) -> None:
     """Find how many speakers a server on this machine can encode at once.
 
@@ -41,6 +43,8 @@ def server(
     earshot bench server --model full --from 10 --step 10
     """
     require_lab()
+    check_names(picture=png, figures=json_)
+    claim([json_, png], force=force)
 
     import json
 

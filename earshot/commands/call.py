@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from earshot.codec.audio_formats import written_as
 from earshot.codec.terminal import Terminal
+from earshot.commands.targets import Force, check_names, claim
 
 if TYPE_CHECKING:
     from earshot.codec.engine.choice import Precision
@@ -97,6 +99,7 @@ def call(
     status_json: Annotated[
         bool, typer.Option("--status-json", help="A line of JSON ten times a second instead of the view.")
     ] = False,
+    force: Force = False,
 ) -> None:
     """Talk in a room, from the microphone to the loudspeaker or from file to file.
 
@@ -115,6 +118,14 @@ def call(
     earshot call den --model encodec_48khz --input song.flac
     earshot call den --also encodec_48khz         talk, and hear the music too
     """
+    from earshot.client.audio.choice import is_file, open_sink, open_source
+
+    to_file = Path(output) if output is not None and is_file(output) else None
+    if to_file is not None:
+        written_as(to_file)
+    check_names(figures=report, text=arrivals)
+    claim([to_file, report, arrivals], [input_ if input_ and is_file(input_) else None, lm_model, model], force)
+
     import asyncio
     import gc
     import getpass
@@ -125,7 +136,6 @@ def call(
     import torch
 
     from earshot import codec
-    from earshot.client.audio.choice import open_sink, open_source
     from earshot.client.core.replay import ArrivalRecorder
     from earshot.client.music.models import format_of, in_windows
     from earshot.client.net.link import parse_link

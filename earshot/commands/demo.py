@@ -10,6 +10,7 @@ import typer
 from earshot.codec.terminal import Terminal
 from earshot.commands.extras import require_lab
 from earshot.commands.options import Kbps, Model
+from earshot.commands.targets import Force, claim_folder
 
 console = Terminal()
 
@@ -19,14 +20,19 @@ def demo(
         bool, typer.Option("--live", help="From the microphone to the loudspeaker of this machine.")
     ] = False,
     kbps: Kbps = 6.0,
-    out: Annotated[Path, typer.Option(help="Folder for recordings, pictures and report.json.")] = Path("out/demo"),
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for recordings, pictures and report.json; out/demo if not given, written anew."),
+    ] = None,
     seconds: Annotated[float | None, typer.Option(min=1, help="How long to talk; about 20 s if not given.")] = None,
     model: Model = "default",
+    force: Force = False,
 ) -> None:
     """Let two voices talk through a server on this machine: hear it, see it, and read the figures.
 
     Exit status 1 if anything was not heard."""
     require_lab()
+    folder = claim_folder(out, Path("out/demo"), force)
 
     import sys
 
@@ -35,7 +41,7 @@ def demo(
     from earshot.lab.demo.show import demo as run_demo
 
     if live:
-        good = run_live(console, out, kbps, model, seconds or 20.0)
+        good = run_live(console, folder, kbps, model, seconds or 20.0)
     else:
-        good = run_demo(console, Plan(DEMO, out, kbps=kbps, model=model, seconds=seconds))
+        good = run_demo(console, Plan(DEMO, folder, kbps=kbps, model=model, seconds=seconds))
     sys.exit(0 if good else 1)

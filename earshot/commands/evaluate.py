@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
+from earshot.codec.errors import UsageError
 from earshot.commands.extras import require_lab
+from earshot.commands.targets import Force, claim
 
 
 def evaluate(
@@ -43,6 +45,7 @@ def evaluate(
     stress: Annotated[
         bool, typer.Option("--stress", help="Check noise, silence, music and clipping instead; fails if one fails.")
     ] = False,
+    force: Force = False,
 ) -> None:
     """Measure decoded speech against the original, always streamed, beside Opus and Lyra.
 
@@ -57,6 +60,13 @@ def evaluate(
     the original count.
     """
     require_lab()
+    if out is not None and not stress:
+        from earshot.codec.audio_files import audio_files
+
+        read = [file for pattern in clips or () for file in audio_files(pattern)]
+        if save_audio and any((out / "audio").resolve() in file.resolve().parents for file in read):
+            raise UsageError(f"the clips are in {out / 'audio'}, which would be written anew: name another --out")
+        claim([file for name in ("scores.json", "rate-quality.png") if (file := out / name).exists()], read, force)
 
     import shlex
     import sys

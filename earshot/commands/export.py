@@ -9,6 +9,7 @@ import typer
 
 from earshot.codec.errors import UsageError
 from earshot.codec.terminal import Terminal, description_column
+from earshot.commands.targets import Force, claim
 
 
 def export(
@@ -26,6 +27,7 @@ def export(
     model: Annotated[
         str, typer.Option(help="The codec that the server had: default, encodec_24khz or a path.")
     ] = "default",
+    force: Force = False,
 ) -> None:
     """Make audio of a recording: a mix, or a file for each speaker.
 
@@ -40,10 +42,17 @@ def export(
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemainingColumn
 
     from earshot import codec
-    from earshot.recording.export import export_recording
+    from earshot.recording.description import describe
+    from earshot.recording.export import export_recording, speaker_files
 
     if mix is None and per_speaker is None:
         raise UsageError("say what to make: --mix OUT.flac, --per-speaker FOLDER, or both")
+    if mix is not None and mix.suffix.lower() not in (".wav", ".flac"):
+        raise UsageError(f"cannot write a mix to {mix}: end its name in .wav or .flac")
+    targets = [mix] if mix else []
+    if per_speaker is not None:
+        targets += speaker_files(per_speaker, describe(recording), format_).values()
+    claim([target for target in targets if target == mix or target.exists()], [recording], force)
     loaded, console = codec.load(model), Terminal()
     columns = (description_column(), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bar:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,9 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from earshot.codec.errors import EarshotError, UsageError
+from earshot.codec.audio_formats import written_as
+from earshot.codec.errors import AudioError, EarshotError, UsageError
+from earshot.codec.targets import check_name
 from earshot.codec.terminal import Terminal, description_column
 from earshot.commands.options import Kbps
+from earshot.commands.targets import Force, claim
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -37,6 +41,7 @@ def encode(
     lm: Annotated[bool, typer.Option("--lm", help="Smaller by a language model, at some cost in time.")] = False,
     model: _MODEL = "default",
     lm_model: _LM_MODEL = None,
+    force: Force = False,
 ) -> None:
     """Encode audio into .ecdc files, as the encodec package does.
 
@@ -53,6 +58,7 @@ def encode(
     from earshot.codec.ecdc.coding import coding_to_write
     from earshot.codec.ecdc.files import encode_file
 
+    pairs = _pairs(source, target, lambda: audio_files(str(source)), ".ecdc", force)
     loaded = _load(model)
     coding = coding_to_write(loaded, lm, lm_model)
 
@@ -60,7 +66,7 @@ def encode(
         header = encode_file(loaded, file, to, kbps, progress, coding)
         return f"{header.samples / loaded.sample_rate:.1f} s at {kbps:g} kbps, {_size(to, header, loaded.sample_rate)}"
 
-    _each("encoding", one, source, target, lambda: audio_files(str(source)), ".ecdc")
+    _each("encoding", one, pairs, source.is_dir())
 
 
 def decode(
@@ -70,14 +76,17 @@ def decode(
     ],
     model: _MODEL = "default",
     lm_model: _LM_MODEL = None,
+    force: Force = False,
 ) -> None:
     """Decode .ecdc files into audio.
 
     Files that are cut or damaged are decoded up to there; exit status 1 then.
-    Folders become .wav files.
+    Folders become .wav files; a single file is written as its name says: .wav,
+    .flac, .ogg, .opus, .mp3, .aiff, .au, .caf, .w64.
     """
     from earshot.codec.ecdc.files import decode_file
 
+    pairs = _pairs(source, target, lambda: sorted(source.rglob("*.ecdc")), ".wav", force)
     loaded = _load(model)
 
     def one(file: Path, to: Path, progress: Callable[[int, int], None]) -> str:
@@ -90,7 +99,7 @@ def decode(
             )
         return f"{done.samples / loaded.sample_rate:.1f} s"
 
-    _each("decoding", one, source, target, lambda: sorted(source.rglob("*.ecdc")), ".wav")
+    _each("decoding", one, pairs, source.is_dir())
 
 
 def info(
@@ -161,28 +170,66 @@ def _size(file: Path, header: Header, sample_rate: int) -> str:
     return f"{size} bytes" + (f" ({8 * size / seconds / 1000:.2f} kbps)" if seconds else "")
 
 
+def _pairs(
+    source: Path, target: Path, find: Callable[[], list[Path]], suffix: str, force: bool
+) -> list[tuple[Path, Path]]:
+    """Returns what is read and what is written: one file, or all of a folder. Raises UsageError,
+    before anything is loaded, for what cannot be or what the user did not want."""
+    if not source.exists():
+        raise AudioError(f"cannot read {source}: there is no such file")
+    if not source.is_dir():
+        to = target / source.with_suffix(suffix).name if target.is_dir() else target
+        if suffix == ".ecdc":
+            check_name(to, "codes", [suffix])
+        else:
+            written_as(to)
+        claim([to], [source], force)
+        return [(source, to)]
+    files = find()
+    if not files:
+        raise UsageError(f"there is nothing to do in {source}")
+    if target.exists() and not target.is_dir():
+        raise UsageError(f"{source} is a folder and {target} is none: name a folder to write to")
+    pairs = list(zip(files, _apart(files, source, target, suffix), strict=True))
+    claim([to for _, to in pairs if to.parent.is_dir()], files, force)
+    return pairs
+
+
+def _apart(files: list[Path], source: Path, target: Path, suffix: str) -> list[Path]:
+    """Returns a path under `target` for each file of a folder, all of them different, also where
+    large and small letters are the same."""
+    short = [target / file.relative_to(source).with_suffix(suffix) for file in files]
+    often = Counter(str(to).casefold() for to in short)
+    found: list[Path] = []
+    taken = {name for name, times in often.items() if times == 1}
+    for file, to in zip(files, short, strict=True):
+        number, tried = 1, to
+        if often[str(to).casefold()] > 1:
+            tried = to.with_name(file.name + suffix)
+            while str(tried).casefold() in taken:
+                number += 1
+                tried = to.with_name(f"{file.name}-{number}{suffix}")
+            taken.add(str(tried).casefold())
+        found.append(tried)
+    return found
+
+
 def _each(
     verb: str,
     one: Callable[[Path, Path, Callable[[int, int], None]], str],
-    source: Path,
-    target: Path,
-    find: Callable[[], list[Path]],
-    suffix: str,
+    pairs: list[tuple[Path, Path]],
+    folder: bool,
 ) -> None:
     """Works on one file, or on all of a folder: a file that fails is named, and the others are
     done."""
-    if not source.is_dir():
+    if not folder:
+        ((source, target),) = pairs
         with _progress(verb) as progress:
             said = one(source, target, progress)
         console.say(f"{target}: {said}")
         return
-    failed, files = 0, find()
-    if not files:
-        raise UsageError(f"there is nothing to do in {source}")
-    for file in files:
-        to = target / file.relative_to(source).with_suffix(suffix)
-        if sum(other.with_suffix("") == file.with_suffix("") for other in files) > 1:
-            to = to.with_name(file.name + suffix)
+    failed = 0
+    for file, to in pairs:
         to.parent.mkdir(parents=True, exist_ok=True)
         try:
             with _progress(f"{verb} {file.name}") as progress:
@@ -192,7 +239,7 @@ def _each(
             failed += 1
             console.say(str(error), "error:", "bold red")
     if failed:
-        raise UsageError(f"{failed} of {len(files)} files could not be done, or not in full")
+        raise UsageError(f"{failed} of {len(pairs)} files could not be done, or not in full")
 
 
 @contextmanager

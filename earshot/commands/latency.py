@@ -11,6 +11,7 @@ import typer
 from earshot.codec.terminal import Terminal
 from earshot.commands.extras import require_lab
 from earshot.commands.options import Kbps, Model
+from earshot.commands.targets import Force, claim_folder
 
 console = Terminal()
 
@@ -32,8 +33,12 @@ def latency(
         MeasuredFormat, typer.Option(help="What the two send; both: one PCM, the other codes.")
     ] = MeasuredFormat.both,
     kbps: Kbps = 6.0,
-    out: Annotated[Path, typer.Option(help="Folder for recordings, picture and report.json.")] = Path("out/latency"),
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for recordings, picture and report.json; out/latency if not given, written anew."),
+    ] = None,
     model: Model = "default",
+    force: Force = False,
 ) -> None:
     """Measure the time from mouth to ear, stage by stage, between two clients of a server.
 
@@ -42,6 +47,7 @@ def latency(
     heard.
     """
     require_lab()
+    folder = claim_folder(out, Path("out/latency"), force)
 
     import sys
     from dataclasses import replace
@@ -55,5 +61,5 @@ def latency(
         only: Literal["pcm", "codes"] = "pcm" if uplink is MeasuredFormat.pcm else "codes"
         first, second = replace(first, uplink=only), replace(second, uplink=only)
     room = f"latency-{uuid4().hex[:12]}"  # a room that nobody else is in
-    plan = Plan((first, second), out, server, room, kbps, model, seconds)
+    plan = Plan((first, second), folder, server, room, kbps, model, seconds)
     sys.exit(0 if measure_latency(console, plan) else 1)

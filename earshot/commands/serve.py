@@ -8,6 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from earshot.codec.errors import UsageError
+from earshot.codec.targets import check_apart, is_special
+from earshot.commands.targets import check_names
 
 
 def serve(
@@ -79,6 +81,12 @@ def serve(
     earshot serve --host 0.0.0.0 --tokens         for those whom you invite:
     earshot token kitchen --name Ada --for 1h     prints a link for Ada
     """
+    if ready_file is not None:  # an old one is replaced, as it should be
+        check_names(figures=ready_file)
+        check_apart([ready_file], [Path(model), *filter(None, (lm_model, token_key))])
+        if is_special(ready_file) or ready_file.is_dir():
+            raise UsageError(f"{ready_file} is no file that could be replaced; choose another --ready-file")
+
     from pydantic import ValidationError
 
     from earshot import codec

@@ -8,7 +8,9 @@ from typing import Annotated
 import typer
 
 from earshot.codec.errors import UsageError
+from earshot.codec.targets import check_name
 from earshot.commands.extras import require_lab
+from earshot.commands.targets import Force, claim, claim_run
 
 
 def train(
@@ -48,6 +50,7 @@ def train(
     smoke: Annotated[
         bool, typer.Option("--smoke", help="Two minutes on Earshot's own clips, thrown away: does it learn here?")
     ] = False,
+    force: Force = False,
 ) -> None:
     """Train a codec from folders of audio. Ctrl-C saves; the same command goes on.
 
@@ -62,6 +65,9 @@ def train(
     losses.png and samples/, written anew every few minutes.
     """
     require_lab()
+    folder = out or Path("runs") / Path(recipe).stem
+    if not smoke:
+        claim_run(folder, ["model.safetensors", "log.jsonl", "losses.png"], force)
 
     import torch
 
@@ -81,11 +87,14 @@ def train(
             )
         try_out(console, recipe, VOICES, set_ or (), device)
         return
-    folder = out or Path("runs") / Path(recipe).stem
     run_training(console, recipe, data or (), folder, exclude or (), set_ or (), init, minutes, device, branch, steps)
 
 
-def export_model(run: Annotated[Path, typer.Argument()], file: Annotated[Path, typer.Argument()]) -> None:
+def export_model(
+    run: Annotated[Path, typer.Argument(help="Folder of a training run.")],
+    file: Annotated[Path, typer.Argument(help="File to write (.safetensors).")],
+    force: Force = False,
+) -> None:
     """Write the model of a training run as one float16 .safetensors file.
 
     The file is half as large as the run's own, as Earshot's default model is.
@@ -94,6 +103,8 @@ def export_model(run: Annotated[Path, typer.Argument()], file: Annotated[Path, t
     earshot export-model runs/b default.safetensors
     """
     require_lab()
+    check_name(file, "weights", [".safetensors"])
+    claim([file], [run, run / "model.safetensors", run / "checkpoint.pt"], force)
 
     from earshot.lab.training.command import export
 

@@ -9,6 +9,7 @@ import typer
 
 from earshot.codec.errors import UsageError
 from earshot.commands.extras import require_lab
+from earshot.commands.targets import Force, claim_run
 
 
 def train_lm(
@@ -34,6 +35,7 @@ def train_lm(
     minutes: Annotated[float | None, typer.Option(min=0, help="Stop after so long; the same command goes on.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 takes all cores.")] = 0,
+    force: Force = False,
 ) -> None:
     """Train the language model of a codec, for --lm. Ctrl-C saves; the same command goes on.
 
@@ -47,6 +49,7 @@ def train_lm(
     checkpoint.pt, log.jsonl, bits.png and the codes of each pass.
     """
     require_lab()
+    claim_run(out, ["lm.safetensors", "log.jsonl", "bits.png"], force)
 
     import torch
 

@@ -179,7 +179,7 @@ def _call(plan: Plan, peer: Peer, url: str, report: Path) -> list[str]:
         *("call", plan.room, "--server", url, "--name", peer.name, "--model", plan.model),
         *("--kbps", f"{plan.kbps:g}", "--uplink", peer.uplink, "--linger", f"{LINGER_S:g}"),
         *("--input", str(spoken_file(plan, peer)), "--output", str(heard_file(plan, peer))),
-        *("--report", str(report), "--status-json"),
+        *("--report", str(report), "--status-json", "--force"),
     ]
 
 

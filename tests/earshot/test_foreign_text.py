@@ -108,6 +108,7 @@ def devices(place: Place, name: str) -> None:
 def bench(place: Place, name: str) -> None:
     found = replace(benchmark_results(), missing=[name])
     place.patch.setattr("earshot.lab.benchmark.command.run", lambda *_: found)
+    (place.folder / name).parent.mkdir(parents=True, exist_ok=True)
     place.run("bench", "--json", place.folder / name)
 
 
