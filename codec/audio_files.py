@@ -2,40 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import soxr
 
 from earshot.codec.audio_formats import is_audio_name
-from earshot.codec.errors import AudioError, UsageError
+from earshot.codec.audio_reader import AudioReader
+from earshot.codec.errors import UsageError
 from earshot.codec.pcm import Pcm
-
-LOWEST_RATE, HIGHEST_RATE = 1000, 768_000
-"""Sample rates of files that are read. At a lower one a small file would become hours at the rate
-of a model."""
-MAX_CHANNELS = 64
-MAX_HOURS = 24.0
-
-
-def check_claims(file: Path, rate: int, channels: int, frames: int) -> None:
-    """Raises AudioError for a sample rate, channels or a length beyond what is read. These are what
-    a file claims of itself, so that it is refused before anything is resampled or allocated."""
-    if not LOWEST_RATE <= rate <= HIGHEST_RATE:
-        raise AudioError(f"{file} has {rate} samples a second; {LOWEST_RATE} to {HIGHEST_RATE} are read")
-    if channels > MAX_CHANNELS:
-        raise AudioError(f"{file} has {channels} channels; at most {MAX_CHANNELS} are read")
-    if frames > MAX_HOURS * 3600 * rate:
-        raise AudioError(f"{file} is {frames / rate / 3600:.1f} hours long; at most {MAX_HOURS:g} are read")
-
-
-def sound_path(file: Path) -> str | bytes:
-    """Returns a path as soundfile takes it: as bytes, where names are bytes, because it refuses a
-    string that is no UTF-8."""
-    return str(file) if os.name == "nt" else os.fsencode(file)
 
 
 def is_shadow(file: Path) -> bool:
@@ -68,14 +44,29 @@ def audio_files(pattern: str) -> list[Path]:
 
 def read_audio(file: Path, sample_rate: int, seconds: float | None = None) -> Pcm:
     """Returns the samples of a file, or of its first `seconds`, mixed to mono at `sample_rate`.
-    Raises AudioError for a file that cannot be read."""
-    try:
-        with soundfile.SoundFile(sound_path(file)) as audio:
-            rate = audio.samplerate
-            check_claims(file, rate, audio.channels, audio.frames)
-            frames = -1 if seconds is None else round(seconds * rate)
-            samples = audio.read(frames, dtype="float32", always_2d=True)
-    except (OSError, soundfile.SoundFileError) as error:
-        raise AudioError(f"{file} cannot be read as audio: {error}") from error
-    mono = samples.mean(axis=1)
-    return mono if rate == sample_rate else np.asarray(soxr.resample(mono, rate, sample_rate), np.float32)
+    Raises AudioError for a file that cannot be read, or holds no sound."""
+    return read_mixed(file, sample_rate, 1, seconds)[:, 0]
+
+
+def mean(pcm: Pcm) -> Pcm:
+    """Mixes [n, any] to [n, 1]."""
+    return pcm if pcm.shape[1] == 1 else np.asarray(pcm.mean(axis=1, keepdims=True), np.float32)
+
+
+def read_mixed(file: Path, sample_rate: int, channels: int, seconds: float | None = None) -> Pcm:
+    """Returns a whole file, or its first `seconds`, as [n, 1 or 2] at `sample_rate`: two channels
+    stay two if `channels` is 2, everything else becomes their mean. Raises AudioError."""
+    found: list[tuple[int, list[Pcm]]] = []
+    with AudioReader(file) as audio:
+        for rate, pcm in audio.pieces(seconds):
+            mixed = pcm if pcm.shape[1] == channels else mean(pcm)
+            if not found or (found[-1][0], found[-1][1][0].shape[1]) != (rate, mixed.shape[1]):
+                found.append((rate, []))
+            found[-1][1].append(mixed)
+    parts = [_resampled(np.concatenate(pieces), rate, sample_rate) for rate, pieces in found]
+    widest = max((part.shape[1] for part in parts), default=1)
+    return np.concatenate([np.broadcast_to(part, (len(part), widest)) for part in parts])
+
+
+def _resampled(pcm: Pcm, rate: int, sample_rate: int) -> Pcm:
+    return pcm if rate == sample_rate else np.asarray(soxr.resample(pcm, rate, sample_rate), np.float32)

@@ -38,6 +38,8 @@ _ONLY_READ = (
 READ = frozenset((*WRITTEN, *_ONLY_READ))
 """Files with other endings are read if they are named themselves, by what is in them. `.raw` says
 neither rate nor format and is never read."""
+LIVE = (".wav", ".flac", ".w64")
+"""Formats that can be read when the program that writes was killed."""
 FEW = ".wav, .flac or .ogg"
 """What messages advise."""
 
@@ -47,9 +49,11 @@ def is_audio_name(file: Path) -> bool:
     return file.suffix.lower() in READ
 
 
-def written_as(file: Path) -> Written:
-    """Returns how a file of this name is written. Raises AudioError for a name that says something
-    else, or a format that the libsndfile of this machine cannot write."""
+def written_as(file: Path, live: bool = False) -> Written:
+    """Returns how a file of this name is written, whole or, with `live`, while sound comes in.
+
+    Raises AudioError for a name that says something else, for a format that the libsndfile of this
+    machine cannot write, and for one of which nothing would be left if the program were killed."""
     import soundfile  # not by commands that only ask for --help
 
     found = WRITTEN.get(file.suffix.lower())
@@ -59,5 +63,10 @@ def written_as(file: Path) -> Written:
         raise AudioError(
             f"cannot write {file}: libsndfile {soundfile.__libsndfile_version__} of this machine does not write "
             f"{file.suffix}; end its name in {FEW}"
+        )
+    if live and file.suffix.lower() not in LIVE:
+        raise AudioError(
+            f"cannot write {file} while it is heard: of {file.suffix} nothing would be left if the call were killed; "
+            f"end its name in {', '.join(LIVE[:-1])} or {LIVE[-1]}"
         )
     return found

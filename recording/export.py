@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import soundfile
 
-from earshot.codec.audio_files import sound_path
+from earshot.codec.audio_reader import sound_path
 from earshot.codec.errors import AudioError, ModelError, UsageError
 from earshot.codec.pcm import Pcm, soft_limit
 from earshot.codec.targets import check_apart, part_of

@@ -9,12 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-import soxr
 
 from earshot.client.audio.endpoints import TALK, Cushion, Format, OnBlock, Pull, Sink, Source, in_channels, samples_us
 from earshot.client.local_clock import monotonic_us
-from earshot.codec.audio_files import check_claims, sound_path
 from earshot.codec.audio_formats import written_as
+from earshot.codec.audio_reader import AudioReader, sound_path
 from earshot.codec.errors import AudioError
 from earshot.codec.pcm import Pcm
 
@@ -28,6 +27,8 @@ MAX_AHEAD = 6
 LATEST_US = 500_000
 """A source thread that was held up for longer loses what it missed, as a sound card's buffer
 would."""
+
+
 _READ = 4096
 
 
@@ -42,33 +43,17 @@ def read_blocks(path: Path, block: int, loop: bool = False, form: Format = TALK)
     [2, block] of two, with the last block filled up with silence.
 
     With `loop` the file begins anew at its end. Raises AudioError for what is no audio file."""
-    if not path.exists():
-        raise AudioError(f"there is no file {path}")
     rest = np.zeros((0, form.channels), np.float32)
-    try:
-        with soundfile.SoundFile(sound_path(path)) as file:
-            check_claims(path, file.samplerate, file.channels, file.frames)
-            if not file.frames:
-                raise AudioError(f"{path} is empty")
-            resampler = None
-            if file.samplerate != form.rate:
-                resampler = soxr.ResampleStream(file.samplerate, form.rate, form.channels, dtype="float32")
-            while True:
-                pcm = in_channels(file.read(_READ, dtype="float32", always_2d=True), form.channels)
-                last = len(pcm) < _READ
-                if last and loop:
-                    file.seek(0)
-                    last = False
-                if resampler is not None:
-                    pcm = resampler.resample_chunk(pcm, last=last)
-                rest = np.concatenate([rest, pcm.reshape(-1, form.channels)])
-                while len(rest) >= block:
-                    yield _as_block(rest[:block])
-                    rest = rest[block:]
-                if last:
-                    break
-    except (soundfile.SoundFileError, OSError) as error:
-        raise AudioError(f"cannot read {path} as audio: {error}") from error
+    again = True
+    while again:
+        again = loop
+        with AudioReader(path, _READ) as audio:
+            for pcm in audio.resampled(form.rate, form.channels, lambda pcm: in_channels(pcm, form.channels)):
+                rest = np.concatenate([rest, pcm])
+                whole = len(rest) - len(rest) % block
+                for start in range(0, whole, block):
+                    yield _as_block(rest[start : start + block])
+                rest = rest[whole:]
     if rest.size:
         yield _as_block(np.pad(rest, ((0, block - len(rest)), (0, 0))))
 
@@ -124,7 +109,7 @@ class FileSink(Sink):
     def __init__(self, path: Path, form: Format = TALK) -> None:
         super().__init__()
         self.name = path.name
-        self._path, self._form, self._written = path, form, written_as(path)
+        self._path, self._form, self._written = path, form, written_as(path, live=True)
 
     def start(self, pull: Pull) -> None:
         try:

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import soundfile
-import soxr
 
-from earshot.codec.audio_files import check_claims, sound_path
+from earshot.codec.audio_files import mean
 from earshot.codec.audio_formats import Written, written_as
+from earshot.codec.audio_reader import AudioReader, sound_path
 from earshot.codec.bitstream import BITS, Codes, Window
 from earshot.codec.ecdc.coding import PLAIN, Coding, coding_to_read
 from earshot.codec.ecdc.format import SCALE, Header, Reader, Writer, exactly, read_header
@@ -175,25 +175,15 @@ def _scale(file: BinaryIO) -> float:
 def _read(source: Path, config: ModelConfig) -> Iterator[tuple[Pcm, int]]:
     """Yields blocks [channels, n] at the model's rate, each with the number of samples in the whole
     file."""
-    if not source.exists():
-        raise AudioError(f"cannot read {source}: there is no such file")
-    try:
-        with soundfile.SoundFile(sound_path(source)) as file:
-            check_claims(source, file.samplerate, file.channels, file.frames)
-            in_all = round(file.frames * config.sample_rate / file.samplerate)
-            resampler = soxr.ResampleStream(file.samplerate, config.sample_rate, config.channels, dtype="float32")
-            while True:
-                raw = file.read(_READ, dtype="float32", always_2d=True)
-                last = raw.shape[0] < _READ
-                pcm = raw if raw.shape[1] == config.channels else raw.mean(axis=1, keepdims=True)
-                if file.samplerate != config.sample_rate:
-                    pcm = np.broadcast_to(pcm, (pcm.shape[0], config.channels))
-                    pcm = resampler.resample_chunk(np.ascontiguousarray(pcm), last=last).reshape(-1, config.channels)
-                yield np.ascontiguousarray(np.broadcast_to(pcm.T, (config.channels, pcm.shape[0]))), in_all
-                if last:
-                    return
-    except (soundfile.SoundFileError, OSError) as error:
-        raise AudioError(f"cannot read {source} as audio: {error}") from error
+
+    def mix(raw: Pcm) -> Pcm:
+        mixed = raw if raw.shape[1] == config.channels else mean(raw)
+        return np.broadcast_to(mixed, (len(mixed), config.channels))
+
+    with AudioReader(source) as audio:
+        in_all = round(audio.seconds * config.sample_rate)
+        for pcm in audio.resampled(config.sample_rate, config.channels, mix):
+            yield np.ascontiguousarray(pcm.T), in_all
 
 
 @contextmanager

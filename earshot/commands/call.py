@@ -122,7 +122,7 @@ def call(
 
     to_file = Path(output) if output is not None and is_file(output) else None
     if to_file is not None:
-        written_as(to_file)
+        written_as(to_file, live=True)
     check_names(figures=report, text=arrivals)
     claim([to_file, report, arrivals], [input_ if input_ and is_file(input_) else None, lm_model, model], force)
 

@@ -11,7 +11,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from earshot.codec.audio_files import sound_path
+from earshot.codec.audio_reader import sound_path
 from earshot.codec.errors import AudioError, UsageError
 from earshot.lab.listening.anchor import low_pass
 from earshot.lab.listening.plan import ANCHOR, REFERENCE

@@ -16,7 +16,7 @@ import soundfile
 from numpy.typing import NDArray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-from earshot.codec.audio_files import check_claims, sound_path
+from earshot.codec.audio_reader import check_claims, sound_path
 from earshot.codec.errors import UsageError
 from earshot.codec.pcm import Pcm, sanitize
 from earshot.codec.terminal import Terminal, description_column

@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
 
-from earshot.codec.audio_files import audio_files, check_claims, sound_path
+from earshot.codec.audio_files import audio_files, read_mixed
 from earshot.codec.errors import AudioError, UsageError
-from earshot.codec.pcm import sanitize
 
 Kind = Literal["speech", "music", "noise", "other"]
 """`noise` is only ever added to other sounds; `other` is general sound, mixed like speech."""
@@ -93,7 +92,4 @@ def mix_down(pcm: NDArray[np.float32], channels: int) -> NDArray[np.float32]:
 def read_channels(file: Path, sample_rate: int, channels: int) -> NDArray[np.float32]:
     """A whole file as [n, 1 or 2] at `sample_rate`. Raises one of UNREADABLE for what it cannot
     read."""
-    with soundfile.SoundFile(sound_path(file)) as audio:
-        check_claims(file, audio.samplerate, audio.channels, audio.frames)
-        pcm, rate = audio.read(dtype="float32", always_2d=True), audio.samplerate
-    return resample(sanitize(mix_down(pcm, channels))[0], rate, sample_rate)
+    return read_mixed(file, sample_rate, channels)

@@ -9,7 +9,8 @@ import pytest
 import soundfile
 
 from earshot.client.audio.files import read_blocks
-from earshot.codec.audio_files import MAX_HOURS, check_claims, read_audio
+from earshot.codec.audio_files import read_audio
+from earshot.codec.audio_reader import MAX_HOURS, check_claims
 from earshot.codec.ecdc.files import encode_file
 from earshot.codec.errors import AudioError
 from earshot.codec.model.model import Model

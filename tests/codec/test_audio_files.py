@@ -61,7 +61,7 @@ def test_reading_the_beginning(tmp_path: Path) -> None:
 @pytest.mark.parametrize("data", [b"", b"RIFF", b"no audio at all" * 100])
 def test_what_is_no_audio_is_said(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "x.wav").write_bytes(data)
-    with pytest.raises(AudioError, match="cannot be read as audio"):
+    with pytest.raises(AudioError, match="cannot be read as audio" if data else "holds no sound: it is empty"):
         read_audio(tmp_path / "x.wav", 24_000)
     with pytest.raises(AudioError, match="cannot be read as audio"):
         read_audio(tmp_path / "missing.wav", 24_000)
