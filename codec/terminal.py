@@ -2,13 +2,16 @@
 
 File names, names of peers and sentences of servers are made by others. A console of this module
 shows them as they are: brackets in them are no markup, `:words:` are no emoji, and what a terminal
-would obey is left out. tests/codec/test_terminal.py looks that nobody makes another console."""
+would obey is left out. What the encoding of the output has no character for is replaced: by a
+question mark, or by something alike where it is a drawing. tests/codec/test_terminal.py looks that
+nobody makes another console."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import IO
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import TextColumn
 from rich.segment import Segment
@@ -18,6 +21,28 @@ from earshot.codec.text import clean, clean_lines
 
 LONGEST_LINE = 1000
 """Characters of a line that `say` shows: paths are long, and words of a server may be longer."""
+
+
+_DRAWN = str.maketrans("█▌·●…━╸╺─│", "##.*~----|")
+"""What views are drawn with, and what stands for it where there is only ASCII."""
+
+
+def fit(text: str, encoding: str) -> str:
+    """Returns a text as wide as before that an encoding has all characters for."""
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return "".join(_fit(character, encoding) for character in text)
+    except LookupError:  # an encoding that nobody knows
+        return fit(text, "ascii")
+    return text
+
+
+def _fit(character: str, encoding: str) -> str:
+    for tried in (character, character.translate(_DRAWN)):
+        if tried.encode(encoding, "replace").decode(encoding, "replace") == tried:
+            return tried
+    return "?" * cell_len(character)
 
 
 class Terminal(Console):
@@ -49,8 +74,12 @@ class Terminal(Console):
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Yields the segments of anything, clean. Segments that move the cursor are rich's own."""
+        encoding = self.encoding
         for segment in super().render(renderable, options):
-            yield segment if segment.control else Segment(clean_lines(segment.text), segment.style)
+            if segment.control:
+                yield segment
+            else:
+                yield Segment(fit(clean_lines(segment.text), encoding), segment.style)
 
 
 def description_column() -> TextColumn:

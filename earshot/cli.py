@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import sys
+
 import typer
 
 from earshot.codec.errors import EarshotError
@@ -43,6 +46,9 @@ bench.command()(server)
 def main() -> None:
     """Runs the command line; errors that Earshot raises on purpose, and what the system refuses (a
     folder that cannot be written, a full disk), become one line and exit status 1."""
+    for stream in (sys.stdout, sys.stderr):  # help texts and names, in code pages as Windows has
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         app()
     except (EarshotError, OSError) as error:

@@ -137,4 +137,4 @@ def start_server(
         if time.monotonic() > deadline:
             raise ChildError(f"the server was not ready after {START_S:g} s\n{server.said}")
         time.sleep(WATCH_S)
-    return server, str(json.loads(ready.read_text())["url"])
+    return server, str(json.loads(ready.read_text("utf-8"))["url"])

@@ -8,7 +8,7 @@ import json
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Protocol
 
 from rich.live import Live
@@ -111,8 +111,13 @@ async def run_in_terminal(call: Call, console: Terminal, as_json: bool = False) 
 
     async def keep_showing(screen: Display) -> None:
         while True:
-            screen.show(view_state(call))
+            show(screen)
             await asyncio.sleep(EVERY_S)
+
+    def show(screen: Display) -> None:
+        state = view_state(call)
+        with suppress(OSError, ValueError):  # an output that is gone or takes no such text ends no call
+            screen.show(state)
 
     signals = [signal.SIGINT, signal.SIGTERM] if sys.platform != "win32" else []
     for number in signals:
@@ -126,4 +131,4 @@ async def run_in_terminal(call: Call, console: Terminal, as_json: bool = False) 
             await asyncio.gather(showing, return_exceptions=True)
             for number in signals:
                 loop.remove_signal_handler(number)
-            screen.show(view_state(call))
+            show(screen)

@@ -56,7 +56,7 @@ def server(
     console = Terminal()
     findings = show_run(console, Plan(first, last, step, seconds, kbps), model, VOICES, host_url)
     if json_ is not None:
-        json_.write_text(json.dumps(findings.to_json(), indent=1) + "\n")
+        json_.write_text(json.dumps(findings.to_json(), indent=1) + "\n", "utf-8")
     if png is not None:
         from earshot.lab.loadtest.picture import draw
 

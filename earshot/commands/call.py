@@ -176,4 +176,4 @@ def call(
     finally:
         stack.close()
         if report and talk.began_us is not None:
-            report.write_text(json.dumps(call_report(talk), indent=1))
+            report.write_text(json.dumps(call_report(talk), indent=1), "utf-8")

@@ -54,7 +54,7 @@ def main(
             f"{heard.added_p99_ms} ms (p99); closed: {'; '.join(heard.closed) or 'none'}"
         )
         if json_ is not None:
-            json_.write_text(json.dumps([sample.to_json() for sample in samples], indent=1) + "\n")
+            json_.write_text(json.dumps([sample.to_json() for sample in samples], indent=1) + "\n", "utf-8")
         return
     rows: list[Row] = []
 
@@ -70,7 +70,7 @@ def main(
             for line in (line for row in rows for line in details(row)):
                 show(line)
         if json_ is not None:
-            json_.write_text(json.dumps([row.to_json() for row in rows], indent=1) + "\n")
+            json_.write_text(json.dumps([row.to_json() for row in rows], indent=1) + "\n", "utf-8")
     if any(row.faults() for row in rows):
         raise typer.Exit(1)
 

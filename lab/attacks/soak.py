@@ -54,7 +54,7 @@ def held(pid: int, after: str, minutes: float, about: dict[str, Any]) -> Sample:
     no /proc."""
     folder = Path(f"/proc/{pid}")
     try:
-        status = dict(line.split(":", 1) for line in (folder / "status").read_text().splitlines())
+        status = dict(line.split(":", 1) for line in (folder / "status").read_text("utf-8").splitlines())
         files = len(os.listdir(folder / "fd"))
     except OSError as error:
         raise EarshotError(f"the server's process cannot be looked into: {error}") from error

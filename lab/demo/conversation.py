@@ -202,7 +202,7 @@ def _watch(calls: Sequence[Child], server: Child | None, talk_s: float, show: Sh
 
 def _report(path: Path, peer: Peer) -> dict[str, Any]:
     try:
-        report: dict[str, Any] = json.loads(path.read_text())
+        report: dict[str, Any] = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise EarshotError(f"{peer.name} left no report of the call ({error})") from error
     if report["spoken_start_us"] is None or report["heard_start_us"] is None:

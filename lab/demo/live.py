@@ -73,7 +73,7 @@ def live(console: Terminal, out: Path, kbps: float, model: str, seconds: float, 
             time.sleep(WATCH_S)
         for call in calls:
             call.check()
-        report: dict[str, Any] = json.loads((folder / "ear.json").read_text())
+        report: dict[str, Any] = json.loads((folder / "ear.json").read_text("utf-8"))
     heard = next((speaker for speaker in report["speakers"].values() if speaker["frames"]), None)
     if heard is None:
         console.say("nothing of the microphone reached the loudspeaker's client", "failed:", "bold red")

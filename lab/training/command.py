@@ -98,13 +98,13 @@ def _branch_off(trunk: Path, out: Path, steps: int) -> None:
         raise UsageError(f"--branch: {trunk} holds no run to go on from ({error})") from error
     out.mkdir(parents=True, exist_ok=True)
     torch.save(state, checkpoint)
-    note.write_text(json.dumps({"trunk": str(trunk), "begun": begun, "steps": steps}))
+    note.write_text(json.dumps({"trunk": str(trunk), "begun": begun, "steps": steps}), "utf-8")
 
 
 def _falling(settings: TrainSettings, out: Path) -> TrainSettings:
     """The schedule of the branch in `out`."""
     try:
-        note = json.loads((out / BRANCH).read_text())
+        note = json.loads((out / BRANCH).read_text("utf-8"))
         begun, steps = int(note["begun"]), int(note["steps"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{out / BRANCH} cannot be read ({error}); choose another --out folder") from error

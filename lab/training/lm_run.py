@@ -155,7 +155,7 @@ class LmRun:
         if judged:
             bits = bits_of(self.trainer.exported(), judged)
             row |= dict(zip(self._names()[len(mean) :], self._rates(bits.tolist()), strict=True))
-        with (self.folder / "log.jsonl").open("a") as log:
+        with (self.folder / "log.jsonl").open("a", encoding="utf-8") as log:
             log.write(json.dumps({key: float(f"{value:.5g}") for key, value in row.items()}) + "\n")
         if not console.is_terminal:
             console.say(", ".join(f"{key} {value:.4g}" for key, value in row.items()))

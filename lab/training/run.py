@@ -197,7 +197,7 @@ class Run:
         row: dict[str, Any] = {"step": trainer.step, "seconds": round(trainer.seconds), "lr": rate, **self._mean}
         if self._refused:
             row["refused"] = self._refused
-        with (self.folder / "log.jsonl").open("a") as log:
+        with (self.folder / "log.jsonl").open("a", encoding="utf-8") as log:
             log.write(json.dumps({key: float(f"{value:.5g}") for key, value in row.items()}) + "\n")
         if not console.is_terminal:
             left = timedelta(

@@ -54,7 +54,7 @@ def read_key(path: Path, make: bool = False) -> Key:
         if make and not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w") as file:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
                 file.write(secrets.token_urlsafe(SECRET_BYTES) + "\n")
         return key_of(path.read_bytes(), str(path))
     except OSError as error:

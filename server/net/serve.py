@@ -66,7 +66,7 @@ def serve(app: FastAPI, settings: Settings, host: str, port: int, ready_file: Pa
         url = f"ws://{shown}:{port}"
         if ready_file is not None:
             partial = ready_file.with_name(ready_file.name + ".part")
-            partial.write_text(json.dumps({"url": url, "port": port, "model": model, "digest": digest}) + "\n")
+            partial.write_text(json.dumps({"url": url, "port": port, "model": model, "digest": digest}) + "\n", "utf-8")
             os.replace(partial, ready_file)
         # What is loaded by now stays. A full collection that walked over it would stop everyone's
         # sound for 0.2 s.

@@ -35,7 +35,7 @@ def supported() -> bool:
 def _flags() -> list[str]:
     """What the processor can do, as Linux names it."""
     try:
-        return Path("/proc/cpuinfo").read_text().split("flags", 1)[1].split("\n", 1)[0].split()
+        return Path("/proc/cpuinfo").read_text("utf-8").split("flags", 1)[1].split("\n", 1)[0].split()
     except (OSError, IndexError):
         return []
 
