@@ -3,15 +3,21 @@ object, whose `type` names it."""
 
 from __future__ import annotations
 
-from functools import cached_property
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import Field, TypeAdapter, ValidationError
 
-from earshot.codec.config import ModelConfig
-from earshot.codec.errors import UsageError
 from earshot.protocol.close_codes import CloseCode, ProtocolError
-from earshot.protocol.packet import MAX_CODEBOOKS, MAX_WINDOW_FRAMES
+from earshot.protocol.descriptions import Digest as Digest
+from earshot.protocol.descriptions import Kbps, Message, Microseconds
+from earshot.protocol.descriptions import Limits as Limits
+from earshot.protocol.descriptions import ModelInfo as ModelInfo
+from earshot.protocol.descriptions import Name as Name
+from earshot.protocol.descriptions import PeerId as PeerId
+from earshot.protocol.descriptions import PeerInfo as PeerInfo
+from earshot.protocol.descriptions import Send as Send
+from earshot.protocol.descriptions import Want as Want
+from earshot.protocol.descriptions import WindowModel as WindowModel
 from earshot.protocol.text import clean
 
 PROTOCOL = 1
@@ -20,161 +26,24 @@ ROOM_PATTERN = r"[A-Za-z0-9_-]{1,64}"
 MAX_CONTROL_BYTES = 4096
 MAX_ECHO = 300
 """Characters that an error says about a malformed message, in which the message may be quoted."""
-MAX_SPOKEN_KBPS = 128.0
-"""The highest rate of a model that is not the room's."""
 MAX_ALSO = 16
 """Models of windows that a hello may name."""
 MAX_LANGUAGE_MODELS = 4
 """Language models that a hello may name."""
 MAX_TOKEN = 2048
 """Characters of a token."""
+MAX_FRAMES_WANTED = 8
+"""Frames that a client may ask to have in one message: as many as a short header can tell."""
 
-Send = Literal["pcm", "codes", "none"]
-Want = Literal["codes", "pcm", "none"]
-Name = Annotated[str, Field(max_length=64, pattern=r"^[^\p{C}\p{Zl}\p{Zp}]*$")]
-"""A name has no control or format characters, because terminals of others show it and would obey
-them."""
-Kbps = Annotated[float, Field(gt=0, le=1000)]
-Microseconds = Annotated[int, Field(ge=0, lt=1 << 63)]
-Digest = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-PeerId = Annotated[int, Field(ge=1, lt=1 << 16)]
 Grant = Literal["speak", "listen", "record", "moderate"]
 Moderation = Literal["mute", "unmute", "remove", "lock", "unlock"]
-
-
-class _Message(BaseModel):
-    """Ignores unknown fields, so that later versions may add some, and refuses wrong types and
-    NaN."""
-
-    model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
-
-    @cached_property
-    def text(self) -> str:
-        """The message as JSON, made once for all that it is sent to."""
-        return self.model_dump_json()
-
-
-class ModelInfo(_Message):
-    """Describes the room's codec."""
-
-    name: str
-    digest: Digest
-    sample_rate: int
-    hop_length: int
-    n_codebooks: int
-    codebook_size: int
-    bandwidths: list[float]
-
-    @classmethod
-    def of(cls, config: ModelConfig, digest: str) -> ModelInfo:
-        """Describes a model."""
-        return cls(
-            name=config.name,
-            digest=digest,
-            sample_rate=config.sample_rate,
-            hop_length=config.hop_length,
-            n_codebooks=config.n_codebooks,
-            codebook_size=config.codebook_size,
-            bandwidths=list(config.bandwidths),
-        )
-
-
-class WindowModel(_Message):
-    """Describes the model of a speaker that codes in windows. A server passes windows on and cannot
-    decode them."""
-
-    name: Name
-    digest: Digest
-    sample_rate: Annotated[int, Field(ge=8000, le=192_000)]
-    channels: Annotated[int, Field(ge=1, le=2)]
-    hop_length: Annotated[int, Field(ge=1, le=1 << 16)]
-    n_codebooks: Annotated[int, Field(ge=1, le=MAX_CODEBOOKS)]
-    codebook_size: Literal[1024] = 1024
-    bandwidths: Annotated[list[Kbps], Field(min_length=1, max_length=16)]
-    window_frames: Annotated[int, Field(ge=1, le=MAX_WINDOW_FRAMES)]
-    """Frames in a window, at most."""
-    window_stride: Annotated[int, Field(ge=1)]
-    """Samples from the start of a window to that of the next."""
-
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        window = self.window_frames * self.hop_length
-        if not window <= 2 * self.window_stride <= 2 * window:
-            raise ValueError("window_stride must be half a window to a whole one")
-        if self.n_codebooks * self.kbps_per_codebook > MAX_SPOKEN_KBPS:
-            raise ValueError(f"all codebooks make more than {MAX_SPOKEN_KBPS:g} kbps")
-        if any(kbps < self.kbps_per_codebook for kbps in self.bandwidths):
-            raise ValueError("a bandwidth is below one codebook")
-        return self
-
-    @property
-    def latency_s(self) -> float:
-        """How long a sample may wait for its codes: a window."""
-        return self.window_frames * self.hop_length / self.sample_rate
-
-    @property
-    def kbps_per_codebook(self) -> float:
-        """The codec rate of one codebook."""
-        return 10 * self.sample_rate / self.hop_length / 1000
-
-    def n_q_at_most(self, kbps: float) -> int:
-        """Returns the largest number of codebooks whose rate is at most `kbps`, but at least
-        one."""
-        return max(1, min(self.n_codebooks, int(kbps / self.kbps_per_codebook + 1e-9)))
-
-    @classmethod
-    def of(cls, config: ModelConfig, digest: str) -> WindowModel:
-        """Describes a model. Raises UsageError for one that codes without windows, or whose windows
-        no packet could hold."""
-        if config.window_length is None or config.window_stride is None:
-            raise UsageError(f"{config.name} does not code in windows")
-        try:
-            return cls(
-                name=config.name,
-                digest=digest,
-                sample_rate=config.sample_rate,
-                channels=config.channels,
-                hop_length=config.hop_length,
-                n_codebooks=config.n_codebooks,
-                codebook_size=config.codebook_size,  # type: ignore[arg-type]
-                bandwidths=[float(kbps) for kbps in config.bandwidths],
-                window_frames=-(-config.window_length // config.hop_length),
-                window_stride=config.window_stride,
-            )
-        except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            where = ".".join(map(str, first["loc"]))
-            raise UsageError(f"{config.name} cannot be sent: {where} {first['msg']}") from error
-
-
-class PeerInfo(_Message):
-    """Describes a peer to the others in its room."""
-
-    id: Annotated[int, Field(ge=1, lt=1 << 16)]
-    name: Name
-    send: Send
-    want: Want
-    send_kbps: Kbps
-    max_kbps: Kbps
-    muted: bool = False
-    model: WindowModel | None = None
-    """The model that makes its codes, where that is not the room's. Its codes reach only peers that
-    have the same model."""
-
-
-class Limits(_Message):
-    """What the server allows a client. It closes the connection of a client that goes beyond."""
-
-    max_message_bytes: int
-    messages_per_second: float
-    audio_burst_ms: float
-    """How far audio may be ahead of real time."""
+FramesWanted = Annotated[int, Field(ge=1, le=MAX_FRAMES_WANTED)]
 
 
 # From the client
 
 
-class Hello(_Message):
+class Hello(Message):
     """The first message of a client."""
 
     type: Literal["hello"] = "hello"
@@ -190,30 +59,39 @@ class Hello(_Message):
     """Whether packets to this listener shall have the traces that their speakers send."""
     send_model: WindowModel | None = None
     """The model that makes this client's codes, where that is not the room's."""
-    also: Annotated[list[Digest], Field(max_length=MAX_ALSO)] = []
+    also: Annotated[list[Digest], Field(max_length=MAX_ALSO)] = []  # noqa: RUF012 -- pydantic copies it
     """Digests of the models whose windows this client can play. It gets no windows of others."""
-    entropy: Annotated[list[Digest], Field(max_length=MAX_LANGUAGE_MODELS)] = []
+    entropy: Annotated[list[Digest], Field(max_length=MAX_LANGUAGE_MODELS)] = []  # noqa: RUF012
     """Digests of the language models with which this client can code packets."""
     token: Annotated[Annotated[str, Field(max_length=MAX_TOKEN)] | None, Field(repr=False)] = None
     """What lets this client in where not everyone may enter."""
+    short_headers: bool = False
+    """Whether this client can read and write short headers (short_headers.py)."""
+    silence: bool = False
+    """Whether this client is told of silence that is not sent (silence.py)."""
+    frames: FramesWanted = 1
+    """Frames of each speaker that a message to this client should hold."""
+    stats_every_s: Annotated[float, Field(ge=1, le=60)] = 1.0
+    """How often this client wants `stats`."""
 
 
-class SetRate(_Message):
-    """Changes the rates that the hello said."""
+class SetRate(Message):
+    """Changes the rates that the hello said, and the frames of a message."""
 
     type: Literal["set_rate"] = "set_rate"
     send_kbps: Kbps | None = None
     max_kbps: Kbps | None = None
+    frames: FramesWanted | None = None
 
 
-class Mute(_Message):
+class Mute(Message):
     """Says that the client is muted or is not."""
 
     type: Literal["mute"] = "mute"
     muted: bool
 
 
-class Ping(_Message):
+class Ping(Message):
     """Asks for the server's time. `sent_us` is of any clock of the client's; it comes back
     unread."""
 
@@ -221,14 +99,14 @@ class Ping(_Message):
     sent_us: Microseconds
 
 
-class Record(_Message):
+class Record(Message):
     """Asks for a recording of the room to begin or end."""
 
     type: Literal["record"] = "record"
     on: bool
 
 
-class Moderate(_Message):
+class Moderate(Message):
     """Mutes or removes a peer, or locks the room. For moderators."""
 
     type: Literal["moderate"] = "moderate"
@@ -237,7 +115,7 @@ class Moderate(_Message):
     """Who is muted, unmuted or removed."""
 
 
-class Report(_Message):
+class Report(Message):
     """Tells how well a listener hears, about once a second."""
 
     type: Literal["report"] = "report"
@@ -250,7 +128,7 @@ class Report(_Message):
 # From the server
 
 
-class Welcome(_Message):
+class Welcome(Message):
     """Answers a hello."""
 
     type: Literal["welcome"] = "welcome"
@@ -273,16 +151,20 @@ class Welcome(_Message):
     """What this client may do here. None if the server does not say."""
     locked: bool = False
     """Whether a moderator has locked the room."""
+    short_headers: bool = False
+    """Whether short headers may be used in both directions."""
+    silence: bool = False
+    """Whether this server passes on signs of silence."""
 
 
-class PeerJoined(_Message):
+class PeerJoined(Message):
     """Says that a peer came into the room."""
 
     type: Literal["peer_joined"] = "peer_joined"
     peer: PeerInfo
 
 
-class PeerLeft(_Message):
+class PeerLeft(Message):
     """Says that a peer left the room."""
 
     type: Literal["peer_left"] = "peer_left"
@@ -290,14 +172,14 @@ class PeerLeft(_Message):
     reason: str = ""
 
 
-class PeerChanged(_Message):
+class PeerChanged(Message):
     """Says what a peer is like now."""
 
     type: Literal["peer_changed"] = "peer_changed"
     peer: PeerInfo
 
 
-class Recording(_Message):
+class Recording(Message):
     """Says that the room is recorded from now on, or no longer. It also answers a `record` that
     changes nothing."""
 
@@ -309,7 +191,7 @@ class Recording(_Message):
     """Why the recording ended or did not begin."""
 
 
-class Moderated(_Message):
+class Moderated(Message):
     """Says what a moderator did to the room, or to a peer that stays in it."""
 
     type: Literal["moderated"] = "moderated"
@@ -319,7 +201,7 @@ class Moderated(_Message):
     peer: PeerId | None = None
 
 
-class Pong(_Message):
+class Pong(Message):
     """Answers a ping with three of NTP's four times; the client adds the fourth. `ping_us` is the
     client's, `received_us` and `sent_us` are the server's."""
 
@@ -329,7 +211,7 @@ class Pong(_Message):
     sent_us: Microseconds
 
 
-class Stats(_Message):
+class Stats(Message):
     """Tells what the server did with this client's audio since it joined, about once a second."""
 
     type: Literal["stats"] = "stats"
@@ -349,7 +231,7 @@ class Stats(_Message):
     """Age of the oldest frame that waits for this client."""
 
 
-class Error(_Message):
+class Error(Message):
     """Says why the server closes the connection right after. `code` is the close code."""
 
     type: Literal["error"] = "error"

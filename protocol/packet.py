@@ -32,8 +32,7 @@ MAX_MESSAGE_BYTES = 1 << 17
 
 
 class MessageType(IntEnum):
-    """The first byte of a binary message. Messages up come from clients, messages down from
-    servers."""
+    """The first byte of a binary message: up from clients, down from servers."""
 
     PCM_UP = 1
     CODES_UP = 2
@@ -41,6 +40,8 @@ class MessageType(IntEnum):
     PCM_DOWN = 4
     SHORT_UP = 5
     SHORT_DOWN = 6
+    SILENCE_UP = 7
+    SILENCE_DOWN = 8
 
 
 class PcmFormat(IntEnum):
@@ -88,7 +89,6 @@ class Trace(NamedTuple):
         return min(elapsed // TRACE_TICK_US, 0xFFFF)
 
     # These are made for every frame of every speaker. `_replace` would take twice as long.
-
     def received_at(self, clock_us: int) -> Trace:
         """Returns the trace with the time at which the server had the message."""
         return Trace(self.capture_us, self.framed, self.encoded, self.ticks_at(clock_us), self.relayed)

@@ -3,8 +3,9 @@ it, in one direction of one connection, says only how it differs.
 
 Both ends of a link keep the same note of each speaker, because TCP brings everything in order. So a
 packet must be written with short headers right before it is sent, when it cannot be dropped any
-more. The notes are kept by the low byte of the speaker's id: of two speakers that share one, the
-last whose header was long is meant."""
+more. Signs of silence pass between the packets and change no notes. The notes are kept by the low
+byte of the speaker's id: of two speakers that share one, the last whose header was long is
+meant."""
 
 from __future__ import annotations
 
@@ -25,12 +26,14 @@ from earshot.protocol.packet import (
     Reader,
     decode_down,
     decode_up,
+    encode_codes_down,
     encode_codes_up,
     encode_pcm_down,
     packet_entry,
     read_packet,
 )
 from earshot.protocol.sequence import SEQUENCE_MODULUS, TIMESTAMP_MODULUS
+from earshot.protocol.silence import Silence, decode_silence_down, decode_silence_up, encode_silence_down
 
 MOST_FRAMES = 8
 """Frames of a packet with a short header, at most."""
@@ -42,7 +45,8 @@ _UP_LAYOUT = struct.Struct("<BB")
 """type, shape"""
 _SHAPE_LAYOUT, _LOW_BYTE_LAYOUT = struct.Struct("<B"), struct.Struct("<B")
 _LONG_ENTRY = bytes([_LONG])
-_DOWN = bytes([MessageType.SHORT_DOWN])
+_UP, _DOWN = bytes([MessageType.SHORT_UP]), bytes([MessageType.SHORT_DOWN])
+_SILENCE_UP, _SILENCE_DOWN = bytes([MessageType.SILENCE_UP]), bytes([MessageType.SILENCE_DOWN])
 
 
 class _Note(NamedTuple):
@@ -66,26 +70,42 @@ def _after(packet: Packet | CodedPacket, hop: int) -> _Note:
 class LinkWriter:
     """Writes the messages of one link. Each must be sent, in this order."""
 
-    def __init__(self, hop: int) -> None:
-        """`hop` is how many samples a frame of the room's model has."""
-        self._hop = hop
+    def __init__(self, hop: int, short: bool = True) -> None:
+        """`hop` is how many samples a frame of the room's model has. Headers are long unless both
+        ends agreed on `short` ones."""
+        self._hop, self._is_short = hop, short
         self._notes: dict[int, _Note] = {}
 
     def up(self, packet: Packet | CodedPacket) -> bytes:
         """Writes a message of codes from a client."""
-        short = self._short(packet)
+        short = self._short(packet) if self._is_short else None
         if short is None:
             return encode_codes_up(packet)
-        return bytes([MessageType.SHORT_UP]) + short + packet.payload
+        return _UP + short + packet.payload
 
-    def down(self, media: Sequence[Packet | CodedPacket | PcmBlock]) -> list[bytes]:
-        """Writes what goes to a listener now: a message of all codes, one of all PCM, both, or
-        none."""
-        parts, blocks = [_DOWN], list[PcmBlock]()
+    def down(self, media: Sequence[Packet | CodedPacket | PcmBlock | Silence]) -> list[bytes]:
+        """Writes what goes to a listener now: a message of all codes, one of all PCM, one of all
+        silence, several of these, or none."""
+        packets, blocks, silences = list[Packet | CodedPacket](), list[PcmBlock](), list[Silence]()
         for part in media:
             if isinstance(part, PcmBlock):
                 blocks.append(part)
-                continue
+            elif isinstance(part, Silence):
+                silences.append(part)
+            else:
+                packets.append(part)
+        messages = []
+        if packets:
+            messages.append(self._short_down(packets) if self._is_short else encode_codes_down(packets))
+        if blocks:
+            messages.append(encode_pcm_down(blocks))
+        if silences:
+            messages.append(encode_silence_down(silences))
+        return messages
+
+    def _short_down(self, packets: Sequence[Packet | CodedPacket]) -> bytes:
+        parts = [_DOWN]
+        for part in packets:
             short = self._short(part)
             if short is None:
                 parts.append(_LONG_ENTRY)
@@ -97,8 +117,7 @@ class LinkWriter:
                 parts.append(bytes([len(part.payload)]))
             parts.append(short[1:])
             parts.append(part.payload)
-        messages = [b"".join(parts)] if len(parts) > 1 else []
-        return messages + ([encode_pcm_down(blocks)] if blocks else [])
+        return b"".join(parts)
 
     def _short(self, packet: Packet | CodedPacket) -> bytes | None:
         """Returns shape, gaps and trace of a packet, or None where its header must be long. Notes
@@ -129,15 +148,20 @@ class LinkReader:
     """Reads the messages of one link, in the order in which they were sent. What it raises leaves
     its notes as they were."""
 
-    def __init__(self, hop: int) -> None:
-        """`hop` is how many samples a frame of the room's model has."""
-        self._hop = hop
+    def __init__(self, hop: int, short: bool = True, silence: bool = True) -> None:
+        """`hop` is how many samples a frame of the room's model has; `short` and `silence` say
+        whether the two ends agreed on short headers and on signs of silence."""
+        self._hop, self._is_short, self._silence = hop, short, silence
         self._notes: dict[int, _Note] = {}
 
-    def up(self, data: bytes) -> PcmUp | Packet | CodedPacket:
+    def up(self, data: bytes) -> PcmUp | Packet | CodedPacket | Silence:
         """Reads a message from a client. Raises ProtocolError as `decode_up` does, and for a short
         header that no long one went before."""
-        if data[:1] != b"\x05":
+        if self._silence and data[:1] == _SILENCE_UP:
+            return decode_silence_up(data)
+        if not self._is_short:
+            return decode_up(data)
+        if data[:1] != _UP:
             message = decode_up(data)
             if not isinstance(message, PcmUp):
                 self._note(message)
@@ -151,8 +175,12 @@ class LinkReader:
         self._note(packet)
         return packet
 
-    def down(self, data: bytes) -> list[Packet | CodedPacket] | list[PcmBlock]:
+    def down(self, data: bytes) -> list[Packet | CodedPacket] | list[PcmBlock] | list[Silence]:
         """Reads a message from a server. Raises ProtocolError in the same way."""
+        if self._silence and data[:1] == _SILENCE_DOWN:
+            return decode_silence_down(data)
+        if not self._is_short:
+            return decode_down(data)
         if data[:1] != _DOWN:
             parts = decode_down(data)
             for part in parts:

@@ -156,7 +156,7 @@ class Hub:
             coding = self.entropy.open(hello, connection.address)
             held.callback(coding.close)
             seat = Seat(live, peer, coding, partial(live.relay, peer), encode, held.pop_all())
-            return seat, self._welcome(live, peer, coding.digest)
+            return seat, self._welcome(live, peer, coding.digest, hello.short_headers)
 
     def _admit(self, name: str, hello: Hello) -> Grants:
         """Returns what a client may do in a room. Raises ProtocolError if that is not to enter."""
@@ -208,7 +208,7 @@ class Hub:
         rate, burst = self.settings.changes_per_second, self.settings.changes_burst
         return ChangedPeers(TokenBucket(rate, burst, clock_us()), self._changes, self._change_counts)
 
-    def _welcome(self, live: LiveRoom, peer: Peer, entropy: str | None) -> Welcome:
+    def _welcome(self, live: LiveRoom, peer: Peer, entropy: str | None, short_headers: bool) -> Welcome:
         settings = self.settings
         return Welcome(
             protocol=PROTOCOL,
@@ -227,6 +227,8 @@ class Hub:
             entropy=entropy,
             may=peer.grants.may,
             locked=live.room.locked,
+            short_headers=short_headers,
+            silence=peer.silence,
         )
 
     def _check_capacity(self, name: str, hello: Hello, address: str) -> None:

@@ -14,6 +14,7 @@ from earshot.codec.pcm import to_s16
 from earshot.protocol.messages import Moderate, Moderated, PeerChanged, Record, Recording, ServerMessage, SetRate
 from earshot.protocol.packet import Packet, PcmBlock
 from earshot.protocol.sequence import SEQUENCE_MODULUS, TIMESTAMP_MODULUS
+from earshot.protocol.silence import Silence
 from earshot.server.clock import clock_us
 from earshot.server.core import refusals
 from earshot.server.core.address_shares import AddressShares
@@ -101,6 +102,10 @@ class LiveRoom:
         self.recorder.spoke(speaker, packet, now)
         for n_q in self.room.pcm_rates(speaker):
             self._decode(speaker, n_q, packet.cut(n_q), now)
+
+    def hush(self, speaker: Peer, silence: Silence) -> None:
+        """Passes on that a speaker says nothing for now."""
+        self._wake(self.room.hush(speaker, silence, clock_us()))
 
     def record(self, peer: Peer, message: Record) -> None:
         """Begins or ends a recording if this peer may; if not, it is told why."""

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from earshot.protocol.messages import Hello, Moderate, PeerChanged, Record, SetRate
 from earshot.protocol.packet import CodedPacket, Packet
+from earshot.protocol.silence import Silence
 from earshot.server.core.jobs import Job
 
 
@@ -27,6 +28,12 @@ class Decode(NamedTuple):
 
     packet: CodedPacket
     admitted: CodedPacket | None
+
+
+class Hush(NamedTuple):
+    """Tell the others in the room, after what this client has said, that it is silent now."""
+
+    silence: Silence
 
 
 class Announce(NamedTuple):
@@ -72,6 +79,17 @@ class Leave(NamedTuple):
 
 
 Effect = (
-    Join | Relay | Encode | Decode | Announce | NoteMuted | ChangeRate | AskRecording | AskModeration | Close | Leave
+    Join
+    | Relay
+    | Encode
+    | Decode
+    | Hush
+    | Announce
+    | NoteMuted
+    | ChangeRate
+    | AskRecording
+    | AskModeration
+    | Close
+    | Leave
 )
 Effects = tuple[Effect, ...]

@@ -9,9 +9,10 @@ from typing import Any, Protocol
 
 from earshot.protocol.messages import Hello
 from earshot.protocol.packet import CodedPacket, Packet, PcmBlock
+from earshot.protocol.silence import Silence
 from earshot.server.core.send_queue import Media
 
-Sendable = Packet | CodedPacket | PcmBlock
+Sendable = Packet | CodedPacket | PcmBlock | Silence
 """What a message to a listener consists of."""
 
 

@@ -22,6 +22,7 @@ from earshot.protocol.messages import (
     WindowModel,
 )
 from earshot.protocol.packet import Packet, PcmBlock
+from earshot.protocol.silence import Silence
 from earshot.protocol.text import MAX_REASON, clean
 from earshot.server.core import refusals
 from earshot.server.core.grants import EVERYONE, Grants
@@ -53,6 +54,9 @@ class Peer:
     """What makes its codes, None for the room's model."""
     also: frozenset[str] = frozenset()
     """Digests of other models whose windows it takes."""
+    silence: bool = False
+    """Whether it is told of silence that is not sent, and may tell of it."""
+    stats_every_s: float = 1.0
     muted: bool = False
     silenced: bool = False
     """Muted by a moderator, so that it cannot unmute itself."""
@@ -174,11 +178,15 @@ class Room:
             max_kbps=hello.max_kbps,
             trace=hello.trace,
             uplink=Uplink(hello.send_model or self._config, self._audio_burst_ms, now_us),
-            queue=SendQueue(self._config.hop_length, int(1e6 / self._config.frame_rate), self._degradation),
+            queue=SendQueue(
+                self._config.hop_length, int(1e6 / self._config.frame_rate), self._degradation, hello.frames
+            ),
             send_n_q=_send_n_q(hello.send_kbps, hello.send_model or self._config),
             listen_n_q=_listen_n_q(hello.max_kbps, self._config),
             model=hello.send_model,
             also=frozenset(hello.also),
+            silence=hello.silence,
+            stats_every_s=hello.stats_every_s,
             grants=grants,
         )
         self.peers[peer.id] = peer
@@ -207,6 +215,8 @@ class Room:
         send_n_q, listen_n_q = _send_n_q(send_kbps, peer.model or self._config), _listen_n_q(max_kbps, self._config)
         peer.send_n_q, peer.listen_n_q = send_n_q, listen_n_q
         peer.send_kbps, peer.max_kbps = send_kbps, max_kbps
+        if message.frames is not None:
+            peer.queue.set_frames(message.frames)
         return PeerChanged(peer=peer.info())
 
     def mute(self, peer: Peer, message: Mute) -> PeerChanged:
@@ -232,6 +242,20 @@ class Room:
             if key not in versions:
                 versions[key] = packet.cut(key[0]).of(speaker.id, packet.trace if peer.trace else None)
             peer.queue.put(versions[key], now_us)
+            listeners.append(peer)
+        return listeners
+
+    def hush(self, speaker: Peer, silence: Silence, now_us: int) -> list[Peer]:
+        """Queues a sign of silence for everyone else who hears the speaker. Those who have not
+        asked to be told get what was waiting for the speaker's next frame. Returns who that is."""
+        listeners: list[Peer] = []
+        for peer in self.peers.values():
+            if peer is speaker or not (peer.takes(speaker) or peer.want == "pcm"):
+                continue
+            if peer.silence:
+                peer.queue.put(silence._replace(source=speaker.id), now_us)
+            else:
+                peer.queue.forget(speaker.id)
             listeners.append(peer)
         return listeners
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -32,7 +33,9 @@ from earshot.protocol.messages import (
     Welcome,
     parse_client,
 )
-from earshot.protocol.packet import CodedPacket, Packet, PcmUp, decode_up, encode_down
+from earshot.protocol.packet import CodedPacket, Packet, PcmUp
+from earshot.protocol.short_headers import LinkReader, LinkWriter
+from earshot.protocol.silence import Silence
 from earshot.server.core import refusals
 from earshot.server.core.effects import (
     Announce,
@@ -43,12 +46,14 @@ from earshot.server.core.effects import (
     Decode,
     Effects,
     Encode,
+    Hush,
     Join,
     Leave,
     NoteMuted,
     Relay,
 )
 from earshot.server.core.jobs import Result
+from earshot.server.core.packet_coding import Sendable
 from earshot.server.core.rate_limit import TokenBucket
 from earshot.server.core.room import Peer, Room
 from earshot.server.core.send_queue import Media
@@ -153,6 +158,8 @@ class Session:
     _room: Room
     _peer: Peer
     _coded: bool
+    _reader: LinkReader
+    _writer: LinkWriter
 
     def __init__(self, limits: SessionLimits, now_us: int, paused_us: int = 0) -> None:
         """`paused_us` is how long the server has stood still so far, in all."""
@@ -213,7 +220,7 @@ class Session:
             if self.state is State.HELLO:
                 raise refusals.before_hello("media")
             self._peer.media_received += len(data)
-            return self._media(decode_up(data), now_us)
+            return self._media(self._reader.up(data), now_us)
         except ProtocolError as error:
             return self._refuse(error)
 
@@ -235,7 +242,7 @@ class Session:
         if self.state is State.HELLO:
             return self._refuse(refusals.no_hello(self._limits.hello_timeout_s))
         if self.state is State.JOINED:
-            self.next_time_us = now_us + int(self._limits.stats_interval_s * 1e6)
+            self.next_time_us = now_us + self._stats_interval_us
             return self.tell(self._peer.stats(now_us))
         return ()
 
@@ -244,7 +251,10 @@ class Session:
         self._legal(Event.JOINED)
         self.state = State.JOINED
         self._room, self._peer, self._coded = room, peer, welcome.entropy is not None
-        self.next_time_us = now_us + int(self._limits.stats_interval_s * 1e6)
+        hop, short = welcome.model.hop_length, welcome.short_headers
+        self._reader, self._writer = LinkReader(hop, short, peer.silence), LinkWriter(hop, short)
+        self._stats_interval_us = int(max(self._limits.stats_interval_s, peer.stats_every_s) * 1e6)
+        self.next_time_us = now_us + self._stats_interval_us
         self.outbox.append(welcome)
 
     def encoded(self, result: Result) -> Effects:
@@ -310,7 +320,11 @@ class Session:
 
     def next_media(self, now_us: int) -> list[bytes]:
         """Returns the media that are due, as messages."""
-        messages = encode_down(self._peer.queue.take(now_us))
+        return self.written(self._peer.queue.take(now_us))
+
+    def written(self, media: Sequence[Sendable]) -> list[bytes]:
+        """Returns media as messages, each of which must be sent, in this order."""
+        messages = self._writer.down(media)
         for message in messages:
             self._peer.media_sent += len(message)
         return messages
@@ -366,7 +380,7 @@ class Session:
         self._peer.report = message
         return ()
 
-    def _media(self, message: PcmUp | Packet | CodedPacket, now_us: int) -> Effects:
+    def _media(self, message: PcmUp | Packet | CodedPacket | Silence, now_us: int) -> Effects:
         peer = self._peer
         if isinstance(message, PcmUp):
             if peer.send != "pcm":
@@ -378,6 +392,10 @@ class Session:
                 raise refusals.wrong_kind("codes", peer.send)
             packet = peer.uplink.codes(message, peer.muted, now_us)
             return () if packet is None else (packet,)
+        if isinstance(message, Silence):
+            if peer.send != "codes" or peer.model is not None:
+                raise refusals.wrong_kind("silence", peer.send)
+            return (Hush(message),) if peer.uplink.silence(message, peer.muted, now_us) else ()
         if not self._coded:
             raise refusals.coded_without_model()
         if peer.send != "codes":

@@ -13,6 +13,7 @@ from earshot.protocol.close_codes import CloseCode, ProtocolError
 from earshot.protocol.messages import WindowModel
 from earshot.protocol.packet import TRACE_TICK_US, CodedPacket, Packet, PcmFormat, PcmUp, Trace
 from earshot.protocol.sequence import CLOCK_MODULUS, SEQUENCE_MODULUS, TIMESTAMP_MODULUS, SequenceTracker
+from earshot.protocol.silence import Silence
 from earshot.server.core.rate_limit import TokenBucket
 
 CLOCK_TOLERANCE = 1.01
@@ -147,6 +148,13 @@ class Uplink:
         if packet.trace is None:
             return packet
         return packet._replace(trace=packet.trace.received_at(now_us))
+
+    def silence(self, silence: Silence, muted: bool, now_us: int) -> bool:
+        """Returns whether a sign of silence counts, or is discarded. Raises ProtocolError. It is
+        charged like a frame, so that a flood of them is none that frames could not be."""
+        self._take(0, now_us, self._hop)
+        fits = self._continuity.admit(silence.sequence, silence.timestamp, 0, 0, self._hop, now_us)
+        return fits and not muted
 
     def pcm(self, message: PcmUp, muted: bool, now_us: int) -> list[SpokenFrame]:
         """The frames that a message completes. Raises ProtocolError.

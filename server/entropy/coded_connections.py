@@ -13,7 +13,7 @@ from earshot.codec.lm.entropy import LiveLm
 from earshot.protocol.close_codes import CloseCode, ProtocolError
 from earshot.protocol.entropy_link import LinkDecoder, LinkEncoder
 from earshot.protocol.messages import Hello
-from earshot.protocol.packet import CodedPacket, Packet, PcmBlock
+from earshot.protocol.packet import CodedPacket, Packet
 from earshot.server.core.address_shares import AddressShares
 from earshot.server.core.packet_coding import PLAIN, PacketCoding, Sendable, StartEntropy, Workers, entropy_stats
 from earshot.server.core.send_queue import Media
@@ -123,7 +123,7 @@ class CodedConnection:
         sent: list[Sendable] = []
         waiting: list[Packet] = []
         for part in media:
-            if isinstance(part, PcmBlock):
+            if not isinstance(part, Packet):
                 sent.append(part)
                 continue
             waiting.append(part)

@@ -132,6 +132,8 @@ class Connection:
                 seat.peer.uplink.discard(1)
         elif isinstance(effect, do.Close | do.Leave):
             self._ended.set_result(effect)
+        elif isinstance(effect, do.Hush):
+            seat.live.hush(seat.peer, effect.silence)
         elif isinstance(effect, do.Announce):
             seat.live.announce(effect.message)
         elif isinstance(effect, do.NoteMuted):

@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 from fastapi import WebSocket
 
-from earshot.protocol.packet import encode_down
 from earshot.server.clock import clock_us
 from earshot.server.core import refusals
 from earshot.server.core.packet_coding import PLAIN, PacketCoding
@@ -38,6 +37,8 @@ class Sender:
         self._sending = False
         self.coding: PacketCoding = PLAIN
         self._link: ShortCut = _NoShortCut()
+        self._alarm: asyncio.TimerHandle | None = None
+        """Rings when media are due that were not when they came."""
 
     def take_short_cut(self, link: ShortCut) -> None:
         """Sends media by this link where possible."""
@@ -47,15 +48,22 @@ class Sender:
         """Sends by the WebSocket only."""
         self._link.media = None
         self._link = _NoShortCut()
+        if self._alarm is not None:
+            self._alarm.cancel()
 
     def notice(self) -> None:
         """Wakes `run`: a control message waits."""
         self._something.set()
 
     def wake(self) -> None:
-        """Sends the media that are due, or wakes `run` to do it."""
+        """Sends the media that are due, by the short cut now or when they are, or wakes `run` to do
+        it."""
         if not self._send_at_once():
             self._something.set()
+
+    def _ring(self) -> None:
+        self._alarm = None
+        self.wake()
 
     def _send_at_once(self) -> bool:
         """Returns whether nothing is left for `run`."""
@@ -63,8 +71,12 @@ class Sender:
         if self._sending or session.outbox:
             return False
         while (due_us := session.due_us(now_us := clock_us())) is not None:
-            if due_us > now_us or not link.ready():
+            if not link.ready():
                 return False
+            if due_us > now_us:
+                if self._alarm is None:
+                    self._alarm = asyncio.get_running_loop().call_later((due_us - now_us) / 1e6, self._ring)
+                return True
             for message in session.next_media(now_us):
                 link.write(message)
         return True
@@ -87,8 +99,7 @@ class Sender:
                 await self._something.wait()
                 timer.cancel()
                 continue
-            for message in encode_down(await self.coding.code(session.take(now_us), clock_us)):
-                session.sent(len(message))
+            for message in session.written(await self.coding.code(session.take(now_us), clock_us)):
                 await self._send(message)
             self._something.set()
 
