@@ -16,18 +16,18 @@ from earshot.client.audio.talker import MAX_BLOCKS, Talker
 from earshot.client.core.clock import ServerClock
 from earshot.client.core.replay import ArrivalRecorder
 from earshot.client.core.room import RoomView
+from earshot.client.core.sender import SendFormat
+from earshot.client.greeting import make_hello, make_report
 from earshot.client.local_clock import monotonic_us
 from earshot.client.models import CallModels, Codec
 from earshot.client.net.connection import Connection, PacketCoding
 from earshot.client.net.websocket import Lost, Outbox, join, open_connection, room_url
-from earshot.client.settings import CallSettings
+from earshot.client.settings import LATENCIES, PACES, CallSettings, Latency, Pace
 from earshot.codec.errors import CallError, UsageError
 from earshot.codec.pcm import Pcm
 from earshot.protocol.close_codes import ProtocolError
 from earshot.protocol.messages import (
-    PROTOCOL,
     Error,
-    Hello,
     Moderated,
     Mute,
     PeerChanged,
@@ -37,7 +37,6 @@ from earshot.protocol.messages import (
     Pong,
     Record,
     Recording,
-    Report,
     SetRate,
     Stats,
     parse_server,
@@ -46,8 +45,7 @@ from earshot.protocol.messages import (
 FIRST_PINGS, FIRST_PING_EVERY_S = 8, 0.02
 """Pings before anything is spoken, so that the clock is known by the best of several round
 trips."""
-PING_EVERY_S = 1.0
-SILENT_S = 5.0
+SILENT_S = 6.0
 """A connection on which nothing comes for this long, not even a pong, is dead."""
 BACKOFF_S, BACKOFF_MAX_S = 0.25, 8.0
 """Wait before the first try to connect again, and the longest."""
@@ -63,7 +61,8 @@ class Call:
     """One call. `run` returns when it is over. The figures (client/ui/figures.py) stay readable
     afterwards.
 
-    `leave`, `toggle_mute`, `step_rate` and `toggle_recording` are called on the event loop."""
+    `leave`, `toggle_mute`, `step_rate`, `step_latency` and `toggle_recording` are called on the
+    event loop."""
 
     def __init__(
         self,
@@ -88,6 +87,8 @@ class Call:
         held = 4 * MAX_BLOCKS if models.spoken else MAX_BLOCKS
         self.talker = Talker(self._emit, models.spoken_format.rate, held)
         self.outbox = Outbox()
+        self.uplink: SendFormat = "codes" if settings.uplink == "auto" else settings.uplink
+        self.latency: Latency = settings.latency
         self.state: State = "connecting"
         self.detail = ""
         self.muted = False
@@ -115,7 +116,12 @@ class Call:
         """What this client sends."""
         if isinstance(self.source, NoSource):
             return "none"
-        return "codes" if self.models.spoken else self.settings.uplink
+        return "codes" if self.models.spoken else self.uplink
+
+    @property
+    def pace(self) -> Pace:
+        """How often messages go and come."""
+        return PACES[self.latency]
 
     @property
     def model(self) -> Codec:
@@ -152,6 +158,13 @@ class Call:
                 self.talker.sender.kbps = self.kbps
             self.outbox.put(SetRate(send_kbps=self.kbps))
 
+    def step_latency(self) -> None:
+        """Saves more bits and less time, or after the last step no bits again."""
+        self.latency = LATENCIES[(LATENCIES.index(self.latency) + 1) % len(LATENCIES)]
+        if self.talker.sender:
+            self.talker.sender.frames_per_packet = self.pace.frames
+        self.outbox.put(SetRate(frames=self.pace.frames))
+
     def toggle_recording(self) -> None:
         """Asks for a recording to begin or end. The server may refuse."""
         self.outbox.put(Record(on=not self.room.recording))
@@ -162,7 +175,7 @@ class Call:
         """Runs the call until it is over. Raises CallError if the server refuses, with the server's
         sentence, or if there is no server. Raises AudioError if a sound device fails."""
         self._loop = asyncio.get_running_loop()
-        await asyncio.to_thread(self.models.warm_up)
+        await asyncio.to_thread(self._prepare)
         self.talker.start()
         tasks = {asyncio.create_task(self._stay_connected()), asyncio.create_task(self._watch())}
         try:
@@ -181,6 +194,12 @@ class Call:
             for each in self.connections:
                 each.close()
             self.state = "left"
+
+    def _prepare(self) -> None:
+        """Warms the models up, and decides who encodes. It runs on a thread."""
+        self.models.warm_up()
+        if self.settings.uplink == "auto" and self.sends == "codes" and not self.models.spoken:
+            self.uplink = "codes" if self.models.encodes_easily() else "pcm"
 
     async def _watch(self) -> None:
         """Returns when the call is over, and raises what went wrong on a thread."""
@@ -237,21 +256,8 @@ class Call:
     async def _join(self, connection: ClientConnection) -> None:
         if any(each.coder and each.coder.failed for each in self.connections):
             self.coding = None
-        listens, spoken = not isinstance(self.sink, NoSink), self.models.spoken
-        hello = Hello(
-            protocol=PROTOCOL,
-            name=self.settings.name,
-            model=self.models.talk.digest if self.models.talk and (listens or not spoken) else None,
-            send=self.sends,
-            want="codes" if listens else "none",
-            send_kbps=self.kbps,
-            max_kbps=self.settings.max_kbps,
-            trace=True,
-            send_model=spoken if self.sends != "none" else None,
-            also=list(self.models.windows) if listens else [],
-            entropy=[self.coding.digest] if self.coding else [],
-            token=self.settings.token,
-        )
+        listens, entropy = not isinstance(self.sink, NoSink), self.coding.digest if self.coding else None
+        hello = make_hello(self.settings, self.models, self.sends, self.kbps, self.pace, listens, entropy)
         welcome = await join(connection, hello)
         if self.room.welcome is not None:
             self.reconnects += 1
@@ -259,6 +265,7 @@ class Call:
         self.clock = ServerClock()
         agreed = self.coding if self.coding and welcome.entropy == self.coding.digest else None
         here = Connection(*self.models.receiver(self.clock), agreed.make_coder() if agreed else None)
+        here.agree(welcome)
         self.connections = [*self.connections[1 - MAX_CONNECTIONS :], here]
         here.receiver.arrivals = self.arrivals
         if self.arrivals is not None:
@@ -271,9 +278,8 @@ class Call:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._read(connection))
-                coder = self.connections[-1].coder
-                encode = coder.encode if coder and self.sends == "codes" else None
-                tasks.create_task(self.outbox.write(connection, encode))
+                here = self.connections[-1]
+                tasks.create_task(self.outbox.write(connection, here.outgoing, here.sent.add))
                 tasks.create_task(self._keep_time())
         except ExceptionGroup as group:
             # An error message of the server says more than the broken connection that follows.
@@ -291,13 +297,21 @@ class Call:
         if self._sound is None:  # opening a device takes too long for the event loop
             self._sound = asyncio.create_task(asyncio.to_thread(self._begin_sound))
         await asyncio.shield(self._sound)
+        reported, report_us = None, 0
         while True:
-            self.outbox.put(self.clock.ping(monotonic_us()))
-            self.outbox.put(self._report())
-            await asyncio.sleep(PING_EVERY_S)
+            now = monotonic_us()
+            self.outbox.put(self.clock.ping(now))
+            report = make_report(self.connections[-1].receiver)
+            if report != reported and now - report_us >= self.pace.stats_every_s * 1e6:
+                self.outbox.put(report)
+                reported, report_us = report, now
+            await asyncio.sleep(self.pace.ping_every_s)
 
     def _begin_speech(self) -> None:
-        sender = self.models.sender(self.sends, self.kbps, self.clock)
+        welcome, settings = self.room.welcome, self.settings
+        quiet = settings.dtx and welcome is not None and welcome.silence
+        frames, every_s = self.pace.frames, settings.trace_every_s
+        sender = self.models.sender(self.sends, self.kbps, self.clock, frames, quiet, every_s)
         sender.muted = self.muted
         if self.muted:
             self.outbox.put(Mute(muted=True))
@@ -326,15 +340,6 @@ class Call:
         for message in messages:
             self.outbox.put(message)
 
-    def _report(self) -> Report:
-        figures = self.connections[-1].receiver.stats().values()
-        return Report(
-            playout_delay_ms=max((each.playout_delay_ms for each in figures), default=0.0),
-            underruns=sum(each.underruns for each in figures),
-            frames_played=sum(each.frames_played for each in figures),
-            frames_missing=sum(each.frames_missing for each in figures),
-        )
-
     async def _read(self, connection: ClientConnection) -> None:
         here = self.connections[-1]
         while True:
@@ -344,6 +349,7 @@ class Call:
             except TimeoutError as error:
                 raise Lost(f"nothing came from the server for {SILENT_S:g} s") from error
             now = monotonic_us()
+            here.heard.add(now, len(message))
             try:
                 if isinstance(message, str):
                     self._hear(message, now)

@@ -12,11 +12,15 @@ from earshot.client.audio.endpoints import TALK
 from earshot.client.core.clock import ServerClock
 from earshot.client.core.playout import Decoder
 from earshot.client.core.receiver import Receiver, WindowSpeakers
-from earshot.client.core.sender import Encoder, MediaSender, Sender, SendFormat
+from earshot.client.core.sender import Encoder, MediaSender, Sender
 from earshot.client.local_clock import monotonic_us
 from earshot.client.net.connection import Mix
 from earshot.codec.config import ModelConfig
 from earshot.protocol.messages import WindowModel
+
+MEASURED_FRAMES = 12
+EASY_SHARE = 0.25
+"""Part of a frame's time that encoding it may take if a client is to encode by itself."""
 
 
 class Codec(Protocol):
@@ -66,11 +70,39 @@ class CallModels:
             for _ in range(4):
                 decoder.push(encoder.push(np.zeros(config.hop_length, np.float32)))
 
-    def sender(self, sends: Literal["pcm", "codes", "none"], kbps: float, clock: ServerClock) -> MediaSender:
-        """Returns a sender for a new connection."""
+    def encodes_easily(self) -> bool:
+        """Measures whether this machine encodes speech in a small part of the time that it lasts.
+        The quickest of several frames counts, so that a busy moment does not decide."""
+        config = self.mine.config
+        encoder, frame = self.mine.frame_encoder(kbps=max(config.bandwidths)), np.zeros(config.hop_length, np.float32)
+        times = []
+        for _ in range(MEASURED_FRAMES):
+            began_us = monotonic_us()
+            encoder.push(frame)
+            times.append(monotonic_us() - began_us)
+        return min(times) < EASY_SHARE * config.latency_s * 1e6
+
+    def sender(
+        self,
+        sends: Literal["pcm", "codes", "none"],
+        kbps: float,
+        clock: ServerClock,
+        frames: int = 1,
+        quiet: bool = False,
+        trace_every_s: float = 0.0,
+    ) -> MediaSender:
+        """Returns a sender for a new connection, of packets of `frames` frames. If it is `quiet`,
+        silence is not sent."""
         encoder = self.mine.frame_encoder(kbps=kbps, start="zeros") if sends == "codes" else None
-        send_format: SendFormat = "pcm" if encoder is None else "codes"
-        return Sender(send_format, encoder=encoder, clock=clock, time_us=monotonic_us)
+        return Sender(
+            "pcm" if encoder is None else "codes",
+            encoder=encoder,
+            frames_per_packet=frames,
+            clock=clock,
+            time_us=monotonic_us,
+            quiet=quiet,
+            trace_every_us=round(trace_every_s * 1e6),
+        )
 
     def receiver(self, clock: ServerClock) -> tuple[Receiver, Mix]:
         """Returns a receiver for a new connection, and what the loudspeaker pulls from."""

@@ -3,8 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 from earshot.client.core.sender import SendFormat
+
+Uplink = SendFormat | Literal["auto"]
+"""What a client sends; "auto" are codes where this machine encodes easily, else PCM."""
+Latency = Literal["low", "balanced", "thrift"]
+"""What a call saves: time, or bits on the wire."""
+LATENCIES: tuple[Latency, ...] = get_args(Latency)
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How often a client sends and gets messages."""
+
+    frames: int
+    """Frames of one speaker in a message, both ways."""
+    ping_every_s: float
+    stats_every_s: float
+    """Seconds between two reports, and between two `stats` of the server."""
+
+
+PACES: dict[Latency, Pace] = {"low": Pace(1, 1.0, 1.0), "balanced": Pace(3, 2.5, 5.0), "thrift": Pace(6, 2.5, 10.0)}
 
 
 @dataclass(frozen=True)
@@ -16,7 +37,7 @@ class CallSettings:
     server: str = "ws://127.0.0.1:8765"
     """A ws:// or wss:// address."""
     name: str = ""
-    uplink: SendFormat = "pcm"
+    uplink: Uplink = "auto"
     kbps: float = 6.0
     max_kbps: float = 12.0
     seconds: float | None = None
@@ -25,3 +46,8 @@ class CallSettings:
     """How long it is tried to make a lost connection again."""
     token: str | None = field(default=None, repr=False)
     """What lets this client in where not everyone may enter."""
+    latency: Latency = "balanced"
+    dtx: bool = True
+    """Whether silence is not sent."""
+    trace_every_s: float = 0.25
+    """Seconds of speech between two packets that say when what happened to them."""

@@ -124,8 +124,10 @@ class LiveRoom:
         decoders = self.room.decoders_for_rate(peer, message)
         if decoders and message.max_kbps is not None and not self._pool.fits(0, decoders):
             raise refusals.no_time_for_rate(message.max_kbps)
-        self.announce(self.room.set_rate(peer, message))
-        self.prune()
+        changed = self.room.set_rate(peer, message)
+        if message.send_kbps is not None or message.max_kbps is not None:
+            self.announce(changed)
+            self.prune()
 
     def moderate(self, message: Moderate, by: Peer | None, name: str) -> Peer | None:
         """Mutes or removes a peer, or locks the room, and tells everyone. Returns the peer, if it

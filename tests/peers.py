@@ -33,10 +33,11 @@ from earshot.protocol.packet import (
     PcmBlock,
     PcmFormat,
     PcmUp,
-    decode_down,
     encode_codes_up,
     encode_pcm_up,
 )
+from earshot.protocol.short_headers import LinkReader
+from earshot.protocol.silence import Silence
 from earshot.server.app import create_app
 from earshot.server.core.packet_coding import no_entropy
 from earshot.server.entropy.coded_connections import entropy_by
@@ -176,6 +177,8 @@ class TestPeer:
         self.binary_messages = 0
         self.encoder = LinkEncoder(lm.lm) if lm else None
         self._decoder = LinkDecoder(lm.lm) if lm else None
+        self._link = LinkReader(HOP, welcome.short_headers, welcome.silence)
+        self.silences: list[Silence] = []
         self.coded = 0
         """Number of packets that came entropy-coded."""
         self.sequence = 0
@@ -188,7 +191,10 @@ class TestPeer:
                     self.control.append(parse_server(message))
                 else:
                     self.binary_messages += 1
-                    for part in decode_down(message):
+                    for part in self._link.down(message):
+                        if isinstance(part, Silence):
+                            self.silences.append(part)
+                            continue
                         if isinstance(part, CodedPacket):
                             assert self._decoder is not None
                             part = self._decoder.decode(part)

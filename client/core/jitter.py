@@ -230,6 +230,10 @@ class JitterBuffer:
         self.taken += 1
         return self._frames.pop(number)
 
+    def number_of(self, sequence: int) -> int:
+        """Returns a sequence number on the wire as it would be without wrapping."""
+        return self._unwrap(sequence, 0)[0]
+
     def is_next(self, frame: Frame) -> bool:
         """Returns whether no frame is missing before this one."""
         return self._order.is_next(frame.sequence)

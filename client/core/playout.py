@@ -16,6 +16,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from earshot.client.core.background import ComfortNoise
 from earshot.client.core.fade import FadeIn
 from earshot.client.core.jitter import Frame, JitterBuffer
 from earshot.client.core.level import rms
@@ -23,6 +24,7 @@ from earshot.client.core.tempo import Plan, Tempo
 from earshot.client.core.timeline import PlayoutTimeline
 from earshot.client.core.timescale import LONGEST_LAG_S, SHORTEST_LAG_S, TEMPLATE_S, find_lag, lengthen, shorten
 from earshot.codec.pcm import Pcm
+from earshot.protocol.silence import BANDS, NOTHING
 
 QUIET_RMS = 10 ** (-50 / 20)
 """A passage quieter than this may be shortened or lengthened anywhere."""
@@ -33,6 +35,7 @@ LEVEL_DECAY = 0.995
 BURST_FRAMES = 8
 """Frames that are decoded ahead in one call, at most, while a backlog is made up for. More would
 take longer than a block lasts."""
+NO_NOISE = bytes([NOTHING] * BANDS)
 SPURT_END_US = 1_000_000
 """Silence after which a speaker that said nothing has stopped, not stalled."""
 
@@ -110,6 +113,10 @@ class Playout:
         self._history: Pcm = np.zeros(self._fade, np.float32)
         self._tail: Pcm = np.zeros(0, np.float32)
         self._loudness = 0.0
+        self._noise = ComfortNoise(sample_rate)
+        self._silenced = False
+        self._hushed: int | None = None
+        """Number of the frame with which the speaker goes on after a silence that it told of."""
 
     @property
     def underruns(self) -> int:
@@ -129,14 +136,24 @@ class Playout:
     def announce_silence(self, silent: bool) -> None:
         """Takes note that the speaker muted itself or left (True), or is back (False). What a
         silent speaker does not send is no underrun."""
-        self._timeline.silence_announced = silent
+        self._silenced = silent
+        if silent:
+            self._noise.describe(NO_NOISE)
+        self._timeline.silence_announced = silent or self._hushed is not None
+
+    def hush(self, sequence: int, levels: bytes) -> None:
+        """Takes note that the speaker sends nothing until the frame of this number on the wire, and
+        what its background sounds like meanwhile."""
+        self._hushed = self.jitter.number_of(sequence)
+        self._timeline.silence_announced = True
+        self._noise.describe(NO_NOISE if self._silenced else levels)
 
     def pull(self, n: int, now_us: int) -> Block:
         """Returns the next `n` samples, which the device takes at `now_us`."""
         pcm = np.zeros(n, np.float32)
         positions = np.full(n, np.nan)
         self._add_tail(pcm)
-        filled = 0
+        filled, hushed = 0, self._hushed is not None
         plan = self._tempo.plan(self.jitter.delay.target_us, self.jitter.delay.base_us) if self._playing else None
         while filled < n:
             if not self._playing:
@@ -159,7 +176,7 @@ class Playout:
             else:
                 self._stopped_us = now_us + self._media_us(filled)
                 self._stop(pcm[filled:], now_us)
-        return self._finish(pcm, positions, now_us)
+        return self._finish(pcm, positions, now_us, hushed)
 
     def _wait(self, n: int, filled: int, now_us: int) -> int | None:
         """Returns how many samples of silence, counted from `filled`, there are until the next
@@ -184,7 +201,7 @@ class Playout:
         """Takes the first frame of a stretch without gaps, which begins to play at `at_us`."""
         frame = self.jitter.peek()
         if frame is not None and self._expected is not None:
-            dry = self._goes_on(frame) and self._timeline.dry
+            dry = self._goes_on(frame) and self._timeline.dry and self._hushed is None
             if dry:
                 self.jitter.delay.underrun()
             if dry or not self.jitter.is_next(frame):
@@ -198,6 +215,9 @@ class Playout:
     def _take(self) -> None:
         frame = self.jitter.take()
         if frame is not None:
+            if self._hushed is not None and frame.sequence >= self._hushed:
+                self._hushed = None
+                self._timeline.silence_announced = self._silenced
             self._taken.append(frame)
             self._expected = frame.timestamp + frame.samples
 
@@ -289,10 +309,13 @@ class Playout:
         pcm[:count] += self._tail[:count]
         self._tail = self._tail[count:]
 
-    def _finish(self, pcm: Pcm, positions: NDArray[np.float64], now_us: int) -> Block:
-        """Counts the block and finds out which frames it started."""
+    def _finish(self, pcm: Pcm, positions: NDArray[np.float64], now_us: int, hushed: bool) -> Block:
+        """Counts the block and finds out which frames it started. `hushed` is whether it began in a
+        silence that the speaker told of."""
+        silent = np.isnan(positions)
         if self._expected is not None:
-            self.samples_silent += int(np.count_nonzero(np.isnan(positions)))
+            self.samples_silent += int(np.count_nonzero(silent))
+        self._noise.add(pcm, silent if hushed or self._hushed is not None else np.zeros_like(silent))
         self._timeline.block_played(now_us)
         holder, started = self._current, self._started(positions)
         capture = None

@@ -24,6 +24,7 @@ from earshot.codec.pcm import Pcm, from_s16, soft_limit
 from earshot.protocol.close_codes import CloseCode, ProtocolError
 from earshot.protocol.messages import PeerInfo, WindowModel
 from earshot.protocol.packet import MAX_CODEBOOKS, CodedPacket, Packet, PcmBlock, decode_down
+from earshot.protocol.silence import Silence
 
 MAX_WAITING = 512
 """Packets that may be put before the next pull. More means that play-out stands still."""
@@ -85,6 +86,8 @@ class _Told:
     source: int
     silent: bool | None
     """True where it muted itself, False where it is back, None where it left."""
+    silence: Silence | None = None
+    """What it told of a silence that it does not send; then `silent` means nothing."""
 
 
 class _Speaker:
@@ -145,12 +148,16 @@ class Receiver:
         of it, if it is malformed or has more codebooks than the model."""
         self.take(decode_down(message), len(message), now_us)
 
-    def take(self, packets: Sequence[Packet | CodedPacket | PcmBlock], size: int, now_us: int) -> None:
+    def take(self, packets: Sequence[Packet | CodedPacket | PcmBlock | Silence], size: int, now_us: int) -> None:
         """Takes a message of `size` bytes that has been decoded, as `put` does."""
+        silences = [part for part in packets if isinstance(part, Silence)]
+        if silences:
+            self._take_silences(silences, size, now_us)
+            return
         if any(isinstance(packet, CodedPacket) for packet in packets):
             raise ProtocolError("an entropy-coded packet came, and no language model was agreed on")
         windows = [packet for packet in packets if isinstance(packet, Packet) and packet.scale is not None]
-        frames = [part for part in packets if not isinstance(part, CodedPacket) and part not in windows]
+        frames = [part for part in packets if not isinstance(part, CodedPacket | Silence) and part not in windows]
         arrived = [self._arrived(packet, now_us) for packet in frames]
         self._put_windows(windows, size if not arrived else 0, now_us)
         for index, packet in enumerate(arrived):
@@ -159,6 +166,13 @@ class Receiver:
             if self.arrivals is not None:
                 self.arrivals.packet(packet.source, packet.sequence, packet.timestamp, len(packet.frames), now_us)
             self._append(packet)
+
+    def _take_silences(self, silences: Sequence[Silence], size: int, now_us: int) -> None:
+        self.traffic.add(now_us, 0, 0, 0, size)
+        for silence in silences:
+            if self.arrivals is not None:
+                self.arrivals.hushed(silence.source, now_us)
+            self._append(_Told(silence.source, None, silence))
 
     def _put_windows(self, windows: list[Packet], message_bytes: int, now_us: int) -> None:
         for index, packet in enumerate(windows):
@@ -236,7 +250,9 @@ class Receiver:
             item = self._waiting.popleft() if self._waiting else None
             if isinstance(item, _Told):
                 speaker = self._speakers.get(item.source)
-                if speaker is not None:
+                if speaker is not None and item.silence is not None:
+                    speaker.playout.hush(item.silence.sequence, item.silence.levels)
+                elif speaker is not None:
                     speaker.left = item.silent is None
                     speaker.playout.announce_silence(item.silent is not False)
             elif item is not None:

@@ -70,21 +70,32 @@ class ArrivalRecorder:
         self._hop, self._write = hop, write
         self._last_us: int | None = None
         self._trackers: dict[int, tuple[SequenceTracker, SequenceTracker]] = {}
+        self._hushed: set[int] = set()
         write(f"{MAGIC} {VERSION} {sample_rate} {hop}\n")
 
     def reconnected(self) -> None:
         """Notes that sequences and timestamps may begin anywhere again."""
         self._trackers.clear()
+        self._hushed.clear()
 
     def packet(self, source: int, sequence: int, timestamp: int, frames: int, arrival_us: int) -> None:
         """Notes a packet, whose sequence and timestamp are those on the wire."""
         order, place = self._trackers.setdefault(
             source, (SequenceTracker(SEQUENCE_MODULUS), SequenceTracker(TIMESTAMP_MODULUS))
         )
+        if source in self._hushed:
+            self._hushed.remove(source)
+            self.told(source, False, arrival_us)
         skipped, gap = order.gap(sequence), place.gap(timestamp)
         order.expect(sequence + frames)
         place.expect(timestamp + frames * self._hop)
         self._line(source, f"{frames} {skipped} {gap}" if skipped or gap else f"{frames}", arrival_us)
+
+    def hushed(self, source: int, now_us: int) -> None:
+        """Notes that a speaker sends nothing until its next packet, as if it were muted."""
+        if source not in self._hushed:
+            self._hushed.add(source)
+            self.told(source, True, now_us)
 
     def told(self, source: int, silent: bool, now_us: int) -> None:
         """Notes that a speaker muted itself, or is back."""

@@ -40,7 +40,8 @@ class SendTimeline:
     """Sequence numbers, timestamps and capture times of what one speaker sends.
 
     `clock` makes traces possible once it is ready. `time_us` reads the local clock after encoding;
-    without it encoding seems to take no time."""
+    without it encoding seems to take no time. There is a trace for what was captured at least
+    `trace_every_us` after what the last one was for."""
 
     def __init__(
         self,
@@ -49,6 +50,7 @@ class SendTimeline:
         time_us: Callable[[], int] | None = None,
         sequence: int = 0,
         timestamp: int = 0,
+        trace_every_us: int = 0,
     ) -> None:
         self.samples = SampleClock(sample_rate)
         self.sequence = sequence
@@ -56,6 +58,7 @@ class SendTimeline:
         self.position = timestamp
         """Position of the first sample that has not been sent, not wrapped."""
         self._clock, self._time_us = clock, time_us
+        self._trace_every_us, self._traced_us = trace_every_us, -math.inf
         self._next_us: float | None = None
         """When the next sample to come is captured. None where the next block will tell."""
 
@@ -97,9 +100,10 @@ class SendTimeline:
 
     def trace(self, captured_us: float, framed_us: int, encoded_us: int | None) -> Trace | None:
         """Returns the trace of a packet whose first sample was captured at `captured_us`, or None
-        while the server's clock is unknown."""
-        if self._clock is None or not self._clock.ready:
+        while the server's clock is unknown, and so soon after another trace that none is due."""
+        if self._clock is None or not self._clock.ready or captured_us - self._traced_us < self._trace_every_us:
             return None
+        self._traced_us = captured_us
         trace = Trace(self._clock.to_server(round(captured_us)) % CLOCK_MODULUS)
         framed = trace.ticks_at(self._clock.to_server(framed_us))
         encoded = 0 if encoded_us is None else trace.ticks_at(self._clock.to_server(encoded_us))

@@ -6,8 +6,41 @@ from collections import deque
 
 MESSAGE_OVERHEAD_BYTES = 76
 """Headers of a message: IPv4 20, TCP with time stamps 32, TLS 1.3 record 22, WebSocket 2."""
+MASK_BYTES = 4
+"""What a message from a client has beside these, and one of more than 125 bytes half of it."""
 WINDOW_US = 2_000_000
 """How far back the recent rates look."""
+
+
+def wire_size(message_bytes: int, masked: bool) -> int:
+    """Returns what a message takes on the wire; those of clients are masked."""
+    longer = 2 if message_bytes > 125 else 0
+    return message_bytes + MESSAGE_OVERHEAD_BYTES + longer + (MASK_BYTES if masked else 0)
+
+
+class WireMeter:
+    """Counts all that goes one way through one WebSocket, control messages too, with an estimate of
+    the headers of the network. `masked` is the way from a client to a server."""
+
+    def __init__(self, masked: bool, window_us: int = WINDOW_US) -> None:
+        self.messages = self.bytes = 0
+        self._masked, self._window_us = masked, window_us
+        self._recent: deque[tuple[int, int]] = deque(maxlen=4096)
+
+    def add(self, now_us: int, message_bytes: int) -> None:
+        """Counts one message."""
+        size = wire_size(message_bytes, self._masked)
+        self.messages += 1
+        self.bytes += size
+        self._recent.append((now_us, size))
+        while now_us - self._recent[0][0] > self._window_us:
+            self._recent.popleft()
+
+    def recent_kbps(self, now_us: int) -> float:
+        """Returns the bits a second over the last two seconds. It is less than the true rate in
+        the first two."""
+        recent = sum(size for at, size in list(self._recent) if now_us - at <= self._window_us)
+        return recent * 8000 / self._window_us
 
 
 class Traffic:
@@ -70,6 +103,11 @@ class Traffic:
         the true rate in the first two seconds."""
         recent = sum(wire for at, _, _, wire in list(self._recent) if now_us - at <= self._window_us)
         return recent * 8000 / self._window_us
+
+    def recent_codec_kbps_of_time(self, now_us: int) -> float:
+        """Returns the codec bits a second of time over the last two seconds, in the same way."""
+        recent = sum(bits for at, _, bits, _ in list(self._recent) if now_us - at <= self._window_us)
+        return recent * 1000 / self._window_us
 
     def _rate(self, bits: int, samples: int) -> float:
         return bits * self._sample_rate / samples / 1000 if samples else 0.0

@@ -16,7 +16,8 @@ from earshot.codec.bitstream import packed_size
 from earshot.codec.lm.entropy import LiveLm
 from earshot.protocol.close_codes import ProtocolError
 from earshot.protocol.entropy_link import LinkDecoder, LinkEncoder
-from earshot.protocol.packet import CodedPacket, Packet, PcmBlock, decode_down, decode_up, encode_codes_up
+from earshot.protocol.packet import CodedPacket, Packet, PcmBlock, decode_up, encode_codes_up
+from earshot.protocol.silence import Silence
 
 _Result = TypeVar("_Result")
 
@@ -39,11 +40,12 @@ class EntropyCoder:
         """Returns a media message of this client as it is to be sent."""
         return await self._on_thread(lambda: self._coded(message))
 
-    async def decode(self, message: bytes) -> Sequence[Packet | PcmBlock]:
+    async def decode(
+        self, parts: Sequence[Packet | CodedPacket | PcmBlock | Silence]
+    ) -> Sequence[Packet | PcmBlock | Silence]:
         """Returns what is in a media message that came. Raises Lost where it cannot be decoded,
         because no later message could be either."""
         try:
-            parts = decode_down(message)
             if not any(isinstance(part, CodedPacket) for part in parts):
                 return [part for part in parts if not isinstance(part, CodedPacket)]
             return await self._on_thread(lambda: self._plain(parts))
@@ -69,7 +71,7 @@ class EntropyCoder:
         self._count(self.sent, [coded], began)
         return encode_codes_up(coded)
 
-    def _plain(self, parts: Sequence[Packet | CodedPacket | PcmBlock]) -> list[Packet | PcmBlock]:
+    def _plain(self, parts: Sequence[Packet | CodedPacket | PcmBlock | Silence]) -> list[Packet | PcmBlock | Silence]:
         began = time.thread_time_ns()
         plain = [self._decoder.decode(part) if isinstance(part, CodedPacket) else part for part in parts]
         self._count(self.heard, [part for part in parts if isinstance(part, CodedPacket)], began)

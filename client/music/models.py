@@ -74,10 +74,18 @@ class MusicModels(CallModels):
             silence = np.zeros((config.channels, config.window_length or 0), np.float32)
             model.window_decoder().push(model.window_encoder(config.bandwidths[0]).push(silence))
 
-    def sender(self, sends: Literal["pcm", "codes", "none"], kbps: float, clock: ServerClock) -> MediaSender:
+    def sender(
+        self,
+        sends: Literal["pcm", "codes", "none"],
+        kbps: float,
+        clock: ServerClock,
+        frames: int = 1,
+        quiet: bool = False,
+        trace_every_s: float = 0.0,
+    ) -> MediaSender:
         """Returns a sender for a new connection, of windows if this client plays music."""
         if self.spoken is None:
-            return super().sender(sends, kbps, clock)
+            return super().sender(sends, kbps, clock, frames, quiet, trace_every_s)
         return WindowSender(self._mine.window_encoder(kbps), self.spoken, clock, monotonic_us)
 
     def receiver(self, clock: ServerClock) -> tuple[Receiver, Mix]:

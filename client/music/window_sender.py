@@ -45,8 +45,9 @@ class WindowSender:
         self.muted = False
         self.kbps: float | None = encoder.kbps
         """Codec rate of the windows to come."""
+        self.frames_per_packet = model.window_frames
         self.samples_lost = 0
-        self.frames_muted = 0
+        self.frames_muted = self.frames_silent = 0
         self.level = 0.0
         """Root mean square of the last block, for a meter, also while muted."""
         self._encoder, self._model = encoder, model

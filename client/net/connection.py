@@ -11,11 +11,19 @@ from typing import Protocol
 from earshot.client.core.coding_meter import CodingMeter
 from earshot.client.core.receiver import Receiver
 from earshot.client.core.sender import MediaSender
+from earshot.client.core.traffic import WireMeter
+from earshot.client.net.websocket import Lost
 from earshot.codec.pcm import Pcm
-from earshot.protocol.messages import PeerInfo
-from earshot.protocol.packet import Packet, PcmBlock
+from earshot.protocol.close_codes import ProtocolError
+from earshot.protocol.messages import PeerInfo, Welcome
+from earshot.protocol.packet import CodedPacket, MessageType, Packet, PcmBlock, PcmUp, decode_up
+from earshot.protocol.short_headers import LinkReader, LinkWriter
+from earshot.protocol.silence import Silence
 
 MAX_NAMES = 256
+HOP = 320
+"""Samples of a frame until the server has told how many there are."""
+CODES_UP = bytes([MessageType.CODES_UP])
 
 
 class PacketCoder(Protocol):
@@ -32,7 +40,9 @@ class PacketCoder(Protocol):
         """Returns a media message of this client as it is to be sent."""
         ...
 
-    async def decode(self, message: bytes) -> Sequence[Packet | PcmBlock]:
+    async def decode(
+        self, parts: Sequence[Packet | CodedPacket | PcmBlock | Silence]
+    ) -> Sequence[Packet | PcmBlock | Silence]:
         """Returns what is in a media message that came. Raises Lost where no message can be decoded
         any more."""
         ...
@@ -74,6 +84,18 @@ class Connection:
     names: dict[int, str] = field(default_factory=dict)
     """Names of all peers by id, also of those that have left."""
     clock_known: asyncio.Event = field(default_factory=asyncio.Event)
+    reader: LinkReader = field(default_factory=lambda: LinkReader(HOP, short=False, silence=False))
+    """Reads media messages as the two ends agreed to write them."""
+    writer: LinkWriter | None = None
+    """Shortens headers, where this is agreed on."""
+    sent: WireMeter = field(default_factory=lambda: WireMeter(masked=True))
+    heard: WireMeter = field(default_factory=lambda: WireMeter(masked=False))
+
+    def agree(self, welcome: Welcome) -> None:
+        """Takes note of what the server agreed to."""
+        hop = welcome.model.hop_length
+        self.reader = LinkReader(hop, welcome.short_headers, welcome.silence)
+        self.writer = LinkWriter(hop) if welcome.short_headers else None
 
     def leave(self, peer: int) -> None:
         """Takes note that a peer left."""
@@ -90,14 +112,33 @@ class Connection:
         if self.coder is not None:
             self.coder.close()
 
+    async def outgoing(self, message: bytes) -> bytes:
+        """Returns a media message as it is sent, right before that."""
+        if message[:1] != CODES_UP:
+            return message
+        if self.coder is not None:
+            message = await self.coder.encode(message)
+        if self.writer is not None:
+            packet = decode_up(message)
+            if not isinstance(packet, PcmUp):
+                return self.writer.up(packet)
+        return message
+
     async def put(self, message: bytes, now_us: int, audible: bool) -> None:
         """Takes a media message that arrived at `now_us`. One that cannot be played yet only keeps
-        the decoder in step.
+        the decoders in step.
 
         Raises ProtocolError, and Lost if the connection is of no more use."""
+        parts: Sequence[Packet | CodedPacket | PcmBlock | Silence]
+        try:
+            parts = self.reader.down(message)
+        except ProtocolError as error:
+            if self.coder is not None:
+                self.coder.failed = True
+            if self.coder is not None or self.writer is not None:  # what comes next would be misread
+                raise Lost(f"the server's packets cannot be read ({error})") from error
+            raise
         if self.coder is not None:
-            parts = await self.coder.decode(message)
-            if audible:
-                self.receiver.take(parts, len(message), now_us)
-        elif audible:
-            self.receiver.put(message, now_us)
+            parts = await self.coder.decode(parts)
+        if audible:
+            self.receiver.take(parts, len(message), now_us)

@@ -174,10 +174,14 @@ class Outbox:
         self._something.set()
 
     async def write(
-        self, connection: ClientConnection, encode: Callable[[bytes], Awaitable[bytes]] | None = None
+        self,
+        connection: ClientConnection,
+        encode: Callable[[bytes], Awaitable[bytes]] | None = None,
+        sent: Callable[[int, int], None] = lambda now_us, size: None,
     ) -> None:
         """Sends until it is cancelled. Media messages go through `encode` right before they are
-        sent, so that it sees nothing that is dropped. Raises ConnectionClosed."""
+        sent, so that it sees nothing that is dropped. `sent` gets the time and the size of each
+        message. Raises ConnectionClosed."""
         while True:
             await self._something.wait()
             self._something.clear()
@@ -185,8 +189,11 @@ class Outbox:
                 at, message = self._waiting.popleft()
                 if isinstance(message, bytes) and monotonic_us() - at > MAX_AGE_US:
                     self.dropped += 1
-                else:
-                    await connection.send(await encode(message) if encode and isinstance(message, bytes) else message)
+                    continue
+                if encode and isinstance(message, bytes):
+                    message = await encode(message)
+                sent(monotonic_us(), len(message))
+                await connection.send(message)
 
     def clear(self) -> None:
         """Drops what was meant for a connection that is gone, and counts it."""

@@ -98,6 +98,7 @@ async def run_in_terminal(call: Call, console: Terminal, as_json: bool = False) 
         "+": lambda: call.step_rate(up=True),
         "=": lambda: call.step_rate(up=True),  # the same key without shift
         "-": lambda: call.step_rate(up=False),
+        "l": call.step_latency,
     }
     loop = asyncio.get_running_loop()
 

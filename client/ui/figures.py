@@ -15,8 +15,8 @@ from earshot.client.local_clock import monotonic_us
 from earshot.client.net.connection import Connection
 from earshot.client.ui.view import QUIETEST_DB, EntropyState, SpeakerState, ViewState, decibels
 
-RECENT = 75
-"""Packets whose median is the latency that is shown: the last second of one speaker."""
+RECENT = 8
+"""Packets with a trace whose median is the latency that is shown: the last two seconds."""
 TIMELINE_ROWS = 1000
 """Rows of the report's timeline, at most."""
 
@@ -55,7 +55,10 @@ def view_state(call: Call) -> ViewState:
         muted=call.muted,
         level_db=decibels(call.talker.level),
         codec_kbps=sender.traffic.recent_codec_kbps if sender else 0.0,
-        wire_kbps=sender.traffic.recent_wire_kbps(now) - entropy.sent_plain_kbps + entropy.sent_kbps if sender else 0.0,
+        wire_kbps=connection.sent.recent_kbps(now) if connection else 0.0,
+        heard_codec_kbps=connection.receiver.traffic.recent_codec_kbps_of_time(now) if connection else 0.0,
+        heard_wire_kbps=connection.heard.recent_kbps(now) if connection else 0.0,
+        latency=call.latency,
         round_trip_ms=None if call.clock.round_trip_us is None else call.clock.round_trip_us / 1000,
         seconds=call.seconds,
         reconnects=call.reconnects,
@@ -133,8 +136,10 @@ def _speakers(call: Call, connection: Connection) -> list[SpeakerState]:
 def call_report(call: Call) -> dict[str, Any]:
     """Returns everything about a call that is over, ready for JSON.
 
-    Times ending in `_us` are those of this machine's monotonic clock. Rates are bits a second of
-    audio; `codec_kbps` is without any header. Figures are those of the last connections."""
+    Times ending in `_us` are those of this machine's monotonic clock. `codec_kbps` is without any
+    header. Rates of speakers, and the codec rate of what was sent, are bits a second of audio that
+    was sent; `wire_kbps` of `sent`, and the rates of `received`, are bits a second of the call,
+    control messages and silence included. Figures are those of the last connections."""
     traffics = [connection.sender.traffic for connection in call.connections if connection.sender]
     samples = sum(traffic.samples for traffic in traffics)
     seconds = samples / call.model.config.sample_rate
@@ -155,15 +160,21 @@ def call_report(call: Call) -> dict[str, Any]:
         "sent": {
             "frames": sum(traffic.frames for traffic in traffics),
             "messages": sum(traffic.messages for traffic in traffics),
+            "silent_frames": sum(each.sender.frames_silent for each in call.connections if each.sender),
             # PCM has no codec rate here: its cost is in wire_kbps, and its codec rate is what the
             # listeners get.
             "codec_kbps": _kbps(sum(traffic.payload_bytes for traffic in traffics), seconds)
             if call.sends == "codes"
             else None,
-            "wire_kbps": _kbps(sum(traffic.wire_bytes for traffic in traffics) - _saved(call), seconds),
+            "wire_kbps": _kbps(sum(each.sent.bytes for each in call.connections), call.seconds),
             "dropped_messages": call.outbox.dropped,
             "dropped_blocks": call.talker.blocks_dropped,
             "unsent_blocks": call.talker.blocks_unsent,
+        },
+        "received": {
+            "messages": sum(each.heard.messages for each in call.connections),
+            "codec_kbps": _kbps(sum(each.receiver.traffic.payload_bytes for each in call.connections), call.seconds),
+            "wire_kbps": _kbps(sum(each.heard.bytes for each in call.connections), call.seconds),
         },
         "devices": {"overflows": call.source.overflows, "underflows": call.sink.underflows},
         "malformed_messages": call.malformed,
@@ -172,12 +183,6 @@ def call_report(call: Call) -> dict[str, Any]:
         "speakers": _speaker_reports(call),
         "server_stats": call.room.server_stats.model_dump(exclude={"type"}) if call.room.server_stats else None,
     }
-
-
-def _saved(call: Call) -> int:
-    """Returns how many bytes entropy coding took off what was sent."""
-    totals = [each.coder.sent.total for each in call.connections if each.coder]
-    return sum(total.plain_bytes - total.coded_bytes for total in totals)
 
 
 def _entropy_report(call: Call) -> dict[str, Any] | None:

@@ -18,7 +18,7 @@ CallState = Literal["connecting", "connected", "reconnecting", "left"]
 
 QUIETEST_DB = -60.0
 METER_WIDTH = 24
-KEYS = "m mute   + - rate   r record   q leave"
+KEYS = "m mute   + - rate   l latency   r record   q leave"
 RECORDED = "RECORDING: the server records what everybody here says"
 NOTABLE_MS = 100.0
 """A delay by coding from which on the view mentions it."""
@@ -80,6 +80,10 @@ class ViewState:
     level_db: float = QUIETEST_DB
     codec_kbps: float = 0.0
     wire_kbps: float = 0.0
+    heard_codec_kbps: float = 0.0
+    """All that comes, by the second. `heard_wire_kbps` and `wire_kbps` include control messages."""
+    heard_wire_kbps: float = 0.0
+    latency: str = "balanced"
     round_trip_ms: float | None = None
     seconds: float = 0.0
     reconnects: int = 0
@@ -154,11 +158,13 @@ def render(state: ViewState) -> RenderableType:
     minutes, seconds = divmod(int(state.seconds), 60)
     line = Text.assemble(
         (state.state, _COLOURS[state.state]),
-        f"   {minutes}:{seconds:02d}   {sending}",
+        f"   {minutes}:{seconds:02d}   {sending}, {state.latency}",
         f"   round trip {_milliseconds(state.round_trip_ms)}",
         f"   reconnects {state.reconnects}" if state.reconnects else "",
     )
-    parts: list[RenderableType] = [table, Text(), line, *(_text(note, "dim") for note in _notes(state))]
+    up = f"PCM / {state.wire_kbps:.1f}" if state.uplink == "pcm" else _kbps(state.codec_kbps, state.wire_kbps)
+    both = Text(f"codec / wire kbps: {up} up, {_kbps(state.heard_codec_kbps, state.heard_wire_kbps)} down")
+    parts: list[RenderableType] = [table, Text(), line, both, *(_text(note, "dim") for note in _notes(state))]
     if state.recording or state.recording_said:
         parts.append(_text(_recording(state), "bold red" if state.recording else "yellow"))
     if state.detail:
@@ -214,7 +220,9 @@ def plain_line(state: ViewState) -> str:
         for speaker in state.speakers
     ]
     mine = "muted" if state.muted else f"{state.level_db:.0f} dB, {_kbps(state.codec_kbps, state.wire_kbps)} kbps"
-    parts = [f"{state.seconds:.0f} s {state.state}", f"you {mine}", *speakers, *_notes(state)]
+    heard = f"heard {_kbps(state.heard_codec_kbps, state.heard_wire_kbps)} kbps"
+    parts = [f"{state.seconds:.0f} s {state.state}", f"you {mine}", *([heard] if speakers else []), *speakers]
+    parts += _notes(state)
     if state.recording or state.recording_said:
         parts.insert(1, _recording(state))
     parts += [state.detail] if state.detail else []

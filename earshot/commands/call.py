@@ -26,11 +26,20 @@ class Entropy(StrEnum):
     lm = "lm"
 
 
-class SendFormat(StrEnum):
+class Uplink(StrEnum):
     """What a client sends."""
 
+    auto = "auto"
     pcm = "pcm"
     codes = "codes"
+
+
+class Latency(StrEnum):
+    """What a call saves: time, or bits on the wire."""
+
+    low = "low"
+    balanced = "balanced"
+    thrift = "thrift"
 
 
 class DecodePrecision(StrEnum):
@@ -61,8 +70,13 @@ def call(
         str | None, typer.Option(help="Loudspeaker (number or part of its name), audio file to write, or none.")
     ] = None,
     uplink: Annotated[
-        SendFormat, typer.Option(help="pcm: the server encodes (384 kbps up); codes: this machine does.")
-    ] = SendFormat.pcm,
+        Uplink,
+        typer.Option(help="codes: this machine encodes; pcm: the server does (384 kbps up); auto: who easily can."),
+    ] = Uplink.auto,
+    latency: Annotated[
+        Latency, typer.Option(help="low, balanced or thrift: 1, 3 or 6 frames (13 ms each) in a message, both ways.")
+    ] = Latency.balanced,
+    dtx: Annotated[bool, typer.Option(help="Send no silence, where codes are sent.")] = True,
     entropy: Annotated[
         Entropy, typer.Option(help="lm: codes go and come smaller by a language model, where the server can too.")
     ] = Entropy.none,
@@ -96,6 +110,9 @@ def call(
         Path | None,
         typer.Option(metavar="FILE", help="Write down when each packet came; `earshot arrivals` plays it again."),
     ] = None,
+    trace_every: Annotated[
+        float, typer.Option(min=0, help="Seconds of speech between packets that say when what happened; 0: all do.")
+    ] = 0.25,
     status_json: Annotated[
         bool, typer.Option("--status-json", help="A line of JSON ten times a second instead of the view.")
     ] = False,
@@ -103,14 +120,14 @@ def call(
 ) -> None:
     """Talk in a room, from the microphone to the loudspeaker or from file to file.
 
-    Keys: m mutes, + and - change the rate, r asks for a recording or its end,
-    q leaves.
+    Keys: m mutes, + and - change the rate, l saves time or bits, r asks for a
+    recording or its end, q leaves.
 
     \b
     earshot call den                              on this machine's server
     earshot call den --server ws://192.168.1.20:8765
     earshot call 'https://HOST/?room=den#TOKEN'   as you were invited
-    earshot call den --kbps 1.5 --uplink codes    over a very thin line
+    earshot call den --kbps 1.5 --latency thrift  over a very thin line
     earshot call den --uplink codes --entropy lm  a third fewer bits of codes
     earshot call den --input 3 --output headset   see: earshot devices
     earshot call den --input me.flac --output you.wav
@@ -154,7 +171,13 @@ def call(
     who = "".join(filter(str.isprintable, who))[:64]
     if (link := parse_link(room)) is not None:
         server, room, token = link.server, link.room, token or link.token
-    settings = CallSettings(room, server, who, uplink.value, kbps, max_kbps, seconds, linger, token=token)
+    settings = CallSettings(
+        *(room, server, who, uplink.value, kbps, max_kbps, seconds, linger),
+        token=token,
+        latency=latency.value,
+        dtx=dtx,
+        trace_every_s=trace_every,
+    )
     wished = cast("Precision", decode_precision.value)
     load = partial(codec.load, decode_precision=listening_precision() if decode_precision == "auto" else wished)
     mine, others = load(model), [load(other) for other in also or ()]

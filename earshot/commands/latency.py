@@ -24,6 +24,14 @@ class MeasuredFormat(StrEnum):
     codes = "codes"
 
 
+class Pacing(StrEnum):
+    """What the two clients save."""
+
+    low = "low"
+    balanced = "balanced"
+    thrift = "thrift"
+
+
 def latency(
     server: Annotated[
         str | None, typer.Option(help="ws://HOST:PORT; a server of its own on this machine if not given.")
@@ -33,6 +41,9 @@ def latency(
         MeasuredFormat, typer.Option(help="What the two send; both: one PCM, the other codes.")
     ] = MeasuredFormat.both,
     kbps: Kbps = 6.0,
+    pacing: Annotated[
+        Pacing, typer.Option("--latency", help="low, balanced or thrift: 1, 3 or 6 frames (13 ms each) in a message.")
+    ] = Pacing.balanced,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder for recordings, picture and report.json; out/latency if not given, written anew."),
@@ -61,5 +72,5 @@ def latency(
         only: Literal["pcm", "codes"] = "pcm" if uplink is MeasuredFormat.pcm else "codes"
         first, second = replace(first, uplink=only), replace(second, uplink=only)
     room = f"latency-{uuid4().hex[:12]}"  # a room that nobody else is in
-    plan = Plan((first, second), folder, server, room, kbps, model, seconds)
+    plan = Plan((first, second), folder, server, room, kbps, model, seconds, pacing.value, all_traces=True)
     sys.exit(0 if measure_latency(console, plan) else 1)

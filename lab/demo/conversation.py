@@ -61,6 +61,10 @@ class Plan:
     kbps: float = 6.0
     model: str = "default"
     seconds: float | None = None
+    latency: str = "balanced"
+    """As `earshot call --latency`."""
+    all_traces: bool = False
+    """Whether every packet says when what happened to it. That costs bits on the wire."""
 
 
 @dataclass(frozen=True)
@@ -68,12 +72,14 @@ class Direction:
     """What one speaker said and the other heard.
 
     `call` is the listener's report of the speaker (client/ui/figures.py), `sent` the speaker's
-    report of itself."""
+    report of itself, `received` the listener's."""
 
     speaker: Peer
     listener: Peer
     call: dict[str, Any]
     sent: dict[str, Any]
+    received: dict[str, Any]
+    """What came to the listener in all, control messages included."""
     began_s: float
     """When the speaker began, on the time axis of the timeline in `call`."""
     sound: Comparison
@@ -178,6 +184,7 @@ def _call(plan: Plan, peer: Peer, url: str, report: Path) -> list[str]:
     return [
         *("call", plan.room, "--server", url, "--name", peer.name, "--model", plan.model),
         *("--kbps", f"{plan.kbps:g}", "--uplink", peer.uplink, "--linger", f"{LINGER_S:g}"),
+        *("--latency", plan.latency, *(("--trace-every", "0") if plan.all_traces else ())),
         *("--input", str(spoken_file(plan, peer)), "--output", str(heard_file(plan, peer))),
         *("--report", str(report), "--status-json", "--force"),
     ]
@@ -231,6 +238,7 @@ def _direction(
         plan.peers[listener],
         {**_NOTHING, **reports[listener]["speakers"].get(said, {})},
         reports[speaker]["sent"],
+        reports[listener]["received"],
         (spoken_us - int(reports[listener]["spoken_start_us"])) / 1e6,
         sound,
         voices[speaker],

@@ -44,7 +44,7 @@ def call(folder: Path, name: str, url: str, model: Path, *more: str) -> EarshotC
 
 
 def test_two_calls_hear_each_other_and_report_it(tmp_path: Path, server: EarshotServer, model_file: Path) -> None:
-    ada = call(tmp_path, "ada", server.url, model_file, "--loop")
+    ada = call(tmp_path, "ada", server.url, model_file, "--loop", "--uplink", "pcm")
     ben = call(tmp_path, "ben", server.url, model_file, "--loop", "--uplink", "codes", "--kbps", "3")
     with ada, ben:
         ada.wait_for(hears("ben"))
@@ -106,7 +106,8 @@ def test_call_ends_after_its_file(tmp_path: Path, server: EarshotServer, model_f
     assert report["speakers"] == {}
     assert report["seconds"] >= 0.7
     lost = report["sent"]["dropped_blocks"] + report["devices"]["overflows"]
-    assert report["sent"]["frames"] + lost == 38  # the last one filled with silence
+    # The last one is filled with silence.
+    assert report["sent"]["frames"] + report["sent"]["silent_frames"] + lost == 38
 
 
 def test_call_ends_after_seconds(tmp_path: Path, server: EarshotServer, model_file: Path) -> None:

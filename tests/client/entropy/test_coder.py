@@ -18,6 +18,7 @@ from earshot.protocol.packet import (
     PcmBlock,
     PcmFormat,
     PcmUp,
+    decode_down,
     decode_up,
     encode_codes_down,
     encode_codes_up,
@@ -53,12 +54,12 @@ async def test_messages_down_come_plain() -> None:
     for number in range(3):
         parts = [packet(number, source) for source in (1, 2)] + [packet(number, 3)]
         sent = [far.encode(part) for part in parts[:2]] + parts[2:]
-        assert await coder.decode(encode_codes_down(sent)) == parts
+        assert await coder.decode(decode_down(encode_codes_down(sent))) == parts
     block = PcmBlock(1, 0, 0, bytes(640))
-    assert await coder.decode(encode_pcm_down([block])) == [block]
+    assert await coder.decode(decode_down(encode_pcm_down([block]))) == [block]
     assert coder.heard.total.plain_bytes == 30
     with pytest.raises(Lost, match=r"has not begun.*going on without"):
-        await coder.decode(encode_codes_down([CodedPacket(4, 1, 0, 0, b"123", source=9)]))
+        await coder.decode([CodedPacket(4, 1, 0, 0, b"123", source=9)])
     assert coder.failed
     coder.close()
 

@@ -54,7 +54,15 @@ def figures(delay_ms: float) -> dict[str, Any]:
 def direction(voice: Pcm, heard: Pcm, stamps_ms: float = 60.0, **changes: Any) -> Direction:
     ada, ben = DEMO
     return Direction(
-        ada, ben, figures(stamps_ms) | changes, {"wire_kbps": 442.8}, 2.0, compare(voice, heard), voice, heard
+        ada,
+        ben,
+        figures(stamps_ms) | changes,
+        {"wire_kbps": 442.8},
+        {"wire_kbps": 24.1},
+        2.0,
+        compare(voice, heard),
+        voice,
+        heard,
     )
 
 
