@@ -49,5 +49,5 @@ class CallSettings:
     latency: Latency = "balanced"
     dtx: bool = True
     """Whether silence is not sent."""
-    trace_every_s: float = 0.25
+    trace_every_s: float = 0.5
     """Seconds of speech between two packets that say when what happened to them."""

@@ -15,8 +15,8 @@ from earshot.client.local_clock import monotonic_us
 from earshot.client.net.connection import Connection
 from earshot.client.ui.view import QUIETEST_DB, EntropyState, SpeakerState, ViewState, decibels
 
-RECENT = 8
-"""Packets with a trace whose median is the latency that is shown: the last two seconds."""
+RECENT = 5
+"""Packets with a trace whose median is the latency that is shown: the last two or three seconds."""
 TIMELINE_ROWS = 1000
 """Rows of the report's timeline, at most."""
 

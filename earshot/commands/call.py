@@ -112,7 +112,7 @@ def call(
     ] = None,
     trace_every: Annotated[
         float, typer.Option(min=0, help="Seconds of speech between packets that say when what happened; 0: all do.")
-    ] = 0.25,
+    ] = 0.5,
     status_json: Annotated[
         bool, typer.Option("--status-json", help="A line of JSON ten times a second instead of the view.")
     ] = False,
