@@ -73,6 +73,12 @@ class EarshotServer:
         self._process.kill()
         self._process.wait(PATIENCE_S)
 
+    def stand_still(self, seconds: float) -> None:
+        """Stops it in the middle of whatever it does, and lets it go on."""
+        self._process.send_signal(signal.SIGSTOP)
+        time.sleep(seconds)
+        self._process.send_signal(signal.SIGCONT)
+
     def __exit__(self, *error: object) -> None:
         self._process.terminate()
         self._process.wait(PATIENCE_S)
