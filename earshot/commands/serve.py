@@ -83,7 +83,7 @@ def serve(
     """
     if ready_file is not None:  # an old one is replaced, as it should be
         check_names(figures=ready_file)
-        check_apart([ready_file], [Path(model), *filter(None, (lm_model, token_key))])
+        check_apart([ready_file], [Path(name) for name in (model, lm_model, token_key) if name])
         if is_special(ready_file) or ready_file.is_dir():
             raise UsageError(f"{ready_file} is no file that could be replaced; choose another --ready-file")
 

@@ -57,7 +57,8 @@ from earshot.server.core.effects import (
 from earshot.server.core.jobs import Result
 from earshot.server.core.room import Peer, Room
 from earshot.server.core.send_queue import DegradationPolicy
-from earshot.server.core.session import TABLE, Event, IllegalEvent, Session, SessionLimits, State
+from earshot.server.core.session import IllegalEvent, Session, SessionLimits
+from earshot.server.core.states import TABLE, Event, State
 from earshot.server.core.uplink import SpokenFrame
 
 HOP = LITE_24KHZ.hop_length
