@@ -27,6 +27,7 @@ from earshot.codec.errors import CallError, UsageError
 from earshot.codec.pcm import Pcm
 from earshot.protocol.close_codes import ProtocolError
 from earshot.protocol.messages import (
+    Draining,
     Error,
     Moderated,
     Mute,
@@ -376,6 +377,8 @@ class Call:
                 self.room.moderated(done)
                 if self.room.silenced_by and not self.muted:
                     self.toggle_mute()
+            case Draining() as news:
+                self.room.draining = news
             case Stats() as stats:
                 self.room.server_stats = stats
             case Error() as error:

@@ -201,6 +201,14 @@ class Moderated(Message):
     peer: PeerId | None = None
 
 
+class Draining(Message):
+    """Says that the server ends, within so many seconds at the latest, and takes no new rooms until
+    then. Who is in a room may stay."""
+
+    type: Literal["draining"] = "draining"
+    within_s: int
+
+
 class Pong(Message):
     """Answers a ping with three of NTP's four times; the client adds the fourth. `ping_us` is the
     client's, `received_us` and `sent_us` are the server's."""
@@ -241,7 +249,7 @@ class Error(Message):
 
 ClientMessage = Annotated[Hello | SetRate | Mute | Ping | Record | Moderate | Report, Field(discriminator="type")]
 ServerMessage = Annotated[
-    Welcome | PeerJoined | PeerLeft | PeerChanged | Recording | Moderated | Pong | Stats | Error,
+    Welcome | PeerJoined | PeerLeft | PeerChanged | Recording | Moderated | Draining | Pong | Stats | Error,
     Field(discriminator="type"),
 ]
 _client: TypeAdapter[ClientMessage] = TypeAdapter(ClientMessage)

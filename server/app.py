@@ -25,7 +25,7 @@ from earshot.server.hub import Hub
 from earshot.server.loop_watch import watch_loop
 from earshot.server.net.connection import Connection
 from earshot.server.net.door import new_door
-from earshot.server.routes import figures, health, rooms, weights
+from earshot.server.routes import drain, figures, health, rooms, weights
 from earshot.server.settings import Settings
 
 
@@ -112,6 +112,7 @@ def create_app(
     app.include_router(figures.router)
     app.include_router(rooms.router)
     app.include_router(weights.router)
+    app.include_router(drain.router)
 
     @app.websocket("/v1/rooms/{room:path}")
     async def room(websocket: WebSocket, room: str) -> None:

@@ -19,10 +19,10 @@ from typing import Literal, get_args
 
 log = logging.getLogger("earshot.audit")
 
-AuditKind = Literal["joined", "left", "refused", "gone", "turned_away", "recording", "moderated"]
+AuditKind = Literal["joined", "left", "refused", "gone", "turned_away", "recording", "moderated", "slow", "drain"]
 """What is noted: of a client that came into a room and left it, of one that was refused or went by
-itself before that, of a connection or request that never reached a room, of recordings, and of what
-moderators do."""
+itself before that, of a connection or request that never reached a room, of recordings, of what
+moderators do, of listeners that read too slowly, and of the end of the server."""
 KINDS: tuple[AuditKind, ...] = get_args(AuditKind)
 WINDOW_S = 1.0
 """Time over which lines are counted."""

@@ -36,6 +36,7 @@ from earshot.server.core.send_queue import DegradationPolicy
 from earshot.server.core.session import SessionLimits
 from earshot.server.core.tally import Tally
 from earshot.server.core.totals import Totals
+from earshot.server.drain import Drain
 from earshot.server.encoding.pool import NOT_WORKING, WorkerPool
 from earshot.server.live_room import LiveRoom
 from earshot.server.recording.recorder import Recorder
@@ -108,6 +109,7 @@ class Hub:
         again."""
         self.totals = Totals()
         self.shutting_down = False
+        self.drain = Drain()
         self._degradation = DegradationPolicy(
             join_us=int(settings.join_after_ms * 1000),
             cut_to_4_us=int(settings.cut_to_4_after_ms * 1000),
@@ -178,6 +180,7 @@ class Hub:
     def _sit(self, name: str, hello: Hello, connection: Recipient, grants: Grants) -> tuple[LiveRoom, Peer]:
         live = self.rooms.get(name)
         if live is None:
+            self.drain.check_new_room()
             if len(self.rooms) >= self.settings.max_rooms:
                 raise refusals.too_many_rooms()
             if self.room_owners.held(connection.address) >= self.settings.max_rooms_per_address:
@@ -285,11 +288,22 @@ class Hub:
         for turn in count():
             await asyncio.sleep(PAUSE_US / 4e6)
             self.paused_us()
+            if self.drain.look(not self.rooms):
+                self.audit.note("drain", what="ended", rooms=len(self.rooms))
             for live in list(self.rooms.values()):
                 live.close_idle(clock_us() - idle_us)
                 if turn % QUEUE_TURNS == 0:
                     for peer in live.room.peers.values():
                         self.queue_age_s.add(peer.queue.age_us(clock_us()) / 1e6)
+
+    def begin_drain(self, within_s: float) -> None:
+        """Takes no new rooms from now on, tells everyone, and ends the server (`Drain.end`) when
+        all have left or the time is over."""
+        self.drain.begin(within_s)
+        self.audit.note("drain", what="begun", rooms=len(self.rooms), within_s=int(within_s))
+        if (news := self.drain.news) is not None:
+            for live in self.rooms.values():
+                live.broadcast(news)
 
     async def shut_down(self) -> None:
         """Tells every client; returns when all are gone or the deadline has passed."""
@@ -311,6 +325,8 @@ class Hub:
         reasons = self.watchdog.faults()
         if self.shutting_down:
             reasons.append("this server shuts down")
+        elif self.drain.on:
+            reasons.append("this server is drained")
         if self.pool.behind:
             reasons.append("frames are coded late")
         if self.lag.behind(clock_us()):

@@ -105,6 +105,10 @@ class Settings(BaseSettings):
     close_timeout_s: Seconds = 2.0
     """Time that a client has to answer a close; what is then left of its connection is cut."""
     shutdown_timeout_s: Seconds = 5.0
+    drain_s: Annotated[float, Field(ge=0, le=86_400)] = 0.0
+    """How long calls may go on after SIGTERM, while no new rooms are taken; a second SIGTERM, or
+    Ctrl-C, ends them at once. Whatever starts the server must let it take that long to end, and
+    `shutdown_timeout_s` more: docker and systemd kill after a time of their own."""
     stats_interval_s: Seconds = 1.0
     log_level: LogLevel = "info"
     """What `earshot serve` logs to stderr. With "info" that includes the audit log: who joins,

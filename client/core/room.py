@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from earshot.protocol.messages import Moderated, PeerInfo, Recording, Stats, Welcome
+from earshot.protocol.messages import Draining, Moderated, PeerInfo, Recording, Stats, Welcome
 
 
 class RoomView:
@@ -22,6 +22,15 @@ class RoomView:
         self.locked = False
         """Whether a moderator has locked the room."""
         self.server_stats: Stats | None = None
+        self.draining: Draining | None = None
+        """What the server said of its end, if that is near."""
+
+    @property
+    def notice(self) -> str:
+        """What happens to the room that concerns this client, as a sentence."""
+        if self.draining is not None:
+            return f"this server ends within {self.draining.within_s} s"
+        return self.moderation
 
     @property
     def moderation(self) -> str:
@@ -35,7 +44,7 @@ class RoomView:
         one."""
         self.welcome, self.peers = welcome, {}
         self.recording, self.recording_told = welcome.recording, None
-        self.silenced_by, self.locked = None, welcome.locked
+        self.silenced_by, self.locked, self.draining = None, welcome.locked, None
 
     def recorded(self, told: Recording) -> None:
         """Takes note that a recording began, ended or failed."""

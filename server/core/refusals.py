@@ -13,6 +13,10 @@ def shutting_down() -> ProtocolError:
     return ProtocolError("this server shuts down", CloseCode.SHUTTING_DOWN)
 
 
+def draining() -> ProtocolError:
+    return ProtocolError("this server ends soon and takes no new rooms", CloseCode.SHUTTING_DOWN)
+
+
 def too_many_connections() -> ProtocolError:
     return ProtocolError("this server has too many connections", CloseCode.TOO_MANY_CONNECTIONS)
 

@@ -163,6 +163,8 @@ class Connection:
             self._sender.take_short_cut(link)
         self._session.joined(seat.live.room, seat.peer, welcome, clock_us())
         seat.live.explain_recording(seat.peer)
+        if (news := self._hub.drain.news) is not None:
+            self.tell(news)
         hello = effect.hello
         self._audit("joined", seat, send=hello.send, want=hello.want, token=seat.peer.grants.id or None)
         self._set_timer()

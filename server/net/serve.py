@@ -17,6 +17,7 @@ from pathlib import Path
 from fastapi import FastAPI
 
 from earshot.codec.errors import UsageError
+from earshot.server.hub import Hub
 from earshot.server.net.door import MAX_WAITING
 from earshot.server.net.transport.server import Server
 from earshot.server.settings import Settings
@@ -38,7 +39,17 @@ def make_server(app: FastAPI, settings: Settings, ready: Callable[[int], None] =
     """Returns a server of an application that `create_app` made, to `run(sockets=[listener])`. A
     second listener is the port for health and figures. The server calls `ready` with the port once
     it takes calls."""
-    return Server(app, settings, app.state.hub.shut_down, ready, app.state.door, app.state.health_door)
+    hub: Hub = app.state.hub
+
+    def end_later() -> bool:
+        if not settings.drain_s or hub.drain.on or not hub.rooms:
+            return False
+        hub.begin_drain(settings.drain_s)
+        return True
+
+    server = Server(app, settings, hub.shut_down, ready, app.state.door, app.state.health_door, end_later)
+    hub.drain.end = server.end
+    return server
 
 
 def serve(app: FastAPI, settings: Settings, host: str, port: int, ready_file: Path | None = None) -> None:

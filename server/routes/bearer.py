@@ -44,7 +44,7 @@ def _entering(hub: Served, given: Given) -> Grants:
         raise refused(error) from error
 
 
-def _invited(hub: Served, given: Given) -> Grants:
+def invited(hub: Served, given: Given) -> Grants:
     """Lets in whoever has a token, on open servers too: names of rooms are their only keys
     there."""
     if given is None or not hub.access.has_key:
@@ -53,17 +53,18 @@ def _invited(hub: Served, given: Given) -> Grants:
     return _entering(hub, given)
 
 
+def is_at_health_port(request: Request) -> bool:
+    """Returns whether a request came to the port that is not for strangers."""
+    local = request.scope.get("server")
+    return local is not None and local[1] in request.app.state.health_ports
+
+
 def _operating(request: Request, hub: Served, given: Given) -> Grants | None:
     """Lets in operators; on the port for health and figures, and on a server without tokens,
     everyone."""
-    local = request.scope.get("server")
-    if not hub.access.has_key or (local and local[1] in request.app.state.health_ports):
+    if not hub.access.has_key or is_at_health_port(request):
         return None
     return operator(hub, _entering(hub, given))
-
-
-def _operator(hub: Served, grants: Annotated[Grants, Depends(_invited)]) -> Grants:
-    return operator(hub, grants)
 
 
 def operator(hub: Hub, grants: Grants) -> Grants:
@@ -76,9 +77,7 @@ def operator(hub: Hub, grants: Grants) -> Grants:
 
 Entering = Annotated[Grants, Depends(_entering)]
 """Whoever may enter some room of this server."""
-Invited = Annotated[Grants, Depends(_invited)]
+Invited = Annotated[Grants, Depends(invited)]
 """Whoever has a token."""
 Operating = Annotated[Grants | None, Depends(_operating)]
 """Whoever may see the figures."""
-Operator = Annotated[Grants, Depends(_operator)]
-"""Whoever has a token to operate."""

@@ -26,8 +26,9 @@ another folder touches them, but for the two names that lab/listening/transport.
 - lab/listening/transport.py extends `PatientHttp`, and uses `on_body` of it as well.
 
 `Server` (server.py):
-- Methods that are replaced: `startup`, `shutdown`, `capture_signals`.
-- State: `config`, `started`, `server_state.connections`, `lifespan.state`, `_captured_signals`.
+- Methods that are replaced: `startup`, `shutdown`, `capture_signals`, `handle_exit`.
+- State: `config`, `started`, `should_exit`, `server_state.connections`, `lifespan.state`,
+  `_captured_signals`.
 
 What needs nothing of uvicorn is elsewhere: who comes in when, and the counts, are in door.py; where
 the frames of a stream begin and end is in core/websocket_frames.py.

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterator
+from types import FrameType
 from typing import Any, cast
 
 import uvicorn
@@ -120,11 +122,13 @@ class Server(StoppableServer):
         ready: Callable[[int], None],
         door: Door | None = None,
         health: Door | None = None,
+        end_later: Callable[[], bool] = lambda: False,
     ) -> None:
         """Makes a server to `run(sockets=[listener])`. It calls `ready` with the port once it takes
         connections; it awaits `before_close`, which may still send, before it closes them. A second
         socket is the port for health and figures, which has a door of its own. Doors that are not
-        given are made by the settings."""
+        given are made by the settings. On SIGTERM `end_later` is called on the event loop; where it
+        returns True, `end` will be called when it is time."""
         audit = Audit(settings.audit_lines_per_second)
         door = door or new_door(settings, audit)
         http, media = protocol_classes(settings, door)
@@ -144,9 +148,27 @@ class Server(StoppableServer):
         super().__init__(config, door, ready)
         self._settings = settings
         self._before_close = before_close
+        self._end_later = end_later
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._health = health or new_door(settings, audit)
 
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        loop = self._loop
+        if sig != signal.SIGTERM or loop is None or self.should_exit:
+            super().handle_exit(sig, frame)
+        else:
+            loop.call_soon_threadsafe(self._obey)
+
+    def _obey(self) -> None:
+        if not self._end_later():
+            self.end()
+
+    def end(self) -> None:
+        """Ends the server now."""
+        self.should_exit = True
+
     def _open_doors(self, sockets: list[socket.socket]) -> None:
+        self._loop = asyncio.get_running_loop()
         super()._open_doors(sockets[:1])
         for listener in sockets[1:]:
             self._open_door(listener, self._health, type("BoundHealth", (HealthHttp,), {"door": self._health}))

@@ -79,6 +79,7 @@ METHODS: dict[type, dict[str, list[str]]] = {
         "startup": ["sockets"],
         "shutdown": ["sockets"],
         "capture_signals": [],
+        "handle_exit": ["sig", "frame"],
     },
 }
 """Methods that are replaced or called, with their arguments."""
@@ -112,6 +113,7 @@ STATE: dict[type, dict[str, type]] = {
     uvicorn.Server: {
         "config": uvicorn.Config,
         "started": bool,
+        "should_exit": bool,
         "server_state": object,
         "lifespan": object,
         "_captured_signals": list,
