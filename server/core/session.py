@@ -129,10 +129,7 @@ class Session:
             return ()
         try:
             self._count(len(text), now_us)
-            if self.state is State.HELLO:
-                return self._hello(text)
-            self._peer.control_received += len(text)
-            return self._control(text, now_us)
+            return self._hello(text) if self.state is State.HELLO else self._control(text, now_us)
         except ProtocolError as error:
             return self._refuse(error)
 
@@ -252,8 +249,7 @@ class Session:
     def written(self, media: Sequence[Sendable]) -> list[bytes]:
         """Returns media as messages, each of which must be sent, in this order."""
         messages = self._writer.down(media)
-        for message in messages:
-            self._peer.media_sent += len(message)
+        self._peer.media_sent += sum(map(len, messages))
         return messages
 
     def take(self, now_us: int) -> list[Media]:
@@ -289,6 +285,7 @@ class Session:
         return (Join(message),)
 
     def _control(self, text: str, now_us: int) -> Effects:
+        self._peer.control_received += len(text)
         if not self._controls.take(1, now_us):
             raise refusals.too_many_controls(self._limits.control_per_second)
         message = parse_client(text)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Any, ClassVar, cast
+from weakref import WeakMethod
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -37,6 +39,7 @@ class PatientHttp(HttpToolsProtocol):
         self._too_large = False
         self._body_is_due = False
         self._deadline: asyncio.TimerHandle | None = None
+        self._offered = {PROGRESS: _weakly(self._take_progress)}
         self._expect("head_too_slow", self.door.limits.head_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -56,10 +59,6 @@ class PatientHttp(HttpToolsProtocol):
         self.door.refuse(self._host, reason)
         self.transport.abort()
 
-    def _extensions(self) -> dict[str, Any]:
-        extensions: dict[str, Any] = cast(dict[str, Any], self.scope).setdefault("extensions", {})
-        return extensions
-
     def _take_progress(self) -> None:
         if not self._body_is_due:
             self._expect("answer_too_slow", self.door.limits.answer_s)
@@ -74,7 +73,6 @@ class PatientHttp(HttpToolsProtocol):
     def handle_websocket_upgrade(self) -> None:
         if self._visit is not None:
             self._visit.begin()
-        self._extensions().clear()  # what is in it refers back to this connection: a cycle
         try:
             super().handle_websocket_upgrade()
         except Exception:
@@ -111,7 +109,7 @@ class PatientHttp(HttpToolsProtocol):
         self._url_bytes = self._headers = 0
         self._expect("head_too_slow", self.door.limits.head_s)
         super().on_message_begin()
-        self._extensions()[PROGRESS] = self._take_progress
+        cast(dict[str, Any], self.scope)["extensions"] = self._offered
 
     def on_url(self, url: bytes) -> None:
         super().on_url(url)
@@ -143,6 +141,18 @@ class PatientHttp(HttpToolsProtocol):
         self._expect("head_too_slow", self.door.limits.head_s)
         if self._visit is not None:
             self._visit.begin()
+
+
+def _weakly(method: Callable[[], None]) -> Callable[[], None]:
+    """Returns a function that calls a method while its object is there, and keeps no object alive:
+    that would be a cycle."""
+    reference = WeakMethod(method)
+
+    def call() -> None:
+        if (alive := reference()) is not None:
+            alive()
+
+    return call
 
 
 class HealthHttp(PatientHttp):

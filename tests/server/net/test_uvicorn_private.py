@@ -108,7 +108,7 @@ STATE: dict[type, dict[str, type]] = {
         "connections": set,
         "parser": httptools.HttpRequestParser,
         "client": tuple,
-        "scope": dict,
+        "scope": type(None),
     },
     uvicorn.Server: {
         "config": uvicorn.Config,
