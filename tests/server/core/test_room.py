@@ -173,6 +173,12 @@ def test_decoders_are_asked_for_talk_and_not_for_music(room: Room) -> None:
     assert room.decoders_for_rate(listener, SetRate(max_kbps=6.0)) == 0
 
 
+def test_peers_of_one_name_are_called_apart(room: Room) -> None:
+    called = [join(room, name=name).name for name in ("Ada", "ada\u3164 (you)", "", "\u2800")]
+    assert called == ["Ada", "ada (2)", "", ""]
+    assert [peer.info().name for peer in room.peers.values()] == called
+
+
 @pytest.mark.parametrize("reason", ["\x1b]0;owned\x07", "a\u202eb", "\ud800", "x" * 10_000, "one\ntwo"])
 def test_the_reason_why_a_peer_left_is_clean_and_short(room: Room, reason: str) -> None:
     left = room.leave(join(room), reason)
