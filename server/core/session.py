@@ -113,7 +113,7 @@ class Session:
 
     def paused(self, total_us: int) -> None:
         """Takes in how long the server has stood still so far. To be called before what comes
-        next: that may have waited for the server."""
+        next, be it time: that may have waited for the server."""
         if total_us == self._paused_us:
             return
         span_us, self._paused_us = total_us - self._paused_us, total_us
@@ -121,6 +121,8 @@ class Session:
         self._controls.credit(span_us)
         if self.state is State.JOINED:
             self._peer.uplink.credit(span_us)
+        elif self.state is State.HELLO:
+            self.next_time_us += span_us
 
     def text(self, text: str, now_us: int) -> Effects:
         """Takes in a text message."""

@@ -71,6 +71,7 @@ class Connection:
 
     def _time(self) -> None:
         try:
+            self._session.paused(self._hub.paused_us())
             self._perform(self._session.time(clock_us()))
         except Exception:
             self._fault()

@@ -247,6 +247,13 @@ def test_the_first_message_must_be_hello_and_in_time() -> None:
         refuse(session, happens(session), code, said)
 
 
+def test_a_hello_that_waited_while_the_server_stood_still_is_in_time() -> None:
+    session = Session(LIMITS, 0, paused_us=SECOND_US)
+    session.paused(7 * SECOND_US)
+    assert session.time(11 * SECOND_US - 1) == ()
+    refuse(session, session.time(11 * SECOND_US), CloseCode.HELLO_EXPECTED, "no hello within 5 s")
+
+
 @pytest.mark.parametrize(
     ("message", "code", "said"),
     [
