@@ -1,5 +1,5 @@
-"""Refuses requests before the application sees them: those of foreign web pages, and those for
-figures that come too often."""
+"""Refuses requests before the application sees them: those of foreign web pages, and those that
+come too often."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from earshot.server.core.rate_limit import AddressBuckets
 from earshot.server.origins import is_own_host, is_own_origin
 from earshot.server.settings import Settings
 
-STATS_BURST = 2.0
-"""Seconds of requests for figures that may come at once."""
+BURST_S = 2.0
+"""Seconds of requests that may come at once."""
 
 FOR_ALL = ("/healthz", "/readyz")
 """Paths at which requests are answered whatever their headers say: probes have any `Host`."""
@@ -37,13 +37,16 @@ class Gate:
         self._origins = _names(settings.allowed_origins)
         self._hosts = _names(settings.allowed_hosts)
         self._rooms = CORSMiddleware(app, sorted(self._origins), **FOR_PAGES) if self._origins else app
-        rate = settings.stats_requests_per_second
-        self._stats = AddressBuckets(rate, max(1.0, STATS_BURST * rate))
+        self._requests = _buckets(settings.http_requests_per_second)
+        self._stats = _buckets(settings.stats_requests_per_second)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request."""
         if scope.get("method") == "HEAD":
             await self({**scope, "method": "GET"}, receive, _without_body(send))
+        elif scope["type"] == "http" and not self._requests.take(_address(scope), 1, clock_us()):
+            self._refused(_address(scope), "too_many_requests")
+            await _answer(scope, send, 429, b"too many requests")
         elif scope["type"] == "lifespan" or scope.get("path") in FOR_ALL:
             await self._app(scope, receive, send)
         elif not self._is_own(scope):
@@ -79,6 +82,10 @@ def _without_body(send: Send) -> Send:
         await send(message)
 
     return send_head
+
+
+def _buckets(rate: float) -> AddressBuckets:
+    return AddressBuckets(rate, max(1.0, BURST_S * rate))
 
 
 def _names(setting: str) -> frozenset[str]:

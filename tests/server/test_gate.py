@@ -13,6 +13,7 @@ from websockets.exceptions import InvalidStatus
 from earshot.protocol.messages import SUBPROTOCOL
 from earshot.server.hub import KNOWN_CLOSE_CODES
 from tests.peers import PATIENCE_S, RunningServer, join, running_server, tiny_model, until
+from tests.server.net.test_door import come, ended
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +71,20 @@ def test_figures_are_limited_by_address() -> None:
     with running_server(tiny_model(), stats_requests_per_second=0.5) as server:
         assert [status(server) for _ in range(2)] == [200, 429]
         assert status(server, "/healthz") == 200
+
+
+async def test_requests_of_one_connection_are_limited_too() -> None:
+    """An HTTP connection that stays open passes the door once. Who asks too often is cut."""
+    with running_server(tiny_model(), http_requests_per_second=2.5) as server:
+        for path in ("/healthz", "/nothing"):
+            host = "127.0.0.2" if path == "/healthz" else "127.0.0.3"
+            reader, writer = await come(server.url, host)
+            writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode() * 200)
+            answers = (await ended(reader)).split(b"HTTP/1.1 ")[1:]
+            writer.close()
+            assert [answer[:3] for answer in answers[-1:]] == [b"429"]
+            assert 5 <= len(answers) < 50
+        assert server.get("/stats")["door"]["refused"]["too_many_requests"] == 2
 
 
 async def test_close_codes_that_clients_make_up_are_one_kind(server: RunningServer) -> None:
