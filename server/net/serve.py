@@ -18,6 +18,7 @@ from fastapi import FastAPI
 
 from earshot.codec.errors import UsageError
 from earshot.server.hub import Hub
+from earshot.protocol.text import MAX_SHOWN, clean
 from earshot.server.net.door import MAX_WAITING
 from earshot.server.net.transport.server import Server
 from earshot.server.settings import Settings
@@ -83,7 +84,7 @@ def serve(app: FastAPI, settings: Settings, host: str, port: int, ready_file: Pa
         # sound for 0.2 s.
         gc.collect()
         gc.freeze()
-        print(f"listening on {url} (model {model} {digest})", flush=True)
+        print(f"listening on {url} (model {clean(model, MAX_SHOWN)} {digest})", flush=True)
         for health in sockets[1:]:
             print(f"health and figures at http://{shown}:{health.getsockname()[1]}", flush=True)
 

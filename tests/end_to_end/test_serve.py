@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,8 @@ COMMAND = [sys.executable, "-m", "earshot", "serve"]
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
 async def test_it_says_where_it_listens_and_ends_cleanly_when_told(tmp_path: Path, stop: signal.Signals) -> None:
     model = tiny_model()
+    hostile = replace(model.network.config, name="ti\x1b[2Jny")  # a file of weights says what its model is called
+    model.network.config = hostile
     save_native(model.network, tmp_path / "tiny.safetensors")
     ready = tmp_path / "ready.json"
     command = [*COMMAND, "--port", "0", "--model", str(tmp_path / "tiny.safetensors"), "--ready-file", str(ready)]
@@ -36,8 +39,8 @@ async def test_it_says_where_it_listens_and_ends_cleanly_when_told(tmp_path: Pat
         assert process.stdout is not None
         line = (await asyncio.wait_for(process.stdout.readline(), 60)).decode()
         told = json.loads(ready.read_text())
-        assert line == f"listening on ws://127.0.0.1:{told['port']} (model tiny {model.digest})\n"
-        assert told == {"url": f"ws://127.0.0.1:{told['port']}", "port": told["port"], "model": "tiny"} | {
+        assert line == f"listening on ws://127.0.0.1:{told['port']} (model ti[2Jny {model.digest})\n"
+        assert told == {"url": f"ws://127.0.0.1:{told['port']}", "port": told["port"], "model": hostile.name} | {
             "digest": model.digest
         }
         async with connect(told["url"] + "/v1/rooms/blue", subprotocols=[SUBPROTOCOL]) as peer:
