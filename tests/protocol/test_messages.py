@@ -19,6 +19,7 @@ from earshot.protocol.messages import (
     MAX_CONTROL_BYTES,
     Hello,
     ModelInfo,
+    PeerLeft,
     SetRate,
     WindowModel,
     parse_client,
@@ -84,6 +85,12 @@ def test_malformed_messages(text: str) -> None:
     with pytest.raises(ProtocolError, match="malformed control message") as caught:
         parse_client(text)
     assert caught.value.code == CloseCode.MALFORMED
+
+
+def test_a_message_to_many_is_written_once() -> None:
+    """A change of one peer goes to everyone in its room."""
+    message = PeerLeft(id=7, reason="gone")
+    assert message.text is message.text
 
 
 def test_length_is_limited() -> None:

@@ -148,8 +148,9 @@ def test_damaged_files_are_left_out_and_named(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "cut.flac", np.random.default_rng(0).standard_normal(RATE) * 0.1, RATE)
     (tmp_path / "cut.flac").write_bytes((tmp_path / "cut.flac").read_bytes()[:9000])
     (tmp_path / "bad.wav").write_bytes(b"no sound")
+    soundfile.write(tmp_path / "hours.wav", np.zeros(4000), 1)  # it would be 67 minutes
     library = open_library(tmp_path)
-    assert {"bad.wav", "empty.wav"} <= {file.name for file in library.unreadable}
+    assert {"bad.wav", "empty.wav", "hours.wav"} <= {file.name for file in library.unreadable}
     kept = {clip.file.name for clip in library.shelves[0].clips}
     assert "good.wav" in kept
     assert kept.isdisjoint(file.name for file in library.unreadable)

@@ -15,6 +15,8 @@ from uvicorn.middleware.proxy_headers import _TrustedHosts
 
 from earshot.protocol.messages import SUBPROTOCOL
 from earshot.server.net.door import Door, DoorLimits, Proxies
+from earshot.server.net.transport import http
+from earshot.server.net.transport.websocket import MediaProtocol
 from earshot.server.settings import Settings
 from tests.peers import PATIENCE_S, RunningServer, running_server, tiny_model, until
 
@@ -36,6 +38,8 @@ HALF_MADE = {
     "a POST with half a chunk": POST + b"Transfer-Encoding: chunked\r\n\r\nff\r\nhalf",
     "an empty line after an answer": GET + b"\r\n\r\n",
 }
+
+TOO_LARGE = ("200 headers", "a header of 30 kB", "a cookie of 8.5 kB")
 
 
 async def come(url: str, host: str = "127.0.0.2") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -65,10 +69,27 @@ async def test_a_half_made_connection_is_ended(server: RunningServer, kind: str)
     before = server.get("/stats")["door"]["refused"]
     reader, writer = await come(server.url)
     writer.write(HALF_MADE[kind])
-    await ended(reader)
+    said = await ended(reader)
     writer.close()
+    assert (b" 431 " in said) == (kind in TOO_LARGE) or kind == "a path of 40 kB"  # cut where it comes in one read
     await until(lambda: server.get("/stats")["door"]["refused"] != before)
     await until(lambda: server.hub.connections == set())
+
+
+@pytest.mark.parametrize(("answered", "reason"), [(True, "bad_handshake"), (False, "handshake_too_slow")])
+async def test_a_head_that_only_websockets_refuses_is_ended_too(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch, answered: bool, reason: str
+) -> None:
+    """If our bounds of a head were wider than those of websockets, which says nothing."""
+    monkeypatch.setattr(http, "MAX_HEADERS", 1000)
+    if not answered:
+        monkeypatch.setattr(MediaProtocol, "check_handshake", lambda self: None)
+    before = server.door.refused[reason]
+    reader, writer = await come(server.url)
+    writer.write(HALF_MADE["200 headers"])
+    await ended(reader)
+    writer.close()
+    await until(lambda: server.door.refused[reason] == before + 1)
 
 
 async def test_a_slow_body_gets_no_more_time_by_the_byte(server: RunningServer) -> None:

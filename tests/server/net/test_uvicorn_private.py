@@ -364,15 +364,23 @@ async def test_floods_of_control_frames_end_the_connection(opcode: Opcode) -> No
         assert media._dead
 
 
-async def test_what_is_no_frame_is_answered_with_an_error() -> None:
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [
+        (Frame(Opcode.BINARY, b"not masked").serialize(mask=False), 1002),
+        (Frame(Opcode.CLOSE, b"\x03\xe8\xff").serialize(mask=True), 1007),
+    ],
+    ids=["not masked", "a reason that is not UTF-8"],
+)
+async def test_what_is_no_frame_is_answered_with_an_error(sent: bytes, code: int) -> None:
     async with served(App()) as (_, client):
-        client.transport.write(Frame(Opcode.BINARY, b"not masked").serialize(mask=False))
+        client.transport.write(sent)
         (said,) = await answers(client, 1)
         error = parse_server(said)
         assert isinstance(error, Error)
         with pytest.raises(ConnectionClosed):
             await answers(client, 1)
-        assert error.code == client.close_code == 1002
+        assert error.code == client.close_code == code
 
 
 async def test_pings_after_the_close_are_not_parsed_for_ever() -> None:

@@ -351,6 +351,16 @@ async def test_a_dead_recorder_is_said_and_shown(model: Model, tmp_path: Path) -
         await ada.leave()
 
 
+async def test_that_nobody_hands_recordings_to_the_disk_any_more_is_shown(model: Model, tmp_path: Path) -> None:
+    with running_server(model, record_to=tmp_path, record_rooms="*") as server:
+        server.call_soon(server.hub.recorder._flushing.cancel)
+        await until(lambda: server.hub.recorder.faults())
+        with pytest.raises(urllib.error.HTTPError) as refusal:
+            server.get("/healthz")
+        assert json.load(refusal.value) == {"status": "what hands recordings to the disk has ended"}
+        refusal.value.close()
+
+
 async def test_windows_of_another_model_are_not_recorded_and_it_says_so(model: Model, tmp_path: Path) -> None:
     music = WindowModel(
         **{"name": "music", "digest": "f" * 16, "sample_rate": 48_000, "channels": 2, "hop_length": 320},
