@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from earshot.codec import audio_files
+from earshot.codec import audio_reader
 from earshot.codec.pcm import MOST_SCALE
-from earshot.protocol import entropy_link, messages, packet
+from earshot.protocol import descriptions, entropy_link, messages, packet
 from earshot.protocol.text import MAX_REASON
 from earshot.server import hub
 from earshot.server.core import pauses, peer_names
@@ -42,6 +42,7 @@ PROTOCOL: list[tuple[str, float]] = [
     (r"digests of models whose windows it takes, at most (\d+)", messages.MAX_ALSO),
     (r"it can code packets with, at most (\d+)", messages.MAX_LANGUAGE_MODELS),
     (r"where not everyone may enter, at most (\d+)", messages.MAX_TOKEN),
+    (r"a message to it should hold, 1\.\.(\d+)", messages.MAX_FRAMES_WANTED),
     (r"`name` has at most (\d+) characters", peer_names.MAX_NAME),
     (r"`reason` \(at most (\d+) characters", MAX_REASON),
     (r"newest state of a peer, within (\d+) ms", 1000 * S.change_interval_s),
@@ -58,7 +59,7 @@ PROTOCOL: list[tuple[str, float]] = [
     (r"more than (\d+) fragments", websocket.MAX_FRAGMENTS),
     (r"server itself stands still \(over (\S+) s\)", hub.PAUSE_US / 1e6),
     (r"the server keeps the newest (\d+) frames", S.encoder_backlog_frames),
-    (r"all codebooks make at most (\d+) kbps", messages.MAX_SPOKEN_KBPS),
+    (r"all codebooks make at most (\d+) kbps", descriptions.MAX_SPOKEN_KBPS),
     (r"A link has at most (\d+) streams", entropy_link.MAX_STREAMS),
     (r"left out for (\d+) coded packets", entropy_link.IDLE_PACKETS),
     (r"workers have no time within (\w+) a frame", coded_connections.LONGEST_WAIT),
@@ -84,10 +85,10 @@ DEPLOY: list[tuple[str, float]] = [
     (r"and (\d+) that wait", S.max_waiting_per_address),
 ]
 CHANGELOG: list[tuple[str, float]] = [
-    (r"Audio files of less than (\S+) or more than", audio_files.LOWEST_RATE),
-    (r"or more than (\S+) samples a second", audio_files.HIGHEST_RATE),
-    (r"of more than (\d+) channels", audio_files.MAX_CHANNELS),
-    (r"channels or (\d+) hours", audio_files.MAX_HOURS),
+    (r"Audio files of less than (\S+) or more than", audio_reader.LOWEST_RATE),
+    (r"or more than (\S+) samples a second", audio_reader.HIGHEST_RATE),
+    (r"of more than (\d+) channels", audio_reader.MAX_CHANNELS),
+    (r"channels or (\d+) hours", audio_reader.MAX_HOURS),
     (r"as its newest state, every (\d+) ms", 1000 * S.change_interval_s),
     (r"a pause of up to (\d+) s", pauses.LONGEST_CREDIT_US / 1e6),
     (r"`/stats` is at most (\S+) s old", S.stats_age_s),
