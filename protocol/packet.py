@@ -357,13 +357,6 @@ def encode_pcm_down(blocks: Sequence[PcmBlock]) -> bytes:
     return b"".join(parts)
 
 
-def encode_down(media: Sequence[Packet | CodedPacket | PcmBlock]) -> list[bytes]:
-    """Writes what goes to a listener now: a message of all codes, one of all PCM, both, or none."""
-    packets = [part for part in media if not isinstance(part, PcmBlock)]
-    blocks = [part for part in media if isinstance(part, PcmBlock)]
-    return ([encode_codes_down(packets)] if packets else []) + ([encode_pcm_down(blocks)] if blocks else [])
-
-
 def decode_down(data: bytes) -> list[Packet | CodedPacket] | list[PcmBlock]:
     """Reads a binary message from a server. Raises ProtocolError for anything that docs/protocol.md
     does not allow."""

@@ -2,7 +2,8 @@
 pace of the output device.
 
 Every sample keeps its place on the speaker's timeline, also through stretching and compressing, so
-that its age stays known. Where nothing came, the sound fades into silence and back."""
+that its age stays known. Where nothing came, concealment goes on for a few frames, or the sound
+fades into silence; then it fades back."""
 
 from __future__ import annotations
 
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earshot.client.core.background import ComfortNoise
+from earshot.client.core.concealment import Concealment, Forkable
 from earshot.client.core.fade import FadeIn
 from earshot.client.core.jitter import Frame, JitterBuffer
 from earshot.client.core.level import rms
@@ -92,6 +94,8 @@ class Playout:
         on arrival."""
         self.level = 0.0
         """Root mean square of the last block."""
+        self.conceals = True
+        """Whether what does not come in time is concealed."""
         self._make_decoder = make_decoder
         self._decoder: Decoder | None = None
         self._time_us = time_us
@@ -114,6 +118,9 @@ class Playout:
         self._tail: Pcm = np.zeros(0, np.float32)
         self._loudness = 0.0
         self._noise = ComfortNoise(sample_rate)
+        self._concealment = Concealment(sample_rate, hop)
+        self._last: Frame | None = None
+        """The last frame that was decoded."""
         self._silenced = False
         self._hushed: int | None = None
         """Number of the frame with which the speaker goes on after a silence that it told of."""
@@ -131,7 +138,7 @@ class Playout:
     @property
     def idle(self) -> bool:
         """Whether nothing waits and nothing plays."""
-        return not len(self.jitter) and not self._playing and not self._tail.size
+        return not (len(self.jitter) or self._playing or self._tail.size or self._concealment.active)
 
     def announce_silence(self, silent: bool) -> None:
         """Takes note that the speaker muted itself or left (True), or is back (False). What a
@@ -153,7 +160,7 @@ class Playout:
         pcm = np.zeros(n, np.float32)
         positions = np.full(n, np.nan)
         self._add_tail(pcm)
-        filled, hushed = 0, self._hushed is not None
+        filled, concealed, hushed = 0, 0, self._hushed is not None
         plan = self._tempo.plan(self.jitter.delay.target_us, self.jitter.delay.base_us) if self._playing else None
         while filled < n:
             if not self._playing:
@@ -161,6 +168,9 @@ class Playout:
                 if wait is None or filled + wait >= n:
                     break
                 filled += wait
+                if self._concealment.active:
+                    self._concealment.add(pcm[concealed:filled])
+                    self._concealment.end(pcm[filled:])
                 self._begin(now_us + self._media_us(filled))
             self._refill(n - filled, plan, now_us)
             if plan is not None:
@@ -176,6 +186,9 @@ class Playout:
             else:
                 self._stopped_us = now_us + self._media_us(filled)
                 self._stop(pcm[filled:], now_us)
+                concealed = filled
+        if self._concealment.active:
+            self._concealment.add(pcm[concealed:])
         return self._finish(pcm, positions, now_us, hushed)
 
     def _wait(self, n: int, filled: int, now_us: int) -> int | None:
@@ -244,6 +257,7 @@ class Playout:
             else:
                 parts += data
         decoded_us = self._time_us() if self._time_us else now_us
+        self._last = frames[-1] if frames[-1].data.dtype == np.int16 else None
         for frame in frames:
             frame.taken_us, frame.decoded_us = now_us, decoded_us
             self.samples_decoded += frame.samples
@@ -294,15 +308,23 @@ class Playout:
         return samples
 
     def _stop(self, rest: Pcm, now_us: int) -> None:
-        """Stops play-out where nothing came for the `rest` of the block. What was played last fades
-        out there, turned round."""
+        """Stops play-out where nothing came for the `rest` of the block. Where the speaker goes on
+        as far as is known, that is concealed; else what was played last fades out there, turned
+        round."""
+        self._playing = False
+        self._timeline.ran_dry(now_us)
+        self._tempo.interrupted()
+        if self._last is not None and self._goes_on_speaking and isinstance(self._decoder, Forkable):
+            self._concealment.begin(self._decoder, self._last.data)
+            return
         fall = np.arange(self._fade, 0, -1, dtype=np.float32) / np.float32(self._fade)
         self._tail = self._history[::-1] * fall
         self._history = np.zeros(self._fade, np.float32)
         self._add_tail(rest)
-        self._playing = False
-        self._timeline.ran_dry(now_us)
-        self._tempo.interrupted()
+
+    @property
+    def _goes_on_speaking(self) -> bool:
+        return self.conceals and not self._timeline.silence_announced
 
     def _add_tail(self, pcm: Pcm) -> None:
         count = min(self._tail.size, pcm.size)
