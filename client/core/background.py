@@ -18,6 +18,9 @@ MEMORY = 0.9
 LOOP = 1 << 15
 """Samples after which the noise begins anew (1.4 s)."""
 FADE_S = 0.01
+AGAIN_S = 1
+"""Time between two changes of the noise at least."""
+SILENCE = bytes([NOTHING] * BANDS)
 
 
 class BackgroundMeter:
@@ -38,7 +41,7 @@ class BackgroundMeter:
     def levels(self) -> bytes:
         """The level of each band, as a sign of silence tells it."""
         if self._powers is None:
-            return bytes([NOTHING] * BANDS)
+            return SILENCE
         decibels = 10 * np.log10(np.maximum(self._powers, 1e-30))
         return bytes(int(step) for step in np.clip(np.rint(-decibels / STEP_DB), 0, NOTHING))
 
@@ -50,19 +53,27 @@ class ComfortNoise:
     def __init__(self, sample_rate: int) -> None:
         self._sample_rate = sample_rate
         self._slope = np.float32(1 / (FADE_S * sample_rate))
-        self._levels = bytes([NOTHING] * BANDS)
+        self._told = self._levels = SILENCE
         self._loop: Pcm | None = None
         self._at = 0
         self._gain = 0.0
+        self._made_ago = AGAIN_S * sample_rate
+        """Samples that were played since the noise was made."""
 
     def describe(self, levels: bytes) -> None:
-        """Sets the level of each band."""
-        if levels != self._levels:
-            self._levels = levels
-            self._loop = _noise(levels, self._sample_rate)
+        """Sets the level of each band. They count once there is noise to be played, and not sooner
+        than a second after the ones before: to make noise takes a millisecond, and a speaker may
+        tell of other levels with every frame."""
+        self._told = levels
+        if levels == SILENCE:
+            self._levels, self._loop = levels, None
 
     def add(self, pcm: Pcm, silent: NDArray[np.bool_]) -> None:
         """Adds noise to `pcm`, in place, where it is `silent`, with short fades."""
+        self._made_ago += pcm.size
+        if self._told != self._levels and self._made_ago >= AGAIN_S * self._sample_rate and silent.any():
+            self._levels, self._made_ago = self._told, 0
+            self._loop = _noise(self._levels, self._sample_rate)
         if self._loop is None or not (self._gain or silent.any()):
             return
         turns = [0, *(np.flatnonzero(np.diff(silent)) + 1), pcm.size]
@@ -89,10 +100,8 @@ def _white() -> NDArray[np.complex128]:
     return np.asarray(np.exp(1j * phases))
 
 
-def _noise(levels: bytes, sample_rate: int) -> Pcm | None:
-    """Returns a loop of noise, None where there is none."""
-    if all(level == NOTHING for level in levels):
-        return None
+def _noise(levels: bytes, sample_rate: int) -> Pcm:
+    """Returns a loop of noise."""
     shape = np.zeros(LOOP // 2 + 1)
     for (first, end), level in zip(_edges(sample_rate, LOOP), levels, strict=True):
         if level != NOTHING and end > first:

@@ -17,7 +17,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from earshot.client.core.background import ComfortNoise
+from earshot.client.core.background import SILENCE, ComfortNoise
 from earshot.client.core.concealment import Concealment, Forkable
 from earshot.client.core.fade import FadeIn
 from earshot.client.core.jitter import Frame, JitterBuffer
@@ -26,7 +26,6 @@ from earshot.client.core.tempo import Plan, Tempo
 from earshot.client.core.timeline import PlayoutTimeline
 from earshot.client.core.timescale import LONGEST_LAG_S, SHORTEST_LAG_S, TEMPLATE_S, find_lag, lengthen, shorten
 from earshot.codec.pcm import Pcm
-from earshot.protocol.silence import BANDS, NOTHING
 
 QUIET_RMS = 10 ** (-50 / 20)
 """A passage quieter than this may be shortened or lengthened anywhere."""
@@ -37,7 +36,6 @@ LEVEL_DECAY = 0.995
 BURST_FRAMES = 8
 """Frames that are decoded ahead in one call, at most, while a backlog is made up for. More would
 take longer than a block lasts."""
-NO_NOISE = bytes([NOTHING] * BANDS)
 SPURT_END_US = 1_000_000
 """Silence after which a speaker that said nothing has stopped, not stalled."""
 
@@ -145,7 +143,7 @@ class Playout:
         silent speaker does not send is no underrun."""
         self._silenced = silent
         if silent:
-            self._noise.describe(NO_NOISE)
+            self._noise.describe(SILENCE)
         self._timeline.silence_announced = silent or self._hushed is not None
 
     def hush(self, sequence: int, levels: bytes) -> None:
@@ -153,7 +151,7 @@ class Playout:
         what its background sounds like meanwhile."""
         self._hushed = self.jitter.number_of(sequence)
         self._timeline.silence_announced = True
-        self._noise.describe(NO_NOISE if self._silenced else levels)
+        self._noise.describe(SILENCE if self._silenced else levels)
 
     def pull(self, n: int, now_us: int) -> Block:
         """Returns the next `n` samples, which the device takes at `now_us`."""

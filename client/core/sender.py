@@ -218,7 +218,11 @@ class Sender:
             self._held.clear()
             self._silent_since = None
         self._waiting.append(coded)
-        return self._send_waiting(now_us) if len(self._waiting) >= self._frames else []
+        messages = []
+        while len(self._waiting) >= self._frames:
+            full, self._waiting = self._waiting[: self._frames], self._waiting[self._frames :]
+            messages.append(self._packet(full, now_us))
+        return messages
 
     def _choose_frames(self, position: int) -> None:
         wanted = min(max(self.frames_per_packet, 1), MAX_FRAMES)
@@ -258,13 +262,16 @@ class Sender:
         if not self._waiting:
             return []
         waiting, self._waiting = self._waiting, []
-        codes = np.stack([coded.codes for coded in waiting], axis=1)  # [n_q, frames]
-        first, count = waiting[0], len(waiting)
+        return [self._packet(waiting, now_us)]
+
+    def _packet(self, frames: list[_Coded], now_us: int) -> bytes:
+        codes = np.stack([coded.codes for coded in frames], axis=1)  # [n_q, frames]
+        first, count = frames[0], len(frames)
         trace = self._timeline.trace(first.captured_us, first.framed_us, first.encoded_us)
         sequence, timestamp = self._timeline.take_sequence(count), wrapped_timestamp(first.position)
         message = encode_codes_up(Packet(codes.shape[0], count, sequence, timestamp, pack(codes), trace))
         self.traffic.add(now_us, count, count * self._hop, codes.size * BITS, len(message))
-        return [message]
+        return message
 
     def _trace(self, first_us: float, index: int, framed_us: int, encoded_us: int | None) -> Trace | None:
         captured_us = first_us + self._timeline.samples.us(index * self._hop)
