@@ -67,10 +67,12 @@ def latency(
     from earshot.lab.demo.conversation import DEMO, Plan
     from earshot.lab.demo.show import measure_latency
 
-    first, second = DEMO
-    if uplink is not MeasuredFormat.both:
-        only: Literal["pcm", "codes"] = "pcm" if uplink is MeasuredFormat.pcm else "codes"
-        first, second = replace(first, uplink=only), replace(second, uplink=only)
+    ways: dict[MeasuredFormat, tuple[Literal["pcm", "codes"], Literal["pcm", "codes"]]] = {
+        MeasuredFormat.both: ("pcm", "codes"),
+        MeasuredFormat.pcm: ("pcm", "pcm"),
+        MeasuredFormat.codes: ("codes", "codes"),
+    }
+    first, second = (replace(peer, uplink=way) for peer, way in zip(DEMO, ways[uplink], strict=True))
     room = f"latency-{uuid4().hex[:12]}"  # a room that nobody else is in
     plan = Plan((first, second), folder, server, room, kbps, model, seconds, pacing.value, all_traces=True)
     sys.exit(0 if measure_latency(console, plan) else 1)

@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -43,10 +43,11 @@ class Peer:
 
     name: str
     voice: Path
-    uplink: Literal["pcm", "codes"]
+    uplink: Literal["auto", "pcm", "codes"] = "auto"
+    """As `earshot call --uplink`; afterwards, what was sent."""
 
 
-DEMO = Peer("Ada", VOICES / "ada.flac", "pcm"), Peer("Ben", VOICES / "ben.flac", "codes")
+DEMO = Peer("Ada", VOICES / "ada.flac"), Peer("Ben", VOICES / "ben.flac")
 
 
 @dataclass(frozen=True)
@@ -234,7 +235,7 @@ def _direction(
     shift = round((heard_us - spoken_us - (sound.latency_ms or 0) * 1e3) * SAMPLE_RATE / 1e6)
     said = str(reports[speaker]["peer"])
     return Direction(
-        plan.peers[speaker],
+        replace(plan.peers[speaker], uplink=reports[speaker]["uplink"]),
         plan.peers[listener],
         {**_NOTHING, **reports[listener]["speakers"].get(said, {})},
         reports[speaker]["sent"],

@@ -253,6 +253,6 @@ def _state(status: dict[str, Any], peer: Peer, room: str) -> ViewState:
     """Makes a view from the JSON of `earshot call --status-json`; a client that is still starting
     has printed nothing."""
     if not status:
-        return ViewState(peer.name, room, "server", uplink=peer.uplink)
+        return ViewState(peer.name, room, "server", uplink="pcm" if peer.uplink == "pcm" else "codes")
     speakers = [SpeakerState(**speaker) for speaker in status["speakers"]]
     return ViewState(**{**status, "speakers": speakers, "entropy": EntropyState(**status["entropy"])})

@@ -28,7 +28,7 @@ def test_demo_writes_what_was_said_and_heard(tmp_path: Path) -> None:
         if not report["faults"]:
             break
     assert [(way["from"], way["to"], way["uplink"]) for way in report["directions"]] == [
-        ("Ada", "Ben", "pcm"),
+        ("Ada", "Ben", "codes"),  # tests run where the native engine is built, and encoding is easy
         ("Ben", "Ada", "codes"),
     ]
     for way in report["directions"]:

@@ -52,7 +52,7 @@ def figures(delay_ms: float) -> dict[str, Any]:
 
 
 def direction(voice: Pcm, heard: Pcm, stamps_ms: float = 60.0, **changes: Any) -> Direction:
-    ada, ben = DEMO
+    ada, ben = replace(DEMO[0], uplink="pcm"), replace(DEMO[1], uplink="codes")
     return Direction(
         ada,
         ben,
