@@ -17,8 +17,8 @@ from pathlib import Path
 from fastapi import FastAPI
 
 from earshot.codec.errors import UsageError
-from earshot.server.hub import Hub
 from earshot.protocol.text import MAX_SHOWN, clean
+from earshot.server.hub import Hub
 from earshot.server.net.door import MAX_WAITING
 from earshot.server.net.transport.server import Server
 from earshot.server.settings import Settings
