@@ -230,7 +230,7 @@ class Call:
         while True:
             joined = False
             try:
-                connection = await open_connection(self.url)
+                connection = await open_connection(self.url, self.settings.tls)
                 try:
                     await self._join(connection)
                     joined, wait_s = True, BACKOFF_S

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from ssl import SSLContext
 from typing import Literal, get_args
 
 from earshot.client.core.sender import SendFormat
@@ -46,6 +47,8 @@ class CallSettings:
     """How long it is tried to make a lost connection again."""
     token: str | None = field(default=None, repr=False)
     """What lets this client in where not everyone may enter."""
+    tls: SSLContext | None = field(default=None, repr=False, compare=False)
+    """What the server's certificate is checked by, if not as browsers do."""
     latency: Latency = "balanced"
     dtx: bool = True
     """Whether silence is not sent."""

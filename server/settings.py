@@ -87,6 +87,11 @@ class Settings(BaseSettings):
     """Whether everyone comes in, those without a token too. That is so without a key anyway, but
     then `earshot serve` warns where others can reach it."""
 
+    tls: str = ""
+    """A PEM file with a certificate (and its key, unless `tls_key` has that), or "self-signed". The
+    port for health and figures speaks plain HTTP all the same."""
+    tls_key: Path | None = None
+
     allowed_origins: str = ""
     """Web pages that may use this server beside those of its own host: origins such as
     `https://calls.example.org`, with commas between."""

@@ -7,6 +7,7 @@ import asyncio
 import errno
 import re
 import socket
+import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
@@ -89,8 +90,9 @@ def _is_address(address: str) -> bool:
         return False
 
 
-async def open_connection(url: str) -> ClientConnection:
-    """Opens a WebSocket that sends small messages at once. Raises Lost."""
+async def open_connection(url: str, tls: ssl.SSLContext | None = None) -> ClientConnection:
+    """Opens a WebSocket that sends small messages at once. `tls` checks the server's certificate in
+    another way than browsers do. Raises Lost."""
     server = url.partition("/v1/")[0]
     try:
         connection = await connect(
@@ -103,6 +105,7 @@ async def open_connection(url: str) -> ClientConnection:
             max_size=1 << 20,
             max_queue=64,
             write_limit=4096,
+            ssl=tls or (True if url.startswith("wss:") else None),
         )
     except InvalidStatus as error:
         status = error.response.status_code
@@ -113,6 +116,13 @@ async def open_connection(url: str) -> ClientConnection:
         raise Lost.closed(error) from error
     except TimeoutError as error:
         raise Lost(f"{server} did not answer within {OPEN_TIMEOUT_S:g} s") from error
+    except ssl.SSLCertVerificationError as error:
+        raise Lost(
+            f"{server} has a certificate that nobody vouches for ({error.verify_message}); if it is your friend's, "
+            "give the fingerprint that their server shows (--tls-fingerprint)"
+        ) from error
+    except ssl.SSLError as error:
+        raise Lost(f"{server} does not speak TLS as it should ({error.reason}); is it ws://?") from error
     except OSError as error:
         # A name with several addresses fails with one error whose text lists those of all.
         refused = isinstance(error, ConnectionRefusedError) or f"[Errno {errno.ECONNREFUSED}]" in str(error)

@@ -61,6 +61,12 @@ def call(
     token: Annotated[
         str | None, typer.Option(envvar="EARSHOT_TOKEN", help="What lets you in; that of the link if not given.")
     ] = None,
+    tls_fingerprint: Annotated[
+        str | None,
+        typer.Option(
+            envvar="EARSHOT_TLS_FINGERPRINT", help="The server's certificate, where it made one: `serve` shows it."
+        ),
+    ] = None,
     kbps: Annotated[float, typer.Option(help="Codec rate: 1.5, 3, 6 or 12; of music 3, 6, 12 or 24.")] = 6.0,
     max_kbps: Annotated[float, typer.Option(help="The most to take of each speaker.")] = 12.0,
     input_: Annotated[
@@ -156,6 +162,7 @@ def call(
     from earshot.client.core.replay import ArrivalRecorder
     from earshot.client.music.models import format_of, in_windows
     from earshot.client.net.link import parse_link
+    from earshot.client.net.tls import pinned
     from earshot.client.settings import CallSettings
     from earshot.client.ui.display import run_in_terminal
     from earshot.client.ui.figures import call_report
@@ -171,9 +178,11 @@ def call(
     who = "".join(filter(str.isprintable, who))[:64]
     if (link := parse_link(room)) is not None:
         server, room, token = link.server, link.room, token or link.token
+    context = pinned(server, tls_fingerprint) if tls_fingerprint else None
     settings = CallSettings(
         *(room, server, who, uplink.value, kbps, max_kbps, seconds, linger),
         token=token,
+        tls=context,
         latency=latency.value,
         dtx=dtx,
         trace_every_s=trace_every,

@@ -47,6 +47,12 @@ def serve(
     open_: Annotated[
         bool, typer.Option("--open", help="Let everyone in, also where others reach this server; with no warning.")
     ] = False,
+    tls: Annotated[
+        str, typer.Option(metavar="FILE", help="Certificate in PEM, for calls at wss://; or: self-signed.")
+    ] = "",
+    tls_key: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Key of the certificate, if that has a file of its own.")
+    ] = None,
     record: Annotated[
         str | None,
         typer.Option(
@@ -107,6 +113,8 @@ def serve(
             "tokens": tokens,
             "token_key_file": token_key,
             "open": open_,
+            "tls": tls,
+            "tls_key": tls_key,
             "record_rooms": record,
             "record_on_request": record_on_request,
             "record_to": record_to,

@@ -20,6 +20,8 @@ from earshot.codec.errors import UsageError
 from earshot.protocol.text import MAX_SHOWN, clean
 from earshot.server.hub import Hub
 from earshot.server.net.door import MAX_WAITING
+from earshot.server.net.lan import address_for_others
+from earshot.server.net.tls import Tls, server_tls
 from earshot.server.net.transport.server import Server
 from earshot.server.settings import Settings
 
@@ -36,7 +38,9 @@ OTHER_FILES = 256 + MAX_WAITING
 that wait to be let in."""
 
 
-def make_server(app: FastAPI, settings: Settings, ready: Callable[[int], None] = lambda port: None) -> Server:
+def make_server(
+    app: FastAPI, settings: Settings, ready: Callable[[int], None] = lambda port: None, tls: Tls | None = None
+) -> Server:
     """Returns a server of an application that `create_app` made, to `run(sockets=[listener])`. A
     second listener is the port for health and figures. The server calls `ready` with the port once
     it takes calls."""
@@ -48,7 +52,8 @@ def make_server(app: FastAPI, settings: Settings, ready: Callable[[int], None] =
         hub.begin_drain(settings.drain_s)
         return True
 
-    server = Server(app, settings, hub.shut_down, ready, app.state.door, app.state.health_door, end_later)
+    doors = (app.state.door, app.state.health_door)
+    server = Server(app, settings, hub.shut_down, ready, *doors, end_later, tls.context if tls else None)
     hub.drain.end = server.end
     return server
 
@@ -56,8 +61,9 @@ def make_server(app: FastAPI, settings: Settings, ready: Callable[[int], None] =
 def serve(app: FastAPI, settings: Settings, host: str, port: int, ready_file: Path | None = None) -> None:
     """Serves an application that `create_app` made until SIGTERM or Ctrl-C.
 
-    Raises UsageError for an address that cannot be listened on, and for a ready file that cannot be
-    written."""
+    Raises UsageError for an address that cannot be listened on, for a certificate that cannot be
+    used, and for a ready file that cannot be written."""
+    tls = server_tls(settings.tls, settings.tls_key)
     raise_file_limit(settings.max_connections)
     if ready_file is not None and not os.access(ready_file.parent, os.W_OK):
         raise UsageError(f"{ready_file.parent} is no folder that can be written to; choose another --ready-file")
@@ -75,7 +81,8 @@ def serve(app: FastAPI, settings: Settings, host: str, port: int, ready_file: Pa
 
     def ready(port: int) -> None:
         shown = f"[{host}]" if ":" in host else host
-        url = f"ws://{shown}:{port}"
+        scheme = "wss" if tls else "ws"
+        url = f"{scheme}://{shown}:{port}"
         if ready_file is not None:
             partial = ready_file.with_name(ready_file.name + ".part")
             partial.write_text(json.dumps({"url": url, "port": port, "model": model, "digest": digest}) + "\n", "utf-8")
@@ -85,11 +92,15 @@ def serve(app: FastAPI, settings: Settings, host: str, port: int, ready_file: Pa
         gc.collect()
         gc.freeze()
         print(f"listening on {url} (model {clean(model, MAX_SHOWN)} {digest})", flush=True)
+        if (friends := address_for_others(host)) is not None:
+            print(f"others call {scheme}://{f'[{friends}]' if ':' in friends else friends}:{port}", flush=True)
+        if tls:
+            print(f"its certificate has the fingerprint {tls.fingerprint}", flush=True)
         for health in sockets[1:]:
             print(f"health and figures at http://{shown}:{health.getsockname()[1]}", flush=True)
 
     sys.setswitchinterval(GIL_SWITCH_S)
-    make_server(app, settings, ready).run(sockets=sockets)
+    make_server(app, settings, ready, tls).run(sockets=sockets)
 
 
 def is_loopback(host: str) -> bool:

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import signal
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Iterator
 from types import FrameType
 from typing import Any, cast
@@ -46,6 +47,7 @@ class StoppableServer(uvicorn.Server):
         super().__init__(config)
         self._door, self._ready = door, ready
         self._doors: list[asyncio.Task[None]] = []
+        self._greeting: set[asyncio.Task[None]] = set()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -64,11 +66,13 @@ class StoppableServer(uvicorn.Server):
         for listener in sockets:
             self._open_door(listener, self._door, cast(type[PatientHttp], self.config.http_protocol_class))
 
-    def _open_door(self, listener: socket.socket, door: Door, http: type[PatientHttp]) -> None:
+    def _open_door(
+        self, listener: socket.socket, door: Door, http: type[PatientHttp], tls: ssl.SSLContext | None = None
+    ) -> None:
         listener.setblocking(False)
         self._doors += [
             asyncio.create_task(self._accept(listener, door)),
-            asyncio.create_task(self._let_in(door, http)),
+            asyncio.create_task(self._let_in(door, http, tls)),
         ]
 
     async def _accept(self, listener: socket.socket, door: Door) -> None:
@@ -85,7 +89,7 @@ class StoppableServer(uvicorn.Server):
                     door.knock(address[0], connection)
             await asyncio.sleep(ACCEPT_PAUSE_S)
 
-    async def _let_in(self, door: Door, http: type[PatientHttp]) -> None:
+    async def _let_in(self, door: Door, http: type[PatientHttp], tls: ssl.SSLContext | None) -> None:
         """Takes new connections in one by one, so that those who talk do not notice a crowd."""
         loop = asyncio.get_running_loop()
 
@@ -94,18 +98,40 @@ class StoppableServer(uvicorn.Server):
 
         while True:
             connection = await door.next()
-            try:
-                await loop.connect_accepted_socket(protocol, connection)
-            except OSError:
-                connection.close()  # the peer is gone already
-            except Exception:
-                log.exception("a connection could not be let in")
-                connection.close()
+            if tls is not None:  # a handshake takes as long as its client likes
+                greeting = loop.create_task(self._greet(door, protocol, connection, tls))
+                self._greeting.add(greeting)
+                greeting.add_done_callback(self._greeting.discard)
+            else:
+                await self._connect(protocol, connection)
             await asyncio.sleep(door.limits.interval_s)
 
+    async def _greet(
+        self, door: Door, protocol: Callable[[], asyncio.Protocol], connection: socket.socket, tls: ssl.SSLContext
+    ) -> None:
+        """Lets in a connection that has to prove that it speaks TLS; meanwhile it is half made."""
+        try:
+            visit = door.visit(connection.getpeername()[0])
+        except OSError:
+            connection.close()
+            return
+        try:
+            await self._connect(protocol, connection, ssl=tls, ssl_handshake_timeout=door.limits.head_s)
+        finally:
+            visit.leave()
+
+    async def _connect(self, protocol: Callable[[], asyncio.Protocol], connection: socket.socket, **tls: Any) -> None:
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(protocol, connection, **tls)
+        except OSError:
+            connection.close()  # the peer is gone already, or speaks no TLS
+        except Exception:
+            log.exception("a connection could not be let in")
+            connection.close()
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        for door in self._doors:
-            door.cancel()
+        for task in (*self._doors, *self._greeting):
+            task.cancel()
         self._door.close()
         await super().shutdown(sockets)
 
@@ -123,12 +149,14 @@ class Server(StoppableServer):
         door: Door | None = None,
         health: Door | None = None,
         end_later: Callable[[], bool] = lambda: False,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         """Makes a server to `run(sockets=[listener])`. It calls `ready` with the port once it takes
         connections; it awaits `before_close`, which may still send, before it closes them. A second
         socket is the port for health and figures, which has a door of its own. Doors that are not
         given are made by the settings. On SIGTERM `end_later` is called on the event loop; where it
-        returns True, `end` will be called when it is time."""
+        returns True, `end` will be called when it is time. With `tls` all speak TLS at the first
+        socket."""
         audit = Audit(settings.audit_lines_per_second)
         door = door or new_door(settings, audit)
         http, media = protocol_classes(settings, door)
@@ -148,7 +176,7 @@ class Server(StoppableServer):
         super().__init__(config, door, ready)
         self._settings = settings
         self._before_close = before_close
-        self._end_later = end_later
+        self._end_later, self._tls = end_later, tls
         self._loop: asyncio.AbstractEventLoop | None = None
         self._health = health or new_door(settings, audit)
 
@@ -169,7 +197,7 @@ class Server(StoppableServer):
 
     def _open_doors(self, sockets: list[socket.socket]) -> None:
         self._loop = asyncio.get_running_loop()
-        super()._open_doors(sockets[:1])
+        self._open_door(sockets[0], self._door, cast(type[PatientHttp], self.config.http_protocol_class), self._tls)
         for listener in sockets[1:]:
             self._open_door(listener, self._health, type("BoundHealth", (HealthHttp,), {"door": self._health}))
 
