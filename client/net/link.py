@@ -25,6 +25,11 @@ class Link(NamedTuple):
     token: str | None
 
 
+def web_address(server: str) -> str:
+    """Returns the http(s):// address of a server, without a slash at its end."""
+    return re.sub(r"^ws(s?)://", r"http\1://", server if "://" in server else f"ws://{server}").rstrip("/")
+
+
 def make_link(server: str, room: str, token: str) -> str:
     """Returns the link that lets its reader into a room. `server` is ws(s):// or http(s)://."""
     parts = urlsplit(server if "://" in server else f"ws://{server}")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import httpx
 from pydantic import BaseModel, ValidationError
 
+from earshot.client.net.link import web_address
 from earshot.codec.errors import CallError, UsageError
 from earshot.protocol.text import MAX_SHOWN, clean
 
@@ -53,7 +53,7 @@ def act(server: str, room: str, token: str | None, action: str, person: str = ""
 
 
 def _ask(method: str, server: str, room: str, token: str | None, body: dict[str, Any] | None = None) -> Any:
-    base = re.sub(r"^ws(s?)://", r"http\1://", server if "://" in server else f"ws://{server}").rstrip("/")
+    base = web_address(server)
     url = f"{base}/v1/rooms/{room}" + ("/moderate" if method == "POST" else "")
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:

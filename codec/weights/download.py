@@ -6,9 +6,10 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import ssl
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
@@ -47,6 +48,29 @@ LANGUAGE_MODELS = {
     "encodec_48khz": Release("encodec_lm_48khz-7add9fc3.th", None, "7add9fc3"),
 }
 """Language models by the name of their codec."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Who gives a file away."""
+
+    said: str
+    """What is said before it is fetched, with `{size}`."""
+    advice: str | None = None
+    """What to do if it cannot be had, where that is not to look for a mirror."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    tls: ssl.SSLContext | None = None
+    """What its certificate is checked by, if not as browsers do."""
+
+    def or_else(self, mirrors: str) -> str:
+        """Returns what to do; `mirrors` is that for files which mirrors have."""
+        return self.advice or mirrors
+
+
+OFFICIAL = Origin(
+    "Fetching the official EnCodec weights{size}. They are not part of Earshot, and their licence is not stated "
+    "clearly by their makers."
+)
 
 
 @dataclass(frozen=True)
@@ -90,16 +114,14 @@ def fetch(
     policy: RetryPolicy = RetryPolicy(),
     sleep: Callable[[float], None] = time.sleep,
     console: Terminal | None = None,
+    origin: Origin = OFFICIAL,
 ) -> Path:
     """Fetches `release` to `path` and returns it. It resumes what an earlier call did not finish.
     Raises DownloadError, which says what to do; `path` then holds no wrong file."""
     url = base_url.rstrip("/") + "/" + release.file
     console = console or Terminal(stderr=True)
     size = f" ({release.size / 1e6:.0f} MB)" if release.size else ""
-    console.print(
-        f"Fetching the official EnCodec weights{size}. They are not part of Earshot, and their licence is not stated "
-        "clearly by their makers."
-    )
+    console.print(origin.said.format(size=size))
     partial = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -107,7 +129,7 @@ def fetch(
             if attempt:
                 sleep(policy.pause_s * 2 ** (attempt - 1))
             try:
-                _attempt(url, release, partial, policy, console)
+                _attempt(url, release, partial, policy, console, origin)
             except _Retry as error:
                 log.warning("fetching %s: %s", url, error)
                 reason = str(error)
@@ -120,40 +142,45 @@ def fetch(
         ) from error
     raise DownloadError(
         f"{url} could not be fetched in {policy.attempts} attempts: {reason}. Try again (it goes on where it "
-        f"stopped), set {URL_VARIABLE} to a mirror, or put the file at {path} yourself"
+        "stopped)" + origin.or_else(f", set {URL_VARIABLE} to a mirror, or put the file at {path} yourself")
     )
 
 
-def _attempt(url: str, release: Release, partial: Path, policy: RetryPolicy, console: Terminal) -> None:
+def _attempt(url: str, release: Release, partial: Path, policy: RetryPolicy, console: Terminal, origin: Origin) -> None:
     """Fetches what `partial` does not hold yet, and verifies the whole file."""
     held = partial.stat().st_size if partial.exists() else 0
     if held > (release.size or MOST_BYTES):
         held = 0
     complete = held == release.size or (release.size is None and held and _sha256(partial).startswith(release.sha256))
     if not complete:
-        _transfer(url, release, partial, held, policy, console)
+        _transfer(url, release, partial, held, policy, console, origin)
     actual = _sha256(partial)
     if not actual.startswith(release.sha256):
         partial.unlink()
         if held:  # the kept part may belong to another file: one more attempt from the start may succeed
             raise _Retry(f"what was kept of an earlier attempt does not fit (sha256 {actual})")
         raise DownloadError(
-            f"{url} is not the file it should be: its sha256 is {actual}, not {release.sha256}. It was deleted. Set "
-            f"{URL_VARIABLE} to another mirror"
+            f"{url} is not the file it should be: its sha256 is {actual}, not {release.sha256}. It was deleted"
+            + origin.or_else(f". Set {URL_VARIABLE} to another mirror")
         )
 
 
-def _transfer(url: str, release: Release, partial: Path, held: int, policy: RetryPolicy, console: Terminal) -> None:
+def _transfer(
+    url: str, release: Release, partial: Path, held: int, policy: RetryPolicy, console: Terminal, origin: Origin
+) -> None:
     # A Range counts unencoded bytes, and unlike compressed ones they cannot grow beyond the limit.
-    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={held}-"} if held else {})
+    asked = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={held}-"} if held else {})
     timeout = httpx.Timeout(policy.silence_s, connect=policy.connect_s)
     columns = (description_column(), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     try:
-        with httpx.stream("GET", url, headers=headers, timeout=timeout, follow_redirects=True) as response:
+        with (
+            httpx.Client(verify=origin.tls or True, timeout=timeout, follow_redirects=True) as client,
+            client.stream("GET", url, headers={**origin.headers, **asked}) as response,
+        ):
             if response.status_code == 416 or (response.status_code == 206 and not _begins_at(response, held)):
                 partial.unlink(missing_ok=True)
                 raise _Retry("the server cannot go on where an earlier attempt stopped; starting over")
-            held = held if _accepted(url, response, partial) == 206 else 0  # 200: this server ignores ranges
+            held = held if _accepted(url, response, partial, origin) == 206 else 0  # 200: this server ignores ranges
             with (
                 partial.open("r+b" if held else "wb") as file,
                 Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress,
@@ -171,7 +198,9 @@ def _transfer(url: str, release: Release, partial: Path, held: int, policy: Retr
     except httpx.TimeoutException as error:
         raise _Retry("the server does not answer, or went silent") from error
     except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
-        raise DownloadError(f"{url} cannot be fetched: {error}. Is {URL_VARIABLE} right?") from error
+        raise DownloadError(
+            f"{url} cannot be fetched: {error}" + origin.or_else(f". Is {URL_VARIABLE} right?")
+        ) from error
     except httpx.HTTPError as error:
         raise _Retry(f"no connection, or it broke off ({error})") from error
     if release.size and held < release.size:
@@ -182,17 +211,18 @@ def _begins_at(response: httpx.Response, position: int) -> bool:
     return bool(response.headers.get("Content-Range", "").startswith(f"bytes {position}-"))
 
 
-def _accepted(url: str, response: httpx.Response, partial: Path) -> int:
+def _accepted(url: str, response: httpx.Response, partial: Path, origin: Origin) -> int:
     """Returns the status of a response that brings bytes. Raises for all other responses."""
     status = response.status_code
     if status in (200, 206):
         return status
     if status in _TRY_AGAIN:
         raise _Retry(f"the server answered {status} {response.reason_phrase}")
-    raise DownloadError(
-        f"{url}: the server answered {status} {response.reason_phrase}. Set {URL_VARIABLE} to the address of a folder "
-        f"that holds the file, or put it at {partial.with_suffix('')} yourself"
+    advice = origin.or_else(
+        f". Set {URL_VARIABLE} to the address of a folder that holds the file, or put it at "
+        f"{partial.with_suffix('')} yourself"
     )
+    raise DownloadError(f"{url}: the server answered {status} {response.reason_phrase}{advice}")
 
 
 def _sha256(path: Path) -> str:

@@ -91,12 +91,12 @@ def call(
     ] = None,
     name: Annotated[str, typer.Option(help="What the others see; your user name if not given.")] = "",
     model: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="default, encodec_24khz or a path: the same as the server's. encodec_48khz, or the path of another"
-            " stereo model, sends music, always as codes and a second late."
+            help="default, encodec_24khz or a path; if not given the server's, fetched from it if need be."
+            " encodec_48khz, or the path of another stereo model, sends music, always as codes and a second late."
         ),
-    ] = "default",
+    ] = None,
     also: Annotated[
         list[str] | None,
         typer.Option(
@@ -163,6 +163,7 @@ def call(
     from earshot.client.music.models import format_of, in_windows
     from earshot.client.net.link import parse_link
     from earshot.client.net.tls import pinned
+    from earshot.client.net.weights import fetched, server_model
     from earshot.client.settings import CallSettings
     from earshot.client.ui.display import run_in_terminal
     from earshot.client.ui.figures import call_report
@@ -189,7 +190,9 @@ def call(
     )
     wished = cast("Precision", decode_precision.value)
     load = partial(codec.load, decode_precision=listening_precision() if decode_precision == "auto" else wished)
-    mine, others = load(model), [load(other) for other in also or ()]
+    mine, others = load(model or "default"), [load(other) for other in also or ()]
+    if model is None and (theirs := server_model(server, token, context)) and theirs.digest != mine.digest:
+        mine = load(str(fetched(server, theirs, token, context)))
     if all(map(in_windows, (mine, *others))) and output != "none":
         others.append(load("default"))  # for people who talk
     source = open_source(input_, loop, format_of(mine))
