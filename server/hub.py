@@ -49,8 +49,8 @@ KNOWN_CLOSE_CODES = frozenset({*range(1000, 1004), *range(1005, 1016), *CloseCod
 
 PAUSE_US = 500_000
 """The event loop stood still if it did not turn for so long."""
-QUEUE_TURNS = 8
-"""Once a second, in turns of `tend`."""
+QUEUE_TURNS, SLOW_TURNS = 8, 80
+"""Once a second, and every 10 s, in turns of `tend`."""
 AGES_S = (0.001, 0.0025, 0.005, 0.01, 0.0133, 0.02, 0.04, 0.12, 0.19, 0.25, 1.0)
 """Classes of ages in `/metrics`, those of docs/protocol.md, "Slow listeners", among them."""
 
@@ -293,6 +293,8 @@ class Hub:
             for live in list(self.rooms.values()):
                 live.close_idle(clock_us() - idle_us)
                 if turn % QUEUE_TURNS == 0:
+                    if turn % SLOW_TURNS == 0:
+                        live.note_slow(self.audit)
                     for peer in live.room.peers.values():
                         self.queue_age_s.add(peer.queue.age_us(clock_us()) / 1e6)
 

@@ -15,6 +15,7 @@ from earshot.protocol.messages import Moderate, Moderated, PeerChanged, Record, 
 from earshot.protocol.packet import Packet, PcmBlock
 from earshot.protocol.sequence import SEQUENCE_MODULUS, TIMESTAMP_MODULUS
 from earshot.protocol.silence import Silence
+from earshot.server.audit import Audit
 from earshot.server.clock import clock_us
 from earshot.server.core import refusals
 from earshot.server.core.address_shares import AddressShares
@@ -196,6 +197,16 @@ class LiveRoom:
         ones."""
         for key in [key for key, decoder in self._decoders.items() if decoder.used_us < before_us]:
             self._close_decoder(key)
+
+    def note_slow(self, audit: Audit) -> None:
+        """Writes to the log whoever has missed something since the last time by reading slowly."""
+        for peer in self.room.peers.values():
+            dropped, cut = peer.queue.frames_dropped, peer.queue.codebooks_cut
+            lost, address = dropped + cut, self.connections[peer.id].address
+            if lost > peer.lost_noted:
+                who, room = peer.name or None, self.room.name
+                audit.note("slow", address=address, room=room, peer=peer.id, name=who, dropped=dropped, cut=cut)
+            peer.lost_noted = lost
 
     def _fail_pcm_listeners(self, speaker: Peer, n_q: int) -> None:
         """Sends away those who would otherwise be left in silence."""

@@ -11,6 +11,7 @@ import typer
 
 from earshot.codec.audio_formats import written_as
 from earshot.codec.terminal import Terminal
+from earshot.commands.options import TlsFingerprint
 from earshot.commands.targets import Force, check_names, claim
 
 if TYPE_CHECKING:
@@ -61,12 +62,7 @@ def call(
     token: Annotated[
         str | None, typer.Option(envvar="EARSHOT_TOKEN", help="What lets you in; that of the link if not given.")
     ] = None,
-    tls_fingerprint: Annotated[
-        str | None,
-        typer.Option(
-            envvar="EARSHOT_TLS_FINGERPRINT", help="The server's certificate, where it made one: `serve` shows it."
-        ),
-    ] = None,
+    tls_fingerprint: TlsFingerprint = None,
     kbps: Annotated[float, typer.Option(help="Codec rate: 1.5, 3, 6 or 12; of music 3, 6, 12 or 24.")] = 6.0,
     max_kbps: Annotated[float, typer.Option(help="The most to take of each speaker.")] = 12.0,
     input_: Annotated[

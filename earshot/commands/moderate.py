@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from earshot.commands.options import TlsFingerprint
+
 
 class ModerateAction(StrEnum):
     """What a moderator does."""
@@ -29,6 +31,7 @@ def moderate(
     token: Annotated[
         str | None, typer.Option(envvar="EARSHOT_TOKEN", help="A token with --moderate; that of the link if not given.")
     ] = None,
+    tls_fingerprint: TlsFingerprint = None,
 ) -> None:
     """Mute or remove somebody, or lock a room, without being in it.
 
@@ -44,15 +47,17 @@ def moderate(
     """
     from earshot.client.net.link import parse_link
     from earshot.client.net.moderation import act, who_is_in
+    from earshot.client.net.tls import pinned
     from earshot.codec.terminal import Terminal
 
     link = parse_link(room)
     if link is not None:
         server, room, token = link.server, link.room, token or link.token
+    tls = pinned(server, tls_fingerprint) if tls_fingerprint else None
     console = Terminal()
     if action is ModerateAction.who:
-        for peer in who_is_in(server, room, token):
+        for peer in who_is_in(server, room, token, tls):
             muted = ", muted" if peer.muted else ""
             console.say(f"{peer.id}  {peer.name}  sends {peer.send}{muted}")
         return
-    act(server, room, token, action.value, person)
+    act(server, room, token, action.value, person, tls)

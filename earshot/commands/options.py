@@ -8,3 +8,9 @@ import typer
 
 Kbps = Annotated[float, typer.Option(help="Codec rate of the speech.")]
 Model = Annotated[str, typer.Option(help="default, encodec_24khz or a path.")]
+TlsFingerprint = Annotated[
+    str | None,
+    typer.Option(
+        envvar="EARSHOT_TLS_FINGERPRINT", help="The server's certificate, where it made one: `serve` shows it."
+    ),
+]

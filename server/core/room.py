@@ -62,6 +62,8 @@ class Peer:
     """Muted by a moderator, so that it cannot unmute itself."""
     grants: Grants = EVERYONE
     report: Report | None = None
+    lost_noted: int = 0
+    """What it had missed by reading slowly when that was last written to the log."""
     media_received: int = 0
     """Bytes of messages, here and below."""
     control_received: int = 0

@@ -36,6 +36,24 @@ def test_what_strangers_write_stays_on_its_line_and_is_short() -> None:
     assert quote("x" * (MAX_TEXT + 1)) == '"' + "x" * MAX_TEXT + '"...'
 
 
+async def test_who_reads_slowly_is_noted_once_for_what_it_missed(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "earshot.audit")
+    with running_server(tiny_model()) as server:
+        peer = await join(server, "den", name='Zoë "slow"')
+        live = server.hub.rooms["den"]
+        live.room.peers[peer.id].queue.frames_dropped = 3
+        for _ in range(2):
+            server.call_soon(lambda: live.note_slow(server.hub.audit))
+        await until(lambda: "cut=0" in caplog.text)
+        live.room.peers[peer.id].queue.codebooks_cut = 8
+        server.call_soon(lambda: live.note_slow(server.hub.audit))
+        await until(lambda: "cut=8" in caplog.text)
+        await peer.leave()
+    slow = [record.message for record in caplog.records if record.message.startswith("slow ")]
+    seen = 'slow address="127.0.0.1" room="den" peer=1 name="Zoë \\"slow\\"" dropped=3'
+    assert slow == [f"{seen} cut=0", f"{seen} cut=8"]
+
+
 def test_a_flood_is_counted_and_hides_nothing_of_another_kind(audited: Callable[[], list[str]]) -> None:
     now = 0.0
     due: list[Callable[[], None]] = []
