@@ -98,6 +98,7 @@ class Hub:
         protocols do not know count as `other`."""
         self._changes = AddressBuckets(settings.address_changes_per_second, settings.changes_burst)
         """Copies of what peers change, by address."""
+        self._joins = AddressBuckets(settings.joins_per_second, settings.join_burst)
         self._change_counts: Counter[str] = Counter(told=0, replaced=0)
         self._rendered = b""
         self._rendered_us: int | None = None
@@ -149,6 +150,8 @@ class Hub:
         its seat, and what it is told. `encoded` gets what its encoder makes. Raises ProtocolError;
         then the client holds nothing."""
         grants = self._admit(name, hello)
+        if not self._joins.take(connection.address, 1, clock_us()):
+            raise refusals.too_many_joins()
         hello = grants.named(hello)
         check_hello(hello, self.config, self.digest)
         self._check_capacity(name, hello, connection.address)

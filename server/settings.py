@@ -40,6 +40,10 @@ class Settings(BaseSettings):
     stands for its /64."""
     max_connections: Count = 1024
     max_connections_per_address: Count = 256
+    joins_per_second: Rate = 20.0
+    """Clients of one address that come into rooms: everyone there is told of each, and of its
+    leaving."""
+    join_burst: Count = 256
 
     max_half_made_per_address: Count = 64
     """Connections that have not brought a whole request. Those above it are closed unheard."""

@@ -32,6 +32,7 @@ SPEAKERS_A_GENERATOR = 240
 0.23."""
 ONE_ADDRESS_LIMITS = {
     "EARSHOT_MAX_CONNECTIONS_PER_ADDRESS": "1024",
+    "EARSHOT_JOIN_BURST": "1024",
     "EARSHOT_MAX_ADDRESS_SHARE": "1",
 }
 """Limits of an address are lifted, because all load comes from this machine."""

@@ -25,6 +25,10 @@ def too_many_of_address() -> ProtocolError:
     return ProtocolError("too many connections from your address", CloseCode.TOO_MANY_CONNECTIONS)
 
 
+def too_many_joins() -> ProtocolError:
+    return ProtocolError("too many from your address came in just now", CloseCode.TOO_MANY_CONNECTIONS)
+
+
 def wrong_subprotocol() -> ProtocolError:
     return ProtocolError(f"the subprotocol must be {SUBPROTOCOL}", CloseCode.UNSUPPORTED_VERSION)
 

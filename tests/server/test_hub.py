@@ -12,7 +12,9 @@ from earshot.protocol.messages import (
     Hello,
     Mute,
     PeerChanged,
+    PeerJoined,
     SetRate,
+    Welcome,
     parse_server,
 )
 from earshot.protocol.packet import MAX_FRAMES
@@ -84,6 +86,28 @@ async def test_one_address_does_not_open_all_rooms() -> None:
             await peer.leave()
         await until(lambda: not server.hub.rooms)
         assert len(server.hub.room_owners) == 0
+
+
+async def test_who_comes_and_goes_all_the_time_is_held_back_and_nobody_else() -> None:
+    async def answer(host: str) -> object:
+        """What the server says to one that comes from this address, and goes at once."""
+        async with connect(
+            server.room("door"), subprotocols=[SUBPROTOCOL], compression=None, local_addr=(host, 0)
+        ) as peer:
+            await peer.send(Hello(protocol=PROTOCOL, send="none", want="pcm").model_dump_json())
+            return parse_server(await peer.recv())
+
+    with running_server(tiny_model(), joins_per_second=0.001, join_burst=3) as server:
+        honest = await join(server, "door")
+        for _ in range(3):
+            assert isinstance(await answer("127.0.0.2"), Welcome)
+        refused = await answer("127.0.0.2")
+        assert isinstance(refused, Error)
+        assert (refused.code, "just now" in refused.message) == (4011, True)
+        assert isinstance(await answer("127.0.0.3"), Welcome)
+        await honest.stats()
+        assert len(honest.of(PeerJoined)) == 4
+        await honest.leave()
 
 
 async def test_one_address_does_not_take_all_decoders_and_gives_them_back() -> None:

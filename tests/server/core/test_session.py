@@ -339,6 +339,7 @@ def test_an_encoder_that_failed_ends_the_connection() -> None:
         (refusals.shutting_down(), CloseCode.SHUTTING_DOWN),
         (refusals.too_many_connections(), CloseCode.TOO_MANY_CONNECTIONS),
         (refusals.too_many_of_address(), CloseCode.TOO_MANY_CONNECTIONS),
+        (refusals.too_many_joins(), CloseCode.TOO_MANY_CONNECTIONS),
         (refusals.too_many_rooms(), CloseCode.TOO_MANY_ROOMS),
         (refusals.no_time_for_another(), CloseCode.OVERLOADED),
         (refusals.share_is_taken(3), CloseCode.OVERLOADED),
