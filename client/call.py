@@ -93,7 +93,9 @@ class Call:
         self.state: State = "connecting"
         self.detail = ""
         self.muted = False
-        self.kbps = settings.kbps
+        self.kbps, self.max_kbps = settings.kbps, settings.max_kbps
+        self.volumes_db: dict[str, float] = {}
+        """By how much people are louder here than they are, by name."""
         self.room = RoomView()
         self.clock = ServerClock()
         self.connections: list[Connection] = []
@@ -169,6 +171,11 @@ class Call:
     def toggle_recording(self) -> None:
         """Asks for a recording to begin or end. The server may refuse."""
         self.outbox.put(Record(on=not self.room.recording))
+
+    def set_volume(self, peer: PeerInfo, decibels: float) -> None:
+        """Makes a person louder here, or softer, by so much, now and after a lost connection."""
+        self.volumes_db[peer.name] = decibels
+        self.connections[-1].receiver.set_gain(peer.id, 10 ** (decibels / 20))
 
     # The course of it
 
@@ -258,7 +265,9 @@ class Call:
         if any(each.coder and each.coder.failed for each in self.connections):
             self.coding = None
         listens, entropy = not isinstance(self.sink, NoSink), self.coding.digest if self.coding else None
-        hello = make_hello(self.settings, self.models, self.sends, self.kbps, self.pace, listens, entropy)
+        hello = make_hello(
+            self.settings, self.models, self.sends, self.kbps, self.max_kbps, self.pace, listens, entropy
+        )
         welcome = await join(connection, hello)
         if self.room.welcome is not None:
             self.reconnects += 1
@@ -389,3 +398,5 @@ class Call:
         if self.arrivals is not None:
             self.arrivals.told(peer.id, peer.muted, monotonic_us())
         self.connections[-1].meet(peer)
+        if peer.name in self.volumes_db:
+            self.set_volume(peer, self.volumes_db[peer.name])

@@ -15,12 +15,14 @@ def make_hello(
     models: CallModels,
     sends: Literal["pcm", "codes", "none"],
     kbps: float,
+    max_kbps: float,
     pace: Pace,
     listens: bool,
     entropy: str | None,
 ) -> Hello:
-    """Returns the hello of a new connection. `kbps` is the rate of what is said now, and `entropy`
-    the digest of the language model with which packets may be coded."""
+    """Returns the hello of a new connection. `kbps` is the rate of what is said now, `max_kbps`
+    the most that is taken of each speaker, and `entropy` the digest of the language model with
+    which packets may be coded."""
     spoken = models.spoken
     return Hello(
         protocol=PROTOCOL,
@@ -29,7 +31,7 @@ def make_hello(
         send=sends,
         want="codes" if listens else "none",
         send_kbps=kbps,
-        max_kbps=settings.max_kbps,
+        max_kbps=max_kbps,
         trace=True,
         send_model=spoken if sends != "none" else None,
         also=list(models.windows) if listens else [],

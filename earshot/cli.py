@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from typing import Annotated
 
 import typer
 
@@ -29,9 +30,31 @@ from earshot.commands.train_lm import train_lm
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_show_locals=False,  # they would be pages of arrays, and words of users
     help="Voice chat at 1.5 to 12 kbps with a streaming EnCodec.",
 )
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            print(f"earshot {version('earshot')}")
+        except PackageNotFoundError as error:
+            raise EarshotError("earshot is not installed, so that its version is not known") from error
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", "-V", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Voice chat at 1.5 to 12 kbps with a streaming EnCodec."""
+
 
 for command in (
     *(serve, call, token, moderate, devices, demo, latency, arrivals),

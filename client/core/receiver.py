@@ -59,6 +59,10 @@ class WindowSpeakers(Protocol):
         """Takes note that a peer left."""
         ...
 
+    def set_gain(self, source: int, gain: float) -> None:
+        """Plays a peer louder (above 1) or softer."""
+        ...
+
     def stats(self) -> dict[int, SourceStats]:
         """Returns the figures of every speaker that has been heard, by peer id."""
         ...
@@ -139,6 +143,7 @@ class Receiver:
         self._clock, self._time_us = clock, time_us
         self._waiting: deque[_Arrived | _Told] = deque()
         self._speakers: dict[int, _Speaker] = {}
+        self._gains: dict[int, float] = {}
         self._departed: OrderedDict[int, tuple[SourceStats, LatencyLog]] = OrderedDict()
 
     # Called by the thread that has the socket
@@ -199,6 +204,12 @@ class Receiver:
         if self.windows is not None:
             self.windows.peer_left(source)
 
+    def set_gain(self, source: int, gain: float) -> None:
+        """Plays a speaker louder (above 1) or softer."""
+        self._gains[source] = gain
+        if self.windows is not None:
+            self.windows.set_gain(source, gain)
+
     def _append(self, item: _Arrived | _Told) -> None:
         if len(self._waiting) >= MAX_WAITING:
             try:
@@ -238,7 +249,8 @@ class Receiver:
         mix = np.zeros(n, np.float32)
         for source, speaker in list(self._speakers.items()):
             block = speaker.playout.pull(n, now_us)
-            mix += block.pcm
+            gain = self._gains.get(source)
+            mix += block.pcm if gain is None else block.pcm * gain
             self._log(block, now_us, now_us if heard_us is None else heard_us, speaker.latency)
             self._meter(speaker, n)
             if speaker.left and speaker.playout.idle:

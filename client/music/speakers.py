@@ -120,6 +120,7 @@ class Music:
         self.sample_rate = sample_rate
         self._samples = SampleClock(sample_rate)
         self._models, self._channels = models, channels
+        self._gains: dict[int, float] = {}
         self._clock, self._time_us, self._submit = clock, time_us, submit
         # Each thread has a count of its own: if both changed one count, changes could be lost, and
         # the queue would seem fuller than it is.
@@ -142,6 +143,10 @@ class Music:
             self.speakers[source] = speaker
         if speaker is not None:
             speaker.playout.announce_silence(muted)
+
+    def set_gain(self, source: int, gain: float) -> None:
+        """Plays a speaker louder (above 1) or softer."""
+        self._gains[source] = gain
 
     def peer_left(self, source: int) -> None:
         """Takes note that a peer left. What has come of it is still played."""
@@ -232,11 +237,12 @@ class Music:
         """Returns the next samples of the mix, [channels, n], which are taken at `now_us`. The
         first is heard at `heard_us`. Mono is in all channels."""
         mix = np.zeros((self._channels, n), np.float32)
-        for speaker in list(self.speakers.values()):
+        for source, speaker in list(self.speakers.items()):
             if speaker.left and speaker.playout.idle:
                 continue  # its figures stay as they are
             pcm, started = speaker.playout.pull(n, now_us)
-            mix += pcm
+            gain = self._gains.get(source)
+            mix += pcm if gain is None else pcm * gain
             for index, chunk in started:
                 if chunk.path is None:
                     continue

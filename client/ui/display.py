@@ -7,13 +7,14 @@ import asyncio
 import json
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Protocol
 
 from rich.live import Live
 
 from earshot.client.call import Call
+from earshot.client.ui.controls import Controls
 from earshot.client.ui.figures import view_state
 from earshot.client.ui.keyboard import keys
 from earshot.client.ui.view import ViewState, plain_line, render
@@ -48,7 +49,8 @@ class _Json:
 
 
 class _Plain:
-    """Prints a line every few seconds, and at once when the state or the peers have changed."""
+    """Prints a line every few seconds, and at once when the state or the peers have changed; none
+    before there is a connection."""
 
     def __init__(self, console: Terminal) -> None:
         self._console = console
@@ -56,6 +58,8 @@ class _Plain:
         self._shown_s = 0.0
 
     def show(self, state: ViewState) -> None:
+        if state.state == "connecting":
+            return
         names = tuple(speaker.name for speaker in state.speakers)
         key = (state.state, state.detail, state.recording, state.recording_said, names)
         if key != self._last or state.seconds - self._shown_s >= PLAIN_EVERY_S:
@@ -71,6 +75,10 @@ class _Live:
 
     def show(self, state: ViewState) -> None:
         self._live.update(render(state), refresh=True)
+
+    def forget(self) -> None:
+        """Leaves nothing of the view on the terminal."""
+        self._live.transient = True
 
 
 @contextmanager
@@ -89,22 +97,10 @@ def display(console: Terminal, as_json: bool) -> Iterator[Display]:
 async def run_in_terminal(call: Call, console: Terminal, as_json: bool = False) -> None:
     """Runs a call to its end, with keys and a view.
 
-    Ctrl-C and SIGTERM leave the call; a second Ctrl-C interrupts it. Raises what `Call.run`
-    raises."""
-    actions: dict[str, Callable[[], None]] = {
-        "q": call.leave,
-        "m": call.toggle_mute,
-        "r": call.toggle_recording,
-        "+": lambda: call.step_rate(up=True),
-        "=": lambda: call.step_rate(up=True),  # the same key without shift
-        "-": lambda: call.step_rate(up=False),
-        "l": call.step_latency,
-    }
+    Ctrl-C, SIGTERM and a terminal that is closed (SIGHUP) leave the call; a second Ctrl-C
+    interrupts it. Raises what `Call.run` raises."""
+    controls = Controls(call)
     loop = asyncio.get_running_loop()
-
-    def on_key(key: str) -> None:
-        if (action := actions.get(key.lower())) is not None:
-            action()
 
     def on_signal(number: signal.Signals) -> None:
         loop.remove_signal_handler(number)
@@ -116,14 +112,14 @@ async def run_in_terminal(call: Call, console: Terminal, as_json: bool = False) 
             await asyncio.sleep(EVERY_S)
 
     def show(screen: Display) -> None:
-        state = view_state(call)
+        state = controls.shown_in(view_state(call))
         with suppress(OSError, ValueError):  # an output that is gone or takes no such text ends no call
             screen.show(state)
 
-    signals = [signal.SIGINT, signal.SIGTERM] if sys.platform != "win32" else []
+    signals = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP] if sys.platform != "win32" else []
     for number in signals:
         loop.add_signal_handler(number, on_signal, number)
-    with display(console, as_json) as screen, keys(on_key):
+    with display(console, as_json) as screen, keys(controls.press):
         showing = asyncio.create_task(keep_showing(screen))
         try:
             await call.run()
@@ -132,4 +128,7 @@ async def run_in_terminal(call: Call, console: Terminal, as_json: bool = False) 
             await asyncio.gather(showing, return_exceptions=True)
             for number in signals:
                 loop.remove_signal_handler(number)
-            show(screen)
+            if call.room.welcome is not None:  # else the error says all there is to say
+                show(screen)
+            elif isinstance(screen, _Live):
+                screen.forget()

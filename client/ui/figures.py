@@ -63,7 +63,9 @@ def view_state(call: Call) -> ViewState:
         seconds=call.seconds,
         reconnects=call.reconnects,
         codec_latency_ms=call.model.config.latency_s * 1000,
-        dropped=call.outbox.dropped + call.talker.blocks_dropped + call.source.overflows + call.sink.underflows,
+        max_kbps=call.max_kbps,
+        dropped=call.outbox.dropped + call.talker.blocks_dropped + call.source.overflows,
+        loudspeaker_dry=call.sink.underflows,
         recording=call.room.recording,
         recording_said=_recording_said(call, connection) if connection else "",
         speakers=_speakers(call, connection) if connection else [],
@@ -110,6 +112,7 @@ def _speakers(call: Call, connection: Connection) -> list[SpeakerState]:
         state = SpeakerState(
             name,
             muted=peer.muted,
+            volume_db=call.volumes_db.get(peer.name, 0.0),
             music=model.name if model else "",
             decodable=model is None or (receiver.windows is not None and receiver.windows.can_decode(model)),
             codec_latency_ms=model.latency_s * 1000 if model else room_ms,

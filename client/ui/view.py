@@ -4,10 +4,11 @@ draw."""
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -18,7 +19,7 @@ CallState = Literal["connecting", "connected", "reconnecting", "left"]
 
 QUIETEST_DB = -60.0
 METER_WIDTH = 24
-KEYS = "m mute   + - rate   l latency   r record   q leave"
+KEYS = "m mute   + - rate   r record   ? keys   q leave"
 RECORDED = "RECORDING: the server records what everybody here says"
 NOTABLE_MS = 100.0
 """A delay by coding from which on the view mentions it."""
@@ -44,6 +45,8 @@ class SpeakerState:
     """Whether this client has that model."""
     codec_latency_ms: float = 0.0
     """The part of `mouth_to_ear_ms` that coding alone makes: a frame, or a window."""
+    volume_db: float = 0.0
+    """By how much this client makes the peer louder."""
 
 
 @dataclass(frozen=True)
@@ -89,9 +92,18 @@ class ViewState:
     reconnects: int = 0
     codec_latency_ms: float = 0.0
     """By how much coding delays what is said here."""
+    max_kbps: float = 12.0
+    """The most that this client takes of each speaker."""
     dropped: int = 0
-    """Messages of this client that could not be sent in time, and blocks that the microphone or
-    loudspeaker lost."""
+    """Messages of this client that could not be sent in time, and blocks that the microphone
+    lost."""
+    loudspeaker_dry: int = 0
+    """How often the loudspeaker had nothing to play in time."""
+    push_to_talk: bool = False
+    chosen: int = 0
+    """Whose volume the keys change: the number of a speaker from 1 on, 0 for nobody."""
+    help: Sequence[str] = ()
+    """What the keys do, where that was asked for."""
     recording: bool = False
     recording_said: str = ""
     """A line about why the room is recorded, or why no longer."""
@@ -115,8 +127,12 @@ def meter(level_db: float, width: int = METER_WIDTH) -> Text:
     return Text.assemble(("█" * filled, colour), ("·" * (width - filled), "dim"))
 
 
-def _kbps(codec: float, wire: float) -> str:
-    return f"{codec:.1f} / {wire:.1f}"
+def _kbps(codec: str, wire: float, slash: str = " / ") -> str:
+    return f"{codec}{slash}{wire:.1f}"
+
+
+def _sent(state: ViewState) -> str:
+    return "PCM" if state.uplink == "pcm" else f"{state.codec_kbps:.1f}"
 
 
 def _milliseconds(value: float | None) -> str:
@@ -126,51 +142,115 @@ def _milliseconds(value: float | None) -> str:
 _COLOURS = {"connecting": "yellow", "connected": "green", "reconnecting": "yellow", "left": "dim"}
 
 
+class _Layout(NamedTuple):
+    """How the table fits a width: nothing in it is cut but names, which end in an ellipsis then."""
+
+    from_width: int
+    who: int
+    level: int
+    headings: tuple[str, str, str, str, str]
+    """Of the columns with figures; "" leaves a column out."""
+    slash: str
+
+
+_LAYOUTS = (
+    _Layout(100, 24, METER_WIDTH, ("codec / wire kbps", "mouth to ear", "buffer", "underruns", "lost"), " / "),
+    _Layout(74, 18, 16, ("codec/wire\nkbps", "mouth\nto ear", "buffer", "under-\nruns", "lost"), "/"),
+    _Layout(0, 15, 9, ("codec/wire\nkbps", "mouth\nto ear", "", "under-\nruns", "lost"), "/"),
+)
+
+
+class _People:
+    """The table of all who are in the room. It is designed for 80 columns, and fits others."""
+
+    def __init__(self, state: ViewState) -> None:
+        self._state = state
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield self._table(next(layout for layout in _LAYOUTS if options.max_width >= layout.from_width))
+
+    def _table(self, layout: _Layout) -> Table:
+        state = self._state
+        table = Table(expand=True, box=None, pad_edge=False, padding=(0, 1, 0, 0))
+        table.add_column("who", no_wrap=True, min_width=layout.who, max_width=layout.who)
+        table.add_column("level", no_wrap=True, min_width=layout.level)
+        for title, width in zip(layout.headings, (10, 7, 7, 6, 4), strict=True):
+            if title:
+                table.add_column(title, justify="right", no_wrap=True, min_width=width)
+
+        def add(who: Text, bar: Text, *figures: str) -> None:
+            table.add_row(who, bar, *(cell for title, cell in zip(layout.headings, figures, strict=True) if title))
+
+        bar = Text("muted", "bold red") if state.muted else meter(state.level_db, layout.level)
+        rates = _kbps(_sent(state), state.wire_kbps, layout.slash)
+        add(_who(state.name, layout.who, " (you)"), bar, rates, "", "", "", str(state.dropped))
+        for number, speaker in enumerate(state.speakers, 1):
+            bar = Text("muted", "dim") if speaker.muted else meter(speaker.level_db, layout.level)
+            if not speaker.decodable:
+                bar = Text("no model", "yellow")
+            who = _who(speaker.name, layout.who, number=number if state.chosen else 0)
+            if number == state.chosen:
+                who.stylize("reverse")
+            add(
+                who,
+                bar,
+                _kbps(f"{speaker.codec_kbps:.1f}", speaker.wire_kbps, layout.slash),
+                _milliseconds(speaker.mouth_to_ear_ms),
+                _milliseconds(speaker.buffer_ms),
+                str(speaker.underruns),
+                str(speaker.missing),
+            )
+        return table
+
+
+def _who(name: str, width: int, more: str = "", number: int = 0) -> Text:
+    """Returns a name that fits a column, with what is said behind it."""
+    text = _text(f"{number} {name}" if number else name)
+    text.truncate(width - len(more), overflow="ellipsis")
+    return text.append(more)
+
+
 def render(state: ViewState) -> RenderableType:
     """Returns the view of one moment."""
-    table = Table(expand=True, box=None, pad_edge=False)
-    table.add_column("who", no_wrap=True, max_width=20)
-    table.add_column("level", no_wrap=True, min_width=METER_WIDTH)
-    for title in ("codec / wire kbps", "mouth to ear", "buffer", "underruns", "lost"):
-        table.add_column(title, justify="right", no_wrap=True)
-    me = _text(f"{state.name} (you)")
-    bar = Text("muted", "bold red") if state.muted else meter(state.level_db)
-    rates = f"PCM / {state.wire_kbps:.1f}" if state.uplink == "pcm" else _kbps(state.codec_kbps, state.wire_kbps)
     sending = "listening" if state.uplink == "none" else f"sending {state.uplink} at {state.send_kbps:g} kbps"
     if state.codec_latency_ms >= NOTABLE_MS:
         sending += f", {_milliseconds(state.codec_latency_ms)} late by its windows"
-    table.add_row(me, bar, rates, "", "", "", str(state.dropped))
-    for speaker in state.speakers:
-        bar = Text("muted", "dim") if speaker.muted else meter(speaker.level_db)
-        if not speaker.decodable:
-            bar = Text("music, not decodable", "yellow")
-        table.add_row(
-            _text(speaker.name),
-            bar,
-            _kbps(speaker.codec_kbps, speaker.wire_kbps),
-            _milliseconds(speaker.mouth_to_ear_ms),
-            _milliseconds(speaker.buffer_ms),
-            str(speaker.underruns),
-            str(speaker.missing),
-        )
-    if not state.speakers:
-        table.add_row(Text("nobody else is here yet", "dim"))
     minutes, seconds = divmod(int(state.seconds), 60)
     line = Text.assemble(
         (state.state, _COLOURS[state.state]),
-        f"   {minutes}:{seconds:02d}   {sending}, {state.latency}",
-        f"   round trip {_milliseconds(state.round_trip_ms)}",
-        f"   reconnects {state.reconnects}" if state.reconnects else "",
+        f"  {minutes}:{seconds:02d}  {sending}, {state.latency}",
+        f"  round trip {_milliseconds(state.round_trip_ms)}",
+        f"  reconnects {state.reconnects}" if state.reconnects else "",
     )
-    up = f"PCM / {state.wire_kbps:.1f}" if state.uplink == "pcm" else _kbps(state.codec_kbps, state.wire_kbps)
-    both = Text(f"codec / wire kbps: {up} up, {_kbps(state.heard_codec_kbps, state.heard_wire_kbps)} down")
-    parts: list[RenderableType] = [table, Text(), line, both, *(_text(note, "dim") for note in _notes(state))]
+    parts: list[RenderableType] = [_People(state)]
+    if not state.speakers:
+        parts.append(Text("nobody else is here yet", "dim"))
+    up = _kbps(_sent(state), state.wire_kbps)
+    down = f"{_kbps(f'{state.heard_codec_kbps:.1f}', state.heard_wire_kbps)} down, up to {state.max_kbps:g} a speaker"
+    parts += [Text(), line, Text(f"codec / wire kbps: {up} up, {down}")]
+    parts += [_text(note, "dim") for note in [*_notes(state), *_mine(state)]]
     if state.recording or state.recording_said:
         parts.append(_text(_recording(state), "bold red" if state.recording else "yellow"))
     if state.detail:
         parts.append(_text(state.detail, "yellow"))
+    if state.help:
+        parts += [Text(), *(Text(each) for each in state.help)]
     heading = _text(f"Earshot: {state.room} at {state.server}")
     return Panel(Group(*parts), title=heading, subtitle=Text(KEYS))
+
+
+def _mine(state: ViewState) -> list[str]:
+    """Returns notes about this client's own loudspeaker, keys and volumes."""
+    notes = []
+    if state.loudspeaker_dry:
+        notes.append(f"the loudspeaker ran dry {state.loudspeaker_dry} times")
+    if state.push_to_talk:
+        notes.append("push to talk: hold the space bar, p ends it")
+    for number, speaker in enumerate(state.speakers, 1):
+        if number == state.chosen or speaker.volume_db:
+            keys = ": , softer, . louder" if number == state.chosen else ""
+            notes.append(f"volume of {speaker.name} {speaker.volume_db:+g} dB{keys}")
+    return notes
 
 
 def _text(said: str, style: str = "") -> Text:
@@ -219,10 +299,10 @@ def plain_line(state: ViewState) -> str:
         f"{speaker.underruns} underruns"
         for speaker in state.speakers
     ]
-    mine = "muted" if state.muted else f"{state.level_db:.0f} dB, {_kbps(state.codec_kbps, state.wire_kbps)} kbps"
-    heard = f"heard {_kbps(state.heard_codec_kbps, state.heard_wire_kbps)} kbps"
+    mine = "muted" if state.muted else f"{state.level_db:.0f} dB, {_kbps(_sent(state), state.wire_kbps)} kbps"
+    heard = f"heard {_kbps(f'{state.heard_codec_kbps:.1f}', state.heard_wire_kbps)} kbps"
     parts = [f"{state.seconds:.0f} s {state.state}", f"you {mine}", *([heard] if speakers else []), *speakers]
-    parts += _notes(state)
+    parts += [*_notes(state), *_mine(state)]
     if state.recording or state.recording_said:
         parts.insert(1, _recording(state))
     parts += [state.detail] if state.detail else []

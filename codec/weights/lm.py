@@ -23,7 +23,8 @@ from earshot.codec.errors import ModelError, WeightsError
 from earshot.codec.lm.integer_lm import LmShape, LmWeights
 from earshot.codec.lm.transformer import LanguageModel, context_frames
 from earshot.codec.targets import part_of
-from earshot.codec.weights.load import PRETRAINED, check_bundled, check_tensors, read_state_dict
+from earshot.codec.weights.load import check_bundled, check_tensors, read_state_dict
+from earshot.codec.weights.shape import PRETRAINED
 
 METADATA_KEY = "earshot_lm"
 BUNDLED = PRETRAINED / "default.lm.safetensors"

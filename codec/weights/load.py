@@ -23,10 +23,7 @@ from earshot.codec.model.model import Model
 from earshot.codec.model.network import Encodec
 from earshot.codec.targets import part_of
 from earshot.codec.weights import conversion
-
-PRETRAINED = Path(__file__).parents[1] / "pretrained"
-"""Folder of `default.safetensors`, and of `SHA256SUMS` as the program sha256sum writes it."""
-METADATA_KEY = "earshot"
+from earshot.codec.weights.shape import METADATA_KEY, PRETRAINED, no_model
 
 
 def save_native(network: Encodec, path: Path, dtype: torch.dtype = torch.float32) -> None:
@@ -73,10 +70,7 @@ def load_model(name: str, base_url: str | None = None) -> Model:
             return _load_native(path / "model.safetensors")
         raise WeightsError(f"{path} holds neither config.json nor model.safetensors; name another folder or a file")
     if not path.is_file():
-        raise ModelError(
-            f"there is no model {name!r}: give 'default', 'encodec_24khz', 'encodec_48khz', or the path of a .th file, "
-            "of a Hugging Face folder, or of what 'earshot train' wrote"
-        )
+        raise no_model(name)
     return _load_native(path) if path.suffix == ".safetensors" else _load_official(path)
 
 

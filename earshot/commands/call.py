@@ -122,8 +122,10 @@ def call(
 ) -> None:
     """Talk in a room, from the microphone to the loudspeaker or from file to file.
 
-    Keys: m mutes, + and - change the rate, l saves time or bits, r asks for a
-    recording or its end, q leaves.
+    Keys: m mutes, p is push-to-talk with the space bar, + and - change the rate
+    that you send, [ and ] the one that you take, a digit and then , or . the
+    volume of a person, l saves time or bits, r asks for a recording or its
+    end, ? shows all keys, q leaves.
 
     \b
     earshot call den                              on this machine's server
@@ -138,12 +140,18 @@ def call(
     earshot call den --also encodec_48khz         talk, and hear the music too
     """
     from earshot.client.audio.choice import is_file, open_sink, open_source
+    from earshot.client.net.link import parse_link
+    from earshot.commands.checks import check_call
 
     to_file = Path(output) if output is not None and is_file(output) else None
     if to_file is not None:
         written_as(to_file, live=True)
     check_names(figures=report, text=arrivals)
-    claim([to_file, report, arrivals], [input_ if input_ and is_file(input_) else None, lm_model, model], force)
+    from_file = Path(input_) if input_ and is_file(input_) else None
+    claim([to_file, report, arrivals], [from_file, lm_model, model], force)
+    if (link := parse_link(room)) is not None:
+        server, room, token = link.server, link.room, token or link.token
+    check_call(server, room, model, also or (), kbps, max_kbps, from_file, loop, lm_model)
 
     import asyncio
     import gc

@@ -32,6 +32,10 @@ def demo(
 
     Exit status 1 if anything was not heard."""
     require_lab()
+
+    from earshot.codec.weights.shape import check_rate
+
+    check_rate(model, kbps)
     folder = claim_folder(out, Path("out/demo"), force)
 
     import sys

@@ -60,10 +60,15 @@ def evaluate(
     the original count.
     """
     require_lab()
-    if out is not None and not stress:
-        from earshot.codec.audio_files import audio_files
+    from earshot.codec.audio_files import audio_files
+    from earshot.codec.weights.shape import check_rate, shape_of
 
-        read = [file for pattern in clips or () for file in audio_files(pattern)]
+    for name in model or ["default"]:
+        shape_of(name)
+        for rate in kbps or ():
+            check_rate(name, rate)
+    read = [file for pattern in clips or () for file in audio_files(pattern)]
+    if out is not None and not stress:
         if save_audio and any((out / "audio").resolve() in file.resolve().parents for file in read):
             raise UsageError(f"the clips are in {out / 'audio'}, which would be written anew: name another --out")
         claim([file for name in ("scores.json", "rate-quality.png") if (file := out / name).exists()], read, force)

@@ -42,6 +42,7 @@ def export(
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemainingColumn
 
     from earshot import codec
+    from earshot.codec.weights.shape import shape_of
     from earshot.recording.description import describe
     from earshot.recording.export import export_recording, speaker_files
 
@@ -49,9 +50,10 @@ def export(
         raise UsageError("say what to make: --mix OUT.flac, --per-speaker FOLDER, or both")
     if mix is not None and mix.suffix.lower() not in (".wav", ".flac"):
         raise UsageError(f"cannot write a mix to {mix}: end its name in .wav or .flac")
-    targets = [mix] if mix else []
+    shape_of(model)
+    found, targets = describe(recording), [mix] if mix else []
     if per_speaker is not None:
-        targets += speaker_files(per_speaker, describe(recording), format_).values()
+        targets += speaker_files(per_speaker, found, format_).values()
     claim([target for target in targets if target == mix or target.exists()], [recording], force)
     loaded, console = codec.load(model), Terminal()
     columns = (description_column(), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())

@@ -14,6 +14,7 @@ from earshot.codec.audio_formats import written_as
 from earshot.codec.errors import AudioError, EarshotError, UsageError
 from earshot.codec.targets import check_name
 from earshot.codec.terminal import Terminal, description_column
+from earshot.commands.checks import check_file
 from earshot.commands.options import Kbps
 from earshot.commands.targets import Force, claim
 
@@ -55,10 +56,15 @@ def encode(
     machine can be read on every other. Formats: docs/files.md.
     """
     from earshot.codec.audio_files import audio_files
+    from earshot.codec.weights.shape import check_rate
+
+    check_file(lm_model)
+    check_rate(model, kbps)
+    pairs = _pairs(source, target, lambda: audio_files(str(source)), ".ecdc", force)
+
     from earshot.codec.ecdc.coding import coding_to_write
     from earshot.codec.ecdc.files import encode_file
 
-    pairs = _pairs(source, target, lambda: audio_files(str(source)), ".ecdc", force)
     loaded = _load(model)
     coding = coding_to_write(loaded, lm, lm_model)
 
@@ -84,9 +90,14 @@ def decode(
     Folders become .wav files; a single file is written as its name says: .wav,
     .flac, .ogg, .opus, .mp3, .aiff, .au, .caf, .w64.
     """
+    from earshot.codec.weights.shape import shape_of
+
+    check_file(lm_model)
+    shape_of(model)
+    pairs = _pairs(source, target, lambda: _coded_files(source), ".wav", force)
+
     from earshot.codec.ecdc.files import decode_file
 
-    pairs = _pairs(source, target, lambda: sorted(source.rglob("*.ecdc")), ".wav", force)
     loaded = _load(model)
 
     def one(file: Path, to: Path, progress: Callable[[int, int], None]) -> str:
@@ -156,6 +167,12 @@ def _coded_table(files: list[Path]) -> Table:
 
 class _DamagedError(EarshotError):
     """A file of which a part was decoded."""
+
+
+def _coded_files(folder: Path) -> list[Path]:
+    from earshot.codec.audio_files import is_shadow
+
+    return sorted(file for file in folder.rglob("*") if file.suffix.lower() == ".ecdc" and not is_shadow(file))
 
 
 def _load(name: str) -> Model:

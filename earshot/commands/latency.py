@@ -58,6 +58,10 @@ def latency(
     heard.
     """
     require_lab()
+
+    from earshot.codec.weights.shape import check_rate
+
+    check_rate(model, kbps)
     folder = claim_folder(out, Path("out/latency"), force)
 
     import sys

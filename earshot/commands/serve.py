@@ -9,6 +9,7 @@ import typer
 
 from earshot.codec.errors import UsageError
 from earshot.codec.targets import check_apart, is_special
+from earshot.commands.checks import check_address, check_file
 from earshot.commands.targets import check_names
 
 
@@ -87,11 +88,20 @@ def serve(
     earshot serve --host 0.0.0.0 --tokens         for those whom you invite:
     earshot token kitchen --name Ada --for 1h     prints a link for Ada
     """
+    from earshot.codec.weights.shape import shape_of
+
     if ready_file is not None:  # an old one is replaced, as it should be
         check_names(figures=ready_file)
         check_apart([ready_file], [Path(name) for name in (model, lm_model, token_key) if name])
         if is_special(ready_file) or ready_file.is_dir():
             raise UsageError(f"{ready_file} is no file that could be replaced; choose another --ready-file")
+
+    check_file(lm_model)
+    check_file(token_key, "key")
+    shape_of(model)
+    check_address(host, port, health_port)
+    if ready_file is not None and not ready_file.parent.is_dir():
+        raise UsageError(f"there is no folder {ready_file.parent}; choose another --ready-file")
 
     from pydantic import ValidationError
 

@@ -65,9 +65,16 @@ def train(
     losses.png and samples/, written anew every few minutes.
     """
     require_lab()
+    from earshot.codec.weights.shape import shape_of
+    from earshot.lab.training.sources import Source
+
     folder = out or Path("runs") / Path(recipe).stem
     if not smoke:
         claim_run(folder, ["model.safetensors", "log.jsonl", "losses.png"], force)
+        for text in data or ():
+            Source.parse(text).files(exclude or ())
+        if init is not None:
+            shape_of(init)
 
     import torch
 

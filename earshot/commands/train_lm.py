@@ -49,7 +49,14 @@ def train_lm(
     checkpoint.pt, log.jsonl, bits.png and the codes of each pass.
     """
     require_lab()
+    from earshot.codec.weights.shape import check_rate
+    from earshot.lab.training.sources import Source
+
+    check_rate(model, kbps)
     claim_run(out, ["lm.safetensors", "log.jsonl", "bits.png"], force)
+    sources = [Source.parse(text) for text in audio]
+    for source in sources:
+        source.files(exclude or ())
 
     import torch
 
@@ -58,7 +65,6 @@ def train_lm(
     from earshot.lab.training.lm_run import LmRun
     from earshot.lab.training.lm_trainer import LmSettings
     from earshot.lab.training.ranks import Ranks
-    from earshot.lab.training.sources import Source
 
     if precision not in ("bf16", "fp32"):
         raise UsageError(f"there is no precision {precision!r}; choose bf16 or fp32")
@@ -70,7 +76,7 @@ def train_lm(
     if run.checkpoint.exists():
         run.resume()
     console = Terminal()
-    run.go(console, [Source.parse(text) for text in audio], exclude or (), minutes)
+    run.go(console, sources, exclude or (), minutes)
     more = "" if run.trainer.step == steps else "; the same command goes on"
     codec_named = "" if model == "default" else f" --model {model}"
     console.say(f"step {run.trainer.step} of {steps}{more}. Use it with")

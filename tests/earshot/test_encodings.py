@@ -48,7 +48,8 @@ def bar(console: Terminal, name: str) -> None:
 
 def state(name: str) -> ViewState:
     who = [SpeakerState(name), SpeakerState("Ben", -20.0, music=name, decodable=False)]
-    return ViewState(name, "den", "ws://here", level_db=-20.0, detail=name, recording=True, speakers=who)
+    about = {"state": "connected", "level_db": -20.0, "detail": name, "recording": True, "speakers": who}
+    return ViewState(name, "den", "ws://here", **about)
 
 
 def live_view(console: Terminal, name: str) -> None:
@@ -107,8 +108,8 @@ def test_an_output_that_breaks_ends_no_call(monkeypatch: pytest.MonkeyPatch) -> 
     import asyncio
     from contextlib import contextmanager
 
-    none = [lambda: None] * 5
-    call = Call(**dict(zip(("leave", "toggle_mute", "toggle_recording", "step_rate", "x"), none, strict=True)))
+    names = ("leave", "toggle_mute", "toggle_recording", "step_rate")
+    call = Call(room=SimpleNamespace(welcome=True), **dict.fromkeys(names, lambda: None))
     monkeypatch.setattr(display, "view_state", lambda call: state("Ada"))
     monkeypatch.setattr(display, "EVERY_S", 0.01)
     for error in (OSError(5, "gone"), ValueError("closed file"), UnicodeEncodeError("cp1252", "x", 0, 1, "no")):

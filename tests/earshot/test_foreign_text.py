@@ -169,7 +169,7 @@ def the_end_of_train_lm(place: Place, name: str) -> None:
             pass
 
     place.patch.setattr("earshot.lab.training.lm_run.LmRun", Run)
-    place.run("train-lm", place.model, "voices", "--out", place.folder / name)
+    place.run("train-lm", place.model, place.wav("voices/a").parent, "--kbps", 1.5, "--out", place.folder / name)
 
 
 PLACES: list[Callable[[Place, str], None]] = [
