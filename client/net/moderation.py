@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from earshot.client.net.link import web_address
 from earshot.codec.errors import CallError, UsageError
+from earshot.codec.proxies import proxy_for, shown_as
 from earshot.protocol.text import MAX_SHOWN, clean
 
 TIMEOUT_S = 10.0
@@ -66,12 +67,15 @@ def _ask(
 ) -> Any:
     base = web_address(server)
     url = f"{base}/v1/rooms/{room}" + ("/moderate" if method == "POST" else "")
+    proxy = proxy_for(url, "socksio")
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
-        answer = httpx.request(method, url, json=body, headers=headers, timeout=TIMEOUT_S, verify=tls or True)
+        with httpx.Client(transport=httpx.HTTPTransport(verify=tls or True, proxy=proxy)) as client:
+            answer = client.request(method, url, json=body, headers=headers, timeout=TIMEOUT_S)
         said = answer.json()
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-        raise CallError(f"{base} cannot be asked: {clean(str(error), MAX_SHOWN)}") from error
+        through = f" through the proxy {shown_as(proxy)}" if proxy else ""
+        raise CallError(f"{base} cannot be asked{through}: {clean(str(error), MAX_SHOWN)}") from error
     if answer.is_success:
         return said
     detail = said.get("detail") if isinstance(said, dict) else None

@@ -4,7 +4,6 @@ what goes out."""
 from __future__ import annotations
 
 import asyncio
-import errno
 import re
 import socket
 import ssl
@@ -14,16 +13,24 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage, InvalidStatus, InvalidURI
+from websockets.exceptions import (
+    ConnectionClosed,
+    InvalidHandshake,
+    InvalidProxy,
+    InvalidStatus,
+    InvalidURI,
+    SecurityError,
+)
 from websockets.typing import Subprotocol
 
 from earshot.client.local_clock import monotonic_us
+from earshot.client.net.failures import OPEN_TIMEOUT_S, why_not
 from earshot.codec.errors import UsageError
+from earshot.codec.proxies import proxy_for, shown_as
 from earshot.protocol.close_codes import CloseCode, ProtocolError
 from earshot.protocol.messages import ROOM_PATTERN, SUBPROTOCOL, Error, Hello, Welcome, parse_server
 from earshot.protocol.text import MAX_SHOWN, clean
 
-OPEN_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 1.0
 MAX_AGE_US = 250_000
 """Speech that waits longer than this for the network is dropped. The server does the same."""
@@ -90,12 +97,23 @@ def _is_address(address: str) -> bool:
         return False
 
 
+class _Connect(connect):
+    """Follows redirects of web servers too, which name http(s) and not ws(s) addresses."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        if isinstance(exc, InvalidStatus) and (place := exc.response.headers.get("Location")):
+            del exc.response.headers["Location"]
+            exc.response.headers["Location"] = re.sub(r"^http(s?)://", r"ws\1://", place, flags=re.IGNORECASE)
+        return super().process_redirect(exc)
+
+
 async def open_connection(url: str, tls: ssl.SSLContext | None = None) -> ClientConnection:
     """Opens a WebSocket that sends small messages at once. `tls` checks the server's certificate in
-    another way than browsers do. Raises Lost."""
+    another way than browsers do. Raises Lost, and UsageError for a proxy that cannot be used."""
     server = url.partition("/v1/")[0]
+    proxy = proxy_for(url)
     try:
-        connection = await connect(
+        connection = await _Connect(
             url,
             subprotocols=[Subprotocol(SUBPROTOCOL)],
             compression=None,
@@ -106,28 +124,12 @@ async def open_connection(url: str, tls: ssl.SSLContext | None = None) -> Client
             max_queue=64,
             write_limit=4096,
             ssl=tls or (True if url.startswith("wss:") else None),
+            proxy=proxy,
         )
-    except InvalidStatus as error:
-        status = error.response.status_code
-        raise Lost(f"{server} refused the connection (HTTP status {status}); is it an Earshot server?") from error
-    except (InvalidURI, InvalidMessage, InvalidHandshake) as error:
-        raise Lost(f"{server} is no Earshot server: {error}") from error
     except ConnectionClosed as error:
         raise Lost.closed(error) from error
-    except TimeoutError as error:
-        raise Lost(f"{server} did not answer within {OPEN_TIMEOUT_S:g} s") from error
-    except ssl.SSLCertVerificationError as error:
-        raise Lost(
-            f"{server} has a certificate that nobody vouches for ({error.verify_message}); if it is your friend's, "
-            "give the fingerprint that their server shows (--tls-fingerprint)"
-        ) from error
-    except ssl.SSLError as error:
-        raise Lost(f"{server} does not speak TLS as it should ({error.reason}); is it ws://?") from error
-    except OSError as error:
-        # A name with several addresses fails with one error whose text lists those of all.
-        refused = isinstance(error, ConnectionRefusedError) or f"[Errno {errno.ECONNREFUSED}]" in str(error)
-        why = "connection refused" if refused else error.strerror or error
-        raise Lost(f"no server at {server} ({why}); `earshot serve` starts one") from error
+    except (InvalidURI, InvalidHandshake, InvalidProxy, SecurityError, TimeoutError, OSError) as error:
+        raise Lost(why_not(error, server, proxy and shown_as(proxy))) from error
     plug = connection.transport.get_extra_info("socket")
     if plug is not None:
         plug.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -15,7 +15,8 @@ from pathlib import Path
 import httpx
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
-from earshot.codec.errors import DownloadError
+from earshot.codec.errors import DownloadError, UsageError
+from earshot.codec.proxies import proxy_for, shown_as
 from earshot.codec.terminal import Terminal, description_column
 
 log = logging.getLogger(__name__)
@@ -171,11 +172,14 @@ def _transfer(
     # A Range counts unencoded bytes, and unlike compressed ones they cannot grow beyond the limit.
     asked = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={held}-"} if held else {})
     timeout = httpx.Timeout(policy.silence_s, connect=policy.connect_s)
+    proxy = _proxy(url)
     columns = (description_column(), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     try:
         with (
-            httpx.Client(verify=origin.tls or True, timeout=timeout, follow_redirects=True) as client,
-            client.stream("GET", url, headers={**origin.headers, **asked}) as response,
+            httpx.Client(
+                transport=httpx.HTTPTransport(verify=origin.tls or True, proxy=proxy), follow_redirects=True
+            ) as client,
+            client.stream("GET", url, headers={**origin.headers, **asked}, timeout=timeout) as response,
         ):
             if response.status_code == 416 or (response.status_code == 206 and not _begins_at(response, held)):
                 partial.unlink(missing_ok=True)
@@ -196,15 +200,24 @@ def _transfer(
                     file.write(block)
                     progress.update(task, completed=held)
     except httpx.TimeoutException as error:
-        raise _Retry("the server does not answer, or went silent") from error
+        through = f" through the proxy {shown_as(proxy)}" if proxy else ""
+        raise _Retry(f"the server does not answer{through}, or went silent") from error
     except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
         raise DownloadError(
             f"{url} cannot be fetched: {error}" + origin.or_else(f". Is {URL_VARIABLE} right?")
         ) from error
     except httpx.HTTPError as error:
-        raise _Retry(f"no connection, or it broke off ({error})") from error
+        through = f" through the proxy {shown_as(proxy)}" if proxy else ""
+        raise _Retry(f"no connection{through}, or it broke off ({error})") from error
     if release.size and held < release.size:
         raise _Retry(f"it broke off after {held} of {release.size} bytes")
+
+
+def _proxy(url: str) -> str | None:
+    try:
+        return proxy_for(url, "socksio")
+    except UsageError as error:
+        raise DownloadError(f"{url} cannot be fetched: {error}") from error
 
 
 def _begins_at(response: httpx.Response, position: int) -> bool:
