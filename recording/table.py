@@ -10,18 +10,20 @@ from rich.text import Text
 from earshot.recording.description import Description, Speaker, clock
 
 
-def description_table(found: Description) -> Group:
+def description_table(found: Description, title: bool = True) -> Group:
     """Returns lines about the recording, a table with a row for each speaker, and notes on what is
-    missing."""
-    table = Table("id", "speaker", box=SIMPLE_HEAD)
-    for heading in ("from", "to", "sound", "codec rate", "bytes"):
-        table.add_column(heading, justify="right")
+    missing. Without `title` the first line, with the path, is left out."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("id", no_wrap=True)
+    table.add_column("who", overflow="fold")
+    for heading in ("from", "to", "sound", "rate", "bytes"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for speaker in found.speakers.values():
         # Text, not markup: peers choose their own names.
         table.add_row(
             str(speaker.id), Text(speaker.name or "(no name)"), *_times(found, speaker), *_said(found, speaker)
         )
-    facts = [Text(found.title()), Text(found.coding())]
+    facts = [*([Text(found.title())] if title else []), Text(found.coding())]
     return Group(*facts, table if found.speakers else Text("nobody is in it"), *map(Text, found.remarks()))
 
 

@@ -19,8 +19,6 @@ from earshot.commands.options import Kbps
 from earshot.commands.targets import Force, claim
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from earshot.codec.ecdc.format import Header
     from earshot.codec.model.model import Model
 
@@ -128,41 +126,37 @@ def info(
     from earshot.recording.description import describe, is_recording
     from earshot.recording.table import description_table
 
-    recordings = {file for file in files if file.suffix == ".eshr" or is_recording(file)}
-    if coded := [file for file in files if file not in recordings]:
-        console.print(_coded_table(coded))
     for file in files:
-        if file in recordings:
-            console.print(description_table(describe(file)))
+        if file.suffix.lower() == ".eshr" or is_recording(file):
+            found = describe(file)
+            console.say(found.title())
+            console.print(description_table(found, title=False))
+        else:
+            for line in _coded_lines(file):
+                console.say(line)
 
 
-def _coded_table(files: list[Path]) -> Table:
-    from rich.table import Table
-
+def _coded_lines(file: Path) -> list[str]:
+    """Returns what there is to say of a file of codes: its path, which a terminal may break where
+    it likes, and two lines that fit 80 columns."""
     from earshot.codec.ecdc.files import read_info
     from earshot.codec.weights.lm import known_config
 
-    table = Table()
-    for heading in ("file", "model", "codebooks", "length", "codec rate", "on disk", "coding"):
-        table.add_column(heading, overflow="fold")
-    for file in files:
-        header, size = read_info(file)
-        known = known_config(header.model)
-        rate = header.sample_rate or (known.sample_rate if known else 0)
-        hop = header.hop_length or (known.hop_length if known else 0)
-        seconds = header.samples / rate if rate else 0
-        coding = "plain" if not header.lm else "integer language model" if header.lm_digest else "language model"
-        cells = (
-            str(file),
-            header.model + (f" ({header.digest})" if header.digest else ""),
-            str(header.n_q),
-            f"{seconds:.1f} s" if rate else f"{header.samples} samples",
-            f"{header.n_q * 10 * rate / hop / 1000:g} kbps" if hop else "",
-            f"{8 * size / seconds / 1000:.2f} kbps" if seconds else f"{size} bytes",
-            coding + (f" ({header.lm_digest})" if header.lm_digest else ""),
-        )
-        table.add_row(*cells)
-    return table
+    header, size = read_info(file)
+    known = known_config(header.model)
+    rate = header.sample_rate or (known.sample_rate if known else 0)
+    hop = header.hop_length or (known.hop_length if known else 0)
+    seconds = header.samples / rate if rate else 0
+    coding = "plain" if not header.lm else "integer language model" if header.lm_digest else "language model"
+    model = f"model {header.model}" + (f" ({header.digest})" if header.digest else "")
+    length = f"{seconds:.1f} s" if rate else f"{header.samples} samples"
+    codec = f", codec rate {header.n_q * 10 * rate / hop / 1000:g} kbps" if hop else ""
+    disk = f"{8 * size / seconds / 1000:.2f} kbps" if seconds else f"{size} bytes"
+    return [
+        str(file),
+        f"  {model}, {header.n_q} codebooks",
+        f"  {length}{codec}, on disk {disk}, {coding}" + (f" ({header.lm_digest})" if header.lm_digest else ""),
+    ]
 
 
 class _DamagedError(EarshotError):
