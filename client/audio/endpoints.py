@@ -47,12 +47,14 @@ def samples_us(samples: float, rate: float = SAMPLE_RATE) -> int:
 def in_channels(pcm: Pcm, channels: int) -> Pcm:
     """Turns [n, any] samples into [n, channels].
 
-    Mono is the mean of all channels. Stereo is the first two, or the only one twice."""
+    Mono is the mean of all channels. Stereo is the first two, or the only one twice; of more
+    channels the others are silent."""
     if pcm.shape[1] == channels:
         return pcm
     if channels == 1:
         return np.asarray(pcm.mean(axis=1, keepdims=True))
-    return pcm[:, :2] if pcm.shape[1] > 2 else np.repeat(pcm[:, :1], channels, axis=1)
+    stereo = pcm[:, :2] if pcm.shape[1] > 1 else np.repeat(pcm[:, :1], 2, axis=1)
+    return stereo if channels == 2 else np.pad(stereo, ((0, 0), (0, channels - 2)))
 
 
 class _Worker:
@@ -64,6 +66,8 @@ class _Worker:
         self.started_us: int | None = None
         """When sample 0 was spoken or heard, None until that is known."""
         self.error: Exception | None = None
+        self.notice = ""
+        """What is wrong with it at this moment, for the user to read."""
         self.ended = threading.Event()
         """Set when no more sound will come: the end of a file, a device that failed, or `stop`."""
         self._stopping = threading.Event()
@@ -80,6 +84,15 @@ class _Worker:
 
         self._thread = threading.Thread(target=run, name=f"earshot {self.name}", daemon=True)
         self._thread.start()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether `stop` was called."""
+        return self._stopping.is_set()
+
+    def pause(self, seconds: float) -> None:
+        """Waits, but no longer than until `stop` is called."""
+        self._stopping.wait(seconds)
 
     def stop(self) -> None:
         """Ends the thread and closes what it used. It may be called more than once, but not from

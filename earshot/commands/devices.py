@@ -12,7 +12,7 @@ def devices() -> None:
     `--output`."""
     from rich.table import Table
 
-    from earshot.client.audio.devices import list_devices
+    from earshot.client.audio.portaudio import list_devices
     from earshot.codec.errors import AudioError
 
     found = list_devices()

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from earshot.client.audio.devices import list_devices
+from earshot.client.audio.portaudio import list_devices
 from earshot.codec.errors import AudioError
 from earshot.codec.terminal import Terminal
 from earshot.lab.children import START_S, Child, start_server

@@ -17,7 +17,7 @@ import soundfile
 from typer.testing import CliRunner
 
 from earshot.cli import app
-from earshot.client.audio.devices import DeviceInfo
+from earshot.client.audio.portaudio import DeviceInfo
 from earshot.client.ui.view import SpeakerState, ViewState, plain_line, render
 from earshot.codec.errors import EarshotError
 from earshot.codec.model.model import Model
@@ -101,7 +101,7 @@ def info_of_a_recording(place: Place, name: str) -> None:
 
 def devices(place: Place, name: str) -> None:
     device = DeviceInfo(0, name, f"{name} api", 1, 2, 48_000.0, True, False)
-    place.patch.setattr("earshot.client.audio.devices.list_devices", lambda: [device])
+    place.patch.setattr("earshot.client.audio.portaudio.list_devices", lambda: [device])
     place.run("devices")
 
 

@@ -14,7 +14,7 @@ import soundfile
 
 from earshot.client.audio import files as audio_files
 from earshot.client.audio.choice import open_sink, open_source
-from earshot.client.audio.devices import DeviceClock, list_devices
+from earshot.client.audio.devices import DeviceClock
 from earshot.client.audio.endpoints import (
     SAMPLE_RATE,
     Cushion,
@@ -23,6 +23,7 @@ from earshot.client.audio.endpoints import (
     samples_us,
 )
 from earshot.client.audio.files import SINK_BLOCK, SOURCE_BLOCK, FileSink, FileSource, read_blocks
+from earshot.client.audio.portaudio import list_devices
 from earshot.client.local_clock import monotonic_us
 from earshot.codec.errors import AudioError
 from earshot.codec.pcm import Pcm
@@ -227,17 +228,17 @@ def test_portaudio_that_does_not_start_is_an_audio_error(tmp_path: Path, monkeyp
 
 def test_missing_portaudio_says_what_to_install() -> None:
     script = (
-        "import ctypes.util, earshot.client.audio.endpoints, earshot.client.audio.devices\n"
+        "import ctypes.util, earshot.client.audio.endpoints, earshot.client.audio.portaudio\n"
         "ctypes.util.find_library = lambda name: None\n"
-        "try:\n    earshot.client.audio.devices.list_devices()\n"
-        "except earshot.client.audio.devices.AudioError as error:\n    print(error)\n"
+        "try:\n    earshot.client.audio.portaudio.list_devices()\n"
+        "except earshot.client.audio.portaudio.AudioError as error:\n    print(error)\n"
     )
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert "apt install libportaudio2" in run.stdout
 
 
 def test_no_module_of_the_client_imports_sounddevice_by_itself() -> None:
-    modules = ("choice", "endpoints", "files", "devices")
+    modules = ("choice", "endpoints", "files", "devices", "portaudio")
     names = ", ".join(f"earshot.client.audio.{module}" for module in modules)
     script = f"import sys, {names}; print('sounddevice' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

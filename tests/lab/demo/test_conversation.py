@@ -14,7 +14,7 @@ import pytest
 import soundfile
 from rich.console import Console
 
-from earshot.client.audio.devices import DeviceInfo
+from earshot.client.audio.portaudio import DeviceInfo
 from earshot.client.core.latency import STAGES
 from earshot.client.ui.view import ViewState
 from earshot.codec.errors import AudioError, UsageError
