@@ -19,7 +19,7 @@ from earshot.client.core.room import RoomView
 from earshot.client.core.sender import SendFormat
 from earshot.client.greeting import make_hello, make_report
 from earshot.client.local_clock import monotonic_us
-from earshot.client.models import CallModels, Codec
+from earshot.client.models import CallModels
 from earshot.client.net.connection import Connection, PacketCoding
 from earshot.client.net.websocket import Lost, Outbox, join, open_connection, room_url
 from earshot.client.settings import LATENCIES, PACES, CallSettings, Latency, Pace
@@ -127,11 +127,6 @@ class Call:
         return PACES[self.latency]
 
     @property
-    def model(self) -> Codec:
-        """The model that codes what is said here."""
-        return self.models.mine
-
-    @property
     def seconds(self) -> float:
         """Seconds since sound began to flow."""
         return 0.0 if self.began_us is None else ((self.ended_us or monotonic_us()) - self.began_us) / 1e6
@@ -153,7 +148,7 @@ class Call:
 
     def step_rate(self, up: bool) -> None:
         """Changes to the model's next rate, if there is one."""
-        rates = sorted(self.model.config.bandwidths)
+        rates = sorted(self.models.mine.config.bandwidths)
         step = rates.index(self.kbps) + (1 if up else -1)
         if 0 <= step < len(rates):
             self.kbps = rates[step]

@@ -9,7 +9,7 @@ import re
 import ssl
 from urllib.parse import urlsplit
 
-from earshot.client.net.websocket import OPEN_TIMEOUT_S
+from earshot.client.net.failures import OPEN_TIMEOUT_S
 from earshot.codec.errors import CallError, UsageError
 
 

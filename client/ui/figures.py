@@ -62,7 +62,7 @@ def view_state(call: Call) -> ViewState:
         round_trip_ms=None if call.clock.round_trip_us is None else call.clock.round_trip_us / 1000,
         seconds=call.seconds,
         reconnects=call.reconnects,
-        codec_latency_ms=call.model.config.latency_s * 1000,
+        codec_latency_ms=call.models.mine.config.latency_s * 1000,
         max_kbps=call.max_kbps,
         dropped=call.outbox.dropped + call.talker.blocks_dropped + call.source.overflows,
         loudspeaker_dry=call.sink.underflows,
@@ -145,13 +145,13 @@ def call_report(call: Call) -> dict[str, Any]:
     control messages and silence included. Figures are those of the last connections."""
     traffics = [connection.sender.traffic for connection in call.connections if connection.sender]
     samples = sum(traffic.samples for traffic in traffics)
-    seconds = samples / call.model.config.sample_rate
+    seconds = samples / call.models.mine.config.sample_rate
     return {
         "name": call.settings.name,
         "peer": call.room.welcome.peer if call.room.welcome else None,
         "room": call.settings.room,
-        "model": {"name": call.model.config.name, "digest": call.model.digest},
-        "codec_latency_ms": round(call.model.config.latency_s * 1000, 3),
+        "model": {"name": call.models.mine.config.name, "digest": call.models.mine.digest},
+        "codec_latency_ms": round(call.models.mine.config.latency_s * 1000, 3),
         "also": {digest: model.config.name for digest, model in call.models.windows.items()},
         "uplink": call.sends,
         "kbps": call.kbps,

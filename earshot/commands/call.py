@@ -151,7 +151,7 @@ def call(
     claim([to_file, report, arrivals], [from_file, lm_model, model], force)
     if (link := parse_link(room)) is not None:
         server, room, token = link.server, link.room, token or link.token
-    check_call(server, room, model, also or (), kbps, max_kbps, from_file, loop, lm_model)
+    check_call(server, room, model or "default", also or (), kbps, max_kbps, from_file, loop, lm_model)
 
     import asyncio
     import gc
@@ -165,7 +165,6 @@ def call(
     from earshot import codec
     from earshot.client.core.replay import ArrivalRecorder
     from earshot.client.music.models import format_of, in_windows
-    from earshot.client.net.link import parse_link
     from earshot.client.net.tls import pinned
     from earshot.client.net.weights import fetched, server_model
     from earshot.client.settings import CallSettings
@@ -181,8 +180,6 @@ def call(
     except (KeyError, OSError):  # a user without a name, as in containers
         who = "guest"
     who = "".join(filter(str.isprintable, who))[:64]
-    if (link := parse_link(room)) is not None:
-        server, room, token = link.server, link.room, token or link.token
     context = pinned(server, tls_fingerprint) if tls_fingerprint else None
     settings = CallSettings(
         *(room, server, who, uplink.value, kbps, max_kbps, seconds, linger),

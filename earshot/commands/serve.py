@@ -98,7 +98,8 @@ def serve(
 
     check_file(lm_model)
     check_file(token_key, "key")
-    shape_of(model)
+    if model:
+        shape_of(model)
     check_address(host, port, health_port)
     if ready_file is not None and not ready_file.parent.is_dir():
         raise UsageError(f"there is no folder {ready_file.parent}; choose another --ready-file")

@@ -55,7 +55,7 @@ def test_music_comes_in_where_one_of_the_models_codes_in_windows(tiny_model: Mod
     mine, also = (music, tiny_model) if mine_is_music else (tiny_model, music)
     call = make_call(CallSettings("den"), mine, NoSource(), NoSink(), [also])
     assert isinstance(call.models, MusicModels)
-    assert (call.model, call.models.talk, list(call.models.windows)) == (mine, tiny_model, [music.digest])
+    assert (call.models.mine, call.models.talk, list(call.models.windows)) == (mine, tiny_model, [music.digest])
     assert call.coding is None
     call.models.close()
 
