@@ -45,6 +45,9 @@ class Call:
     def step_rate(self, up: bool) -> None:
         self.did.append("up" if up else "down")
 
+    def step_latency(self) -> None:
+        self.did.append("latency")
+
     def set_volume(self, peer: PeerInfo, decibels: float) -> None:
         self.volumes_db[peer.name] = decibels
 
@@ -55,6 +58,7 @@ KEYS: dict[str, list[Any]] = {
     "m": ["muted"],
     "mm": ["muted", "talks"],
     "r": ["recording"],
+    "l": ["latency"],
     "+=-": ["up", "up", "down"],
     "[": [SetRate(max_kbps=6.0)],
     "[[[[": [SetRate(max_kbps=6.0), SetRate(max_kbps=3.0), SetRate(max_kbps=1.5)],
