@@ -28,13 +28,20 @@ from tests.recordings import record, talk, write
 
 SCREENS = Path(__file__).parents[1] / "data" / "screens"
 SERVER = "wss://calls.example.org"
-BEN = SpeakerState("Ben", -15.0, False, 6.0, 64.8, 71.6, 31.2, 4, 5)
+BEN = SpeakerState("Ben", -15.0, False, 6.0, 22.0, 71.6, 31.2, 4, 5)
 LATE = SpeakerState("Cyd, who has a long name", -30.0, False, 12.0, 120.4, 1240.0, 1031.0, 12345, 99)
 
 
 def talking(**more: object) -> ViewState:
     about = {"state": "connected", "connected": True, "uplink": "codes", "level_db": -20.0, "codec_kbps": 6.0}
-    about |= {"wire_kbps": 64.8, "round_trip_ms": 12.4, "seconds": 83.2, "speakers": [BEN]}
+    about |= {
+        "wire_kbps": 21.8,
+        "heard_codec_kbps": 6.0,
+        "heard_wire_kbps": 22.3,
+        "round_trip_ms": 12.4,
+        "seconds": 83.2,
+        "speakers": [BEN],
+    }
     return ViewState("Ada", "den", SERVER, **(about | more))  # type: ignore[arg-type]
 
 
