@@ -13,6 +13,8 @@ import httpx
 from pydantic import BaseModel, Field, ValidationError
 
 from earshot.client.net.link import web_address
+from earshot.codec.errors import UsageError
+from earshot.codec.proxies import proxy_for
 from earshot.codec.terminal import Terminal
 from earshot.codec.weights.download import MOST_BYTES, Origin, Release, cache_folder, fetch
 from earshot.protocol.text import clean
@@ -37,12 +39,13 @@ class ServerModel(BaseModel):
 
 def server_model(server: str, token: str | None, tls: ssl.SSLContext | None = None) -> ServerModel | None:
     """Returns the model of a server; None where it does not say. Why not, the call will tell."""
+    url = f"{web_address(server)}/v1/model"
     try:
-        answer = httpx.get(
-            f"{web_address(server)}/v1/model", headers=_who(token), verify=tls or True, timeout=TIMEOUT_S
-        )
+        transport = httpx.HTTPTransport(verify=tls or True, proxy=proxy_for(url, "socksio"))
+        with httpx.Client(transport=transport, timeout=TIMEOUT_S) as client:
+            answer = client.get(url, headers=_who(token))
         return ServerModel.model_validate_json(answer.content) if answer.is_success else None
-    except (httpx.HTTPError, httpx.InvalidURL, ValidationError):
+    except (httpx.HTTPError, httpx.InvalidURL, ValidationError, UsageError):
         return None
 
 
