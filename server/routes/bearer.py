@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, HTTPException, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from pydantic import BaseModel
 
 from earshot.protocol.close_codes import CloseCode, ProtocolError
 from earshot.server.core import refusals
@@ -15,6 +16,28 @@ from earshot.server.hub import Hub
 UNKNOWN_BEARER = (CloseCode.NOT_INVITED, CloseCode.TOKEN_EXPIRED)
 _scheme = HTTPBearer(auto_error=False, description="A token, as `earshot token` makes them.")
 Given = Annotated[HTTPAuthorizationCredentials | None, Depends(_scheme)]
+
+
+class _Reason(BaseModel):
+    code: int | None = None
+    """The close code that a WebSocket would get."""
+    message: str
+
+
+class Refusal(BaseModel):
+    """Why a request is refused."""
+
+    detail: _Reason
+
+
+Responses = dict[int | str, dict[str, Any]]
+"""What the OpenAPI document says of answers, by status."""
+TOO_OFTEN: Responses = {429: {"description": "Asked too often", "content": {"text/plain": {}}}}
+REFUSALS: Responses = {
+    401: {"model": Refusal, "description": "No token, or one that does not count (4015, 4016)"},
+    403: {"model": Refusal, "description": "The token is not for this (4017 to 4019)"},
+}
+MISSING: Responses = {404: {"model": Refusal, "description": "There is no such thing here"}}
 
 
 def hub_of(request: Request) -> Hub:

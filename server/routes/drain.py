@@ -7,9 +7,9 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel
 
-from earshot.server.routes.bearer import Given, Served, invited, is_at_health_port, operator
+from earshot.server.routes.bearer import REFUSALS, Given, Served, invited, is_at_health_port, operator
 
-router = APIRouter(prefix="/v1", tags=["operation"])
+router = APIRouter(prefix="/v1", tags=["operation"], responses=REFUSALS)
 
 
 class Drained(BaseModel):

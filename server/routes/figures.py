@@ -10,9 +10,11 @@ from fastapi.responses import Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCollector, generate_latest
 
 from earshot.server.metrics import Metrics
-from earshot.server.routes.bearer import Operating, Served
+from earshot.server.routes.bearer import REFUSALS, TOO_OFTEN, Operating, Responses, Served
 
-router = APIRouter(tags=["figures"])
+router = APIRouter(tags=["figures"], responses=REFUSALS | TOO_OFTEN)
+
+TEXT: Responses = {200: {"content": {"text/plain": {}}, "description": "Prometheus' text format"}}
 
 
 @router.get("/stats", summary="What the server does, as JSON")
@@ -25,7 +27,7 @@ async def stats(request: Request, hub: Served, _: Operating) -> Response:
     return Response(hub.rendered_stats(more), media_type="application/json")
 
 
-@router.get("/metrics", summary="What the server does, for Prometheus")
+@router.get("/metrics", summary="What the server does, for Prometheus", response_class=Response, responses=TEXT)
 async def metrics(request: Request, hub: Served, _: Operating) -> Response:
     """Returns counts, gauges and histograms (docs/monitoring.md) in Prometheus' text format."""
     registry = CollectorRegistry(auto_describe=False)

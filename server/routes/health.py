@@ -5,12 +5,13 @@ from __future__ import annotations
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
-from earshot.server.routes.bearer import Served
+from earshot.server.routes.bearer import Responses, Served
 
 router = APIRouter(tags=["health"])
+NOT_NOW: Responses = {503: {"description": "It does not; `status` says why"}}
 
 
-@router.get("/healthz", summary="Whether the server works")
+@router.get("/healthz", summary="Whether the server works", responses=NOT_NOW)
 async def healthz(hub: Served) -> JSONResponse:
     """Returns 200, or 503 with the reason, while a thread has ended or is stuck."""
     if faults := hub.watchdog.faults():
@@ -19,7 +20,7 @@ async def healthz(hub: Served) -> JSONResponse:
     return JSONResponse({"status": "ok"} | ({"alarm": alarm} if alarm else {}))
 
 
-@router.get("/readyz", summary="Whether the server takes calls")
+@router.get("/readyz", summary="Whether the server takes calls", responses=NOT_NOW)
 async def readyz(hub: Served) -> JSONResponse:
     """Returns 200, or 503 with the reasons: a fault as in `/healthz`, an end that is near, or
     overload, which passes."""

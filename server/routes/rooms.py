@@ -14,9 +14,10 @@ from earshot.server.core import refusals
 from earshot.server.core.grants import Grants
 from earshot.server.hub import Hub
 from earshot.server.live_room import LiveRoom
-from earshot.server.routes.bearer import Invited, Served, refused
+from earshot.server.routes.bearer import MISSING, REFUSALS, Invited, Responses, Served, refused
 
-router = APIRouter(prefix="/v1/rooms", tags=["rooms"])
+router = APIRouter(prefix="/v1/rooms", tags=["rooms"], responses=REFUSALS)
+NO_TEXT: Responses = {400: {"description": "The body is no text"}}
 RoomName = Annotated[str, Path(pattern=f"^{ROOM_PATTERN}$")]
 
 
@@ -49,13 +50,13 @@ async def rooms(hub: Served, grants: Invited) -> dict[str, Any]:
     return {"rooms": [_described(live, grants) for name, live in hub.rooms.items() if _sees(grants, name)]}
 
 
-@router.get("/{room}", summary="One room")
+@router.get("/{room}", summary="One room", responses=MISSING)
 async def room(room: RoomName, hub: Served, grants: Invited) -> dict[str, Any]:
     """Returns what `/v1/rooms` says of it."""
     return _described(_find(hub, grants, room), grants)
 
 
-@router.post("/{room}/moderate", summary="Mute or remove somebody, or lock the room")
+@router.post("/{room}/moderate", summary="Mute or remove somebody, or lock the room", responses=MISSING | NO_TEXT)
 async def moderate(room: RoomName, action: Action, hub: Served, grants: Invited) -> dict[str, bool]:
     """Does what the message `moderate` of the protocol does, for a moderator who need not be in the
     room."""

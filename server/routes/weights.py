@@ -6,7 +6,7 @@ import asyncio
 import base64
 import hashlib
 from collections.abc import AsyncIterator, Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, HTTPException, Path, Request
 from fastapi.responses import Response, StreamingResponse
@@ -17,9 +17,9 @@ from earshot.server.clock import clock_us
 from earshot.server.core.byte_ranges import RangeError, byte_range
 from earshot.server.core.pace import Pace
 from earshot.server.net.asgi_extensions import PROGRESS
-from earshot.server.routes.bearer import Entering, Served
+from earshot.server.routes.bearer import MISSING, REFUSALS, Entering, Responses, Served
 
-router = APIRouter(prefix="/v1", tags=["model"])
+router = APIRouter(prefix="/v1", tags=["model"], responses=REFUSALS)
 BLOCK = 1 << 16
 FOR_EVER = "private, max-age=31536000, immutable"
 """For a name that is the hash of what it names."""
@@ -86,11 +86,10 @@ async def model(hub: Served, weights: TheWeights, _: Entering) -> ModelAnswer:
     return ModelAnswer(**info, frame_rate=hub.config.frame_rate, weights=where)
 
 
-PARTS: dict[int | str, dict[str, Any]] = {
+PARTS: Responses = MISSING | {
     200: {"content": {"application/octet-stream": {}}, "description": "The whole file"},
     206: {"content": {"application/octet-stream": {}}, "description": "The bytes that `Range` asks for"},
     304: {"description": "The client has it (`If-None-Match`)"},
-    404: {"description": "This server has other weights"},
     416: {"description": "The file has none of these bytes"},
 }
 
