@@ -25,7 +25,7 @@ def is_own_host(host: str | None, local_address: str, allowed: Collection[str]) 
     """Returns whether a Host header may name this server. A page whose own name was made to point
     at the loopback of its visitor has that name in Origin and in Host: so on a loopback address,
     only `localhost`, IP addresses and the allowed hosts are names of this server."""
-    if host is None or not _is_loopback(local_address):
+    if host is None or not is_on_loopback(local_address):
         return True
     try:
         name = urlsplit("//" + host).hostname or ""
@@ -34,7 +34,8 @@ def is_own_host(host: str | None, local_address: str, allowed: Collection[str]) 
     return name == "localhost" or name in allowed or _is_address(name)
 
 
-def _is_loopback(address: str) -> bool:
+def is_on_loopback(address: str) -> bool:
+    """Returns whether an address is one of this machine's own, as it has for itself."""
     try:
         return ipaddress.ip_address(address).is_loopback
     except ValueError:

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel
 
+from earshot.server.origins import is_on_loopback
 from earshot.server.routes.bearer import REFUSALS, Given, Served, invited, is_at_health_port, operator
 
 router = APIRouter(prefix="/v1", tags=["operation"], responses=REFUSALS)
@@ -20,9 +21,11 @@ class Drained(BaseModel):
 
 
 def _may_drain(request: Request, hub: Served, given: Given) -> None:
-    """Lets in operators, and at the port for health and figures everyone. An address of loopback is
-    no reason to: a proxy on this machine has one, whoever is behind it."""
-    if not is_at_health_port(request):
+    """Lets in operators, and at the port for health and figures whoever is on this machine. At the
+    other port an address of loopback is no reason to: a proxy here has one, whoever is behind
+    it."""
+    host = request.client.host if request.client else ""
+    if not (is_at_health_port(request) and is_on_loopback(host)):
         operator(hub, invited(hub, given))
 
 

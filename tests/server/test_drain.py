@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from earshot.codec.weights.load import save_native
@@ -50,6 +51,9 @@ async def test_a_drain_has_an_end() -> None:
         peer = await join(server, "den")
         assert (await asyncio.to_thread(ask, server.url + "/v1/drain", None, "POST"))[0] == 401, "strangers may not"
         health = f"{server.health_url}/v1/drain"
+        async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
+            answer = await client.post(health.replace("ws", "http", 1), headers={"X-Forwarded-For": "203.0.113.5"})
+            assert answer.status_code == 401, "nor at that port, from other machines"
         assert (await asyncio.to_thread(ask, health + "?within_s=-1", None, "POST"))[0] == 422
         assert (await asyncio.to_thread(ask, health + "?within_s=1", None, "POST"))[0] == 202
         assert (await peer.closed())[0] == CloseCode.SHUTTING_DOWN
