@@ -11,7 +11,7 @@ help: ## Shows this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
 	@echo 'PYTHON=python3.12 chooses the interpreter (3.11 or newer), ARGS=... goes to the demo, pytest or the benchmark.'
 
-demo: $(VENV)/.run ## Two voices talk through a server on this machine; ARGS=--live: microphone to speakers
+demo: $(VENV)/.run ## Two voices talk through a server on this machine; ARGS=--live: microphone to speakers, --web: two tabs
 	@$(RUN) -m earshot demo $(ARGS)
 
 test: $(VENV)/.test ## Installs what the tests need and runs them all, in two processes; ARGS=-n0: in one

@@ -25,7 +25,7 @@ from earshot.server.hub import Hub
 from earshot.server.loop_watch import watch_loop
 from earshot.server.net.connection import Connection
 from earshot.server.net.door import new_door
-from earshot.server.routes import drain, figures, health, rooms, weights
+from earshot.server.routes import drain, figures, health, page, rooms, weights
 from earshot.server.settings import Settings
 
 
@@ -110,6 +110,7 @@ def create_app(
     app.add_middleware(Gate, settings=settings, refused=app.state.door.refuse)
     app.include_router(health.router)
     app.include_router(figures.router)
+    app.include_router(page.router)
     app.include_router(rooms.router)
     app.include_router(weights.router)
     app.include_router(drain.router)

@@ -107,9 +107,9 @@ class RunningServer:
 
 
 @contextlib.contextmanager
-def running_server(model: Model, lm: LiveLm | None = None, **settings: Any) -> Iterator[RunningServer]:
-    """Runs a server on a free port of loopback, with more patience than by default. At the end it
-    is stopped, and checked to have stopped."""
+def running_server(model: Model, lm: LiveLm | None = None, port: int = 0, **settings: Any) -> Iterator[RunningServer]:
+    """Runs a server on a port of loopback (0: a free one), with more patience than by default. At
+    the end it is stopped, and checked to have stopped."""
     ready = threading.Event()
     ports: list[int] = []
     loops: list[asyncio.AbstractEventLoop] = []
@@ -122,7 +122,7 @@ def running_server(model: Model, lm: LiveLm | None = None, **settings: Any) -> I
 
     app = create_app(model, limits, entropy=entropy_by(lm) if lm else no_entropy)
     server = make_server(app, limits, at_port)
-    sockets = [bind("127.0.0.1", 0) for _ in range(1 if limits.health_port is None else 2)]
+    sockets = [bind("127.0.0.1", at) for at in ((port,) if limits.health_port is None else (port, 0))]
     app.state.health_ports = {listener.getsockname()[1] for listener in sockets[1:]}
     health_url = f"ws://127.0.0.1:{sockets[1].getsockname()[1]}" if len(sockets) > 1 else None
     thread = threading.Thread(target=server.run, args=[sockets], daemon=True)

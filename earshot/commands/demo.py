@@ -19,6 +19,7 @@ def demo(
     live: Annotated[
         bool, typer.Option("--live", help="From the microphone to the loudspeaker of this machine.")
     ] = False,
+    web: Annotated[bool, typer.Option("--web", help="In two tabs of this machine's browser.")] = False,
     kbps: Kbps = 6.0,
     out: Annotated[
         Path | None,
@@ -36,6 +37,11 @@ def demo(
     from earshot.codec.weights.shape import check_rate
 
     check_rate(model, kbps)
+    if web:
+        from earshot.lab.demo.tabs import tabs
+
+        tabs(console, model, seconds)
+        return
     folder = claim_folder(out, Path("out/demo"), force)
 
     import sys

@@ -49,6 +49,18 @@ def test_demo_writes_what_was_said_and_heard(tmp_path: Path) -> None:
     assert "What was said and heard" in done.stdout
 
 
+def test_a_demo_in_the_browser_opens_two_tabs_of_one_room(tmp_path: Path) -> None:
+    browser, opened = tmp_path / "browser", tmp_path / "opened"
+    browser.write_text(f'#!/bin/sh\necho "$1" >>{opened}\n')
+    browser.chmod(0o755)
+    done = run_earshot("demo", "--web", "--seconds", "1", env=PATIENT_ENV | {"BROWSER": f"{browser} %s"})
+    assert done.returncode == 0, done.stderr
+    first, second = opened.read_text().split()
+    assert first == second
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/#demo", first)
+    assert first in " ".join(done.stdout.split())
+
+
 def test_a_demo_that_cannot_be_says_why(tmp_path: Path) -> None:
     done = run_earshot("demo", "--seconds", "1", "--out", tmp_path, "--model", "no-such-model")
     assert done.returncode == 1

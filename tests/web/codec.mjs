@@ -16,6 +16,11 @@ for (let i = 0; i < frames; i++) {
     ms.encode.push(b - a); ms.decode.push(c - b);
     codes.push(Buffer.from(own.buffer)); sound.push(Buffer.from(heard.buffer));
 }
+// A copy goes on from the same point, and by itself.
+const copy = decoder.copy(), other = decoder.copy(), one = Int16Array.of(1), two = Int16Array.of(2);
+other.step(two);
+const copied = Buffer.from(copy.step(one).buffer).equals(Buffer.from(decoder.step(one).buffer))
+    && !Buffer.from(other.step(one).buffer).equals(Buffer.from(decoder.step(one).buffer));
 const refused = [];
 const attempt = (action) => { try { action(); refused.push(null); } catch (error) { refused.push(error.message); } };
 attempt(() => encoder.step(pcm.subarray(0, codec.hop).map(() => NaN), 1));
@@ -24,5 +29,5 @@ attempt(() => decoder.step(Int16Array.of(1024)));
 attempt(() => decoder.step(new Int16Array(codec.codebooks + 1)));
 writeFileSync(out, Buffer.concat([...codes, ...sound]));
 const median = (times) => times.sort((a, b) => a - b)[times.length >> 1];
-console.log(JSON.stringify({ frames, loaded, encode: median(ms.encode), decode: median(ms.decode), refused,
+console.log(JSON.stringify({ frames, loaded, encode: median(ms.encode), decode: median(ms.decode), refused, copied,
     megabytes: codec.memory.buffer.byteLength / 2 ** 20, best: bestModule() }));

@@ -42,6 +42,7 @@ def test_codes_are_those_of_torch_and_the_sound_is_too(module: str, model: Model
     assert differ == 0, f"{differ} of {own.size} codes"
     sound = np.frombuffer(heard.read_bytes(), np.float32, offset=frames * 32)
     np.testing.assert_allclose(sound, model.frame_decoder().push(expected), atol=1e-4)
+    assert told["copied"]
     print(f"{module}: encode {told['encode']:.2f} ms, decode {told['decode']:.2f} ms, load {told['loaded']:.0f} ms")
 
 

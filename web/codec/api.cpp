@@ -113,6 +113,8 @@ EXPORT(earshot_weight_bytes)(Codec* codec) -> std::size_t { return bytes(codec->
 EXPORT(earshot_open)(Codec* codec, int decoder) -> State* {
     return new State(codec->network, decoder ? Kind::decoder : Kind::encoder);
 }
+// Opens a stream that goes on from where another is.
+EXPORT(earshot_copy)(State* state) -> State* { return new State(*state); }
 EXPORT(earshot_reset)(State* state) -> void { state->floats().clear(); }
 EXPORT(earshot_close)(State* state) -> void { delete state; }
 

@@ -128,7 +128,7 @@ export class Codec {
             if (!c.earshot_tensor(builder, title, size === 2 ? 1 : 0, data, own.length, sizes)) throw this.error();
             for (const at of [title, data, sizes]) c.earshot_free(at);
         }
-        const fields = { ...config, n_codebooks: this.codebooks };
+        /** @type {Record<string, any>} */ const fields = { ...config, n_codebooks: this.codebooks };
         const all = Int32Array.from([...SHAPE.map((name) => fields[name]), ...config.ratios]);
         const sizes = this.#put(new Uint8Array(all.buffer));
         try {
@@ -193,6 +193,9 @@ export class Encoder extends Stream {
 }
 
 export class Decoder extends Stream {
+    /** Opens a stream that goes on from where this one is. */
+    copy() { return new Decoder(this.codec, this.codec.c.earshot_copy(this.at)); }
+
     /**
      * Decodes one frame. Throws CodecError for codes that there are not.
      * @param {Int16Array} codes [1..codebooks]

@@ -1,0 +1,177 @@
+/**
+ * A call: connections one after the other, the frames of the microphone on their way out, and blocks for
+ * the loudspeaker. It connects again by itself.
+ */
+import { ContextClock } from "../core/context_clock.js";
+import { SILENCE_DBFS, dbfs } from "../core/level.js";
+import { BusyMeter } from "./busy_meter.js";
+import { Connection } from "./connection.js";
+import { Fault } from "./fault.js";
+
+const BACKOFF_MS = 500, BACKOFF_MAX_MS = 5000;
+/** Blocks between two sets of figures: 0.1 s. */
+const BLOCKS_PER_FIGURES = 15;
+/** The close code of a server that has no time to code for one more. */
+const BUSY = 4013;
+/** A frame of the microphone that waited longer than this for this thread is not sent. */
+const MAX_FRAME_AGE_US = 250_000;
+
+/** @typedef {Omit<import("./connection.js").Purpose, "time_us">} Settings */
+
+/** Reads the local clock, in microseconds. */
+const time_us = () => Math.round(performance.now() * 1000);
+const wait = (/** @type {number} */ ms) => new Promise((done) => setTimeout(done, ms));
+
+export class Call {
+    #purpose;
+    #tell;
+    /** @type {Connection | null} */ #connection = null;
+    #context = new ContextClock();
+    #busy = new BusyMeter();
+    #left = false;
+    #reconnects = 0;
+    #input_us = 0;
+    #output_us = 0;
+    #blocks = 0;
+    #framesOld = 0;
+    /** @type {{dry: number, depth_ms: number}} */ #output = { dry: 0, depth_ms: 0 };
+    /** @type {Map<number, number>} */ #volumes = new Map();
+
+    /** @param {Settings} settings @param {(event: object) => void} tell takes what the page shows */
+    constructor(settings, tell) {
+        this.#purpose = { ...settings, time_us };
+        this.#tell = tell;
+        const { codec } = settings;
+        if (codec) this.#purpose.codec = this.#busy.watch(codec);
+    }
+
+    /** Stays in the room until `leave`, or until another try would be of no use. Throws Fault then. */
+    async run() {
+        for (let pause = BACKOFF_MS; !this.#left;) {
+            const connection = new Connection(this.#purpose, () => this.#room());
+            this.#connection = connection;
+            const fault = await connection.over;
+            const joined = connection.joined;
+            connection.receiver.close();
+            this.#connection = null;
+            if (this.#left) return;
+            if (fault.final) throw fault;
+            if (fault.code === BUSY && !this.#purpose.codec && this.#purpose.spare) {
+                this.#purpose.codec = this.#busy.watch(this.#purpose.spare);
+                continue;
+            }
+            if (joined) {
+                pause = BACKOFF_MS;
+                this.#reconnects++;
+                this.#volumes.clear();
+            }
+            this.#tell({ kind: "state", state: joined || this.#reconnects ? "reconnecting" : "connecting", detail: fault.message });
+            await wait(pause * (0.5 + Math.random() / 2)); // so that not all come at once when a server restarts
+            pause = Math.min(2 * pause, BACKOFF_MAX_MS);
+        }
+    }
+
+    leave() {
+        this.#left = true;
+        this.#connection?.close();
+    }
+
+    /** Sets what the browser says of its devices. @param {number} input_ms @param {number} output_ms */
+    setLatencies(input_ms, output_ms) {
+        this.#input_us = input_ms * 1000;
+        this.#output_us = output_ms * 1000;
+    }
+
+    /** @param {boolean} muted */
+    mute(muted) {
+        this.#purpose.muted = muted;
+        this.#connection?.mute(muted);
+        this.#room();
+    }
+
+    /** @param {number} kbps */
+    setRate(kbps) {
+        this.#purpose.kbps = kbps;
+        this.#connection?.setRate(kbps);
+    }
+
+    /** @param {import("./connection.js").Latency} latency */
+    setLatency(latency) {
+        this.#purpose.latency = latency;
+        this.#connection?.setLatency(latency);
+    }
+
+    /** @param {number} peer @param {number} volume */
+    setVolume(peer, volume) {
+        this.#volumes.set(peer, volume);
+        this.#connection?.receiver.setVolume(peer, volume);
+    }
+
+    /** @param {string} action @param {number | null} peer */
+    moderate(action, peer) { this.#connection?.moderate(action, peer); }
+
+    /** @param {boolean} on */
+    record(on) { this.#connection?.record(on); }
+
+    /** Takes frames from a capture worklet. @param {MessagePort} port */
+    listenTo(port) {
+        port.onmessage = ({ data: { pcm, now_s, end_s } }) => {
+            const now_us = time_us();
+            this.#context.observe(now_s, now_us);
+            const ended_us = this.#context.local_us(end_s);
+            if (now_us - ended_us > MAX_FRAME_AGE_US) return void this.#framesOld++;
+            const length_us = (pcm.length * 1e6) / this.#purpose.model.sample_rate;
+            this.#connection?.speak(pcm, Math.round(ended_us - length_us - this.#input_us));
+        };
+    }
+
+    /** Fills the queue of a playback worklet. @param {MessagePort} port */
+    playTo(port) {
+        port.onmessage = ({ data: { need, at_s, now_s, depth_ms, dry } }) => {
+            const now_us = time_us();
+            this.#context.observe(now_s, now_us);
+            // What is asked for late is played late.
+            const heard_us = Math.max(this.#context.local_us(at_s), now_us) + this.#output_us;
+            const pcm = this.#connection?.receiver.pull(need, now_us, heard_us) ?? new Float32Array(need);
+            port.postMessage(pcm, [pcm.buffer]);
+            this.#output = { dry, depth_ms };
+            if (++this.#blocks % BLOCKS_PER_FIGURES === 0) this.#figures(time_us());
+        };
+    }
+
+    /** Tells the page who is in the room. */
+    #room() {
+        const connection = this.#connection;
+        if (!connection?.joined) return;
+        for (const [peer, volume] of this.#volumes) connection.receiver.setVolume(peer, volume);
+        const { welcome, peers, recording, recordingReason, locked, silencedBy, endsWithin_s } = connection;
+        this.#tell({ kind: "state", state: "connected", detail: "" });
+        this.#tell({ kind: "room", me: welcome.peer, room: welcome.room, may: welcome.may, peers: [...peers.values()], recording, recordingReason,
+            locked, silencedBy, endsWithin_s, muted: this.#purpose.muted });
+    }
+
+    /** Tells the page how it sounds. @param {number} now_us */
+    #figures(now_us) {
+        const connection = this.#connection;
+        if (!connection?.joined) return;
+        const { sender, receiver, clock } = connection;
+        this.#tell({
+            kind: "figures",
+            speakers: receiver.stats(now_us),
+            latency: receiver.latency.recent(4),
+            level_dbfs: sender && !sender.muted ? dbfs(sender.level) : SILENCE_DBFS,
+            up: { codecKbps: sender?.traffic.codecKbps(now_us) ?? 0, wireKbps: sender?.traffic.wireKbps(now_us) ?? 0,
+                dropped: connection.dropped + this.#framesOld, messages: sender?.traffic.messages ?? 0 },
+            down: { codecKbps: receiver.traffic.codecKbps(now_us), wireKbps: receiver.traffic.wireKbps(now_us),
+                messages: receiver.traffic.messages },
+            roundTrip_ms: (clock.roundTrip_us ?? 0) / 1000,
+            codec: this.#busy.figures(),
+            output: this.#output,
+            malformed: connection.malformed,
+            reconnects: this.#reconnects,
+            lost: connection.stats?.frames_discarded ?? 0,
+        });
+    }
+}
+
+export { Fault };

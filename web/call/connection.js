@@ -1,0 +1,252 @@
+/**
+ * One WebSocket from hello to its close, with what belongs to it: the clock, the receiver and the sender.
+ * Ids of peers and the server's clock may be different ones in the next.
+ */
+import { ServerClock } from "../core/clock.js";
+import { ProtocolError } from "../core/packet.js";
+import { Receiver } from "../core/receiver.js";
+import { Sender } from "../core/sender.js";
+import { Fault } from "./fault.js";
+import { Outbox } from "./outbox.js";
+
+const SUBPROTOCOL = "earshot.v1", PROTOCOL = 1;
+const FIRST_PINGS = 5, FIRST_PING_EVERY_MS = 40;
+/** Time between two packets that say when what happened to them. */
+const TRACE_EVERY_US = 200_000;
+/** A server that says nothing for so long is gone; it answers pings. */
+const SILENT_MS = 6000;
+
+/**
+ * A peer of the room (docs/protocol.md).
+ * @typedef {{id: number, name: string, send: string, want: string, send_kbps: number, max_kbps: number, muted: boolean,
+ *     model: object | null}} Peer
+ * What a call saves: time, or bits on the wire (client/settings.py).
+ * @typedef {"low" | "balanced" | "thrift"} Latency
+ * What a connection is made for. `codec` null leaves coding to the server; `spare` codes here, slowly, where
+ * that has no time for it.
+ * @typedef {{url: string, name: string, token: string | null, speaks: boolean, kbps: number, latency: Latency,
+ *     muted: boolean, codec: import("../codec/codec.js").Codec | null, spare?: import("../codec/codec.js").Codec | null, model: import("./model.js").Model,
+ *     time_us: () => number}} Purpose
+ */
+
+/** @type {Record<Latency, {frames: number, pingEvery_ms: number, statsEvery_s: number}>} as in client/settings.py */
+const PACES = { low: { frames: 1, pingEvery_ms: 1000, statsEvery_s: 1 }, balanced: { frames: 3, pingEvery_ms: 2500, statsEvery_s: 5 },
+    thrift: { frames: 6, pingEvery_ms: 2500, statsEvery_s: 10 } };
+
+export class Connection {
+    clock = new ServerClock();
+    /** @type {Map<number, Peer>} the others in the room */ peers = new Map();
+    /** @type {any} what the server said of the room and of this client */ welcome = null;
+    recording = false;
+    /** Why the room is not recorded, where that was asked for. */
+    recordingReason = "";
+    locked = false;
+    /** @type {number | null} how soon the server ends, null if nothing is known of that */ endsWithin_s = null;
+    /** @type {string | null} who muted this client, so that it cannot unmute itself */ silencedBy = null;
+    /** Messages that could not be read. */
+    malformed = 0;
+    /** @type {any} what the server last counted */ stats = null;
+    /** @type {Sender | null} null until the clocks are compared, and where nothing is sent */ sender = null;
+    /** Settles when the connection is over. @type {Promise<Fault>} */ over;
+    #purpose;
+    #socket;
+    #outbox;
+    /** @type {Fault | null} */ #fault = null;
+    #heard_ms = performance.now();
+    #pings = 0;
+    #reported_ms = -Infinity;
+    /** @type {ReturnType<typeof setTimeout> | undefined} */ #timer;
+    #changed;
+
+    /** @param {Purpose} purpose @param {() => void} changed is called when something of the room has changed */
+    constructor(purpose, changed) {
+        this.#purpose = purpose;
+        this.#changed = changed;
+        const { codec, model, time_us } = purpose;
+        const parts = { hop: model.hop_length, sampleRate: model.sample_rate, clock: this.clock, time_us };
+        this.receiver = new Receiver({ ...parts, codebooks: model.n_codebooks,
+            makeDecoder: () => {
+                if (!codec) throw new ProtocolError("codes came, but samples were asked for");
+                return codec.decoder();
+            } });
+        this.#socket = new WebSocket(purpose.url, SUBPROTOCOL);
+        this.#socket.binaryType = "arraybuffer";
+        this.#outbox = new Outbox(this.#socket);
+        this.over = new Promise((settle) => {
+            this.#socket.onclose = ({ code, reason }) => {
+                clearTimeout(this.#timer);
+                settle(this.#fault ?? this.#closed(code, reason));
+            };
+        });
+        this.#socket.onopen = () => this.#hello();
+        this.#socket.onmessage = ({ data }) => this.#message(data);
+        this.#timer = setTimeout(() => this.#keepTime(), SILENT_MS);
+    }
+
+    /** Media messages that the network did not take in time. */
+    get dropped() { return this.#outbox.dropped; }
+
+    get joined() { return this.welcome !== null; }
+
+    /** Takes a frame of the microphone. @param {Float32Array<ArrayBuffer>} pcm @param {number} captured_us */
+    speak(pcm, captured_us) {
+        const now_us = this.#purpose.time_us();
+        for (const message of this.sender?.push(pcm, captured_us, now_us) ?? []) this.#outbox.media(message, now_us);
+    }
+
+    /** @param {boolean} muted */
+    mute(muted) {
+        this.#purpose.muted = muted;
+        if (this.sender) {
+            this.sender.muted = muted;
+            if (muted) for (const message of this.sender.flush(this.#purpose.time_us())) this.#outbox.media(message, this.#purpose.time_us());
+        }
+        if (this.joined) this.#outbox.tell({ type: "mute", muted });
+    }
+
+    /** Sets the codec rate of both directions. @param {number} kbps */
+    setRate(kbps) {
+        this.#purpose.kbps = kbps;
+        if (this.sender) this.sender.codebooks = this.#codebooks;
+        if (this.joined) this.#outbox.tell({ type: "set_rate", send_kbps: kbps, max_kbps: kbps });
+    }
+
+    /** Sets how many frames messages hold, both ways. @param {Latency} latency */
+    setLatency(latency) {
+        this.#purpose.latency = latency;
+        if (this.sender) this.sender.framesPerPacket = this.#pace.frames;
+        if (this.joined) this.#outbox.tell({ type: "set_rate", frames: this.#pace.frames });
+    }
+
+    /** Mutes, unmutes or removes a peer, or locks the room. @param {string} action @param {number | null} peer */
+    moderate(action, peer) { this.#outbox.tell({ type: "moderate", action, peer }); }
+
+    /** Asks for a recording of the room, or for its end. @param {boolean} on */
+    record(on) { this.#outbox.tell({ type: "record", on }); }
+
+    close() { this.#socket.close(1000); }
+
+    get #pace() { return PACES[this.#purpose.latency]; }
+
+    get #codebooks() {
+        const { model, kbps } = this.#purpose;
+        return Math.max(1, Math.min(model.n_codebooks, Math.floor(kbps / ((10 * model.frame_rate) / 1000) + 1e-9)));
+    }
+
+    #hello() {
+        const { name, model, codec, speaks, kbps, token } = this.#purpose, form = codec ? "codes" : "pcm";
+        this.#outbox.tell({ type: "hello", protocol: PROTOCOL, name, model: model.digest, send: speaks ? form : "none", want: form,
+            send_kbps: kbps, max_kbps: kbps, trace: true, token, silence: true,
+            frames: this.#pace.frames, stats_every_s: this.#pace.statsEvery_s });
+    }
+
+    /** @param {number} code @param {string} reason */
+    #closed(code, reason) {
+        if (code >= 4000) return new Fault("refused", reason || `The server closed the connection (code ${code}).`, code);
+        return new Fault("unreachable", this.joined ? "The connection to the server broke off." : "The server does not answer.");
+    }
+
+    /** @param {string | ArrayBuffer} data */
+    #message(data) {
+        this.#heard_ms = performance.now();
+        try {
+            if (typeof data === "string") this.#hear(JSON.parse(data), this.#purpose.time_us());
+            else this.receiver.put(data, this.#purpose.time_us());
+        } catch (error) {
+            if (!(error instanceof ProtocolError || error instanceof SyntaxError)) throw error;
+            this.malformed++;
+        }
+    }
+
+    /** @param {any} told @param {number} now_us */
+    #hear(told, now_us) {
+        switch (told.type) {
+            case "welcome":
+                this.welcome = told;
+                this.recording = told.recording ?? false;
+                this.locked = told.locked ?? false;
+                for (const peer of told.peers) this.#meet(peer);
+                this.#keepTime();
+                break;
+            case "peer_joined":
+            case "peer_changed":
+                this.#meet(told.peer);
+                break;
+            case "peer_left":
+                this.peers.delete(told.id);
+                this.receiver.peerLeft(told.id);
+                break;
+            case "recording":
+                this.recording = told.on;
+                this.recordingReason = told.reason ?? "";
+                break;
+            case "moderated":
+                this.#moderated(told);
+                break;
+            case "draining":
+                this.endsWithin_s = told.within_s;
+                break;
+            case "stats":
+                this.stats = told;
+                return;
+            case "pong":
+                if (this.clock.pong(told, now_us) && !this.sender && this.#purpose.speaks && this.#pings >= FIRST_PINGS) this.#beginSpeech();
+                return;
+            case "error":
+                this.#fault = new Fault("refused", told.message, told.code);
+                return;
+            default:
+                return; // a later version of the protocol
+        }
+        this.#changed();
+    }
+
+    /** @param {Peer} peer */
+    #meet(peer) {
+        this.peers.set(peer.id, peer);
+        this.receiver.peerMuted(peer.id, peer.muted);
+    }
+
+    /** @param {{action: string, by: number | null, peer: number | null}} done */
+    #moderated({ action, by, peer }) {
+        if (action === "lock" || action === "unlock") this.locked = action === "lock";
+        else if (peer === this.welcome?.peer) {
+            this.silencedBy = action === "mute" ? this.peers.get(by ?? 0)?.name || "a moderator" : null;
+            if (this.silencedBy) this.mute(true);
+        }
+    }
+
+    #beginSpeech() {
+        const { codec, model, time_us, muted } = this.#purpose;
+        this.sender = new Sender({ encoder: codec?.encoder() ?? null, hop: model.hop_length, sampleRate: model.sample_rate,
+            clock: this.clock, time_us, framesPerPacket: this.#pace.frames, traceEvery_us: TRACE_EVERY_US });
+        this.sender.codebooks = this.#codebooks;
+        this.sender.muted = muted;
+        if (muted) this.#outbox.tell({ type: "mute", muted });
+    }
+
+    /** Compares the clocks, at first in quick succession, and reports once a second how well one hears. */
+    #keepTime() {
+        clearTimeout(this.#timer);
+        if (performance.now() - this.#heard_ms > SILENT_MS) {
+            this.#fault = new Fault("unreachable", "Nothing comes from the server any more.");
+            this.#socket.close();
+            // A dead line does not answer the close, and a browser waits for long.
+            this.#socket.onclose?.(new CloseEvent("close"));
+            return;
+        }
+        if (this.joined) {
+            this.#outbox.tell(this.clock.ping(this.#purpose.time_us()));
+            if (++this.#pings > FIRST_PINGS && performance.now() - this.#reported_ms >= this.#pace.statsEvery_s * 1000) this.#report();
+        }
+        this.#timer = setTimeout(() => this.#keepTime(), this.#pings < FIRST_PINGS ? FIRST_PING_EVERY_MS : this.#pace.pingEvery_ms);
+    }
+
+    #report() {
+        this.#reported_ms = performance.now();
+        const figures = this.receiver.stats(this.#purpose.time_us());
+        const sum = (/** @type {"underruns" | "played" | "missing"} */ name) => figures.reduce((all, each) => all + each[name], 0);
+        this.#outbox.tell({ type: "report", playout_delay_ms: Math.max(0, ...figures.map((each) => each.delay_ms)),
+            underruns: sum("underruns"), frames_played: sum("played"), frames_missing: sum("missing") });
+    }
+}
