@@ -50,7 +50,8 @@ def converse(folder: Path, sound: SoundServer, spoken: dict[str, Pcm]) -> tuple[
         soundfile.write(folder / f"{side}.wav", pcm, 24_000)
 
     def call(side: str, url: str, uplink: str) -> EarshotCall:
-        arguments = ["den", "--server", url, "--model", MODEL, "--name", side, "--uplink", uplink]
+        # Both microphones are silent until each has heard the other, so silence must be sent.
+        arguments = ["den", "--server", url, "--model", MODEL, "--name", side, "--uplink", uplink, "--no-dtx"]
         return EarshotCall(*arguments, report=folder / f"{side}.json", env=sound.device_env(side))
 
     with (
