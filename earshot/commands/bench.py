@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from earshot.commands.extras import require_lab
+from earshot.commands.progress import Lines
 from earshot.commands.targets import Force, check_names, claim
 
 bench = typer.Typer()
@@ -92,6 +93,9 @@ def engines(
     )
     console = Terminal()
     began = time.monotonic()
+    lines = None if console.is_terminal else Lines("measuring")
+    if lines is not None:
+        Terminal(stderr=True).say("measuring; this takes a minute with --quick, minutes without")
     columns = (
         description_column(),
         BarColumn(),
@@ -104,7 +108,10 @@ def engines(
 
         def show(label: str, done: float) -> None:
             bar.update(task, description=label, completed=done)
-            bar.refresh()
+            if lines is None:
+                bar.refresh()
+            else:
+                lines.show(done, 1.0, label)
 
         results = run(options, shlex.join(["earshot", *sys.argv[1:]]), show)
     console.print(result_table(results))

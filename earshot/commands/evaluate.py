@@ -9,6 +9,7 @@ import typer
 
 from earshot.codec.errors import UsageError
 from earshot.commands.extras import require_lab
+from earshot.commands.progress import Lines
 from earshot.commands.targets import Force, claim
 
 
@@ -101,15 +102,17 @@ def evaluate(
         TextColumn("judging"), BarColumn(), percent, TimeRemainingColumn(), console=console, transient=True
     ) as bar:
         task = bar.add_task("", total=None)
+        lines = Lines("judging")
+
+        def show(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+            if not console.is_terminal:
+                lines.show(done, total)
+
         if stress:
-            rows = stress_all(clips or (), options, lambda done, total: bar.update(task, completed=done, total=total))
+            rows = stress_all(clips or (), options, show)
         else:
-            found = run(
-                clips or (),
-                options,
-                shlex.join(["earshot", *sys.argv[1:]]),
-                lambda done, total: bar.update(task, completed=done, total=total),
-            )
+            found = run(clips or (), options, shlex.join(["earshot", *sys.argv[1:]]), show)
     if stress:
         console.print(stress_table(rows))
         console.print(stress_summary(rows))

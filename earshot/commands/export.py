@@ -9,6 +9,7 @@ import typer
 
 from earshot.codec.errors import UsageError
 from earshot.codec.terminal import Terminal, description_column
+from earshot.commands.progress import Lines
 from earshot.commands.targets import Force, claim
 
 
@@ -59,13 +60,20 @@ def export(
     columns = (description_column(), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("exporting")
+        lines = Lines("exporting")
+
+        def show(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+            if not console.is_terminal:
+                lines.show(done, total)
+
         made = export_recording(
             loaded,
             recording,
             mix,
             per_speaker,
             format_,
-            lambda done, total: bar.update(task, completed=done, total=total),
+            show,
         )
     for line in made.lines():
         console.say(line)

@@ -16,6 +16,7 @@ from earshot.codec.targets import check_name
 from earshot.codec.terminal import Terminal, description_column
 from earshot.commands.checks import check_file
 from earshot.commands.options import Kbps
+from earshot.commands.progress import Lines
 from earshot.commands.targets import Force, claim
 
 if TYPE_CHECKING:
@@ -264,6 +265,9 @@ def _progress(verb: str) -> Iterator[Callable[[int, int], None]]:
         TextColumn("{task.percentage:3.0f} %"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    if not console.is_terminal:
+        yield Lines(verb).show
+        return
+    with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(verb)
         yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -50,7 +50,8 @@ def rate_quality(evaluation: Evaluation, file: Path) -> None:
     for axes in grid[len(measures) :]:
         axes.set_visible(False)
     clips = len(evaluation.clips)
-    above_all(figure, f"Quality by rate: means of {clips} clip{'s' * (clips != 1)}, 95 % confidence intervals")
+    about = f"means of {clips} clips, 95 % confidence intervals" if clips > 1 else "one clip"
+    above_all(figure, f"Quality by rate: {about}")
     legend_below(figure, grid[: len(measures)])
     save(figure, file)
 

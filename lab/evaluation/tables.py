@@ -25,7 +25,8 @@ def score_table(evaluation: Evaluation) -> Group:
     seconds = sum(clip.seconds for clip in evaluation.clips)
     models = ", ".join(f"{model.family}: {model.name} {model.digest}" for model in evaluation.models)
     clips = f"{len(evaluation.clips)} clip{'s' * (len(evaluation.clips) != 1)}, {seconds:.0f} s"
-    table = Table(title="; ".join(filter(None, [models, clips])), caption="mean ± half of the 95 % interval over clips")
+    caption = "mean ± half of the 95 % interval over clips" if len(evaluation.clips) > 1 else None  # one has none
+    table = Table(title="; ".join(filter(None, [models, clips])), caption=caption)
     table.add_column("system", no_wrap=True)
     for measure in measures:
         header = f"{measure.label}\n{measure.unit} {ARROWS[measure.better]}"

@@ -20,6 +20,8 @@ MAX_SECONDS = 60.0
 """The longest clip that `earshot evaluate` writes. BS.1534-3 asks for about 10: browsers hold a
 whole page decoded."""
 MAX_CHANNELS = 2
+AUDIO = "audio"
+"""Folder of `earshot evaluate --save-audio` in its --out."""
 
 Samples = NDArray[np.float32]
 
@@ -58,8 +60,10 @@ def find_clips(folder: Path, systems: tuple[str, ...] = ()) -> dict[str, Clip]:
         raise UsageError(f"there is no folder {folder}")
     folders = sorted(each for each in folder.iterdir() if each.is_dir() and not each.name.startswith("."))
     if not folders:
-        raise UsageError(f"no trials in {folder}: it has no folders with {REFERENCE}.wav and a file for each system")
+        raise _no_trials(folder)
     found = {each.name: {file.stem for file in each.glob("*.wav")} for each in folders}
+    if not any(REFERENCE in sounds for sounds in found.values()) and any((folder / AUDIO).glob(f"*/{REFERENCE}.wav")):
+        raise _no_trials(folder)
     everything = set().union(*found.values()) - {REFERENCE}
     if unknown := set(systems) - everything:
         raise UsageError(f"no clip has a system {min(unknown)}; there are: {', '.join(sorted(everything))}")
@@ -70,6 +74,14 @@ def find_clips(folder: Path, systems: tuple[str, ...] = ()) -> dict[str, Clip]:
         if missing := (wanted | {REFERENCE}) - files:
             raise UsageError(f"{folder / name} lacks {', '.join(f'{each}.wav' for each in sorted(missing))}")
     return {each.name: _check(each, tuple(sorted(wanted))) for each in folders}
+
+
+def _no_trials(folder: Path) -> UsageError:
+    """Says what a listening test is, and where it may be: `earshot evaluate` puts it into a folder
+    of its own."""
+    said = f"no trials in {folder}: it has no folders with {REFERENCE}.wav and a file for each system"
+    there = next((place for place in (folder / AUDIO, folder.parent) if any(place.glob(f"*/{REFERENCE}.wav"))), None)
+    return UsageError(said if there is None else f"{said}; did you mean {there}?")
 
 
 def _check(folder: Path, systems: tuple[str, ...]) -> Clip:

@@ -10,7 +10,8 @@ from earshot.lab.pictures import BLUE, SIZE, SKY, gridded, new_figure, save, tit
 RED = "#b00020"
 TYPICAL, WORST = SKY, BLUE
 MOST_FRAMES = 2.5
-"""Times of more frames than this are drawn at the edge: one step too many can be seconds late."""
+"""Times of more frames than this are drawn at the edge, with their value beside an arrow: one step
+too many can be seconds late."""
 
 
 def draw(findings: Findings, file: Path) -> None:
@@ -21,7 +22,14 @@ def draw(findings: Findings, file: Path) -> None:
     top = MOST_FRAMES * findings.frame_ms
     counts = [row.speakers for row in findings.rows]
     for name, label, colour, marker in (("added_p50", "median", TYPICAL, "o"), ("added_p99", "p99", WORST, "s")):
-        times = [min(value, top) if (value := getattr(row, name)) is not None else top for row in findings.rows]
+        values = [getattr(row, name) for row in findings.rows]
+        times = [top if value is None else min(value, top) for value in values]
+        for count, value in zip(counts, values, strict=True):
+            if value is None or value > top:
+                axes.annotate(
+                    "none heard" if value is None else f"{value:.1f} \N{UPWARDS ARROW}", (count, top), (-9, -4),
+                    textcoords="offset points", ha="right", va="center", color=colour, fontsize=SIZE - 1,
+                )  # fmt: skip
         axes.plot(counts, times, color=colour, marker=marker, markersize=7, linewidth=2, label=label, clip_on=False)
     axes.axhline(findings.frame_ms, color=RED, linestyle="--", linewidth=1.5)
     axes.annotate(

@@ -88,7 +88,7 @@ class EarshotCall:
     """`earshot call` in the background; leaving the context ends it."""
 
     def __init__(self, *arguments: str | Path, report: Path, env: dict[str, str] | None = None) -> None:
-        self._command = [*COMMAND, "call", *map(str, arguments), "--report", str(report), "--status-json"]
+        self._command = [*COMMAND, "call", *map(str, arguments), "--report", str(report), "--status-json", "--force"]
         self._env = os.environ | (env or {})
         self._report = report
         self._changed = threading.Condition()
