@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import sys
 from typing import Annotated
@@ -82,6 +83,8 @@ def main() -> None:
         for line in more:
             shown.say(line)
         raise SystemExit(1) from error
+    finally:
+        gc.unfreeze()  # what calls and servers froze is freed, or nanobind prints pages of what it calls leaks
 
 
 if __name__ == "__main__":
