@@ -11,6 +11,7 @@ import soxr
 from earshot.codec.audio_formats import is_audio_name
 from earshot.codec.audio_reader import AudioReader
 from earshot.codec.errors import UsageError
+from earshot.codec.homes import expanded
 from earshot.codec.pcm import Pcm
 
 
@@ -26,7 +27,7 @@ def audio_files(pattern: str) -> list[Path]:
 
     In folders and patterns a file counts as audio by its suffix; a file that is named itself may
     have any suffix. Raises UsageError if there are none."""
-    path = Path(pattern).expanduser()
+    path = expanded(pattern)
     if path.is_file():
         return [path]
     if path.is_dir():

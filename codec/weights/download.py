@@ -16,6 +16,7 @@ import httpx
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
 from earshot.codec.errors import DownloadError, UsageError
+from earshot.codec.homes import home
 from earshot.codec.proxies import proxy_for, shown_as
 from earshot.codec.terminal import Terminal, description_column
 
@@ -93,7 +94,7 @@ class _Retry(Exception):  # noqa: N818 -- a signal between two functions of this
 def cache_folder() -> Path:
     """Returns the folder for fetched weights (XDG Base Directory Specification)."""
     root = os.environ.get("XDG_CACHE_HOME")
-    return (Path(root) if root else Path.home() / ".cache") / "earshot"
+    return (Path(root) if root else home() / ".cache") / "earshot"
 
 
 def cached(release: Release, base_url: str | None = None) -> Path:

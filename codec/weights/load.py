@@ -19,6 +19,7 @@ from torch import Tensor
 
 from earshot.codec.config import ENCODEC_24KHZ, ENCODEC_48KHZ, ModelConfig
 from earshot.codec.errors import ModelError, WeightsError
+from earshot.codec.homes import expanded
 from earshot.codec.model.model import Model
 from earshot.codec.model.network import Encodec
 from earshot.codec.targets import part_of
@@ -62,7 +63,7 @@ def load_model(name: str, base_url: str | None = None) -> Model:
         from earshot.codec.weights import download
 
         return _load_official(download.cached(download.CODECS[name], base_url))
-    path = Path(name).expanduser()
+    path = expanded(name)
     if path.is_dir():
         if (path / "config.json").is_file():
             return _load_huggingface(path)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from earshot.codec.config import ENCODEC_24KHZ, ENCODEC_48KHZ, ModelConfig
 from earshot.codec.errors import ModelError
+from earshot.codec.homes import expanded
 
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
 """Folder of `default.safetensors`, and of `SHA256SUMS` as the program sha256sum writes it."""
@@ -29,7 +30,7 @@ def shape_of(name: str) -> ModelConfig | None:
     for known in (ENCODEC_24KHZ, ENCODEC_48KHZ):
         if name == known.name:
             return known
-    path = PRETRAINED / "default.safetensors" if name == "default" else Path(name).expanduser()
+    path = PRETRAINED / "default.safetensors" if name == "default" else expanded(name)
     if not path.exists():
         raise no_model(name)
     file = path / "model.safetensors" if path.is_dir() else path

@@ -11,6 +11,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from earshot.codec.audio_files import is_shadow
 from earshot.codec.audio_reader import sound_path
 from earshot.codec.errors import AudioError, UsageError
 from earshot.lab.listening.anchor import low_pass
@@ -61,7 +62,7 @@ def find_clips(folder: Path, systems: tuple[str, ...] = ()) -> dict[str, Clip]:
     folders = sorted(each for each in folder.iterdir() if each.is_dir() and not each.name.startswith("."))
     if not folders:
         raise _no_trials(folder)
-    found = {each.name: {file.stem for file in each.glob("*.wav")} for each in folders}
+    found = {each.name: {file.stem for file in each.glob("*.wav") if not is_shadow(file)} for each in folders}
     if not any(REFERENCE in sounds for sounds in found.values()) and any((folder / AUDIO).glob(f"*/{REFERENCE}.wav")):
         raise _no_trials(folder)
     everything = set().union(*found.values()) - {REFERENCE}

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from earshot.codec.errors import UsageError
+from earshot.codec.homes import home
 
 SECRET_BYTES = 32
 """Least length of a secret, and that of new ones (RFC 7518, section 3.2)."""
@@ -34,7 +35,7 @@ class Key:
 def default_key_file() -> Path:
     """Returns where the key is if nothing else is said (XDG Base Directory Specification)."""
     root = os.environ.get("XDG_CONFIG_HOME")
-    return (Path(root) if root else Path.home() / ".config") / "earshot" / "token.key"
+    return (Path(root) if root else home() / ".config") / "earshot" / "token.key"
 
 
 def key_of(material: bytes, where: str) -> Key:
