@@ -62,6 +62,8 @@ server and peers share one process and its cores, and a pause of all of them is 
 Tests in fake time cover the degradation."""
 PATIENCE_S = 40.0
 """Timeout of things that take an instant on a quiet machine."""
+START_S = 100.0
+"""The same for a process that loads a model."""
 LATE_S = 0.5
 """Longest delay that a speaker makes up for. After a longer one it does not catch up, because that
 would look like audio faster than real time."""

@@ -16,7 +16,7 @@ import pytest
 from earshot.codec.weights.load import save_native
 from earshot.protocol.close_codes import CloseCode
 from earshot.protocol.messages import Draining
-from tests.peers import PATIENCE_S, RunningServer, TestPeer, join, running_server, tiny_model, until
+from tests.peers import PATIENCE_S, START_S, RunningServer, TestPeer, join, running_server, tiny_model, until
 from tests.server.access.test_paths import SECRET, ask, refused, token
 
 
@@ -69,7 +69,7 @@ async def test_sigterm_drains(tmp_path: Path, signals: list[signal.Signals]) -> 
     process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, env=os.environ | settings)
     try:
         assert process.stdout is not None
-        url = (await asyncio.wait_for(process.stdout.readline(), PATIENCE_S)).decode().split()[2]
+        url = (await asyncio.wait_for(process.stdout.readline(), START_S)).decode().split()[2]
         nothing: Any = None
         peer = await join(RunningServer(url, model, nothing, None, asyncio.get_running_loop()), "den")
         for each in signals:

@@ -22,7 +22,7 @@ from earshot.protocol.messages import PROTOCOL, Hello
 from earshot.protocol.packet import Packet, decode_down, encode_codes_up
 from earshot.server.net.lan import address_for_others
 from earshot.server.net.tls import server_tls
-from tests.peers import PATIENCE_S, tiny_model
+from tests.peers import PATIENCE_S, START_S, tiny_model
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ async def test_a_call_over_tls_and_who_is_not_let_in(config: Path) -> None:
     )
     try:
         assert process.stdout is not None
-        lines = [(await asyncio.wait_for(process.stdout.readline(), PATIENCE_S)).decode().split() for _ in range(3)]
+        lines = [(await asyncio.wait_for(process.stdout.readline(), START_S)).decode().split() for _ in range(3)]
         url, fingerprint, health = lines[0][2], lines[1][-1], lines[2][-1]
         assert url.startswith("wss://127.0.0.1:")
         port = int(url.rpartition(":")[2])
