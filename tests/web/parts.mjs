@@ -24,7 +24,7 @@ for (let i = 0; i < 600; i++) {
     read.push(clock.local_us(context_s) - context_s * 1e6);
 }
 const faults = ["unreachable", "refused", "damaged", "too old", "broken"].map((kind) => faultWords(kind, "something", 4015));
-const microphones = ["insecure", "NotAllowedError", "NotFoundError", "NotReadableError", "OverconstrainedError", "AbortError"]
+const microphones = ["insecure", "NotAllowedError", "NotFoundError", "NotReadableError", "OverconstrainedError", "NoLoudspeaker", "AbortError"]
     .map((name) => microphoneWords(name, "192.168.1.7:8765"));
 console.log(JSON.stringify({ links: links.map(parseLink), claims: tokens.map(claims), tones: tones.map(tone), clock: [read[299], read[599]],
     urls: [roomUrl("https://talk.example/x/", "den"), roomUrl("http://localhost:8765/", "den"), shareLink("https://talk.example/x/", "den")],

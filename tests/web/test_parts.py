@@ -76,7 +76,7 @@ def test_the_clock_of_a_context_follows_its_fastest_message_and_its_stops(told: 
 
 
 def test_every_fault_has_a_sentence_and_what_to_do(told: dict[str, Any]) -> None:
-    assert len(told["words"]) == 12
+    assert len(told["words"]) == 13
     for words in told["words"]:
         assert words["text"][0].isupper()
         assert words["text"].endswith(".")

@@ -5,6 +5,8 @@
 
 export const SAMPLE_RATE = 24_000;
 const HOP = 320;
+/** Time in which a loudspeaker begins to play. */
+const PATIENCE_MS = 8000;
 
 /** @typedef {{microphone: string, speaker: string, echo: boolean, noise: boolean, gain: boolean}} Choice device ids ("" is the system's) and what the browser does to the sound */
 
@@ -71,7 +73,12 @@ export class Sound {
     /** @param {AudioContext} context @param {MediaStream | null} stream @param {string} base */
     static async #on(context, stream, base) {
         const load = (/** @type {string} */ name) => context.audioWorklet.addModule(new URL(`audio/${name}.js`, base));
-        await Promise.all([load("capture"), load("playback"), context.resume()]);
+        const patience = new Promise((done) => setTimeout(done, PATIENCE_MS));
+        await Promise.all([load("capture"), load("playback"), Promise.race([context.resume(), patience])]);
+        if (context.state !== "running") { // Firefox waits for ever where there is no loudspeaker
+            await context.close();
+            throw new DOMException("the context does not run", "NoLoudspeaker");
+        }
         const common = { channelCount: 1, channelCountMode: /** @type {const} */ ("explicit"), processorOptions: { hop: HOP, sampleRate: SAMPLE_RATE } };
         const playback = new AudioWorkletNode(context, "playback", { ...common, numberOfInputs: 0, outputChannelCount: [1] });
         const capture = new AudioWorkletNode(context, "capture", { ...common, numberOfOutputs: 0 });

@@ -17,6 +17,8 @@ const MICROPHONE = {
     NotFoundError: () => words("There is no microphone on this machine.", "Plug one in and try again, or only listen.", true),
     NotReadableError: () => words("The microphone cannot be opened.",
         "Another program may be using it, or the system does not allow the browser to use it.", true),
+    NoLoudspeaker: () => words("This browser opened no loudspeaker.",
+        "Connect one, or see whether the system lets the browser play sound, and try again."),
     OverconstrainedError: () => words("The microphone that was chosen is not there.", "Choose another and try again.", true),
 };
 
