@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
+from rich import box
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
@@ -46,11 +47,12 @@ def score_table(evaluation: Evaluation) -> Group:
 
 def band_table(evaluation: Evaluation) -> Table:
     """Returns two rows for each system but the original: its SNR and its level in each band."""
-    table = Table(title="by band in kHz, dB: SNR, and level of what is heard beside the original")
+    title = "by band in kHz: SNR and level beside the original, dB"
+    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))  # narrow: 80 columns hold it
     table.add_column("system", no_wrap=True)
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     for low, high in itertools.pairwise(EDGES):
-        table.add_column(f"{low / 1000:g}-{high / 1000:g}", justify="right", no_wrap=True)
+        table.add_column(f"{low / 1000:g}-\n{high / 1000:g}", justify="right", no_wrap=True)
     for system in evaluation.systems:
         if system.kbps is None:
             continue
@@ -59,7 +61,6 @@ def band_table(evaluation: Evaluation) -> Table:
             means = [evaluation.summary(system.name, measure.key) for measure in measures]
             table.add_row(label, what, *("-" if mean is None else f"{mean.mean + 0.0:.1f}" for mean in means))
             label = ""
-        table.add_section()
     return table
 
 
