@@ -93,6 +93,5 @@ def sounds(sample_rate: int, music: Sequence[Path] = ()) -> Iterator[tuple[str, 
     yield "vowels between silences", np.concatenate([pause, vowels, pause])
     for file in music:
         sound = read_audio(file, sample_rate, MUSIC_SECONDS)
-        if sound.size:
-            yield file.stem, sound
-            yield f"{file.stem}, clipped", signals.clipped(sound, CLIPPING_DB)
+        yield file.stem, sound
+        yield f"{file.stem}, clipped", signals.clipped(sound, CLIPPING_DB)

@@ -108,7 +108,7 @@ def test_an_output_that_breaks_ends_no_call(monkeypatch: pytest.MonkeyPatch) -> 
     import asyncio
     from contextlib import contextmanager
 
-    names = ("leave", "toggle_mute", "toggle_recording", "step_rate")
+    names = ("leave", "toggle_mute", "toggle_recording", "step_rate", "step_latency")
     call = Call(room=SimpleNamespace(welcome=True), **dict.fromkeys(names, lambda: None))
     monkeypatch.setattr(display, "view_state", lambda call: state("Ada"))
     monkeypatch.setattr(display, "EVERY_S", 0.01)

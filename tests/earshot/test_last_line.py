@@ -41,7 +41,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 CALLS: dict[str, tuple[tuple[str, ...], int, str]] = {
     "no server": (("--server", "ws://127.0.0.1:1", "--input", "long.wav"), 1, "error: no server at"),
-    "no model of the room": (("--input", "long.wav", "--model", "default"), 1, "error: this room speaks the model"),
+    "no model of the room": (("--input", "long.wav", "--model", "default"), 1, "error: this server's codec is"),
     "a time that is over": (("--input", "long.wav", "--seconds", "0.3"), 0, ""),
     "a file that is over": (("--input", "short.wav", "--linger", "0"), 0, ""),
     "a file that is cut": (("--input", "cut.flac"), 1, "error: cut.flac is cut or damaged"),
