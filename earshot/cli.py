@@ -13,6 +13,7 @@ from earshot.codec.errors import EarshotError
 from earshot.codec.terminal import Terminal
 from earshot.commands.arrivals import arrivals
 from earshot.commands.bench import bench
+from earshot.commands.bench_page import page
 from earshot.commands.bench_server import server
 from earshot.commands.call import call
 from earshot.commands.demo import demo
@@ -65,6 +66,7 @@ for command in (
     app.command()(command)
 app.add_typer(bench, name="bench")
 bench.command()(server)
+bench.command()(page)
 
 
 def main() -> None:

@@ -10,11 +10,16 @@ LAB_PACKAGES = ("matplotlib", "scipy")
 """Modules of the extra `lab` in pyproject.toml."""
 
 
+def require(extra: str, *modules: str) -> None:
+    """Raises UsageError, which says how to install them, if modules of an extra are missing."""
+    missing = [name for name in modules if find_spec(name) is None]
+    if missing:
+        raise UsageError(f"this command needs {' and '.join(missing)}: pip install 'earshot[{extra}]'")
+
+
 def require_lab() -> None:
     """Raises UsageError, which says how to install them, if packages of the lab are missing.
 
     Commands ask before they begin, because some need the packages only at their end.
     """
-    missing = [name for name in LAB_PACKAGES if find_spec(name) is None]
-    if missing:
-        raise UsageError(f"this command needs {' and '.join(missing)}: pip install 'earshot[lab]'")
+    require("lab", *LAB_PACKAGES)

@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 COMMANDS = (
     ["bench"],
     ["bench", "server"],
+    ["bench", "page"],
     ["demo"],
     ["evaluate", "clips"],
     ["latency"],

@@ -117,6 +117,7 @@ THERE = {
     "bench, its rows": ("bench", "--json", "rows.json"),
     "bench, its picture": ("bench", "--png", "curve.png"),
     "bench server": ("bench", "server", "--png", "curve.png"),
+    "bench page": ("bench", "page", "--json", "rows.json"),
     "evaluate": ("evaluate", "a.wav", "--out", "judged"),
     "demo": ("demo", "--out", "demo"),
     "latency": ("latency", "--out", "demo"),
