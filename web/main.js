@@ -89,7 +89,7 @@ function begin(where, name) {
     mine.onerror = () => { if (worker === mine) hear({ kind: "fault", fault: "broken", message: "The part of this page that codes the sound did not start", code: null }); };
     muted = chosen.ptt;
     const start = { does: "start", base: BASE, url: roomUrl(BASE, where), token: link.token, name, kbps: chosen.kbps, muted: muted && speaks,
-        latency: chosen.latency, playback, serverCodec: new URLSearchParams(location.search).get("codec") === "server",
+        latency: chosen.latency, quiet: chosen.quiet, playback, serverCodec: new URLSearchParams(location.search).get("codec") === "server",
         ...(speaks ? { capture } : {}) };
     mine.postMessage(start, speaks ? [playback, capture] : [playback]);
     show(any("room-name"), where);
@@ -174,6 +174,7 @@ function ownNote({ up }) {
     if (!speaks) return "you only listen";
     if (room?.silencedBy) return `${room.silencedBy} muted you`;
     if (muted && !talking) return chosen.ptt ? "hold space to talk" : "muted";
+    if (!up.codecKbps) return chosen.quiet ? "silent" : "";
     return `${up.codecKbps.toFixed(1).replace(/\.0$/, "")} kbps`;
 }
 
@@ -302,6 +303,12 @@ function listen() {
             changeMicrophone();
         };
     }
+    input("quiet").checked = chosen.quiet;
+    input("quiet").onchange = () => {
+        chosen.quiet = input("quiet").checked;
+        keepSettings(chosen);
+        worker?.postMessage({ does: "quiet", quiet: chosen.quiet });
+    };
     const latency = byId("latency", HTMLSelectElement);
     latency.value = chosen.latency;
     latency.onchange = () => {

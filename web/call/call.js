@@ -101,6 +101,12 @@ export class Call {
         this.#connection?.setLatency(latency);
     }
 
+    /** @param {boolean} quiet */
+    setQuiet(quiet) {
+        this.#purpose.quiet = quiet;
+        this.#connection?.setQuiet(quiet);
+    }
+
     /** @param {number} peer @param {number} volume */
     setVolume(peer, volume) {
         this.#volumes.set(peer, volume);
@@ -160,10 +166,9 @@ export class Call {
             speakers: receiver.stats(now_us),
             latency: receiver.latency.recent(4),
             level_dbfs: sender && !sender.muted ? dbfs(sender.level) : SILENCE_DBFS,
-            up: { codecKbps: sender?.traffic.codecKbps(now_us) ?? 0, wireKbps: sender?.traffic.wireKbps(now_us) ?? 0,
-                dropped: connection.dropped + this.#framesOld, messages: sender?.traffic.messages ?? 0 },
-            down: { codecKbps: receiver.traffic.codecKbps(now_us), wireKbps: receiver.traffic.wireKbps(now_us),
-                messages: receiver.traffic.messages },
+            up: { codecKbps: sender?.traffic.codecKbps(now_us) ?? 0, wireKbps: connection.sent.kbps(now_us),
+                dropped: connection.dropped + this.#framesOld, silent: sender?.framesSilent ?? 0 },
+            down: { codecKbps: receiver.traffic.codecKbps(now_us), wireKbps: connection.heard.kbps(now_us) },
             roundTrip_ms: (clock.roundTrip_us ?? 0) / 1000,
             codec: this.#busy.figures(),
             output: this.#output,

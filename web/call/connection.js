@@ -3,9 +3,11 @@
  * Ids of peers and the server's clock may be different ones in the next.
  */
 import { ServerClock } from "../core/clock.js";
-import { ProtocolError } from "../core/packet.js";
+import { ProtocolError, decodeDown } from "../core/packet.js";
 import { Receiver } from "../core/receiver.js";
 import { Sender } from "../core/sender.js";
+import { LinkReader, LinkWriter } from "../core/short_headers.js";
+import { WireMeter } from "../core/traffic.js";
 import { Fault } from "./fault.js";
 import { Outbox } from "./outbox.js";
 
@@ -22,10 +24,10 @@ const SILENT_MS = 6000;
  *     model: object | null}} Peer
  * What a call saves: time, or bits on the wire (client/settings.py).
  * @typedef {"low" | "balanced" | "thrift"} Latency
- * What a connection is made for. `codec` null leaves coding to the server; `spare` codes here, slowly, where
+ * What a connection is made for. With `quiet` silence is not sent. `codec` null leaves coding to the server; `spare` codes here, slowly, where
  * that has no time for it.
  * @typedef {{url: string, name: string, token: string | null, speaks: boolean, kbps: number, latency: Latency,
- *     muted: boolean, codec: import("../codec/codec.js").Codec | null, spare?: import("../codec/codec.js").Codec | null, model: import("./model.js").Model,
+ *     muted: boolean, quiet: boolean, codec: import("../codec/codec.js").Codec | null, spare?: import("../codec/codec.js").Codec | null, model: import("./model.js").Model,
  *     time_us: () => number}} Purpose
  */
 
@@ -46,11 +48,14 @@ export class Connection {
     /** Messages that could not be read. */
     malformed = 0;
     /** @type {any} what the server last counted */ stats = null;
+    /** All that came. */
+    heard = new WireMeter(false);
     /** @type {Sender | null} null until the clocks are compared, and where nothing is sent */ sender = null;
     /** Settles when the connection is over. @type {Promise<Fault>} */ over;
     #purpose;
     #socket;
     #outbox;
+    /** Reads packets with short headers, where they are agreed on. @type {LinkReader | null} */ #reader = null;
     /** @type {Fault | null} */ #fault = null;
     #heard_ms = performance.now();
     #pings = 0;
@@ -71,7 +76,7 @@ export class Connection {
             } });
         this.#socket = new WebSocket(purpose.url, SUBPROTOCOL);
         this.#socket.binaryType = "arraybuffer";
-        this.#outbox = new Outbox(this.#socket);
+        this.#outbox = new Outbox(this.#socket, time_us);
         this.over = new Promise((settle) => {
             this.#socket.onclose = ({ code, reason }) => {
                 clearTimeout(this.#timer);
@@ -86,12 +91,15 @@ export class Connection {
     /** Media messages that the network did not take in time. */
     get dropped() { return this.#outbox.dropped; }
 
+    /** All that was sent. */
+    get sent() { return this.#outbox.meter; }
+
     get joined() { return this.welcome !== null; }
 
     /** Takes a frame of the microphone. @param {Float32Array<ArrayBuffer>} pcm @param {number} captured_us */
     speak(pcm, captured_us) {
         const now_us = this.#purpose.time_us();
-        for (const message of this.sender?.push(pcm, captured_us, now_us) ?? []) this.#outbox.media(message, now_us);
+        for (const message of this.sender?.push(pcm, captured_us, now_us) ?? []) this.#outbox.media(message);
     }
 
     /** @param {boolean} muted */
@@ -99,7 +107,7 @@ export class Connection {
         this.#purpose.muted = muted;
         if (this.sender) {
             this.sender.muted = muted;
-            if (muted) for (const message of this.sender.flush(this.#purpose.time_us())) this.#outbox.media(message, this.#purpose.time_us());
+            if (muted) for (const message of this.sender.flush(this.#purpose.time_us())) this.#outbox.media(message);
         }
         if (this.joined) this.#outbox.tell({ type: "mute", muted });
     }
@@ -116,6 +124,12 @@ export class Connection {
         this.#purpose.latency = latency;
         if (this.sender) this.sender.framesPerPacket = this.#pace.frames;
         if (this.joined) this.#outbox.tell({ type: "set_rate", frames: this.#pace.frames });
+    }
+
+    /** Sets whether silence is not sent. @param {boolean} quiet */
+    setQuiet(quiet) {
+        this.#purpose.quiet = quiet;
+        if (this.sender) this.sender.quiet = quiet && Boolean(this.welcome.silence);
     }
 
     /** Mutes, unmutes or removes a peer, or locks the room. @param {string} action @param {number | null} peer */
@@ -136,7 +150,7 @@ export class Connection {
     #hello() {
         const { name, model, codec, speaks, kbps, token } = this.#purpose, form = codec ? "codes" : "pcm";
         this.#outbox.tell({ type: "hello", protocol: PROTOCOL, name, model: model.digest, send: speaks ? form : "none", want: form,
-            send_kbps: kbps, max_kbps: kbps, trace: true, token, silence: true,
+            send_kbps: kbps, max_kbps: kbps, trace: true, token, silence: true, short_headers: true,
             frames: this.#pace.frames, stats_every_s: this.#pace.statsEvery_s });
     }
 
@@ -149,12 +163,26 @@ export class Connection {
     /** @param {string | ArrayBuffer} data */
     #message(data) {
         this.#heard_ms = performance.now();
+        this.heard.add(this.#purpose.time_us(), typeof data === "string" ? data.length : data.byteLength);
         try {
             if (typeof data === "string") this.#hear(JSON.parse(data), this.#purpose.time_us());
-            else this.receiver.put(data, this.#purpose.time_us());
+            else this.receiver.take(this.#read(data), this.#purpose.time_us());
         } catch (error) {
             if (!(error instanceof ProtocolError || error instanceof SyntaxError)) throw error;
             this.malformed++;
+        }
+    }
+
+    /** Reads a binary message. After one that cannot be read, short headers would be misread. @param {ArrayBuffer} data */
+    #read(data) {
+        try {
+            return this.#reader?.down(data) ?? decodeDown(data);
+        } catch (error) {
+            if (this.#reader && error instanceof ProtocolError) {
+                this.#fault = new Fault("unreachable", `The server's packets cannot be read (${error.message}).`);
+                this.#socket.close();
+            }
+            throw error;
         }
     }
 
@@ -163,6 +191,10 @@ export class Connection {
         switch (told.type) {
             case "welcome":
                 this.welcome = told;
+                if (told.short_headers) {
+                    this.#reader = new LinkReader(told.model.hop_length);
+                    this.#outbox.writer = new LinkWriter(told.model.hop_length);
+                }
                 this.recording = told.recording ?? false;
                 this.locked = told.locked ?? false;
                 for (const peer of told.peers) this.#meet(peer);
@@ -217,9 +249,10 @@ export class Connection {
     }
 
     #beginSpeech() {
-        const { codec, model, time_us, muted } = this.#purpose;
+        const { codec, model, time_us, muted, quiet } = this.#purpose;
         this.sender = new Sender({ encoder: codec?.encoder() ?? null, hop: model.hop_length, sampleRate: model.sample_rate,
-            clock: this.clock, time_us, framesPerPacket: this.#pace.frames, traceEvery_us: TRACE_EVERY_US });
+            clock: this.clock, time_us, framesPerPacket: this.#pace.frames, traceEvery_us: TRACE_EVERY_US,
+            quiet: quiet && Boolean(this.welcome.silence) });
         this.sender.codebooks = this.#codebooks;
         this.sender.muted = muted;
         if (muted) this.#outbox.tell({ type: "mute", muted });

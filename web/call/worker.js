@@ -83,6 +83,7 @@ self.onmessage = ({ data: { does, ...given } }) => {
     else if (does === "mute") call?.mute(given.muted);
     else if (does === "rate") call?.setRate(given.kbps);
     else if (does === "latency") call?.setLatency(given.latency);
+    else if (does === "quiet") call?.setQuiet(given.quiet);
     else if (does === "volume") call?.setVolume(given.peer, given.volume);
     else if (does === "moderate") call?.moderate(given.action, given.peer);
     else if (does === "record") call?.record(given.on);

@@ -5,11 +5,12 @@
  */
 
 /** Edges of the bands whose levels are told. */
-const BANDS_HZ = [0, 250, 500, 1000, 2000, 4000, 12_000];
+export const BANDS_HZ = [0, 250, 500, 1000, 2000, 4000, 12_000];
 export const BANDS = BANDS_HZ.length - 1;
 /** The level of a band in which there is nothing. */
-const NOTHING = 255;
-const STEP_DB = 0.5, LOOP = 8192, FADE_S = 0.01;
+export const NOTHING = 255;
+export const STEP_DB = 0.5;
+const LOOP = 8192, FADE_S = 0.01;
 
 /** @param {ArrayLike<number>} levels */
 const isNothing = (levels) => Array.prototype.every.call(levels, (level) => level === NOTHING);

@@ -11,8 +11,12 @@ export const MAX_FRAMES = 32;
 export const MAX_CODEBOOKS = 32;
 export const MAX_PCM_SAMPLES = 24_000;
 export const TRACE_TICK_US = 100;
-const PCM_UP = 1, CODES_UP = 2, CODES_DOWN = 3, PCM_DOWN = 4, SILENCE_DOWN = 8;
-const TRACE_FLAG = 1, TRACE_BYTES = 12, UP_BYTES = 10, ENTRY_BYTES = 12;
+export const CODES_UP = 2, CODES_DOWN = 3;
+const PCM_UP = 1, PCM_DOWN = 4, SILENCE_UP = 7, SILENCE_DOWN = 8;
+export const TRACE_FLAG = 1;
+/** Bytes of a header of codes or samples up. */
+export const UP_BYTES = 10;
+const TRACE_BYTES = 12;
 
 /** Says that a message is none that docs/protocol.md allows. */
 export class ProtocolError extends Error {}
@@ -32,6 +36,8 @@ export class ProtocolError extends Error {}
  *     codes?: undefined}} PcmPacket
  * A speaker says nothing from here on, and goes on with the frame of this number.
  * @typedef {{source: number, sequence: number, timestamp: number, levels: Uint8Array}} Silence
+ * What a message from the server holds.
+ * @typedef {{packets: (CodesPacket | PcmPacket)[], silences: Silence[]}} Heard
  */
 
 /**
@@ -84,8 +90,18 @@ export function encodePcmUp(packet) {
     return bytes;
 }
 
+/** Writes a message of silence. @param {{sequence: number, timestamp: number, levels: Uint8Array}} silence */
+export function encodeSilenceUp({ sequence, timestamp, levels }) {
+    const bytes = new Uint8Array(8 + BANDS), view = new DataView(bytes.buffer);
+    bytes[0] = SILENCE_UP;
+    view.setUint16(2, sequence, true);
+    view.setUint32(4, timestamp, true);
+    bytes.set(levels, 8);
+    return bytes;
+}
+
 /** Reads a message from the front. Throws ProtocolError where it is too short. */
-class Reader {
+export class Reader {
     at = 0;
 
     /** @param {ArrayBuffer} message */
@@ -116,17 +132,23 @@ class Reader {
     }
 }
 
-/** @param {Reader} reader @returns {CodesPacket} */
-function readCodes(reader) {
+/** Reads packed codes, frame by frame. @param {Reader} reader @param {number} codebooks @param {number} count */
+export function readPayload(reader, codebooks, count) {
+    const size = packedSize(codebooks, count), at = reader.take(size);
+    const codes = unpack(reader.bytes.subarray(at, at + size), codebooks, count);
+    if (!codes) throw new ProtocolError("unused bits of packed codes are not zero");
+    return codes;
+}
+
+/** Reads an entry of codes with a long header. @param {Reader} reader @returns {CodesPacket} */
+export function readCodes(reader) {
     const source = reader.u16(), flags = reader.u8(), codebooks = reader.u8(), count = reader.u8();
     reader.zero();
     const sequence = reader.u16(), timestamp = reader.u32();
     if (codebooks < 1 || codebooks > MAX_CODEBOOKS || count < 1 || count > MAX_FRAMES)
         throw new ProtocolError(`${codebooks} codebooks x ${count} frames`);
-    const trace = reader.trace(flags), size = packedSize(codebooks, count), at = reader.take(size);
-    const codes = unpack(reader.bytes.subarray(at, at + size), codebooks, count);
-    if (!codes) throw new ProtocolError("unused bits of packed codes are not zero");
-    return { source, sequence, timestamp, trace, codes };
+    const trace = reader.trace(flags);
+    return { source, sequence, timestamp, trace, codes: readPayload(reader, codebooks, count) };
 }
 
 /** @param {Reader} reader @returns {PcmPacket} */
@@ -150,7 +172,7 @@ function readSilence(reader) {
  * Reads a binary message from the server. Throws ProtocolError for anything that docs/protocol.md does
  * not allow, and for windows and entropy-coded codes, to which a page does not agree.
  * @param {ArrayBuffer} message
- * @returns {{packets: (CodesPacket | PcmPacket)[], silences: Silence[]}}
+ * @returns {Heard}
  */
 export function decodeDown(message) {
     const reader = new Reader(message), type = reader.u8();

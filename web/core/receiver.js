@@ -5,7 +5,7 @@
 import { BITS } from "./bitstream.js";
 import { LatencyLog, pathOf, stagesWhenPlayed } from "./latency.js";
 import { SILENCE_DBFS, dbfs, softLimit } from "./level.js";
-import { ProtocolError, decodeDown } from "./packet.js";
+import { ProtocolError } from "./packet.js";
 import { Playout } from "./playout.js";
 import { Traffic } from "./traffic.js";
 
@@ -46,17 +46,16 @@ export class Receiver {
     }
 
     /**
-     * Takes a binary message that arrived at `now_us`. Throws ProtocolError, and takes nothing of it, if it
-     * is malformed or has more codebooks than the model.
-     * @param {ArrayBuffer} message @param {number} now_us
+     * Takes what a message held that arrived at `now_us`. Throws ProtocolError, and takes nothing of it, if it has more
+     * codebooks than the model.
+     * @param {import("./packet.js").Heard} heard @param {number} now_us
      */
-    put(message, now_us) {
-        const { packets, silences } = decodeDown(message), { codebooks, hop } = this.#parts;
+    take({ packets, silences }, now_us) {
+        const { codebooks, hop } = this.#parts;
         if (packets.some(({ codes }) => codes && codes[0].length > codebooks))
             throw new ProtocolError(`more codebooks than the ${codebooks} of the model`);
-        if (silences.length) this.traffic.add(now_us, 0, 0, 0, message.byteLength);
         for (const { source, sequence, levels } of silences) this.#speakers.get(source)?.playout.hush(sequence, levels);
-        packets.forEach((packet, index) => {
+        for (const packet of packets) {
             /** @type {{codes?: Int16Array, pcm?: Float32Array, samples: number}[]} */ const frames = [];
             if (packet.codes) for (const codes of packet.codes) frames.push({ codes, samples: hop });
             else for (let at = 0; at < packet.pcm.length; at += hop) {
@@ -65,15 +64,18 @@ export class Receiver {
             }
             const samples = frames.reduce((sum, frame) => sum + frame.samples, 0);
             const bits = packet.codes ? packet.codes.length * packet.codes[0].length * BITS : samples * 16;
-            this.traffic.add(now_us, frames.length, samples, bits, index ? 0 : message.byteLength);
+            this.traffic.add(now_us, frames.length, samples, bits);
             const speaker = this.#speaker(packet.source);
-            if (!speaker) return void this.packetsDropped++;
+            if (!speaker) {
+                this.packetsDropped++;
+                continue;
+            }
             const { trace } = packet, { clock } = this.#parts;
             const path = trace && clock.ready ? pathOf(trace, clock, now_us) : null;
             speaker.last_us = now_us;
-            speaker.traffic.add(now_us, frames.length, samples, bits, 0);
+            speaker.traffic.add(now_us, frames.length, samples, bits);
             speaker.playout.jitter.put(packet.sequence, packet.timestamp, frames, now_us, path);
-        });
+        }
     }
 
     /** Takes note that a speaker is muted or is not. @param {number} source @param {boolean} muted */

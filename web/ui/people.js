@@ -134,7 +134,7 @@ export class People {
         for (const peer of this.#peers) {
             const figures = heard.get(peer.id);
             const note = peer.muted ? "muted" : peer.model ? "plays music, which this page cannot play" : peer.send === "none" ? "listens"
-                : !figures ? "silent" : `${figures.codecKbps.toFixed(1).replace(/\.0$/, "")} kbps`
+                : !figures?.codecKbps ? "silent" : `${figures.codecKbps.toFixed(1).replace(/\.0$/, "")} kbps`
                 + (figures.mouthToEar_ms === null ? "" : ` · ${figures.mouthToEar_ms.toFixed(0)} ms`);
             this.#tiles.get(peer.id)?.update(figures?.level_dbfs ?? -96, peer.muted, note);
         }

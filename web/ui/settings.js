@@ -3,12 +3,12 @@
 const KEY = "earshot";
 
 /**
- * @typedef {{name: string, kbps: number, microphone: string, speaker: string, echo: boolean, noise: boolean, gain: boolean,
+ * @typedef {{name: string, kbps: number, microphone: string, speaker: string, echo: boolean, noise: boolean, gain: boolean, quiet: boolean,
  *     latency: import("../call/connection.js").Latency, ptt: boolean, volumes: Record<string, number>}} Chosen
  */
 
 /** @type {Chosen} */
-const DEFAULTS = { name: "", kbps: 6, microphone: "", speaker: "", echo: true, noise: true, gain: true, latency: "balanced", ptt: false, volumes: {} };
+const DEFAULTS = { name: "", kbps: 6, microphone: "", speaker: "", echo: true, noise: true, gain: true, quiet: true, latency: "balanced", ptt: false, volumes: {} };
 const MOST_VOLUMES = 50;
 
 /** Returns what was chosen, with defaults for the rest. @returns {Chosen} */
