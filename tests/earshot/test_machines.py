@@ -196,14 +196,19 @@ def test_without_termios_a_call_has_no_keys(monkeypatch: pytest.MonkeyPatch) -> 
         assert not live
 
 
+def part_of_the_installer(name: str) -> str:
+    """Returns one of its functions."""
+    script = (ROOT / "scripts" / "install").read_text("utf-8")
+    begin = script.index(f"\n{name}() {{")
+    return script[begin : script.index("\n}\n", begin) + 3]
+
+
 def test_without_a_network_the_installer_asks_nobody() -> None:
     """PIP_NO_INDEX is what tells pip; Debian's packages are named and not fetched."""
-    script = (ROOT / "scripts" / "install").read_text("utf-8")
-    begin, end = script.index("debian_packages() {"), script.index("\n}\n", script.index("debian_packages() {"))
     fake = 'debian="a b"\ndpkg() { return 1; }\nid() { echo 0; }\nstep() { echo "STEP $*"; }\n'
     for offline, expected in (("1", "there is no network: a b"), ("", "STEP reading Debian's package lists")):
         done = subprocess.run(
-            ["sh", "-euc", fake + script[begin:end] + "\n}\ndebian_packages"],
+            ["sh", "-euc", fake + part_of_the_installer("debian_packages") + "debian_packages"],
             env=os.environ | {"PIP_NO_INDEX": offline},
             capture_output=True,
             text=True,
@@ -211,3 +216,30 @@ def test_without_a_network_the_installer_asks_nobody() -> None:
         )
         assert expected in done.stdout
         assert ("STEP" in done.stdout) == (not offline)
+
+
+@pytest.mark.parametrize(
+    ("offline", "npm", "said"),
+    [
+        ("1", "fail", "PIP_NO_INDEX says that there is no network"),
+        ("", "fail", "npm did not bring TypeScript (npm error no network)"),
+        ("", "work", "installing TypeScript"),
+    ],
+)
+def test_typescript_is_installed_where_it_can_be(offline: str, npm: str, said: str, tmp_path: Path) -> None:
+    """Without it the installer goes on: only the check of the page's types needs it."""
+    where = '"$3/node_modules/typescript'
+    work = f'mkdir -p {where}"; echo \'  "version": "7.0.2",\' >{where}/package.json"'
+    fake = f"log={tmp_path}/log\nnpm() {{ {work if npm == 'work' else 'echo npm error no network; return 1'}; }}\n"
+    command = fake + part_of_the_installer("typescript") + "typescript; echo and on; typescript"
+    done = subprocess.run(
+        ["sh", "-euc", command],
+        cwd=tmp_path,
+        env=os.environ | {"PIP_NO_INDEX": offline},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    before, after = done.stdout.split("and on\n")
+    assert said in before
+    assert (after == "") == (npm == "work")  # what is there is not fetched again
