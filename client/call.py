@@ -13,6 +13,7 @@ from websockets.exceptions import ConnectionClosed
 
 from earshot.client.audio.endpoints import NoSink, NoSource, Sink, Source
 from earshot.client.audio.talker import MAX_BLOCKS, Talker
+from earshot.client.core.adaptation import Amount
 from earshot.client.core.clock import ServerClock
 from earshot.client.core.replay import ArrivalRecorder
 from earshot.client.core.room import RoomView
@@ -21,6 +22,7 @@ from earshot.client.greeting import make_hello, make_report
 from earshot.client.local_clock import monotonic_us
 from earshot.client.models import CallModels
 from earshot.client.net.connection import Connection, PacketCoding
+from earshot.client.net.line import Line
 from earshot.client.net.websocket import Lost, Outbox, join, open_connection, room_url
 from earshot.client.settings import LATENCIES, PACES, CallSettings, Latency, Pace
 from earshot.codec.errors import CallError, UsageError
@@ -90,6 +92,7 @@ class Call:
         self.outbox = Outbox()
         self.uplink: SendFormat = "codes" if settings.uplink == "auto" else settings.uplink
         self.latency: Latency = settings.latency
+        self.line = Line(Amount(self.pace.frames, settings.kbps), models.mine.config.bandwidths)
         self.state: State = "connecting"
         self.detail = ""
         self.muted = False
@@ -152,15 +155,13 @@ class Call:
         step = rates.index(self.kbps) + (1 if up else -1)
         if 0 <= step < len(rates):
             self.kbps = rates[step]
-            if self.talker.sender:
-                self.talker.sender.kbps = self.kbps
+            self.line.want(self.talker.sender, kbps=self.kbps)
             self.outbox.put(SetRate(send_kbps=self.kbps))
 
     def step_latency(self) -> None:
         """Saves more bits and less time, or after the last step no bits again."""
         self.latency = LATENCIES[(LATENCIES.index(self.latency) + 1) % len(LATENCIES)]
-        if self.talker.sender:
-            self.talker.sender.frames_per_packet = self.pace.frames
+        self.line.want(self.talker.sender, frames=self.pace.frames)
         self.outbox.put(SetRate(frames=self.pace.frames))
 
     def toggle_recording(self) -> None:
@@ -284,7 +285,9 @@ class Call:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._read(connection))
                 here = self.connections[-1]
-                tasks.create_task(self.outbox.write(connection, here.outgoing, here.sent.add))
+                self.line.begin(connection, here.sent, adapts=self.sends == "codes" and not self.models.spoken)
+                tasks.create_task(self.outbox.write(connection, here.outgoing, self.line.sent, self.line.room))
+                tasks.create_task(self.line.watch(self.outbox, self.clock, lambda: self.talker.sender))
                 tasks.create_task(self._keep_time())
         except ExceptionGroup as group:
             # An error message of the server says more than the broken connection that follows.
@@ -315,8 +318,8 @@ class Call:
     def _begin_speech(self) -> None:
         welcome, settings = self.room.welcome, self.settings
         quiet = settings.dtx and welcome is not None and welcome.silence
-        frames, every_s = self.pace.frames, settings.trace_every_s
-        sender = self.models.sender(self.sends, self.kbps, self.clock, frames, quiet, every_s)
+        (frames, kbps), every_s = self.line.amount, settings.trace_every_s
+        sender = self.models.sender(self.sends, kbps, self.clock, frames, quiet, every_s)
         sender.muted = self.muted
         if self.muted:
             self.outbox.put(Mute(muted=True))
@@ -375,16 +378,10 @@ class Call:
             case PeerLeft(id=gone):
                 self.room.peers.pop(gone, None)
                 self.connections[-1].leave(gone)
-            case Recording() as told:
-                self.room.recorded(told)
-            case Moderated() as done:
-                self.room.moderated(done)
+            case Recording() | Moderated() | Draining() | Stats() as told:
+                self.room.hear(told)
                 if self.room.silenced_by and not self.muted:
                     self.toggle_mute()
-            case Draining() as news:
-                self.room.draining = news
-            case Stats() as stats:
-                self.room.server_stats = stats
             case Error() as error:
                 raise Lost(error.message, error.code)
 

@@ -54,6 +54,11 @@ class ServerClock:
         best = self._best
         return None if best is None else best.round_trip_us
 
+    def unanswered_us(self, now_us: int) -> int:
+        """Returns how long the newest ping has waited for its answer, 0 if it has come. Older ones
+        do not count: an answer may be lost with its connection."""
+        return now_us - self._pending[-1] if self._pending else 0
+
     def ping(self, now_us: int) -> Ping:
         """Returns the ping to send now."""
         self._pending.append(now_us)

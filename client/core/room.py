@@ -46,11 +46,19 @@ class RoomView:
         self.recording, self.recording_told = welcome.recording, None
         self.silenced_by, self.locked, self.draining = None, welcome.locked, None
 
-    def recorded(self, told: Recording) -> None:
-        """Takes note that a recording began, ended or failed."""
-        self.recording, self.recording_told = told.on, told
+    def hear(self, told: Recording | Moderated | Draining | Stats) -> None:
+        """Takes note of what the server told of the room."""
+        match told:
+            case Recording():
+                self.recording, self.recording_told = told.on, told
+            case Moderated():
+                self._moderated(told)
+            case Draining():
+                self.draining = told
+            case Stats():
+                self.server_stats = told
 
-    def moderated(self, done: Moderated) -> None:
+    def _moderated(self, done: Moderated) -> None:
         """Takes note of what a moderator did to the room or to this client."""
         if done.action in ("lock", "unlock"):
             self.locked = done.action == "lock"

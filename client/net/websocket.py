@@ -174,6 +174,10 @@ class Outbox:
         self._waiting: deque[tuple[int, str | bytes]] = deque()
         self._something = asyncio.Event()
 
+    def age_us(self, now_us: int) -> int:
+        """Returns how long the oldest message has waited; 0 if none waits."""
+        return now_us - self._waiting[0][0] if self._waiting else 0
+
     def put(self, message: BaseModel | bytes) -> None:
         """Adds a control message or a media message."""
         if not isinstance(message, bytes):
@@ -190,14 +194,17 @@ class Outbox:
         connection: ClientConnection,
         encode: Callable[[bytes], Awaitable[bytes]] | None = None,
         sent: Callable[[int, int], None] = lambda now_us, size: None,
+        room: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         """Sends until it is cancelled. Media messages go through `encode` right before they are
         sent, so that it sees nothing that is dropped. `sent` gets the time and the size of each
-        message. Raises ConnectionClosed."""
+        message; `room` returns when another may follow. Raises ConnectionClosed."""
         while True:
             await self._something.wait()
             self._something.clear()
             while self._waiting:
+                if room is not None:
+                    await room()
                 at, message = self._waiting.popleft()
                 if isinstance(message, bytes) and monotonic_us() - at > MAX_AGE_US:
                     self.dropped += 1

@@ -49,7 +49,7 @@ def view_state(call: Call) -> ViewState:
         server=call.settings.server,
         state=call.state,
         connected=call.state == "connected",
-        detail=call.detail or call.source.notice or call.sink.notice or call.room.notice,
+        detail=call.detail or call.source.notice or call.sink.notice or call.room.notice or call.line.notice,
         uplink=call.sends,
         send_kbps=call.kbps,
         muted=call.muted,

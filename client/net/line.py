@@ -1,0 +1,114 @@
+"""Watches how a call's line takes what is sent, and steers how much that is."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Iterable
+
+from websockets.asyncio.client import ClientConnection
+
+from earshot.client.core.adaptation import Adaptation, Amount
+from earshot.client.core.backlog import TLS_BYTES, Backlog
+from earshot.client.core.clock import ServerClock
+from earshot.client.core.sender import MediaSender
+from earshot.client.core.traffic import WireMeter
+from earshot.client.local_clock import monotonic_us
+from earshot.client.net.websocket import Outbox
+
+TOLD = sys.platform == "linux"
+"""Whether the system tells what the other end has not acknowledged. Elsewhere the answer to a ping
+must do, which comes more seldom."""
+if sys.platform == "linux":
+    import fcntl
+    import termios
+
+LOOK_S = 0.05
+WEBSOCKET_BYTES = 6
+"""Head and mask of a message from a client."""
+MOST_WAITING_US = 2_000_000
+"""What waits at the socket for longer keeps more in the outbox, which drops what is old."""
+
+
+class Line:
+    """The line of one call. It keeps what was learnt when a connection is made anew."""
+
+    def __init__(self, most: Amount, rates: Iterable[float]) -> None:
+        """`most` is what is sent on a good line, and `rates` are those that the codec has."""
+        self._most, self._adapts = most, False
+        self._adaptation = Adaptation(most, rates)
+        self._backlog = Backlog(WEBSOCKET_BYTES)
+        self._connection: ClientConnection | None = None
+        self._meter = WireMeter(masked=True)
+
+    @property
+    def amount(self) -> Amount:
+        """What is sent now."""
+        return self._adaptation.amount if self._adapts else self._most
+
+    @property
+    def notice(self) -> str:
+        """That less is sent than wanted, as a sentence."""
+        if self.amount == self._most:
+            return ""
+        return f"the line is slow: sending {self.amount.kbps:g} kbps, {self.amount.frames} frames a message"
+
+    def want(self, sender: MediaSender | None, frames: int | None = None, kbps: float | None = None) -> None:
+        """Takes what is to be sent on a good line from now on."""
+        self._most = Amount(frames or self._most.frames, kbps or self._most.kbps)
+        self._adaptation.want(self._most)
+        self._apply(sender)
+
+    def begin(self, connection: ClientConnection, meter: WireMeter, adapts: bool) -> None:
+        """Takes the connection that is watched from now on; `meter` counts what is sent. Unless it
+        `adapts`, what is sent stays as it is wanted."""
+        self._connection, self._meter, self._adapts = connection, meter, adapts
+        self._backlog = Backlog(WEBSOCKET_BYTES + (TLS_BYTES if _is_tls(connection) else 0))
+
+    def sent(self, now_us: int, size: int) -> None:
+        """Takes note of a message that is given to the socket."""
+        self._backlog.add(now_us, size)
+        self._meter.add(now_us, size)
+
+    async def room(self) -> None:
+        """Waits while very much waits at the socket."""
+        while self._waiting_us(monotonic_us()) > MOST_WAITING_US:  # noqa: ASYNC110 -- no event tells of acknowledgements
+            await asyncio.sleep(LOOK_S)
+
+    async def watch(self, outbox: Outbox, clock: ServerClock, sender: Callable[[], MediaSender | None]) -> None:
+        """Steers what is sent until it is cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            now = monotonic_us()
+            waiting = max(outbox.age_us(now), self._waiting_us(now))
+            if not TOLD:
+                waiting = max(waiting, clock.unanswered_us(now))
+            if self._adapts and clock.ready:
+                self._adaptation.observe(waiting - (clock.round_trip_us or 0), now)
+                self._apply(sender())
+
+    def _waiting_us(self, now_us: int) -> int:
+        connection = self._connection
+        return 0 if connection is None else self._backlog.age_us(unacknowledged(connection), now_us)
+
+    def _apply(self, sender: MediaSender | None) -> None:
+        if sender is not None:
+            sender.frames_per_packet, sender.kbps = self.amount
+
+
+def _is_tls(connection: ClientConnection) -> bool:
+    return connection.transport.get_extra_info("ssl_object") is not None
+
+
+def unacknowledged(connection: ClientConnection) -> int:
+    """Returns how many bytes wait for the network or for the other end's acknowledgement, the
+    latter as far as the system tells."""
+    waiting = connection.transport.get_write_buffer_size()
+    plug = connection.transport.get_extra_info("socket")
+    if sys.platform != "linux" or plug is None or plug.fileno() < 0:
+        return waiting
+    try:
+        told = fcntl.ioctl(plug.fileno(), termios.TIOCOUTQ, bytes(4))
+    except OSError:  # no TCP
+        return waiting
+    return waiting + int.from_bytes(told, sys.byteorder)
