@@ -12,7 +12,6 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
 from earshot.client.audio.endpoints import NoSink, NoSource, Sink, Source
-from earshot.client.audio.talker import MAX_BLOCKS, Talker
 from earshot.client.core.adaptation import Amount
 from earshot.client.core.clock import ServerClock
 from earshot.client.core.replay import ArrivalRecorder
@@ -21,10 +20,10 @@ from earshot.client.core.sender import SendFormat
 from earshot.client.greeting import make_hello, make_report
 from earshot.client.local_clock import monotonic_us
 from earshot.client.models import CallModels
-from earshot.client.net.connection import Connection, PacketCoding
-from earshot.client.net.line import Line
-from earshot.client.net.websocket import Lost, Outbox, join, open_connection, room_url
+from earshot.client.net.connection import Connection, PacketCoder, PacketCoding
+from earshot.client.net.websocket import Lost, join, open_connection, room_url
 from earshot.client.settings import LATENCIES, PACES, CallSettings, Latency, Pace
+from earshot.client.speech import Speech
 from earshot.codec.errors import CallError, UsageError
 from earshot.codec.pcm import Pcm
 from earshot.protocol.close_codes import ProtocolError
@@ -42,6 +41,7 @@ from earshot.protocol.messages import (
     Recording,
     SetRate,
     Stats,
+    Welcome,
     parse_server,
 )
 
@@ -86,13 +86,10 @@ class Call:
             raise UsageError(f"{name} is for music; to hear who talks, name the room's model with --also")
         self.settings, self.models, self.coding = settings, models, coding
         self.source, self.sink = source, sink
-        # A whole window is encoded at once, and takes its time.
-        held = 4 * MAX_BLOCKS if models.spoken else MAX_BLOCKS
-        self.talker = Talker(self._emit, models.spoken_format.rate, held)
-        self.outbox = Outbox()
         self.uplink: SendFormat = "codes" if settings.uplink == "auto" else settings.uplink
         self.latency: Latency = settings.latency
-        self.line = Line(Amount(self.pace.frames, settings.kbps), models.mine.config.bandwidths)
+        self.speech = Speech(models, Amount(self.pace.frames, settings.kbps), settings.trace_every_s)
+        self.talker, self.outbox, self.line = self.speech.talker, self.speech.outbox, self.speech.line
         self.state: State = "connecting"
         self.detail = ""
         self.muted = False
@@ -105,7 +102,8 @@ class Call:
         """The last connections. The newest is in use."""
         self.arrivals: ArrivalRecorder | None = None
         """Writes down when packets came, if it is set before `run`."""
-        self.reconnects = 0
+        self.reconnects = self.resumes = 0
+        """Connections after the first; those of them that took the same seat again."""
         self.malformed = 0
         """Messages of the server that docs/protocol.md does not allow."""
         self.unheard = 0
@@ -114,7 +112,6 @@ class Call:
         self.began_us: int | None = None
         self.ended_us: int | None = None
         self._left = asyncio.Event()
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._sound: asyncio.Task[None] | None = None
 
     @property
@@ -128,6 +125,11 @@ class Call:
     def pace(self) -> Pace:
         """How often messages go and come."""
         return PACES[self.latency]
+
+    @property
+    def _quiet(self) -> bool:
+        """Whether silence is not sent."""
+        return self.settings.dtx and self.room.welcome is not None and self.room.welcome.silence
 
     @property
     def seconds(self) -> float:
@@ -178,9 +180,8 @@ class Call:
     async def run(self) -> None:
         """Runs the call until it is over. Raises CallError if the server refuses, with the server's
         sentence, or if there is no server. Raises AudioError if a sound device fails."""
-        self._loop = asyncio.get_running_loop()
         await asyncio.to_thread(self._prepare)
-        self.talker.start()
+        self.speech.start()
         tasks = {asyncio.create_task(self._stay_connected()), asyncio.create_task(self._watch())}
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -238,13 +239,15 @@ class Call:
                     await self._join(connection)
                     joined, wait_s = True, BACKOFF_S
                     await self._talk(connection)
+                except Lost:
+                    connection.transport.abort()  # a polite close that comes late would end the seat
+                    raise
                 finally:
                     await connection.close()
                     for each in self.connections:
                         each.close()
             except Lost as lost:
-                self.talker.sender = None
-                self.outbox.clear()
+                self.speech.lost(goes_on=bool(self.room.welcome and self.room.welcome.resume))
                 if self.room.welcome is None or lost.final:
                     raise CallError(str(lost), lost.code) from lost
                 now = monotonic_us()
@@ -261,23 +264,41 @@ class Call:
         if any(each.coder and each.coder.failed for each in self.connections):
             self.coding = None
         listens, entropy = not isinstance(self.sink, NoSink), self.coding.digest if self.coding else None
+        secret = (self.room.welcome.resume if self.room.welcome else None) or ""
         hello = make_hello(
-            self.settings, self.models, self.sends, self.kbps, self.max_kbps, self.pace, listens, entropy
+            self.settings, self.models, self.sends, self.kbps, self.max_kbps, self.pace, listens, entropy, secret
         )
         welcome = await join(connection, hello)
         if self.room.welcome is not None:
             self.reconnects += 1
         self.room.begin(welcome)
-        self.clock = ServerClock()
         agreed = self.coding if self.coding and welcome.entropy == self.coding.digest else None
-        here = Connection(*self.models.receiver(self.clock), agreed.make_coder() if agreed else None)
+        coder = agreed.make_coder() if agreed else None
+        if welcome.resumed and self.connections:
+            self._go_on(welcome, coder)
+        else:
+            self._begin_anew(welcome, coder)
+        for peer in welcome.peers:
+            self._meet(peer)
+
+    def _begin_anew(self, welcome: Welcome, coder: PacketCoder | None) -> None:
+        self.speech.begin_anew()
+        self.clock = ServerClock()
+        here = Connection(*self.models.receiver(self.clock), coder)
         here.agree(welcome)
         self.connections = [*self.connections[1 - MAX_CONNECTIONS :], here]
         here.receiver.arrivals = self.arrivals
         if self.arrivals is not None:
             self.arrivals.reconnected()
-        for peer in welcome.peers:
-            self._meet(peer)
+
+    def _go_on(self, welcome: Welcome, coder: PacketCoder | None) -> None:
+        """Takes the seat that this client had before, and sends what the server has missed."""
+        self.resumes += 1
+        here = self.connections[-1]
+        here.resume(welcome, coder)
+        if here.sender is not None:
+            self.outbox.put(Mute(muted=self.muted))
+        self.speech.go_on(welcome.next_sequence)
 
     async def _talk(self, connection: ClientConnection) -> None:
         self.state, self.detail = "connected", ""
@@ -285,9 +306,8 @@ class Call:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._read(connection))
                 here = self.connections[-1]
-                self.line.begin(connection, here.sent, adapts=self.sends == "codes" and not self.models.spoken)
-                tasks.create_task(self.outbox.write(connection, here.outgoing, self.line.sent, self.line.room))
-                tasks.create_task(self.line.watch(self.outbox, self.clock, lambda: self.talker.sender))
+                adapts = self.sends == "codes" and not self.models.spoken
+                self.speech.flow(tasks, connection, here, self.clock, adapts)
                 tasks.create_task(self._keep_time())
         except ExceptionGroup as group:
             # An error message of the server says more than the broken connection that follows.
@@ -301,7 +321,7 @@ class Call:
             self.outbox.put(self.clock.ping(monotonic_us()))
             await asyncio.sleep(FIRST_PING_EVERY_S)
         await self.connections[-1].clock_known.wait()
-        self._begin_speech()
+        self.speech.begin(self.connections[-1], self.clock, self.sends, self._quiet, self.muted)
         if self._sound is None:  # opening a device takes too long for the event loop
             self._sound = asyncio.create_task(asyncio.to_thread(self._begin_sound))
         await asyncio.shield(self._sound)
@@ -315,17 +335,6 @@ class Call:
                 reported, report_us = report, now
             await asyncio.sleep(self.pace.ping_every_s)
 
-    def _begin_speech(self) -> None:
-        welcome, settings = self.room.welcome, self.settings
-        quiet = settings.dtx and welcome is not None and welcome.silence
-        (frames, kbps), every_s = self.line.amount, settings.trace_every_s
-        sender = self.models.sender(self.sends, kbps, self.clock, frames, quiet, every_s)
-        sender.muted = self.muted
-        if self.muted:
-            self.outbox.put(Mute(muted=True))
-        self.connections[-1].sender = sender
-        self.talker.sender = sender
-
     def _begin_sound(self) -> None:
         """Starts sink and source. It runs on a thread, once in a call."""
         self.sink.start(self._pull)
@@ -335,18 +344,6 @@ class Call:
     def _pull(self, n: int, now_us: int, heard_us: int) -> Pcm:
         """Returns what is heard. It runs on the sink's thread."""
         return self.connections[-1].mix.pull(n, now_us, heard_us)
-
-    def _emit(self, messages: list[bytes]) -> None:
-        """Hands messages to the event loop. It runs on the talker's thread."""
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._send, messages)
-
-    def _send(self, messages: list[bytes]) -> None:
-        if self.talker.sender is None:  # they carry the numbers of a connection that is gone
-            self.outbox.dropped += len(messages)
-            return
-        for message in messages:
-            self.outbox.put(message)
 
     async def _read(self, connection: ClientConnection) -> None:
         here = self.connections[-1]

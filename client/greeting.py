@@ -19,10 +19,11 @@ def make_hello(
     pace: Pace,
     listens: bool,
     entropy: str | None,
+    secret: str,
 ) -> Hello:
     """Returns the hello of a new connection. `kbps` is the rate of what is said now, `max_kbps`
-    the most that is taken of each speaker, and `entropy` the digest of the language model with
-    which packets may be coded."""
+    the most that is taken of each speaker, `entropy` the digest of the language model with which
+    packets may be coded, and `secret` that of the seat that this client had, "" if none."""
     spoken = models.spoken
     return Hello(
         protocol=PROTOCOL,
@@ -41,6 +42,7 @@ def make_hello(
         silence=True,
         frames=pace.frames,
         stats_every_s=pace.stats_every_s,
+        resume=secret,
     )
 
 

@@ -33,6 +33,7 @@ class CloseCode(IntEnum):
     NOT_GRANTED = 4018
     REMOVED = 4019
     ROOM_LOCKED = 4020
+    CAME_BACK = 4021
 
 
 class ProtocolError(EarshotError):

@@ -32,6 +32,8 @@ MAX_LANGUAGE_MODELS = 4
 """Language models that a hello may name."""
 MAX_TOKEN = 2048
 """Characters of a token."""
+MAX_SECRET = 64
+"""Characters of the secret of a seat."""
 MAX_FRAMES_WANTED = 8
 """Frames that a client may ask to have in one message: as many as a short header can tell."""
 
@@ -73,6 +75,9 @@ class Hello(Message):
     """Frames of each speaker that a message to this client should hold."""
     stats_every_s: Annotated[float, Field(ge=1, le=60)] = 1.0
     """How often this client wants `stats`."""
+    resume: Annotated[Annotated[str, Field(max_length=MAX_SECRET)] | None, Field(repr=False)] = None
+    """The secret of the seat that this client had, "" if it had none and wants to come back to the
+    one that it gets now, should its connection break."""
 
 
 class SetRate(Message):
@@ -155,6 +160,15 @@ class Welcome(Message):
     """Whether short headers may be used in both directions."""
     silence: bool = False
     """Whether this server passes on signs of silence."""
+    resume: Annotated[str | None, Field(repr=False)] = None
+    """The secret with which this client may take its seat again. None if it is not kept."""
+    resume_within_s: float = 0.0
+    """How long the seat is kept after the connection broke."""
+    resumed: bool = False
+    """Whether this is the seat that the client had before."""
+    next_sequence: Annotated[int, Field(ge=0, lt=1 << 16)] | None = None
+    """In a seat that the client had before: the sequence that the server expects next of it. None
+    if nothing came of it so far."""
 
 
 class PeerJoined(Message):

@@ -39,6 +39,11 @@ class SequenceTracker:
         self._modulus = modulus
         self._expected: int | None = None
 
+    @property
+    def expected(self) -> int | None:
+        """The number that follows in order, None before the first."""
+        return None if self._expected is None else self._expected % self._modulus
+
     def gap(self, number: int) -> int:
         """Returns how far a number on the wire is beyond the expected one.
 

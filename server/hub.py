@@ -8,7 +8,6 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from typing import Any
@@ -17,7 +16,6 @@ from earshot.codec.config import ModelConfig
 from earshot.codec.errors import EngineFull
 from earshot.protocol.close_codes import CloseCode
 from earshot.protocol.messages import PROTOCOL, Hello, Limits, ModelInfo, Moderate, PeerLeft, Welcome
-from earshot.protocol.packet import Packet
 from earshot.server.access.access import Access
 from earshot.server.audit import Audit
 from earshot.server.clock import clock_us
@@ -27,7 +25,7 @@ from earshot.server.core.fanout import ChangedPeers
 from earshot.server.core.grants import Grants, Removals
 from earshot.server.core.jobs import Deliver, Job
 from earshot.server.core.lag import Lag
-from earshot.server.core.packet_coding import EntropyCoding, PacketCoding
+from earshot.server.core.packet_coding import EntropyCoding
 from earshot.server.core.pauses import PauseWatch
 from earshot.server.core.rate_limit import AddressBuckets, TokenBucket
 from earshot.server.core.recipient import Recipient
@@ -40,6 +38,7 @@ from earshot.server.drain import Drain
 from earshot.server.encoding.pool import NOT_WORKING, WorkerPool
 from earshot.server.live_room import LiveRoom
 from earshot.server.recording.recorder import Recorder
+from earshot.server.seats import Seat, Seats
 from earshot.server.settings import Settings
 from earshot.server.watchdog import Watchdog
 
@@ -53,21 +52,6 @@ QUEUE_TURNS, SLOW_TURNS = 8, 80
 """Once a second, and every 10 s, in turns of `tend`."""
 AGES_S = (0.001, 0.0025, 0.005, 0.01, 0.0133, 0.02, 0.04, 0.12, 0.19, 0.25, 1.0)
 """Classes of ages in `/metrics`, those of docs/protocol.md, "Slow listeners", among them."""
-
-
-@dataclass(frozen=True, eq=False)
-class Seat:
-    """A client's place in a room, with all that it holds there until `Hub.leave`."""
-
-    live: LiveRoom
-    peer: Peer
-    coding: PacketCoding
-    relay: Callable[[Packet], None]
-    """Passes a packet of the client on to everyone else."""
-    encode: Callable[[Job], int]
-    """Gives a frame to the client's encoder; returns how many of the oldest were dropped for it."""
-    held: ExitStack
-    """Gives back what the client has beside its place in the room."""
 
 
 class Hub:
@@ -96,6 +80,9 @@ class Hub:
         self.closed: Counter[int | str] = Counter()
         """How many connections ended, by close code; clients may choose theirs, and those that the
         protocols do not know count as `other`."""
+        self.seats = Seats(
+            settings.resume_s, settings.max_connections, settings.max_connections_per_address, self._vacate
+        )
         self._changes = AddressBuckets(settings.address_changes_per_second, settings.changes_burst)
         """Copies of what peers change, by address."""
         self._joins = AddressBuckets(settings.joins_per_second, settings.join_burst)
@@ -157,11 +144,12 @@ class Hub:
         self._check_capacity(name, hello, connection.address)
         with ExitStack() as held:
             encode = self._encoder(connection.address, encoded, held) if hello.send == "pcm" else _no_encoder
-            live, peer = self._sit(name, hello, connection, grants)
             coding = self.entropy.open(hello, connection.address)
             held.callback(coding.close)
-            seat = Seat(live, peer, coding, partial(live.relay, peer), encode, held.pop_all())
-            return seat, self._welcome(live, peer, coding.digest, hello.short_headers)
+            had = self.seats.take(name, hello, connection)
+            live, peer = had or self._sit(name, hello, connection, grants)
+            seat = Seat(live, peer, coding, partial(live.relay, peer), encode, held.pop_all(), had is not None)
+            return seat, self._welcome(seat, hello)
 
     def _admit(self, name: str, hello: Hello) -> Grants:
         """Returns what a client may do in a room. Raises ProtocolError if that is not to enter."""
@@ -214,8 +202,9 @@ class Hub:
         rate, burst = self.settings.changes_per_second, self.settings.changes_burst
         return ChangedPeers(TokenBucket(rate, burst, clock_us()), self._changes, self._change_counts)
 
-    def _welcome(self, live: LiveRoom, peer: Peer, entropy: str | None, short_headers: bool) -> Welcome:
-        settings = self.settings
+    def _welcome(self, seat: Seat, hello: Hello) -> Welcome:
+        settings, live, peer = self.settings, seat.live, seat.peer
+        kept = hello.resume is not None and settings.resume_s > 0
         return Welcome(
             protocol=PROTOCOL,
             peer=peer.id,
@@ -230,11 +219,15 @@ class Hub:
             peers=[other.info() for other in live.room.peers.values() if other is not peer],
             windows=True,
             recording=live.recorder.on,
-            entropy=entropy,
+            entropy=seat.coding.digest,
             may=peer.grants.may,
             locked=live.room.locked,
-            short_headers=short_headers,
+            short_headers=hello.short_headers,
             silence=peer.silence,
+            resume=self.seats.secret(live, peer) if kept else None,
+            resume_within_s=settings.resume_s if kept else 0.0,
+            resumed=seat.resumed,
+            next_sequence=peer.uplink.next_sequence if seat.resumed else None,
         )
 
     def _check_capacity(self, name: str, hello: Hello, address: str) -> None:
@@ -254,10 +247,21 @@ class Hub:
         if not self.speakers.may_take(address, capacity, self.settings.max_address_share):
             raise refusals.share_is_taken(self.speakers.held(address))
 
-    def leave(self, seat: Seat, reason: str) -> None:
-        """Takes a client out of its room, tells the others, and ends a room that is empty."""
+    def leave(self, seat: Seat, connection: Recipient, reason: str, broken: bool = False) -> bool:
+        """Takes a client out of its room, tells the others, and ends a room that is empty. Returns
+        False, and does not, where the client has come back by another connection, or where this
+        one is `broken` and the seat is kept."""
         seat.held.close()
         live, peer = seat.live, seat.peer
+        if live.connections.get(peer.id) is not connection:
+            return False
+        if broken and self.seats.keep(live, peer, connection.address):
+            return False
+        self._vacate(live, peer, reason)
+        return True
+
+    def _vacate(self, live: LiveRoom, peer: Peer, reason: str) -> None:
+        self.seats.forget(peer)
         live.connections.pop(peer.id, None)
         self.totals.left(peer)
         left: PeerLeft = live.room.leave(peer, reason)
@@ -313,6 +317,7 @@ class Hub:
     async def shut_down(self) -> None:
         """Tells every client; returns when all are gone or the deadline has passed."""
         self.shutting_down = True
+        self.seats.close()
         for connection in list(self.connections):
             connection.fail(refusals.shutting_down())
         with suppress(TimeoutError):
@@ -363,7 +368,8 @@ class Hub:
             "addresses": len(self.addresses),
             "closed": {str(code): self.closed[code] for code in sorted(self.closed, key=str)},
             "changes": dict(self._change_counts),
-            "rooms": [_room_stats(live, now) for live in self.rooms.values()],
+            "rooms": [live.stats(now) for live in self.rooms.values()],
+            "seats": {"away": len(self.seats), "resumed": self.seats.resumed, "expired": self.seats.expired},
             "more_speakers": self.pool.more_speakers(),
             "workers": self.pool.stats(),
             "entropy": self.entropy.stats(),
@@ -374,17 +380,3 @@ class Hub:
 
 def _no_encoder(job: Job) -> int:
     raise RuntimeError("a client that sends no PCM has no encoder")
-
-
-def _room_stats(live: LiveRoom, now_us: int) -> dict[str, Any]:
-    peers = [
-        peer.info().model_dump(exclude={"name", "model"})
-        | peer.stats(now_us).model_dump(exclude={"type"})
-        | {
-            "bytes_sent": peer.bytes_sent,
-            "largest_queue_ms": peer.queue.largest_age_us / 1000,
-            "report": peer.report.model_dump(exclude={"type"}) if peer.report else None,
-        }
-        for peer in live.room.peers.values()
-    ]
-    return {"peers": peers, "frames_not_decoded": live.frames_not_decoded}

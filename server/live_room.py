@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 
 from earshot.codec.bitstream import unpack
 from earshot.codec.errors import EngineFull
 from earshot.codec.pcm import to_s16
-from earshot.protocol.messages import Moderate, Moderated, PeerChanged, Record, Recording, ServerMessage, SetRate
+from earshot.protocol.messages import Hello, Moderate, Moderated, PeerChanged, Record, Recording, ServerMessage, SetRate
 from earshot.protocol.packet import Packet, PcmBlock
 from earshot.protocol.sequence import SEQUENCE_MODULUS, TIMESTAMP_MODULUS
 from earshot.protocol.silence import Silence
@@ -108,6 +109,19 @@ class LiveRoom:
         """Passes on that a speaker says nothing for now."""
         self._wake(self.room.hush(speaker, silence, clock_us()))
 
+    def set_away(self, peer: Peer) -> None:
+        """Notes that a peer's connection broke and its seat is kept: nothing is sent to it."""
+        peer.away = True
+        self.prune()
+
+    def come_back(self, peer: Peer, hello: Hello) -> None:
+        """Lets a peer whose seat was kept go on where it was."""
+        rates = peer.send_kbps, peer.max_kbps
+        self.room.come_back(peer, hello, clock_us())
+        if rates != (peer.send_kbps, peer.max_kbps):
+            self.announce(PeerChanged(peer=peer.info()))
+        self.prune()
+
     def record(self, peer: Peer, message: Record) -> None:
         """Begins or ends a recording if this peer may; if not, it is told why."""
         answer = self.recorder.ask(message, peer, self.room.peers.values())
@@ -146,6 +160,20 @@ class LiveRoom:
             self.recorder.muted(target)
         self.broadcast(Moderated(action=message.action, by=by.id if by else None, peer=target.id if target else None))
         return target
+
+    def stats(self, now_us: int) -> dict[str, Any]:
+        """Returns what `/stats` shows of the room: no names."""
+        peers = [
+            peer.info().model_dump(exclude={"name", "model"})
+            | peer.stats(now_us).model_dump(exclude={"type"})
+            | {
+                "bytes_sent": peer.bytes_sent,
+                "largest_queue_ms": peer.queue.largest_age_us / 1000,
+                "report": peer.report.model_dump(exclude={"type"}) if peer.report else None,
+            }
+            for peer in self.room.peers.values()
+        ]
+        return {"peers": peers, "frames_not_decoded": self.frames_not_decoded}
 
     def _decode(self, speaker: Peer, n_q: int, packet: Packet, now_us: int) -> None:
         key = (speaker.id, n_q)

@@ -121,6 +121,9 @@ class Settings(BaseSettings):
     """How long calls may go on after SIGTERM, while no new rooms are taken; a second SIGTERM, or
     Ctrl-C, ends them at once. Whatever starts the server must let it take that long to end, and
     `shutdown_timeout_s` more: docker and systemd kill after a time of their own."""
+    resume_s: Annotated[float, Field(ge=0, le=600)] = 10.0
+    """How long the seat of a client is kept whose connection broke, if it asked for that. Seats are
+    bounded as connections are, beside these. With 0 none is kept."""
     stats_interval_s: Seconds = 1.0
     log_level: LogLevel = "info"
     """What `earshot serve` logs to stderr. With "info" that includes the audit log: who joins,

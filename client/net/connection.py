@@ -83,6 +83,8 @@ class Connection:
     """None until the clocks are compared."""
     names: dict[int, str] = field(default_factory=dict)
     """Names of all peers by id, also of those that have left."""
+    present: set[int] = field(default_factory=set)
+    """The peers that are in the room."""
     clock_known: asyncio.Event = field(default_factory=asyncio.Event)
     reader: LinkReader = field(default_factory=lambda: LinkReader(HOP, short=False, silence=False))
     """Reads media messages as the two ends agreed to write them."""
@@ -97,14 +99,26 @@ class Connection:
         self.reader = LinkReader(hop, welcome.short_headers, welcome.silence)
         self.writer = LinkWriter(hop) if welcome.short_headers else None
 
+    def resume(self, welcome: Welcome, coder: PacketCoder | None) -> None:
+        """Goes on with another socket, in the same seat."""
+        gone = set(self.present) - {peer.id for peer in welcome.peers}
+        for peer in gone:
+            self.leave(peer)
+        if coder is not None and self.coder is not None:
+            coder.sent, coder.heard = self.coder.sent, self.coder.heard
+        self.coder = coder
+        self.agree(welcome)
+
     def leave(self, peer: int) -> None:
         """Takes note that a peer left."""
+        self.present.discard(peer)
         self.receiver.peer_left(peer)
 
     def meet(self, peer: PeerInfo) -> None:
         """Takes note of a peer, or of what has changed about it."""
         if len(self.names) < MAX_NAMES:
             self.names[peer.id] = peer.name
+        self.present.add(peer.id)
         self.receiver.meet(peer)
 
     def close(self) -> None:

@@ -48,6 +48,7 @@ FINAL = {
     CloseCode.ANOTHER_ROOM,
     CloseCode.NOT_GRANTED,
     CloseCode.REMOVED,
+    CloseCode.CAME_BACK,
 }
 """Close codes after which another try would end the same way."""
 

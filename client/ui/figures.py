@@ -160,6 +160,7 @@ def call_report(call: Call) -> dict[str, Any]:
         "heard_start_us": call.sink.started_us,
         "seconds": round(call.seconds, 3),
         "reconnects": call.reconnects,
+        "resumes": call.resumes,
         "sent": {
             "frames": sum(traffic.frames for traffic in traffics),
             "messages": sum(traffic.messages for traffic in traffics),

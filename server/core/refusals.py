@@ -99,6 +99,10 @@ def not_granted(what: str, instead: str = "") -> ProtocolError:
     )
 
 
+def came_back() -> ProtocolError:
+    return ProtocolError("you came back by another connection", CloseCode.CAME_BACK)
+
+
 def removed_by(name: str) -> ProtocolError:
     return ProtocolError(f"removed from this room by {name or 'a moderator'}", CloseCode.REMOVED)
 

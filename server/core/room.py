@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from earshot.codec.config import ModelConfig
 from earshot.protocol.close_codes import CloseCode, ProtocolError
@@ -27,13 +27,14 @@ from earshot.protocol.text import MAX_REASON, clean
 from earshot.server.core import refusals
 from earshot.server.core.grants import EVERYONE, Grants
 from earshot.server.core.peer_names import name_in_room
+from earshot.server.core.recent_speech import RecentSpeech
 from earshot.server.core.send_queue import DegradationPolicy, SendQueue
 from earshot.server.core.uplink import Uplink
 
 PEER_IDS = (1 << 16) - 1
 
 
-@dataclass
+@dataclass(eq=False)
 class Peer:
     """One client in a room, as speaker and as listener."""
 
@@ -60,6 +61,9 @@ class Peer:
     muted: bool = False
     silenced: bool = False
     """Muted by a moderator, so that it cannot unmute itself."""
+    away: bool = False
+    """Whether its connection broke and its seat is kept."""
+    recent: RecentSpeech = field(default_factory=RecentSpeech)
     grants: Grants = EVERYONE
     report: Report | None = None
     lost_noted: int = 0
@@ -89,11 +93,16 @@ class Peer:
     def takes(self, speaker: Peer) -> int:
         """Codebooks that it takes of a speaker; 0 if it takes no codes, or not those of the
         speaker's model."""
-        if self.want != "codes":
+        if self.want != "codes" or self.away:
             return 0
         if speaker.model is None:
             return self.listen_n_q
         return speaker.model.n_q_at_most(self.max_kbps) if speaker.model.digest in self.also else 0
+
+    def is_as(self, hello: Hello) -> bool:
+        """Returns whether a client that says this hello sends and takes the same kinds."""
+        kinds = (self.send, self.want, self.model, self.also)
+        return kinds == (hello.send, hello.want, hello.send_model, frozenset(hello.also))
 
     def stats(self, now_us: int) -> Stats:
         return Stats(
@@ -221,6 +230,24 @@ class Room:
             peer.queue.set_frames(message.frames)
         return PeerChanged(peer=peer.info())
 
+    def come_back(self, peer: Peer, hello: Hello, now_us: int) -> None:
+        """Lets a peer that was away, whose `hello` has been checked, go on where it was, with the
+        last second of what the others said meanwhile. Raises ProtocolError as `set_rate` does."""
+        send_kbps = None if peer.send == "none" else hello.send_kbps
+        self.set_rate(peer, SetRate(send_kbps=send_kbps, max_kbps=None if peer.want == "none" else hello.max_kbps))
+        peer.away = False
+        peer.trace, peer.silence, peer.stats_every_s = hello.trace, hello.silence, hello.stats_every_s
+        peer.queue.restart(hello.frames)
+        for other in self.peers.values():
+            if other is peer or not (n_q := peer.takes(other)):
+                continue
+            for media in other.recent.since(now_us):
+                if isinstance(media, Packet):
+                    trace = media.trace if peer.trace else None
+                    peer.queue.put(media.cut(n_q).of(other.id, trace), now_us)
+                elif peer.silence:
+                    peer.queue.put(media._replace(source=other.id), now_us)
+
     def mute(self, peer: Peer, message: Mute) -> PeerChanged:
         peer.muted = message.muted or peer.silenced
         return PeerChanged(peer=peer.info())
@@ -235,6 +262,8 @@ class Room:
     def relay(self, speaker: Peer, packet: Packet, now_us: int) -> list[Peer]:
         """Queues a speaker's codes for everyone else who takes them, cut to what each takes.
         Returns who that is."""
+        if packet.scale is None:
+            speaker.recent.add(packet, now_us)
         versions: dict[tuple[int, bool], Packet] = {}
         listeners: list[Peer] = []
         for peer in self.peers.values():
@@ -250,9 +279,10 @@ class Room:
     def hush(self, speaker: Peer, silence: Silence, now_us: int) -> list[Peer]:
         """Queues a sign of silence for everyone else who hears the speaker. Those who have not
         asked to be told get what was waiting for the speaker's next frame. Returns who that is."""
+        speaker.recent.add(silence, now_us)
         listeners: list[Peer] = []
         for peer in self.peers.values():
-            if peer is speaker or not (peer.takes(speaker) or peer.want == "pcm"):
+            if peer is speaker or peer.away or not (peer.takes(speaker) or peer.want == "pcm"):
                 continue
             if peer.silence:
                 peer.queue.put(silence._replace(source=speaker.id), now_us)
@@ -274,7 +304,7 @@ class Room:
         return [
             peer
             for peer in self.peers.values()
-            if peer.id != speaker_id and peer.want == "pcm" and peer.listen_n_q == n_q
+            if peer.id != speaker_id and peer.want == "pcm" and not peer.away and peer.listen_n_q == n_q
         ]
 
     def decoders_for(self, hello: Hello) -> int:
@@ -302,4 +332,8 @@ class Room:
         cannot; none for a speaker whose model is not the room's."""
         if speaker.model is not None:
             return set()
-        return {peer.listen_n_q for peer in self.peers.values() if peer is not speaker and peer.want == "pcm"}
+        return {
+            peer.listen_n_q
+            for peer in self.peers.values()
+            if peer is not speaker and peer.want == "pcm" and not peer.away
+        }

@@ -94,6 +94,13 @@ class SendQueue:
         is waited for."""
         self._heard_us.pop(source, None)
 
+    def restart(self, frames: int) -> None:
+        """Begins anew, empty, for a listener that wants so many frames in a message."""
+        self._frames = self._wanted_frames = frames
+        self._waiting.clear()
+        self._heard_us.clear()
+        self._rung = 0
+
     def set_frames(self, frames: int) -> None:
         """Changes how many frames a message should hold: fewer at once, more one by one."""
         self._wanted_frames, self._frames = frames, min(self._frames, frames)

@@ -53,6 +53,11 @@ class ContinuityCheck:
         self.gap = 0
         """Samples that are missing between the last admitted message and the one before it."""
 
+    @property
+    def next_sequence(self) -> int | None:
+        """The sequence that follows in order, None before the first message."""
+        return self._sequence.expected
+
     def admit(self, sequence: int, timestamp: int, count: int, samples: int, unit_samples: int, now_us: int) -> bool:
         """Returns whether a message of `count` sequence numbers and `samples` samples may follow,
         and if so, expects the one after it from now on.
@@ -109,6 +114,11 @@ class Uplink:
         """Takes in that the server stood still for so long: what came meanwhile is not ahead of
         real time."""
         self._pace.credit(span_us)
+
+    @property
+    def next_sequence(self) -> int | None:
+        """The sequence that the speaker's next message should have, None before the first."""
+        return self._continuity.next_sequence
 
     def discard(self, frames: int) -> None:
         """Counts frames that were lost after they had been accepted."""

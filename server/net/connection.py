@@ -21,11 +21,15 @@ from earshot.server.core import refusals
 from earshot.server.core.effects import Effect, Effects
 from earshot.server.core.jobs import Result
 from earshot.server.core.session import Session
-from earshot.server.hub import Hub, Seat
+from earshot.server.hub import Hub
 from earshot.server.net.asgi_extensions import CLOSE_REASON_BYTES, LAST_WORDS, SHORT_CUT
 from earshot.server.net.sender import Sender
+from earshot.server.seats import Seat
 
 log = logging.getLogger(__name__)
+
+BROKEN = 1006
+"""RFC 6455, section 7.4.1: the connection is gone, and no close went before that."""
 
 
 class _Outside:
@@ -163,11 +167,15 @@ class Connection:
             link.media = self._hear
             self._sender.take_short_cut(link)
         self._session.joined(seat.live.room, seat.peer, welcome, clock_us())
-        seat.live.explain_recording(seat.peer)
+        if not seat.resumed:
+            seat.live.explain_recording(seat.peer)
         if (news := self._hub.drain.news) is not None:
             self.tell(news)
         hello = effect.hello
-        self._audit("joined", seat, send=hello.send, want=hello.want, token=seat.peer.grants.id or None)
+        resumed = 1 if seat.resumed else None
+        self._audit(
+            "joined", seat, send=hello.send, want=hello.want, token=seat.peer.grants.id or None, resumed=resumed
+        )
         self._set_timer()
 
     # The course of a connection
@@ -224,11 +232,10 @@ class Connection:
     def _leave(self, end: do.Close | do.Leave) -> None:
         self._sender.leave_short_cut()
         place, self._place = self._place, _Outside()  # what a seat holds leads back to this connection
-        if isinstance(place, Seat):
-            self._hub.leave(place, end.reason)
+        broken = isinstance(end, do.Leave) and end.code == BROKEN
+        left = isinstance(place, Seat) and self._hub.leave(place, self, end.reason, broken)
         outside: AuditKind = "refused" if isinstance(end, do.Close) else "gone"
-        kind: AuditKind = "left" if isinstance(place, Seat) else outside
-        self._audit(kind, place, code=end.code or None, reason=end.reason)
+        self._audit("left" if left else outside, place, code=end.code or None, reason=end.reason)
 
     def _audit(self, kind: AuditKind, place: Seat | _Outside, **fields: str | int | None) -> None:
         peer = place.peer if isinstance(place, Seat) else None

@@ -89,7 +89,7 @@ def test_what_was_encoded_for_a_lost_connection_stays_out_of_the_next(tmp_path: 
     """Its sequence numbers would make the server take the first of the new ones for late."""
     call = make_call(CallSettings("den"), tiny_model, NoSource(), FileSink(tmp_path / "heard.wav"))
     assert call.talker.sender is None  # as between two connections
-    call._send([b"one", b"two"])
+    call.speech.send([b"one", b"two"])
     assert call.outbox.dropped == 2
     call.outbox.clear()
     assert call.outbox.dropped == 2  # nothing waited

@@ -162,6 +162,11 @@ async def locked(server: RunningServer) -> None:
     await said(server)
 
 
+async def came_back(server: RunningServer) -> None:
+    peer = await seated(server, resume="")
+    await seated(server, resume=peer.welcome.resume)
+
+
 async def shut_down(server: RunningServer) -> None:
     await failed(server, refusals.shutting_down)
 
@@ -188,6 +193,7 @@ CAUSES: dict[int, Callable[[RunningServer], Awaitable[None]]] = {
     4018: lambda server: said(server, token=token(speak=False)),
     4019: removed,
     4020: locked,
+    4021: came_back,
     1002: lambda server: bytes_of_no_frame(server, b"\xf1\x80\0\0\0\0"),
     1007: lambda server: bytes_of_no_frame(server, b"\x88\x83\0\0\0\0\x03\xe8\xff"),
 }

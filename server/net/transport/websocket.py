@@ -85,6 +85,8 @@ class MediaProtocol(WebSocketsSansIOProtocol):
         self._handshake.cancel()
         if self.visit is not None:
             self.visit.leave()
+        if self.handshake_complete and self.conn.close_rcvd is None and not self.close_sent:
+            self.queue.put_nowait({"type": "websocket.disconnect", "code": 1006})
         super().connection_lost(exc)
 
     def check_handshake(self) -> None:
