@@ -78,12 +78,21 @@ class Weights {
     const Tensors& tensors() const { return tensors_; }
 
   private:
+    // As a file of weights in fp16 has them: ten bits of fraction, and nothing under 2^-24.
+    static float short_float(float value) {
+        std::uint32_t bits;
+        std::memcpy(&bits, &value, sizeof bits);
+        bits &= 0xffffe000;
+        std::memcpy(&value, &bits, sizeof bits);
+        return std::abs(value) < 0x1p-24f ? 0.0f : value;
+    }
+
     // Uniform, with the variance at which a sum over `fan_in` inputs varies as much as its inputs.
     void add(const std::string& name, const std::vector<Size>& shape, Size fan_in) {
         Size size = 1;
         for (Size n : shape) size *= n;
         values_.emplace_back(static_cast<std::size_t>(size));
-        for (float& value : values_.back()) value = random_.uniform(std::sqrt(5.0f / static_cast<float>(fan_in)));
+        for (float& value : values_.back()) value = short_float(random_.uniform(std::sqrt(5.0f / static_cast<float>(fan_in))));
         tensors_.add(name, {values_.back().data(), shape});
     }
 
@@ -279,6 +288,9 @@ std::shared_ptr<const Network> build(const Shaped& shaped, const std::string& ke
 void check_streams() {
     for (const Shaped& shaped : SHAPES) {
         const Sounds portable = alone(build(shaped, "portable"));
+        const auto halves = build(shaped, "portable", Format::fp16);
+        require(alone(halves) == portable, std::string(shaped.name) + ": fp16 keeps every bit");
+        require(halves->weights_size() < build(shaped, "portable")->weights_size(), std::string(shaped.name) + ": fp16 is small");
         for (const std::string& kernels : kernel_names()) {
             const std::string name = std::string(shaped.name) + ", " + kernels;
             const auto network = build(shaped, kernels);

@@ -12,7 +12,8 @@
 const SHAPE = ["n_filters", "dimension", "kernel_size", "last_kernel_size", "residual_kernel_size", "n_residual_layers",
     "dilation_base", "compress", "lstm_layers", "n_codebooks", "codebook_size"];
 const CODEBOOKS = "quantizer.codebooks";
-const FP32 = 0;
+/** How large matrices are kept (codec/engine/native/kernels.h): halves of words, with the results of fp32. */
+const FP16 = 3;
 const NO_SUCH_FUNCTION = 52; // ENOSYS: the module prints nothing and opens no file
 
 /** A module with one function, which uses i8x16.relaxed_swizzle. */
@@ -132,7 +133,7 @@ export class Codec {
         const all = Int32Array.from([...SHAPE.map((name) => fields[name]), ...config.ratios]);
         const sizes = this.#put(new Uint8Array(all.buffer));
         try {
-            this.at = c.earshot_build(builder, sizes, all.length, FP32);
+            this.at = c.earshot_build(builder, sizes, all.length, FP16);
         } catch (trap) {
             throw this.#refused ? new CodecError(this.#refused) : trap;
         }

@@ -11,10 +11,17 @@
 namespace earshot {
 
 // What a word (32 bits) of x and of W holds: a float, two bf16 or four bytes, from rows of W that
-// follow each other.
-enum class Format { fp32, bf16, int8 };
+// follow each other. With fp16, which the portable kernels alone have, W holds two floats whose
+// values are exact in so few bits, x stays as with fp32, and so do the results, bit by bit.
+enum class Format { fp32, bf16, int8, fp16 };
 
-constexpr Size per_word(Format format) { return format == Format::fp32 ? 1 : format == Format::bf16 ? 2 : 4; }
+constexpr Size per_word(Format format) { return format == Format::fp32 ? 1 : format == Format::int8 ? 4 : 2; }
+
+// The exponent of a weight in fp16 has five bits: from 2^-24, the least that IEEE's format has, to
+// 2^6. It stands for itself in the five lowest bits of a float's exponent, so that a weight is read
+// as 2^-102 times its value, and x is multiplied by 2^102 to make up for it.
+constexpr int FP16_LEAST = -24, FP16_MOST = 6;
+constexpr float FP16_SCALE = 0x1p102f;
 
 // Weights of y = bias + x W, packed for one kernel set: panels of columns, each with the rows of W
 // one after the other. Both sides are padded to LANES, and so is every part of x.
@@ -63,6 +70,8 @@ struct Codebook {
 
 // Words of k, so that a panel of weights (160 KiB) stays in the second-level cache for all rows.
 constexpr Size BLOCK = 640;
+// With fp16 the sums are those of fp32.
+constexpr Size block_words(Format format) { return format == Format::fp16 ? BLOCK / 2 : BLOCK; }
 
 struct Kernels {
     const char* name;

@@ -11,16 +11,28 @@
 //   four unsigned bytes times four signed ones in whole numbers; `whole` converts those sums to
 //   floats;
 // - round_pairs (two V as words of bf16) and store_lowest_bytes (of the bits of each float);
+// - in the portable kernels alone, EARSHOT_FP16, low_fp16 and high_fp16: the floats that the halves
+//   of words stand for, times 2^-102;
 // - PANEL and ROWS: with panels that wide, the sums for ROWS rows stay in registers.
 //
 // The sum of a row never depends on the rows beside it, so that a stream gives the same bits alone
 // and together with others.
 
+#ifdef EARSHOT_FP16
+constexpr Format EARSHOT_HALVES = Format::fp16;
+#else
+constexpr Format EARSHOT_HALVES = Format::fp32;
+#endif
 constexpr Size NARROW = WIDTH > LANES ? WIDTH : LANES;
 // How many floats ahead of its use a weight is fetched that lies in no cache.
 constexpr Size STREAM = 4096;
+#ifndef EARSHOT_TALL_PANEL
 constexpr Size TALL_PANEL = PANEL / 2 > NARROW ? PANEL / 2 : NARROW;
+#else
+constexpr Size TALL_PANEL = EARSHOT_TALL_PANEL;
+#endif
 constexpr int TALL_ROWS = static_cast<int>(ROWS * PANEL / TALL_PANEL);
+constexpr Size WIDEST = PANEL > TALL_PANEL ? PANEL : TALL_PANEL;  // also the panels of codebooks
 constexpr int MOST_ROWS = 8;  // the addresses of more rows do not fit into registers
 
 // Fetches into the first-level cache, or into the second if the first has no space for later data.
@@ -53,6 +65,17 @@ inline V multiply_add(V x, V w, V sum) {
     if constexpr (F == Format::int8) return dot_bytes(x, w, sum);
 }
 
+// Adds two floats of x, scaled, times N words of fp16.
+template <int N>
+inline void add_pair(float first, float second, const V* column, V* sums) {
+#ifdef EARSHOT_FP16
+    for (int j = 0; j < N; j++) sums[j] = fma(set1(first), low_fp16(column[j]), sums[j]);
+    for (int j = 0; j < N; j++) sums[j] = fma(set1(second), high_fp16(column[j]), sums[j]);
+#else
+    (void)first, (void)second, (void)column, (void)sums;
+#endif
+}
+
 // Multiplies R rows by a panel of N vectors; k runs through all parts. The sums are added to
 // `from`, because sums of blocks round less than one long sum. LINES lines of `ahead` are fetched
 // for every k. Sums of bytes start from the first row of W, and are scaled by `scales` [panel]
@@ -75,9 +98,14 @@ void tile(const Part* part, const Part* end, const Place* place, const float* w,
                 for (int line = 0; line < LINES; line++) prefetch<2>(ahead.from + line * ahead.apart);
             V column[N];
             for (int j = 0; j < N; j++) column[j] = load(w + j * WIDTH);
-            for (int i = 0; i < R; i++) {
-                const V value = set1(x[i][k]);
-                for (int j = 0; j < N; j++) sums[i][j] = multiply_add<F>(value, column[j], sums[i][j]);
+            if constexpr (F == Format::fp16) {
+                for (int i = 0; i < R; i++)
+                    add_pair<N>(x[i][2 * k] * FP16_SCALE, x[i][2 * k + 1] * FP16_SCALE, column, sums[i]);
+            } else {
+                for (int i = 0; i < R; i++) {
+                    const V value = set1(x[i][k]);
+                    for (int j = 0; j < N; j++) sums[i][j] = multiply_add<F>(value, column[j], sums[i][j]);
+                }
             }
         }
     }
@@ -110,9 +138,9 @@ Tile tile_for(int rows, Size lines) {
 
 template <Format F>
 Tile choose(Size width, int rows, Size lines) {
-    if constexpr (PANEL >= 4 * NARROW)
+    if constexpr (WIDEST >= 4 * NARROW)
         if (width == 4 * NARROW) return tile_for<F, 4 * NARROW>(rows, lines);
-    if constexpr (PANEL >= 2 * NARROW)
+    if constexpr (WIDEST >= 2 * NARROW)
         if (width == 2 * NARROW) return tile_for<F, 2 * NARROW>(rows, lines);
     return tile_for<F, NARROW>(rows, lines);
 }
@@ -132,7 +160,7 @@ void multiply_panel(const Product& product, const Part* part, const Part* end, c
     const Size shares = width / LANES, lines = (shares + tiles - 1) / tiles, apart = (next_w - w) / shares;
     Size fetched = lines > 2 || (lines == 2 && all < 5 * tiles) ? shares : 0;
     const bool to_elu = last && product.elu.data, to_plain = last && product.plain.data;
-    alignas(64) float rest[MOST_ROWS * PANEL];
+    alignas(64) float rest[MOST_ROWS * WIDEST];
     Size done = 0;
     Place next{0, 0};
     for (Size t = 0; t < tiles; t++) {
@@ -143,9 +171,9 @@ void multiply_panel(const Product& product, const Part* part, const Part* end, c
         for (int i = 0; i < rows; i++) {
             place[i] = next;
             if (++next.row == product.rows) next = {next.stream + 1, 0};
-            float* const partial = product.partial + (done + i) * PANEL;
+            float* const partial = product.partial + (done + i) * WIDEST;
             from[i] = !first ? partial : product.start.data ? at(product.start, place[i]) + column : bias;
-            to[i] = !last ? partial : to_plain ? at(product.plain, place[i]) + column : rest + i * PANEL;
+            to[i] = !last ? partial : to_plain ? at(product.plain, place[i]) + column : rest + i * WIDEST;
         }
         const Size more = std::min(Size{2}, (shares - fetched) / (tiles - t));
         choose<F>(width, rows, more)(part, end, place, w, {next_w + fetched * apart, apart}, scales, from, to);
@@ -169,13 +197,17 @@ void tall_tile(const float* x, Size k, const float* w, const float* scales, cons
     for (int i = 0; i < R; i++)
         for (int j = 0; j < N; j++) sums[i][j] = F == Format::int8 ? load(w + j * WIDTH) : set1(0.0f);
     if constexpr (F == Format::int8) w += N * WIDTH;
-    for (; k > 0; k--, w += N * WIDTH, x += R) {
+    for (; k > 0; k--, w += N * WIDTH, x += F == Format::fp16 ? 2 * R : R) {
         for (Size j = 0; j < N * WIDTH; j += LANES) prefetch<R <= 2 ? 1 : 2>(w + STREAM + j);  // few rows: soon used
         V column[N];
         for (int j = 0; j < N; j++) column[j] = load(w + j * WIDTH);
-        for (int i = 0; i < R; i++) {
-            const V value = set1(x[i]);
-            for (int j = 0; j < N; j++) sums[i][j] = multiply_add<F>(value, column[j], sums[i][j]);
+        if constexpr (F == Format::fp16) {
+            for (int i = 0; i < R; i++) add_pair<N>(x[i], x[R + i], column, sums[i]);
+        } else {
+            for (int i = 0; i < R; i++) {
+                const V value = set1(x[i]);
+                for (int j = 0; j < N; j++) sums[i][j] = multiply_add<F>(value, column[j], sums[i][j]);
+            }
         }
     }
     for (int i = 0; i < R; i++)
@@ -196,12 +228,14 @@ TallTile tall_tile_for(int rows) {
         return rows == R ? tall_tile<F, R, WIDE / WIDTH> : tall_tile_for<F, WIDE, R - 1>(rows);
 }
 
-// Arranges the rows of a tile word by word.
+// Arranges the rows of a tile word by word; with fp16 float by float, scaled.
+template <Format F>
 void turn(const Part* part, const Part* end, Size first, Size rows, float* to) {
-    for (; part != end; to += rows * part->k, part++)
+    constexpr Size FLOATS = F == Format::fp16 ? 2 : 1;
+    for (; part != end; to += FLOATS * rows * part->k, part++)
         for (Size i = 0; i < rows; i++) {
             const float* x = part->data + (first + i) * part->stream;
-            for (Size k = 0; k < part->k; k++) to[k * rows + i] = x[k];
+            for (Size k = 0; k < FLOATS * part->k; k++) to[k * rows + i] = F == Format::fp16 ? x[k] * FP16_SCALE : x[k];
         }
 }
 
@@ -211,10 +245,11 @@ template <Format F>
 void multiply_tall(const Product& product) {
     const Matrix& matrix = *product.matrix;
     const Part* const end = product.parts + product.n_parts;
+    constexpr Size FLOATS = F == Format::fp16 ? 2 : 1;
     const Size streams = product.streams, tiles = (streams + TALL_ROWS - 1) / TALL_ROWS;
     for (Size t = 0; t < tiles; t++) {
         const Size row = t * streams / tiles;
-        turn(product.parts, end, row, (t + 1) * streams / tiles - row, product.turned + row * matrix.k);
+        turn<F>(product.parts, end, row, (t + 1) * streams / tiles - row, product.turned + row * matrix.k * FLOATS);
     }
     for (Size column = 0, width; column < matrix.n; column += width) {
         width = panel_width(TALL_PANEL, matrix.n, column);
@@ -225,7 +260,7 @@ void multiply_tall(const Product& product) {
             Size k = part->k;
             upto = part + 1;
             if constexpr (F != Format::int8)
-                for (; upto != end && k + upto->k <= BLOCK; upto++) k += upto->k;
+                for (; upto != end && k + upto->k <= block_words(F); upto++) k += upto->k;
             const float* const scales =
                 F == Format::int8 ? matrix.scales.data() + (part - product.parts) * matrix.n + column : nullptr;
             for (Size t = 0; t < tiles; t++) {
@@ -234,14 +269,14 @@ void multiply_tall(const Product& product) {
                 float* to[TALL_ROWS];
                 alignas(64) float rest[TALL_ROWS * TALL_PANEL];
                 for (Size i = 0; i < rows; i++) {
-                    float* const partial = product.partial + (row + i) * PANEL;
+                    float* const partial = product.partial + (row + i) * WIDEST;
                     from[i] = part == product.parts ? bias : partial;
                     to[i] = upto != end ? partial
                             : product.plain.data ? at(product.plain, {row + i, 0}) + column : rest + i * TALL_PANEL;
                 }
                 const auto tile = width == TALL_PANEL ? tall_tile_for<F, TALL_PANEL>(static_cast<int>(rows))
                                                       : tall_tile_for<F, NARROW>(static_cast<int>(rows));
-                const float* const x = product.turned + row * matrix.k + done * rows;
+                const float* const x = product.turned + (row * matrix.k + done * rows) * FLOATS;
                 tile(x, k, w, scales, F == Format::int8 ? part->scales + row : nullptr, from, to);
                 if (upto == end && product.elu.data)
                     for (Size i = 0; i < rows; i++) {
@@ -270,7 +305,7 @@ void multiply_in(const Product& product) {
             if constexpr (F == Format::int8) {
                 scales = matrix.scales.data() + (part - product.parts) * matrix.n + column;
             } else {
-                for (; upto != end && k + upto->k <= BLOCK; upto++) k += upto->k;
+                for (; upto != end && k + upto->k <= block_words(F); upto++) k += upto->k;
             }
             multiply_panel<F>(product, part, upto, w, w + k * width, bias, scales, column, width, part == product.parts,
                               upto == end);
@@ -280,10 +315,14 @@ void multiply_in(const Product& product) {
 }
 
 void multiply(const Product& product) {
+#ifdef EARSHOT_FP16
+    if (product.matrix->format == Format::fp16) return multiply_in<Format::fp16>(product);
+#endif
     switch (product.matrix->format) {
         case Format::fp32: return multiply_in<Format::fp32>(product);
         case Format::bf16: return multiply_in<Format::bf16>(product);
         case Format::int8: return multiply_in<Format::int8>(product);
+        case Format::fp16: break;
     }
 }
 
@@ -346,50 +385,4 @@ void dot(const float* x, Size row, const float* w, Size k, float bias, float* y,
     }
 }
 
-// The terms and their order are those of `nearest` in codec/model/quantizer.py, so that ties and
-// rounding fall the same way. Each lane keeps its own best entry. Indices are floats, which are
-// exact up to 2^24.
-[[maybe_unused]] void nearest(const Codebook& book, const float* x, Size rows, float* space, int* index) {
-    const Matrix& entries = book.columns;
-    const float* const norms = book.norms.data();
-    float *dots = space, *best = dots + rows * PANEL, *where = best + rows * LANES, *squares = where + rows * LANES;
-    alignas(64) float lanes[NARROW];
-    for (Size i = 0; i < NARROW; i++) lanes[i] = static_cast<float>(i);
-    for (Size r = 0; r < rows; r++) {
-        V square = set1(0.0f);
-        for (const float* own = x + r * entries.k; own != x + (r + 1) * entries.k; own += WIDTH)
-            square = fma(load(own), load(own), square);
-        squares[r] = sum(square);
-    }
-    const Part part{x, entries.k, 0, entries.k};
-    for (Size column = 0, width; column < entries.n; column += width) {
-        width = panel_width(PANEL, entries.n, column);
-        Product product{&entries, &part, 1, rows, 1, {dots, PANEL, 0}, {}, {}, nullptr};
-        const float* w = entries.weights.data() + column * entries.k;
-        multiply_panel<Format::fp32>(product, &part, &part + 1, w, w + entries.k * width, entries.bias.data() + column, nullptr,
-                                     0, width, true, true);
-        for (Size r = 0; r < rows; r++) {
-            const V square = set1(squares[r]);
-            for (Size lane = 0; lane < LANES; lane += WIDTH) {
-                V least = column ? load(best + r * LANES + lane) : set1(std::numeric_limits<float>::infinity());
-                V found = column ? load(where + r * LANES + lane) : load(lanes + lane);
-                for (Size j = lane; j < width; j += LANES) {
-                    const V twice = load(dots + r * PANEL + j) * set1(2.0f);
-                    const V distance = (square - twice) + load(norms + column + j);
-                    const V here = load(lanes + lane) + set1(static_cast<float>(column + j - lane));
-                    found = where_greater(least, distance, here, found);
-                    least = where_greater(least, distance, distance, least);
-                }
-                store(best + r * LANES + lane, least);
-                store(where + r * LANES + lane, found);
-            }
-        }
-    }
-    for (Size r = 0; r < rows; r++) {
-        const float *least = best + r * LANES, *found = where + r * LANES;
-        Size chosen = 0;
-        for (Size lane = 1; lane < LANES; lane++)
-            if (least[lane] < least[chosen] || (least[lane] == least[chosen] && found[lane] < found[chosen])) chosen = lane;
-        index[r] = static_cast<int>(found[chosen]);
-    }
-}
+#include "kernels_search.h"

@@ -118,6 +118,38 @@ inline void store_lowest_bytes(unsigned char* p, V v) {
     for (int i = 0; i < WIDTH; i++) p[i] = static_cast<unsigned char>(bits(v[i]) & 255);
 }
 
+#if defined(__GNUC__)
+using SignedBits = std::int32_t __attribute__((vector_size(16)));
+inline V fp16_floats(SignedBits bits) {
+    bits = (bits >> 3) & static_cast<std::int32_t>(0x8fffe000);  // sign, exponent below 32, fraction
+    V floats;
+    std::memcpy(&floats, &bits, sizeof floats);
+    return floats;
+}
+inline V low_fp16(V words) {
+    SignedBits bits;
+    std::memcpy(&bits, &words, sizeof bits);
+    return fp16_floats(bits << 16);
+}
+inline V high_fp16(V words) {
+    SignedBits bits;
+    std::memcpy(&bits, &words, sizeof bits);
+    return fp16_floats(bits);
+}
+#else
+inline std::uint32_t fp16_float(std::uint32_t bits) { return (bits & 0x80000000) | (bits >> 3 & 0x0fffe000); }
+inline V low_fp16(V v) {
+    return words([&](int i) { return fp16_float(bits(v[i]) << 16); });
+}
+inline V high_fp16(V v) {
+    return words([&](int i) { return fp16_float(bits(v[i])); });
+}
+#endif
+#define EARSHOT_FP16 1
+#ifdef __wasm__
+#define EARSHOT_TALL_PANEL 32  // of one stream: a row has eight sums, as many as multiply-adds are under way
+#endif
+
 #include "kernels_body.h"
 
 bool supported() { return true; }

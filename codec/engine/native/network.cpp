@@ -164,7 +164,9 @@ Quantizer::Quantizer(Plan& plan, const Shape& shape) : width_(padded(shape.dimen
             for (Size k = 0; k < dimension; k++) columns.data()[k * padded(size) + n] = all[n * dimension + k];
             book.longest = std::max(book.longest, std::sqrt(norms[n]));
         }
-        book.columns = pack(plan.kernels, plan.kernels.bf16 ? Format::bf16 : Format::fp32, columns, {width_}, padded(size));
+        const Format format = plan.kernels.bf16 ? Format::bf16 : plan.precision == Format::fp16 ? Format::fp16 : Format::fp32;
+        const bool tall = plan.kernels.tall_panel > plan.kernels.panel;
+        book.columns = pack(plan.kernels, format, columns, {width_}, padded(size), tall);
         std::fill_n(book.norms.data(), padded(size), std::numeric_limits<float>::infinity());
         std::copy_n(norms, size, book.norms.data());
         plan.weights += book.entries.size() + book.columns.weights.size();
@@ -179,7 +181,7 @@ void Quantizer::encode(const Step& step, const float* latents, const Size* n_q, 
     std::stable_sort(order.begin(), order.end(), [&](Size a, Size b) { return n_q[a] > n_q[b]; });
     std::vector<int> found(order.size());
     float* rest = step.scratch.take(step.streams * width_);
-    const Size columns = std::max(step.kernels.panel, codebooks_.front().columns.n);
+    const Size columns = std::max(std::max(step.kernels.panel, step.kernels.tall_panel), codebooks_.front().columns.n);
     float* space = step.scratch.take(step.streams * (columns + width_ + 4 * LANES));
     for (Size s = 0; s < step.streams; s++) std::copy_n(latents + order[s] * width_, width_, rest + s * width_);
     Size active = step.streams;
@@ -289,7 +291,7 @@ State::State(const State& other) : State(other.network_, other.kind_) {
 
 Network::Network(const Shape& shape, const Tensors& tensors, const std::string& kernels, Format precision)
     : shape_(checked(shape)), kernels_(find_kernels(kernels)) {
-    Plan encoder{tensors, kernels_, precision}, quantizer{tensors, kernels_}, decoder{tensors, kernels_, precision};
+    Plan encoder{tensors, kernels_, precision}, quantizer{tensors, kernels_, precision}, decoder{tensors, kernels_, precision};
     encoder_ = std::make_unique<Encoder>(encoder, shape_);
     quantizer_ = std::make_unique<Quantizer>(quantizer, shape_);
     decoder_ = std::make_unique<Decoder>(decoder, shape_);

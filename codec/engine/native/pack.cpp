@@ -9,7 +9,7 @@ namespace {
 
 // The parts of k values in a row, none longer than a block.
 std::vector<Size> parts_of(Format format, Size k) {
-    const Size most = BLOCK * per_word(format);
+    const Size most = block_words(format) * per_word(format);
     std::vector<Size> sizes;
     for (; k > 0; k -= sizes.back()) sizes.push_back(std::min(k, most));
     return sizes;
@@ -24,6 +24,19 @@ std::uint32_t bits(float x) {
 // Rounds to the nearest bf16, ties to even.
 std::uint32_t bf16(float x) { return (bits(x) + 0x7fff + (bits(x) >> 16 & 1)) >> 16; }
 
+// Returns 16 bits for a float that has no more: sign, exponent (0 for zero), ten bits of fraction.
+std::uint32_t fp16(float x) {
+    const std::uint32_t own = bits(x), sign = own >> 16 & 0x8000;
+    if (!(own & 0x7fffffff)) return sign;
+    return sign | static_cast<std::uint32_t>((static_cast<int>(own >> 23 & 255) - 127 - FP16_LEAST + 1) << 10) | (own >> 13 & 0x3ff);
+}
+
+bool fits_fp16(float x) {
+    const std::uint32_t own = bits(x);
+    const int exponent = static_cast<int>(own >> 23 & 255) - 127;
+    return !(own & 0x7fffffff) || (!(own & 0x1fff) && exponent >= FP16_LEAST && exponent <= FP16_MOST);
+}
+
 // Writes words of weights in the order in which the kernels read them.
 class Packer {
   public:
@@ -35,9 +48,9 @@ class Packer {
         for (; k > 0; k--, row++, to_ += width) std::copy_n(from_.data() + row * n_ + column, width, to_);
     }
 
-    void halves(Size row, Size k, Size column, Size width) {
+    void halves(Size row, Size k, Size column, Size width, std::uint32_t (*half)(float)) {
         for (; k > 0; k -= 2, row += 2)
-            for (Size j = column; j < column + width; j++) put(bf16(at(row, j)) | bf16(at(row + 1, j)) << 16);
+            for (Size j = column; j < column + width; j++) put(half(at(row, j)) | half(at(row + 1, j)) << 16);
     }
 
     // In x, 128 stands for 0: the sums start from minus 128 times the sum of the column.
@@ -94,6 +107,7 @@ Part quantise_part(const Kernels& kernels, Scratch& scratch, const float* data, 
 }  // namespace
 
 Matrix pack(const Kernels& kernels, Format format, const Floats& weights, const std::vector<Size>& cuts, Size n, bool tall) {
+    if (format == Format::fp16 && !std::all_of(weights.data(), weights.data() + weights.size(), fits_fp16)) format = Format::fp32;
     std::vector<Size> parts;
     for (Size cut : cuts)
         for (Size part : parts_of(format, cut)) parts.push_back(part);
@@ -109,7 +123,8 @@ Matrix pack(const Kernels& kernels, Format format, const Floats& weights, const 
             const Size own = parts[static_cast<std::size_t>(part)];
             switch (format) {
                 case Format::fp32: packer.floats(row, own, column, width); break;
-                case Format::bf16: packer.halves(row, own, column, width); break;
+                case Format::bf16: packer.halves(row, own, column, width, bf16); break;
+                case Format::fp16: packer.halves(row, own, column, width, fp16); break;
                 case Format::int8: packer.bytes(part, row, own, column, width); break;
             }
         }
@@ -125,19 +140,21 @@ void multiply(const Kernels& kernels, Scratch& scratch, const Matrix& matrix, co
     const float *memory = nullptr, *own = nullptr;
     for (const Rows& row : rows) {
         if (matrix.format == Format::bf16 && row.data != memory) own = round_all(kernels, scratch, row, streams);
-        if (matrix.format == Format::fp32) own = row.data;
+        if (matrix.format == Format::fp32 || matrix.format == Format::fp16) own = row.data;
         memory = row.data;
         Size first = row.first;
         for (Size k : parts_of(matrix.format, row.k)) {
             if (matrix.format == Format::int8)
                 parts.push_back(quantise_part(kernels, scratch, memory + first, row.stream, k, streams));
+            else if (matrix.format == Format::fp16)
+                parts.push_back({own + first, row.stream, row.row, k / words});
             else
                 parts.push_back({own + first / words, row.stream / words, row.row / words, k / words});
             first += k;
         }
     }
-    float* partial = parts.size() > 1 ? scratch.take(streams * count * kernels.panel) : nullptr;
-    float* turned = matrix.tall ? scratch.take(streams * matrix.k) : nullptr;
+    float* partial = parts.size() > 1 ? scratch.take(streams * count * std::max(kernels.panel, kernels.tall_panel)) : nullptr;
+    float* turned = matrix.tall ? scratch.take(streams * matrix.k * (matrix.format == Format::fp16 ? 2 : 1)) : nullptr;
     kernels.multiply({&matrix, parts.data(), static_cast<Size>(parts.size()), streams, count, plain, elu, start, partial, turned});
     scratch.back_to(mark);
 }

@@ -42,9 +42,10 @@ struct Plan {
     Size weights = 0;   // words
 
     // Uses bytes only if a row is quantised once for many columns, and the fastest format
-    // otherwise.
+    // otherwise; fp16, which takes less memory and more instructions, only where weights are used
+    // once.
     Format format(Use use) const {
-        if (use == Use::pcm) return Format::fp32;
+        if (use == Use::pcm || (precision == Format::fp16 && use == Use::often)) return Format::fp32;
         if (precision != Format::int8 || use == Use::once) return precision;
         return kernels.bf16 ? Format::bf16 : Format::fp32;
     }
