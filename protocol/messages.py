@@ -37,6 +37,12 @@ MAX_SECRET = 64
 MAX_FRAMES_WANTED = 8
 """Frames that a client may ask to have in one message: as many as a short header can tell."""
 
+MAX_SERVERS = 8
+Servers = Annotated[
+    list[Annotated[str, Field(max_length=200, pattern=r"^wss?://[!-~]+$")]], Field(max_length=MAX_SERVERS)
+]
+"""Addresses of servers, as the option --server has them."""
+
 Grant = Literal["speak", "listen", "record", "moderate"]
 Moderation = Literal["mute", "unmute", "remove", "lock", "unlock"]
 FramesWanted = Annotated[int, Field(ge=1, le=MAX_FRAMES_WANTED)]
@@ -169,6 +175,8 @@ class Welcome(Message):
     next_sequence: Annotated[int, Field(ge=0, lt=1 << 16)] | None = None
     """In a seat that the client had before: the sequence that the server expects next of it. None
     if nothing came of it so far."""
+    servers: Servers = []  # noqa: RUF012 -- pydantic copies it
+    """Addresses of other servers with the same rooms, for when this one is lost."""
 
 
 class PeerJoined(Message):
@@ -221,6 +229,8 @@ class Draining(Message):
 
     type: Literal["draining"] = "draining"
     within_s: int
+    servers: Servers = []  # noqa: RUF012
+    """Addresses of other servers with the same rooms, to go to."""
 
 
 class Pong(Message):

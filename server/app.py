@@ -84,12 +84,17 @@ def create_app(
     )
     coding = entropy(pool, settings.max_entropy_links, settings.max_address_share, frame_us)
     hub = Hub(model.config, model.digest, settings, pool, coding)
+    if settings.bus.get_secret_value():
+        from earshot.server.nodes.cluster import Cluster  # with NATS, which one node does not need
+
+        hub.nodes = Cluster(hub, settings)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await hub.pool.start()
         await hub.recorder.start()
         await hub.watchdog.start()
+        await hub.nodes.start()
         tasks = [asyncio.create_task(hub.tend()), asyncio.create_task(watch_loop(hub.lag, hub.lag_s.add))]
         try:
             yield
@@ -97,6 +102,7 @@ def create_app(
             for task in tasks:
                 task.cancel()
             await hub.shut_down()
+            await hub.nodes.stop()
             await hub.watchdog.stop()
             await hub.recorder.stop()
             await hub.pool.stop()

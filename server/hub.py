@@ -15,12 +15,13 @@ from typing import Any
 from earshot.codec.config import ModelConfig
 from earshot.codec.errors import EngineFull
 from earshot.protocol.close_codes import CloseCode
-from earshot.protocol.messages import PROTOCOL, Hello, Limits, ModelInfo, Moderate, PeerLeft, Welcome
+from earshot.protocol.messages import PROTOCOL, Draining, Hello, Limits, ModelInfo, Moderate, PeerLeft, Welcome
 from earshot.server.access.access import Access
 from earshot.server.audit import Audit
 from earshot.server.clock import clock_us
 from earshot.server.core import refusals
 from earshot.server.core.address_shares import AddressShares
+from earshot.server.core.elsewhere import ALONE, Nodes
 from earshot.server.core.fanout import ChangedPeers
 from earshot.server.core.grants import Grants, Removals
 from earshot.server.core.jobs import Deliver, Job
@@ -62,6 +63,7 @@ class Hub:
     ) -> None:
         self.config, self.digest, self.settings, self.pool = config, digest, settings, pool
         self.entropy = entropy
+        self.nodes: Nodes = ALONE
         self.access = Access.of(settings)
         self.removals = Removals()
         self.audit = Audit(settings.audit_lines_per_second)
@@ -189,12 +191,15 @@ class Hub:
                 self._changed_peers(),
                 self.settings.change_interval_s,
             )
+            self.nodes.furnish(room)
         peer, joined = live.room.join(hello, clock_us(), grants)
         if name not in self.rooms:
             self.rooms[name] = live
+            live.elsewhere = self.nodes.open(live.room)
             self.room_owners.take(live.owner)
-        live.recorder.entered(peer, live.room.peers.values())
+        live.recorder.entered(peer, live.room.peers.values(), live.room.guests.values())
         live.broadcast(joined, but=peer.id)
+        live.elsewhere.changed(peer)
         live.connections[peer.id] = connection
         return live, peer
 
@@ -216,9 +221,9 @@ class Hub:
                 audio_burst_ms=settings.audio_burst_ms,
             ),
             clock_us=clock_us(),
-            peers=[other.info() for other in live.room.peers.values() if other is not peer],
+            peers=live.room.others(peer),
             windows=True,
-            recording=live.recorder.on,
+            recording=live.recorded,
             entropy=seat.coding.digest,
             may=peer.grants.may,
             locked=live.room.locked,
@@ -228,6 +233,7 @@ class Hub:
             resume_within_s=settings.resume_s if kept else 0.0,
             resumed=seat.resumed,
             next_sequence=peer.uplink.next_sequence if seat.resumed else None,
+            servers=self.nodes.servers(),
         )
 
     def _check_capacity(self, name: str, hello: Hello, address: str) -> None:
@@ -268,9 +274,11 @@ class Hub:
         live.prune()
         live.changed.forget(peer.id)
         live.broadcast(left, but=peer.id)
+        live.elsewhere.left(peer, left.reason)
         live.recorder.left(peer)
         if not live.room.peers:
             live.recorder.end("everyone had left")
+            live.elsewhere.close()
             if self.rooms.pop(live.room.name, None) is not None:
                 self.room_owners.give_back(live.owner)
 
@@ -282,6 +290,7 @@ class Hub:
         target = live.moderate(message, by, who)
         if target is not None and message.action == "remove":
             self.removals.add(live.room.name, target.grants)
+            self.nodes.removed(live.room.name, target.grants.id)
         self.audit.note("moderated", what=message.action, room=live.room.name, by=who, peer=message.peer)
 
     def paused_us(self) -> int:
@@ -310,9 +319,14 @@ class Hub:
         all have left or the time is over."""
         self.drain.begin(within_s)
         self.audit.note("drain", what="begun", rooms=len(self.rooms), within_s=int(within_s))
-        if (news := self.drain.news) is not None:
+        if (news := self.drain_news()) is not None:
             for live in self.rooms.values():
                 live.broadcast(news)
+
+    def drain_news(self) -> Draining | None:
+        """Returns what those in a room are told of this server's end; None while there is none."""
+        news = self.drain.news
+        return news and news.model_copy(update={"servers": self.nodes.servers()})
 
     async def shut_down(self) -> None:
         """Tells every client; returns when all are gone or the deadline has passed."""
@@ -332,7 +346,7 @@ class Hub:
 
     def not_ready(self) -> list[str]:
         """Returns why this server should get no more calls; nothing while it takes them."""
-        reasons = self.watchdog.faults()
+        reasons = self.watchdog.faults() + self.nodes.faults()
         if self.shutting_down:
             reasons.append("this server shuts down")
         elif self.drain.on:
@@ -375,6 +389,7 @@ class Hub:
             "entropy": self.entropy.stats(),
             "recordings": self.recorder.stats(),
             "watchdog": self.watchdog.stats(),
+            "nodes": self.nodes.stats(),
         }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -12,7 +13,18 @@ import numpy as np
 from earshot.codec.bitstream import unpack
 from earshot.codec.errors import EngineFull
 from earshot.codec.pcm import to_s16
-from earshot.protocol.messages import Hello, Moderate, Moderated, PeerChanged, Record, Recording, ServerMessage, SetRate
+from earshot.protocol.messages import (
+    Hello,
+    Moderate,
+    Moderated,
+    PeerChanged,
+    PeerJoined,
+    PeerLeft,
+    Record,
+    Recording,
+    ServerMessage,
+    SetRate,
+)
 from earshot.protocol.packet import Packet, PcmBlock
 from earshot.protocol.sequence import SEQUENCE_MODULUS, TIMESTAMP_MODULUS
 from earshot.protocol.silence import Silence
@@ -20,7 +32,9 @@ from earshot.server.audit import Audit
 from earshot.server.clock import clock_us
 from earshot.server.core import refusals
 from earshot.server.core.address_shares import AddressShares
+from earshot.server.core.elsewhere import NOWHERE_ELSE, Elsewhere
 from earshot.server.core.fanout import ChangedPeers
+from earshot.server.core.guests import Speaker
 from earshot.server.core.jobs import Job, Result
 from earshot.server.core.recipient import Recipient
 from earshot.server.core.room import Peer, Room
@@ -71,7 +85,17 @@ class LiveRoom:
         self._decoders: dict[tuple[int, int], _Decoder] = {}
         """By speaker and number of codebooks."""
         self.frames_not_decoded = 0
-        self.recorder = RoomRecorder(recorder, room.name, self.broadcast)
+        self.elsewhere: Elsewhere = NOWHERE_ELSE
+        self.recorder = RoomRecorder(recorder, room.name, self._tell_recording)
+
+    @property
+    def recorded(self) -> bool:
+        """Whether what is said in the room is recorded, here or on another node."""
+        return self.recorder.on or self.elsewhere.recorded
+
+    def _tell_recording(self, message: Recording) -> None:
+        self.elsewhere.recording(message.on)
+        self.broadcast(message.model_copy(update={"on": message.on or self.elsewhere.recorded}))
 
     def broadcast(self, message: ServerMessage, but: int | None = None) -> None:
         """Sends a control message to everyone, or everyone else."""
@@ -92,13 +116,32 @@ class LiveRoom:
     def _tell_changes(self) -> None:
         self._change_timer = None
         for peer_id in self.changed.due(max(1, len(self.connections) - 1), clock_us()):
-            self.broadcast(PeerChanged(peer=self.room.peers[peer_id].info()), but=peer_id)
+            peer = self.room.peers[peer_id]
+            self.broadcast(PeerChanged(peer=peer.info()), but=peer_id)
+            self.elsewhere.changed(peer)
         if len(self.changed):
             self._set_change_timer()
 
+    def hear(self, told: Sequence[ServerMessage]) -> None:
+        """Tells everyone here what happens on other nodes, and a recording too."""
+        for message in told:
+            if isinstance(message, PeerJoined):
+                self.recorder.met(self.room.guests[message.peer.id])
+            elif isinstance(message, PeerLeft):
+                self.recorder.gone(message.id)
+            elif isinstance(message, PeerChanged):
+                self.recorder.muted(self.room.guests[message.peer.id])
+            self.broadcast(message)
+        self.prune()
+
     def relay(self, speaker: Peer, packet: Packet) -> None:
-        """Passes a speaker's codes on, to a recording too, and to decoders where someone wants
-        PCM."""
+        """Passes on what a peer says, to other nodes too."""
+        self.elsewhere.spoke(speaker, packet)
+        self.play(speaker, packet)
+
+    def play(self, speaker: Speaker, packet: Packet) -> None:
+        """Passes a speaker's codes on to those who are connected here, to a recording too, and to
+        decoders where someone wants PCM."""
         now = clock_us()
         self._wake(self.room.relay(speaker, packet, now))
         self.recorder.spoke(speaker, packet, now)
@@ -106,7 +149,12 @@ class LiveRoom:
             self._decode(speaker, n_q, packet.cut(n_q), now)
 
     def hush(self, speaker: Peer, silence: Silence) -> None:
-        """Passes on that a speaker says nothing for now."""
+        """Passes on that a peer says nothing for now, to other nodes too."""
+        self.elsewhere.hushed(speaker, silence)
+        self.fall_silent(speaker, silence)
+
+    def fall_silent(self, speaker: Speaker, silence: Silence) -> None:
+        """Passes the same on to those who are connected here."""
         self._wake(self.room.hush(speaker, silence, clock_us()))
 
     def set_away(self, peer: Peer) -> None:
@@ -144,13 +192,16 @@ class LiveRoom:
             self.announce(changed)
             self.prune()
 
-    def moderate(self, message: Moderate, by: Peer | None, name: str) -> Peer | None:
+    def moderate(self, message: Moderate, by: Speaker | None, name: str) -> Peer | None:
         """Mutes or removes a peer, or locks the room, and tells everyone. Returns the peer, if it
-        is still there. `name` is the moderator's."""
+        is still there. `name` is the moderator's. For a guest its node is asked to do it."""
         target = self.room.peers.get(message.peer or 0)
+        guest = self.room.guests.get(message.peer or 0)
         if message.action in ("lock", "unlock"):
             self.room.locked = message.action == "lock"
         elif target is None:
+            if guest is not None:
+                self.elsewhere.ask(guest, message, by, name)
             return None
         elif message.action == "remove":
             self.connections[target.id].fail(refusals.removed_by(name))
@@ -158,7 +209,9 @@ class LiveRoom:
         else:
             self.announce(self.room.silence(target, message.action == "mute"))
             self.recorder.muted(target)
-        self.broadcast(Moderated(action=message.action, by=by.id if by else None, peer=target.id if target else None))
+        done = Moderated(action=message.action, by=by.id if by else None, peer=target.id if target else None)
+        self.broadcast(done)
+        self.elsewhere.moderated(done)
         return target
 
     def stats(self, now_us: int) -> dict[str, Any]:
@@ -173,9 +226,9 @@ class LiveRoom:
             }
             for peer in self.room.peers.values()
         ]
-        return {"peers": peers, "frames_not_decoded": self.frames_not_decoded}
+        return {"peers": peers, "guests": len(self.room.guests), "frames_not_decoded": self.frames_not_decoded}
 
-    def _decode(self, speaker: Peer, n_q: int, packet: Packet, now_us: int) -> None:
+    def _decode(self, speaker: Speaker, n_q: int, packet: Packet, now_us: int) -> None:
         key = (speaker.id, n_q)
         decoder = self._decoders.get(key)
         if decoder is None:
@@ -199,7 +252,7 @@ class LiveRoom:
                 Job(np.ascontiguousarray(codes[:, index]), now_us, tag=block)
             )
 
-    def _open_decoder(self, speaker: Peer, n_q: int) -> _Decoder | None:
+    def _open_decoder(self, speaker: Speaker, n_q: int) -> _Decoder | None:
         """Returns a new decoder, counted for a listener whose address may have one more; None if
         there is no such listener, or no place. An address may have one in any case: its listeners
         were let in while there was time for them."""
@@ -236,7 +289,7 @@ class LiveRoom:
                 audit.note("slow", address=address, room=room, peer=peer.id, name=who, dropped=dropped, cut=cut)
             peer.lost_noted = lost
 
-    def _fail_pcm_listeners(self, speaker: Peer, n_q: int) -> None:
+    def _fail_pcm_listeners(self, speaker: Speaker, n_q: int) -> None:
         """Sends away those who would otherwise be left in silence."""
         for peer in self.room.pcm_listeners(speaker.id, n_q):
             connection = self.connections.get(peer.id)
@@ -258,7 +311,8 @@ class LiveRoom:
 
     def prune(self) -> None:
         """Ends decoders that nobody listens to any more."""
-        wanted = {(peer.id, n_q) for peer in self.room.peers.values() for n_q in self.room.pcm_rates(peer)}
+        speakers: list[Speaker] = [*self.room.peers.values(), *self.room.guests.values()]
+        wanted = {(each.id, n_q) for each in speakers for n_q in self.room.pcm_rates(each)}
         for key in set(self._decoders) - wanted:
             self._close_decoder(key)
         for (speaker_id, n_q), decoder in self._decoders.items():

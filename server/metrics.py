@@ -52,6 +52,7 @@ class Metrics(Collector):
         yield from self._people()
         yield from self._media()
         yield from self._codec()
+        yield from self._nodes()
         yield from self._refusals()
         recordings = hub.recorder.stats()
         yield _gauge("recordings", "Rooms that are recorded now.", recordings["active"])
@@ -114,6 +115,24 @@ class Metrics(Collector):
         yield _histogram("step_frames", "Frames in a step of the codec, by kind.", pool.step_frames, "kind")
         yield _histogram("result_seconds", "Time from frame ready to result there.", {"": pool.result_s})
 
+    def _nodes(self) -> Iterator[Metric]:
+        """All zero where there is one node, which has no bus."""
+        hub = self._hub
+        stats = Counter(hub.nodes.stats())
+        yield _gauge(
+            "guests", "Peers in rooms by way of other nodes.", sum(len(r.room.guests) for r in hub.rooms.values())
+        )
+        yield _gauge("nodes", "Other nodes that are there.", stats["nodes"])
+        yield _gauge("bus_up", "1 while this node is connected to the bus, else 0.", int(stats["connected"]))
+        ways = {"in": stats["messages_in"], "out": stats["messages_out"]}
+        yield _counters("bus_messages", "Messages of the bus, by direction.", ways, "direction")
+        ways = {"in": stats["bytes_in"], "out": stats["bytes_out"]}
+        yield _counters("bus_bytes", "Bytes of these messages, by direction.", ways, "direction")
+        lost = {"control": stats["control_dropped"], "media": stats["media_dropped"]}
+        yield _counters("bus_dropped", "What could not be sent over the bus in time, by kind.", lost, "kind")
+        strange = {"bad": stats["bad"], "strange": stats["strange"]}
+        yield _counters("bus_ignored", "What came over the bus and was malformed, or of nobody here.", strange, "why")
+
     def _refusals(self) -> Iterator[Metric]:
         named = {int(code): code.name.lower() for code in CloseCode} | PROTOCOL_ERRORS
         said = "Connections, and requests over HTTP, that ended with a close code."
@@ -145,6 +164,13 @@ def _gauge(name: str, said: str, value: float | Mapping[Any, int], label: str = 
 
 def _counter(name: str, said: str, value: float) -> Metric:
     return CounterMetricFamily(PREFIX + name, said, value)
+
+
+def _counters(name: str, said: str, values: Mapping[str, int], label: str) -> Metric:
+    family = CounterMetricFamily(PREFIX + name, said, labels=[label])
+    for key, each in values.items():
+        family.add_metric([key], each)
+    return family
 
 
 def _histogram(name: str, said: str, tallies: Mapping[Any, Tally], label: str = "") -> Metric:

@@ -190,6 +190,20 @@ class Settings(BaseSettings):
     bytes, and small."""
     socket_send_buffer_bytes: Count = 1 << 16
 
+    bus: SecretStr = SecretStr("")
+    """Address of the NATS server over which several nodes serve the same rooms: nats://HOST:4222,
+    with a user and password if need be. Without it a server is alone."""
+    node: str = ""
+    """This node's name on the bus, of A-Z a-z 0-9 _ -; made from the host's if not given."""
+    public_url: str = ""
+    """Where clients reach this node, ws(s)://HOST: the other nodes tell theirs, for when they
+    end."""
+    bus_timeout_s: Annotated[float, Field(ge=0.5)] = 1.5
+    """A node of which nothing is heard for so long is gone, and whoever is connected to it with
+    it."""
+    bus_tick_ms: Annotated[float, Field(ge=0, le=20)] = 2.0
+    """Least time between two messages of media to the same node."""
+
     record_to: Path | None = None
     """Folder for recordings (docs/recordings.md). Nobody is recorded unless one of the next two
     says so."""

@@ -70,6 +70,14 @@ def serve(
     record_kbps: Annotated[
         float | None, typer.Option(min=0.1, help="Keep at most this rate of each speaker; all that comes if not given.")
     ] = None,
+    bus: Annotated[
+        str,
+        typer.Option(metavar="URL", help="NATS, over which several servers serve the same rooms: nats://HOST:4222."),
+    ] = "",
+    node: Annotated[str, typer.Option(help="This server's name on the bus; made from the host's if not given.")] = "",
+    public_url: Annotated[
+        str, typer.Option(metavar="URL", help="Where clients reach this one of several servers: ws(s)://HOST.")
+    ] = "",
     log_level: Annotated[
         str | None,
         typer.Option(help="debug, info (joins, leaves, refusals, recordings), warning or error; info if not given."),
@@ -130,6 +138,9 @@ def serve(
             "record_on_request": record_on_request,
             "record_to": record_to,
             "record_max_kbps": record_kbps,
+            "bus": bus,
+            "node": node,
+            "public_url": public_url,
             "log_level": log_level,
         }
         given = {name: value for name, value in given.items() if value}

@@ -26,12 +26,16 @@ from earshot.protocol.silence import Silence
 from earshot.protocol.text import MAX_REASON, clean
 from earshot.server.core import refusals
 from earshot.server.core.grants import EVERYONE, Grants
+from earshot.server.core.guests import Guest, Speaker
 from earshot.server.core.peer_names import name_in_room
 from earshot.server.core.recent_speech import RecentSpeech
 from earshot.server.core.send_queue import DegradationPolicy, SendQueue
 from earshot.server.core.uplink import Uplink
 
 PEER_IDS = (1 << 16) - 1
+MAX_TOGETHER = 250
+"""People of all nodes in one room, at most: a message to a client has at most 255 speakers. Nodes
+that let somebody in at the same moment may go over `max_peers` by a few."""
 
 
 @dataclass(eq=False)
@@ -90,7 +94,7 @@ class Peer:
             model=self.model,
         )
 
-    def takes(self, speaker: Peer) -> int:
+    def takes(self, speaker: Speaker) -> int:
         """Codebooks that it takes of a speaker; 0 if it takes no codes, or not those of the
         speaker's model."""
         if self.want != "codes" or self.away:
@@ -142,7 +146,7 @@ def _send_n_q(kbps: float, config: ModelConfig | WindowModel) -> int:
     return config.n_q_at_most(kbps)
 
 
-def _decoded(speaker: Peer) -> bool:
+def _decoded(speaker: Speaker) -> bool:
     """Returns whether the server must decode what a speaker says for those who want PCM: it has no
     weights but the room's."""
     return speaker.send != "none" and speaker.model is None
@@ -165,6 +169,8 @@ class Room:
     ) -> None:
         self.name = name
         self.peers: dict[int, Peer] = {}
+        self.guests: dict[int, Guest] = {}
+        """Who is in the room by way of another node, by the same ids."""
         self._config = config
         self._max_peers = max_peers
         self._degradation = degradation
@@ -178,11 +184,11 @@ class Room:
         full or locked."""
         if self.locked and not grants.moderate:
             raise refusals.room_locked(self.name)
-        if len(self.peers) >= self._max_peers:
+        if len(self.peers) + len(self.guests) >= self._max_peers:
             raise ProtocolError(f"room {self.name} is full: {self._max_peers} peers", CloseCode.ROOM_FULL)
         peer = Peer(
             id=self._new_id(),
-            name=name_in_room(hello.name, [other.name for other in self.peers.values()]),
+            name=name_in_room(hello.name, self._names()),
             send=hello.send,
             want=hello.want,
             send_kbps=hello.send_kbps,
@@ -208,8 +214,30 @@ class Room:
         taken for another's."""
         while True:
             self._last_id = self._last_id % PEER_IDS + 1
-            if self._last_id not in self.peers:
+            if self._last_id not in self.peers and self._last_id not in self.guests:
                 return self._last_id
+
+    def _names(self) -> list[str]:
+        return [other.name for others in (self.peers, self.guests) for other in others.values()]
+
+    def others(self, peer: Peer) -> list[PeerInfo]:
+        """Describes everyone else."""
+        infos = [other.info() for other in self.peers.values() if other is not peer]
+        return infos + [guest.info_here() for guest in self.guests.values()]
+
+    def receive(self, node: str, info: PeerInfo, also: frozenset[str]) -> Guest | None:
+        """Adds somebody whose connection another node has; None if there is no place."""
+        if len(self.peers) + len(self.guests) >= MAX_TOGETHER:
+            return None
+        guest = Guest(self._new_id(), node, info.id, name_in_room(info.name, self._names()), info, also)
+        self.guests[guest.id] = guest
+        return guest
+
+    def dismiss(self, guest: Guest) -> None:
+        """Takes a guest out."""
+        del self.guests[guest.id]
+        for peer in self.peers.values():
+            peer.queue.forget(guest.id)
 
     def leave(self, peer: Peer, reason: str) -> PeerLeft:
         del self.peers[peer.id]
@@ -238,7 +266,8 @@ class Room:
         peer.away = False
         peer.trace, peer.silence, peer.stats_every_s = hello.trace, hello.silence, hello.stats_every_s
         peer.queue.restart(hello.frames)
-        for other in self.peers.values():
+        everyone: list[Speaker] = [*self.peers.values(), *self.guests.values()]
+        for other in everyone:
             if other is peer or not (n_q := peer.takes(other)):
                 continue
             for media in other.recent.since(now_us):
@@ -259,7 +288,7 @@ class Room:
         peer.muted = peer.muted or on
         return PeerChanged(peer=peer.info())
 
-    def relay(self, speaker: Peer, packet: Packet, now_us: int) -> list[Peer]:
+    def relay(self, speaker: Speaker, packet: Packet, now_us: int) -> list[Peer]:
         """Queues a speaker's codes for everyone else who takes them, cut to what each takes.
         Returns who that is."""
         if packet.scale is None:
@@ -276,7 +305,7 @@ class Room:
             listeners.append(peer)
         return listeners
 
-    def hush(self, speaker: Peer, silence: Silence, now_us: int) -> list[Peer]:
+    def hush(self, speaker: Speaker, silence: Silence, now_us: int) -> list[Peer]:
         """Queues a sign of silence for everyone else who hears the speaker. Those who have not
         asked to be told get what was waiting for the speaker's next frame. Returns who that is."""
         speaker.recent.add(silence, now_us)
@@ -314,7 +343,7 @@ class Room:
         heard = len(rates) if hello.send != "none" and hello.send_model is None else 0
         if hello.want != "pcm" or _listen_n_q(hello.max_kbps, self._config) in rates:
             return heard
-        return heard + sum(_decoded(peer) for peer in self.peers.values())
+        return heard + sum(_decoded(peer) for others in (self.peers, self.guests) for peer in others.values())
 
     def decoders_for_rate(self, peer: Peer, message: SetRate) -> int:
         """Returns the same for a peer that is in and takes another rate: none if others have that
@@ -325,9 +354,9 @@ class Room:
         rates = {other.listen_n_q for other in others if other.want == "pcm"}
         if _listen_n_q(message.max_kbps, self._config) in rates or peer.listen_n_q not in rates:
             return 0
-        return sum(map(_decoded, others))
+        return sum(map(_decoded, others)) + sum(map(_decoded, self.guests.values()))
 
-    def pcm_rates(self, speaker: Peer) -> set[int]:
+    def pcm_rates(self, speaker: Speaker) -> set[int]:
         """Returns the numbers of codebooks that a speaker must be decoded at for listeners that
         cannot; none for a speaker whose model is not the room's."""
         if speaker.model is not None:

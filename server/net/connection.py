@@ -98,7 +98,7 @@ class Connection:
             text, now_us = event.get("text"), clock_us()
             self._session.paused(self._hub.paused_us())
             if text is not None:
-                self._perform(self._session.text(text, now_us))
+                await self._hear_text(text, now_us)
             else:
                 for effect in self._session.media(event.get("bytes") or b"", now_us):
                     if isinstance(effect, do.Decode):
@@ -109,6 +109,14 @@ class Connection:
             # Messages that are already here come without a pause; everyone else's turn is between
             # them.
             await asyncio.sleep(0)
+
+    async def _hear_text(self, text: str, now_us: int) -> None:
+        effects = self._session.text(text, now_us)
+        if any(isinstance(effect, do.Join) for effect in effects):
+            await self._hub.nodes.find(self._room_name)
+            if self._ended.done():
+                return
+        self._perform(effects)
 
     # What the session says
 
@@ -169,7 +177,7 @@ class Connection:
         self._session.joined(seat.live.room, seat.peer, welcome, clock_us())
         if not seat.resumed:
             seat.live.explain_recording(seat.peer)
-        if (news := self._hub.drain.news) is not None:
+        if (news := self._hub.drain_news()) is not None:
             self.tell(news)
         hello = effect.hello
         resumed = 1 if seat.resumed else None

@@ -20,6 +20,7 @@ from earshot.protocol.messages import Record, Recording
 from earshot.protocol.packet import Packet
 from earshot.recording.format import Event, Header, clamp_ticks
 from earshot.server.audit import Audit
+from earshot.server.core.guests import Speaker
 from earshot.server.core.recording_buffer import RecordingBuffer
 from earshot.server.core.room import Peer
 from earshot.server.recording.writer import RecordingFile, Writer
@@ -213,6 +214,8 @@ class RoomRecorder:
         self._began_us: int | None = None
         self._peers: Collection[Peer] = ()
         """Everyone in the room, kept up to date by the room itself."""
+        self._guests: Collection[Speaker] = ()
+        """The same of those who are there by way of another node."""
 
     @property
     def on(self) -> bool:
@@ -224,10 +227,10 @@ class RoomRecorder:
         so."""
         return self._recorder.waiting.get(self)
 
-    def entered(self, peer: Peer, peers: Collection[Peer]) -> None:
+    def entered(self, peer: Peer, peers: Collection[Peer], guests: Collection[Speaker] = ()) -> None:
         """Notes that a peer is in the room; with the first one some rooms are recorded. Its welcome
-        says so, not `tell`. `peers` must stay up to date while the room lives."""
-        self._peers = peers
+        says so, not `tell`. `peers` and `guests` must stay up to date while the room lives."""
+        self._peers, self._guests = peers, guests
         if self.on:
             self._joined(peer)
         elif self._recorder.always(self._room):
@@ -278,7 +281,7 @@ class RoomRecorder:
         self._began_us = now
         recorder.active.add(self)
         recorder.waiting.pop(self, None)
-        for peer in peers:
+        for peer in (*peers, *self._guests):
             self._joined(peer)
         self._audit("started", by)
         self._tell(Recording(on=True, by=by.id if by else None))
@@ -324,23 +327,32 @@ class RoomRecorder:
 
     # What happens in the room
 
-    def _joined(self, peer: Peer) -> None:
+    def _joined(self, peer: Speaker) -> None:
         other = "" if peer.model is None else f"what {peer.model.name} makes is not recorded"
         self._note(Event(type="joined", at=0, peer=peer.id, name=peer.name, reason=other))
         if peer.muted:
             self.muted(peer)
 
-    def left(self, peer: Peer) -> None:
-        self._note(Event(type="left", at=0, peer=peer.id))
+    def met(self, guest: Speaker) -> None:
+        """Notes that somebody is in the room by way of another node."""
+        if self.on:
+            self._joined(guest)
 
-    def muted(self, peer: Peer) -> None:
+    def left(self, peer: Peer) -> None:
+        self.gone(peer.id)
+
+    def gone(self, peer_id: int) -> None:
+        """Notes that somebody has left."""
+        self._note(Event(type="left", at=0, peer=peer_id))
+
+    def muted(self, peer: Speaker) -> None:
         self._note(Event(type="muted" if peer.muted else "unmuted", at=0, peer=peer.id))
 
     def _note(self, event: Event) -> None:
         if self._buffer is not None:
             self._buffer.note(event, self._recorder.clock_us())
 
-    def spoke(self, peer: Peer, packet: Packet, now_us: int) -> None:
+    def spoke(self, peer: Speaker, packet: Packet, now_us: int) -> None:
         """Windows of other models than the room's are not recorded; it says so where such a peer
         joins."""
         if self._buffer is not None and peer.model is None:
