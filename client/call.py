@@ -17,6 +17,7 @@ from earshot.client.core.clock import ServerClock
 from earshot.client.core.replay import ArrivalRecorder
 from earshot.client.core.room import RoomView
 from earshot.client.core.sender import SendFormat
+from earshot.client.core.servers import Servers
 from earshot.client.greeting import make_hello, make_report
 from earshot.client.local_clock import monotonic_us
 from earshot.client.models import CallModels
@@ -26,7 +27,7 @@ from earshot.client.settings import LATENCIES, PACES, CallSettings, Latency, Pac
 from earshot.client.speech import Speech
 from earshot.codec.errors import CallError, UsageError
 from earshot.codec.pcm import Pcm
-from earshot.protocol.close_codes import ProtocolError
+from earshot.protocol.close_codes import CloseCode, ProtocolError
 from earshot.protocol.messages import (
     Draining,
     Error,
@@ -50,8 +51,6 @@ FIRST_PINGS, FIRST_PING_EVERY_S = 8, 0.02
 trips."""
 SILENT_S = 6.0
 """A connection on which nothing comes for this long, not even a pong, is dead."""
-BACKOFF_S, BACKOFF_MAX_S = 0.25, 8.0
-"""Wait before the first try to connect again, and the longest."""
 MAX_CONNECTIONS = 8
 """Connections whose figures are kept."""
 LAST_WINDOWS_S = 5.0
@@ -79,7 +78,7 @@ class Call:
 
         With `coding` packets are coded once more where the server can do so. Raises UsageError for
         settings that no server could take."""
-        self.url = room_url(settings.server, settings.room)
+        self.servers = Servers(settings.server.split(","), lambda each: room_url(each, settings.room))
         models.check_rates(settings.kbps, settings.max_kbps)
         if models.talk is None and not isinstance(sink, NoSink):
             name = models.mine.config.name
@@ -230,17 +229,18 @@ class Call:
                 continue
 
     async def _stay_connected(self) -> None:
-        wait_s, lost_us = BACKOFF_S, 0
+        lost_us = 0
         while True:
             joined = False
             try:
-                connection = await open_connection(self.url, self.settings.tls)
+                connection = await open_connection(self.servers.url, self.settings.tls, self.servers.alone)
                 try:
                     await self._join(connection)
-                    joined, wait_s = True, BACKOFF_S
+                    joined = True
                     await self._talk(connection)
-                except Lost:
-                    connection.transport.abort()  # a polite close that comes late would end the seat
+                except Lost as lost:
+                    if lost.code != CloseCode.SHUTTING_DOWN:
+                        connection.transport.abort()  # a polite close that comes late would end the seat
                     raise
                 finally:
                     await connection.close()
@@ -248,7 +248,8 @@ class Call:
                         each.close()
             except Lost as lost:
                 self.speech.lost(goes_on=bool(self.room.welcome and self.room.welcome.resume))
-                if self.room.welcome is None or lost.final:
+                self.servers.lost(joined, ends=lost.code == CloseCode.SHUTTING_DOWN)
+                if (self.room.welcome is None and self.servers.none) or lost.final:
                     raise CallError(str(lost), lost.code) from lost
                 now = monotonic_us()
                 if joined:
@@ -257,8 +258,7 @@ class Call:
                     raise CallError(f"{lost}, and no connection for {self.settings.give_up_s:g} s", lost.code) from lost
                 self.state, self.detail = "reconnecting", f"{lost}; trying again"
             # Jitter, so that the clients of a server that restarts do not all come at once.
-            await asyncio.sleep(random.uniform(wait_s / 2, wait_s))
-            wait_s = min(2 * wait_s, BACKOFF_MAX_S)
+            await asyncio.sleep(random.uniform(self.servers.wait_s / 2, self.servers.wait_s))
 
     async def _join(self, connection: ClientConnection) -> None:
         if any(each.coder and each.coder.failed for each in self.connections):
@@ -272,6 +272,7 @@ class Call:
         if self.room.welcome is not None:
             self.reconnects += 1
         self.room.begin(welcome)
+        self.servers.tell(welcome.servers)
         agreed = self.coding if self.coding and welcome.entropy == self.coding.digest else None
         coder = agreed.make_coder() if agreed else None
         if welcome.resumed and self.connections:
@@ -334,6 +335,9 @@ class Call:
                 self.outbox.put(report)
                 reported, report_us = report, now
             await asyncio.sleep(self.pace.ping_every_s)
+            if (news := self.room.draining) is not None and news.servers:
+                self.servers.tell(news.servers)
+                raise Lost("this server ends", CloseCode.SHUTTING_DOWN)
 
     def _begin_sound(self) -> None:
         """Starts sink and source. It runs on a thread, once in a call."""

@@ -32,6 +32,8 @@ from earshot.protocol.messages import ROOM_PATTERN, SUBPROTOCOL, Error, Hello, W
 from earshot.protocol.text import MAX_SHOWN, clean
 
 CLOSE_TIMEOUT_S = 1.0
+IMPATIENT_S = 2.0
+"""How long a connection may take to be made where there is another server."""
 MAX_AGE_US = 250_000
 """Speech that waits longer than this for the network is dropped. The server does the same."""
 MAX_WAITING = 256
@@ -79,6 +81,7 @@ def room_url(server: str, room: str) -> str:
     """Returns the address of a room. `server` may lack ws:// and may be http(s)://.
 
     Raises UsageError for what cannot be an address or a room."""
+    server = server.strip()
     if not re.fullmatch(ROOM_PATTERN, room):
         raise UsageError(f"{room!r} is no room name: it may have 1 to 64 of A-Z a-z 0-9 _ -")
     address = re.sub(r"^http(s?)://", r"ws\1://", server)
@@ -108,9 +111,10 @@ class _Connect(connect):
         return super().process_redirect(exc)
 
 
-async def open_connection(url: str, tls: ssl.SSLContext | None = None) -> ClientConnection:
+async def open_connection(url: str, tls: ssl.SSLContext | None = None, patient: bool = True) -> ClientConnection:
     """Opens a WebSocket that sends small messages at once. `tls` checks the server's certificate in
-    another way than browsers do. Raises Lost, and UsageError for a proxy that cannot be used."""
+    another way than browsers do. Not to be `patient` is for where there are other servers. Raises
+    Lost, and UsageError for a proxy that cannot be used."""
     server = url.partition("/v1/")[0]
     proxy = proxy_for(url)
     try:
@@ -118,7 +122,7 @@ async def open_connection(url: str, tls: ssl.SSLContext | None = None) -> Client
             url,
             subprotocols=[Subprotocol(SUBPROTOCOL)],
             compression=None,
-            open_timeout=OPEN_TIMEOUT_S,
+            open_timeout=OPEN_TIMEOUT_S if patient else IMPATIENT_S,
             close_timeout=CLOSE_TIMEOUT_S,
             ping_interval=None,
             max_size=1 << 20,

@@ -57,7 +57,11 @@ def call(
         str, typer.Argument(help="Whoever names the same room of the same server hears each other. Or a link.")
     ],
     server: Annotated[
-        str, typer.Option(envvar="EARSHOT_SERVER", help="ws://HOST:PORT, or wss://HOST behind TLS.")
+        str,
+        typer.Option(
+            envvar="EARSHOT_SERVER",
+            help="ws://HOST:PORT, or wss://HOST behind TLS; several with commas between, if they serve the same rooms.",
+        ),
     ] = "ws://127.0.0.1:8765",
     token: Annotated[
         str | None, typer.Option(envvar="EARSHOT_TOKEN", help="What lets you in; that of the link if not given.")
@@ -131,6 +135,7 @@ def call(
     earshot call den                              on this machine's server
     earshot call den --server ws://192.168.1.20:8765
     earshot call 'https://HOST/?room=den#TOKEN'   as you were invited
+    earshot call den --server ws://one:8765,ws://two:8765
     earshot call den --kbps 1.5 --latency thrift  over a very thin line
     earshot call den --uplink codes --entropy lm  a third fewer bits of codes
     earshot call den --input 3 --output headset   see: earshot devices
@@ -192,8 +197,10 @@ def call(
     wished = cast("Precision", decode_precision.value)
     load = partial(codec.load, decode_precision=listening_precision() if decode_precision == "auto" else wished)
     mine, others = load(model or "default"), [load(other) for other in also or ()]
-    if model is None and (theirs := server_model(server, token, context)) and theirs.digest != mine.digest:
-        mine = load(str(fetched(server, theirs, token, context)))
+    servers = [each.strip() for each in server.split(",")]
+    asked = ((each, server_model(each, token, context)) for each in servers if model is None)
+    if (found := next(((each, theirs) for each, theirs in asked if theirs), None)) and found[1].digest != mine.digest:
+        mine = load(str(fetched(*found, token, context)))
     if all(map(in_windows, (mine, *others))) and output != "none":
         others.append(load("default"))  # for people who talk
     source = open_source(input_, loop, format_of(mine))

@@ -25,7 +25,8 @@ def check_call(
     from earshot.codec.audio_reader import AudioReader
     from earshot.codec.weights.shape import shape_of
 
-    room_url(server, room)
+    for each in server.split(","):
+        room_url(each, room)
     mine, others = shape_of(model), [shape_of(name) for name in also]
     if mine is not None:
         mine.n_q(kbps)

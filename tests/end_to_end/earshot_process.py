@@ -73,6 +73,14 @@ class EarshotServer:
         self._process.kill()
         self._process.wait(PATIENCE_S)
 
+    def drain(self) -> None:
+        """Lets it end when everyone has gone elsewhere; its environment sets EARSHOT_DRAIN_S."""
+        self._process.terminate()
+
+    def ended(self) -> int:
+        """Waits until it has ended; its exit status."""
+        return self._process.wait(PATIENCE_S)
+
     def stand_still(self, seconds: float) -> None:
         """Stops it in the middle of whatever it does, and lets it go on."""
         self._process.send_signal(signal.SIGSTOP)
