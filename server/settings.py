@@ -201,7 +201,7 @@ class Settings(BaseSettings):
     bus_timeout_s: Annotated[float, Field(ge=0.5)] = 1.5
     """A node of which nothing is heard for so long is gone, and whoever is connected to it with
     it."""
-    bus_tick_ms: Annotated[float, Field(ge=0, le=20)] = 2.0
+    bus_tick_ms: Annotated[float, Field(ge=0, le=20)] = 1.0
     """Least time between two messages of media to the same node."""
 
     record_to: Path | None = None

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import yaml
 
+from earshot.server.settings import Settings
 from tests.peers import PATIENCE_S, join, running_server, tiny_model, until
 
 DOCKER = Path(__file__).parents[2] / "docker"
@@ -30,14 +31,31 @@ SHOWN_IN_TROUBLE_ONLY = ("turned_away", "closed_total")
 def test_compose_scrapes_the_port_that_is_not_published() -> None:
     compose = yaml.safe_load((DOCKER / "compose.yaml").read_text("utf-8"))["services"]
     scrapes = yaml.safe_load((DOCKER / "prometheus.yml").read_text("utf-8"))["scrape_configs"]
-    port = compose["earshot"]["environment"]["EARSHOT_HEALTH_PORT"]
-    assert scrapes[0]["static_configs"][0]["targets"] == [f"earshot:{port}"]
-    assert not [each for each in compose["earshot"]["ports"] if each.endswith(f":{port}")]
+    ports = {name: compose[name]["environment"]["EARSHOT_HEALTH_PORT"] for name in ("one", "two")}
+    targets = scrapes[0]["static_configs"][0]["targets"]
+    assert targets == [f"{name}:{port}" for name, port in ports.items()]
+    assert not [name for name in (*ports, "nats") if "ports" in compose[name]]
     for service in compose.values():
-        assert all(published.startswith("127.0.0.1:") for published in service["ports"])
+        assert all(published.startswith("127.0.0.1:") for published in service.get("ports", []))
         for mounted in service.get("volumes", []):
             path = mounted.split(":")[0]
             assert not path.startswith(".") or (DOCKER / path).is_file(), path
+
+
+def test_compose_runs_two_nodes_of_one_bus_behind_a_proxy_that_asks_them_for_health() -> None:
+    compose = yaml.safe_load((DOCKER / "compose.yaml").read_text("utf-8"))["services"]
+    one, two = (dict(compose[name]["environment"]) for name in ("one", "two"))
+    assert {one.pop("EARSHOT_NODE"), two.pop("EARSHOT_NODE")} == {"one", "two"}
+    assert one == two
+    assert {name.removeprefix("EARSHOT_").lower() for name in one} - {"forwarded_allow_ips"} <= set(
+        Settings.model_fields
+    )
+    assert one["EARSHOT_BUS"] == f"nats://nats:{compose['nats']['command'][-1]}"
+    assert one["EARSHOT_DRAIN_S"] < int(compose["one"]["stop_grace_period"].removesuffix("s"))
+    caddy = (DOCKER / "Caddyfile").read_text("utf-8")
+    assert "reverse_proxy one:8765 two:8765" in caddy
+    assert "health_uri /readyz" in caddy
+    assert "[nats" in (DOCKER / "Dockerfile").read_text("utf-8")
 
 
 @pytest.mark.skipif(shutil.which("prometheus") is None, reason="there is no prometheus here (apt install prometheus)")

@@ -201,7 +201,9 @@ async def test_only_the_network_of_the_proxy_speaks_for_others(
 def test_the_compose_file_names_the_network_of_the_proxy() -> None:
     compose = yaml.safe_load(COMPOSE.read_text())
     (network,) = [part["subnet"] for part in compose["networks"]["default"]["ipam"]["config"]]
-    allowed = compose["services"]["earshot"]["environment"]["FORWARDED_ALLOW_IPS"]
+    one, two = (compose["services"][name]["environment"] for name in ("one", "two"))
+    allowed = one["FORWARDED_ALLOW_IPS"]
+    assert two["FORWARDED_ALLOW_IPS"] == allowed
     assert allowed == network
     gateway = network.rpartition(".")[0] + ".1"
     for trusts in (Proxies(allowed), _TrustedHosts(allowed)):
