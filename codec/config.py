@@ -16,7 +16,7 @@ MOST, MOST_LAYERS = 1 << 16, 16
 memory."""
 MOST_WINDOW_SECONDS, MOST_OVERLAP = 60.0, 0.5
 _MOST = {"n_residual_layers": MOST_LAYERS, "dilation_base": MOST_LAYERS, "lstm_layers": MOST_LAYERS, "channels": 2}
-_LATER = ("channels", "causal", "norm", "normalize", "window_seconds", "window_overlap")
+_LATER = ("widths", "channels", "causal", "norm", "normalize", "window_seconds", "window_overlap")
 """Fields that were added after models had been published. They are left out of a digest where they
 have their default, so that older digests stay valid."""
 
@@ -35,6 +35,9 @@ class ModelConfig:
     dimension: int = 128
     ratios: tuple[int, ...] = (8, 5, 4, 2)
     """Upsampling factors in the decoder's order; the encoder strides run the other way."""
+    widths: tuple[int, ...] | None = None
+    """Channels from the sample rate down to the frame rate, one more than `ratios`, the first of
+    them `n_filters`. None doubles them with every ratio, as published."""
     kernel_size: int = 7
     last_kernel_size: int = 7
     residual_kernel_size: int = 3
@@ -70,6 +73,13 @@ class ModelConfig:
         whole = all(type(ratio) is int and 1 <= ratio <= MOST for ratio in self.ratios)
         if not whole or not 1 <= len(self.ratios) <= MOST_LAYERS:
             raise ModelError(f"model {self.name!r}: ratios must be 1..{MOST_LAYERS} positive whole numbers")
+        if self.widths is not None:
+            whole = all(type(width) is int and 1 <= width <= MOST for width in self.widths)
+            if not whole or len(self.widths) != len(self.ratios) + 1 or self.widths[0] != self.n_filters:
+                raise ModelError(
+                    f"model {self.name!r}: widths must be {len(self.ratios) + 1} positive whole numbers, the first of "
+                    f"them {self.n_filters} (n_filters), not {self.widths!r}"
+                )
         if self.codebook_size < 2 or self.codebook_size & (self.codebook_size - 1):
             raise ModelError(f"model {self.name!r}: codebook_size {self.codebook_size} is no power of two above 1")
         if self.padding not in ("zeros", "reflect"):
@@ -122,6 +132,11 @@ class ModelConfig:
                 f"{self.name} has no stream of frames: only causal mono models without windows have one. Use "
                 "encode_windows and decode_windows on whole signals, or another model, such as 'default'"
             )
+
+    @property
+    def channel_counts(self) -> tuple[int, ...]:
+        """Channels from the sample rate down to the frame rate; one more than there are ratios."""
+        return self.widths or tuple(self.n_filters << index for index in range(len(self.ratios) + 1))
 
     @property
     def hop_length(self) -> int:

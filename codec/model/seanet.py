@@ -238,12 +238,12 @@ def _residual_units(config: ModelConfig, channels: int) -> list[Layer]:
 def build_encoder(config: ModelConfig) -> SEANet:
     """Builds the network from PCM [B, channels, T] to latents [B, dimension, T / hop]."""
     conv, _ = _convolutions(config)
-    width = config.n_filters
+    width, *rest = config.channel_counts
     layers: list[Layer] = [conv(config.channels, width, config.kernel_size)]
-    for ratio in reversed(config.ratios):
+    for ratio, wider in zip(reversed(config.ratios), rest, strict=True):
         layers += _residual_units(config, width)
-        layers += [Activation(), conv(width, width * 2, ratio * 2, stride=ratio)]
-        width *= 2
+        layers += [Activation(), conv(width, wider, ratio * 2, stride=ratio)]
+        width = wider
     layers += [ResidualLSTM(width, config.lstm_layers), Activation()]
     layers += [conv(width, config.dimension, config.last_kernel_size)]
     return SEANet(layers)
@@ -252,12 +252,12 @@ def build_encoder(config: ModelConfig) -> SEANet:
 def build_decoder(config: ModelConfig) -> SEANet:
     """Builds the network from latents [B, dimension, F] to PCM [B, channels, F * hop]."""
     conv, upsample = _convolutions(config)
-    width = config.n_filters * 2 ** len(config.ratios)
+    width, *rest = reversed(config.channel_counts)
     layers: list[Layer] = [conv(config.dimension, width, config.kernel_size)]
     layers += [ResidualLSTM(width, config.lstm_layers)]
-    for ratio in config.ratios:
-        layers += [Activation(), upsample(width, width // 2, ratio * 2, ratio)]
-        width //= 2
+    for ratio, narrower in zip(config.ratios, rest, strict=True):
+        layers += [Activation(), upsample(width, narrower, ratio * 2, ratio)]
+        width = narrower
         layers += _residual_units(config, width)
     layers += [Activation(), conv(width, config.channels, config.last_kernel_size)]
     return SEANet(layers)

@@ -64,9 +64,9 @@ def work_of(config: ModelConfig, direction: Direction, n_q: int) -> Work:
         macs += rate * size
         weights += size
 
-    rate, width = float(config.sample_rate), config.n_filters
+    rate, (width, *rest) = float(config.sample_rate), config.channel_counts
     convolution(rate, config.channels, width, config.kernel_size if direction == "encode" else config.last_kernel_size)
-    for ratio in reversed(config.ratios):
+    for ratio, wider in zip(reversed(config.ratios), rest, strict=True):
         hidden = width // config.compress
         for _ in range(config.n_residual_layers):
             convolution(rate, width, hidden, config.residual_kernel_size)
@@ -75,8 +75,8 @@ def work_of(config: ModelConfig, direction: Direction, n_q: int) -> Work:
         # A strided convolution down, or its transpose up: a kernel of 2 * ratio for each sample of
         # the slower side.
         rate /= ratio
-        convolution(rate, width, 2 * width, 2 * ratio)
-        width *= 2
+        convolution(rate, width, wider, 2 * ratio)
+        width = wider
     for _ in range(config.lstm_layers):
         convolution(rate, 2 * width, 4 * width, 1)  # four gates, of the input and of the layer's own past
     convolution(rate, width, config.dimension, config.last_kernel_size if direction == "encode" else config.kernel_size)

@@ -8,14 +8,14 @@ import importlib.util
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
 import torch
 
-from earshot.codec.config import ModelConfig
+from earshot.codec.config import ENCODEC_24KHZ, ModelConfig
 from earshot.lab.benchmark.candidates import Candidate, Task
 from earshot.lab.benchmark.runtimes import ONNXRUNTIME, OPENVINO, onnxruntime, openvino
 from earshot.lab.evaluation import opus
@@ -40,9 +40,17 @@ def encodec_package() -> ModuleType:
         del sys.modules["torchaudio"]
 
 
+def published_shape(config: ModelConfig) -> ModelConfig:
+    """Returns the shape that the packages can build: a model with widths of its own is compared
+    with the published row of ratios, of which 16 filters are about as much work."""
+    if config.widths is None:
+        return config
+    return replace(config, n_filters=16, widths=None, ratios=ENCODEC_24KHZ.ratios)
+
+
 def encodec_model(config: ModelConfig) -> Any:
     """Returns the package's model of this shape, with random weights."""
-    package = encodec_package()
+    package, config = encodec_package(), published_shape(config)
     shape = {
         "n_filters": config.n_filters,
         "dimension": config.dimension,
@@ -79,7 +87,7 @@ def encodec_offline(task: Task) -> Iterator[Candidate]:
 def transformers_offline(task: Task) -> Iterator[Candidate]:
     from transformers import EncodecConfig, EncodecModel
 
-    shape, kbps = task.model.config, task.n_q * task.model.config.kbps_per_codebook
+    shape, kbps = published_shape(task.model.config), task.n_q * task.model.config.kbps_per_codebook
     torch.manual_seed(0)
     config = EncodecConfig(
         target_bandwidths=list(shape.bandwidths),

@@ -47,6 +47,14 @@ def test_later_settings_leave_no_trace_in_older_models() -> None:
     assert codec.load("default").digest == "def1fb4d333a6554"
 
 
+def test_channels_double_unless_a_model_has_widths_of_its_own() -> None:
+    assert LITE_24KHZ.channel_counts == (16, 32, 64, 128, 256)
+    steep = ModelConfig.from_dict({**LITE_24KHZ.to_dict(), "ratios": [8, 40], "widths": [16, 128, 320]})
+    assert steep.channel_counts == (16, 128, 320)
+    assert ModelConfig.from_dict(json.loads(json.dumps(steep.to_dict()))) == steep
+    assert steep.shape() != replace(steep, widths=None).shape()
+
+
 def test_what_can_stream() -> None:
     LITE_24KHZ.check_streams()
     LITE_24KHZ.check_plain()
@@ -65,6 +73,11 @@ def test_what_can_stream() -> None:
         {"n_filters": 1 << 40},
         {"n_filters": 1.5},
         {"n_filters": True},
+        {"widths": [32, 64]},
+        {"widths": [16, 64, 128, 256, 512]},
+        {"widths": [32, 64, 128, 0, 512]},
+        {"widths": [32, 64, 128, 256.0, 512]},
+        {"widths": 32},
         {"lstm_layers": 17},
         {"n_residual_layers": 1 << 30},
         {"ratios": []},

@@ -48,12 +48,14 @@ class Random {
 class Weights {
   public:
     Weights(const Shape& shape, std::uint64_t seed) : random_(seed) {
-        Size index = 0, channels = shape.n_filters;
+        Size index = 0, channels = shape.widths.front();
+        auto next = shape.widths.begin();
         const auto name = [&](const char* net) { return std::string(net) + ".layers." + std::to_string(index++); };
         conv(name("encoder"), 1, channels, shape.kernel_size);
-        for (auto ratio = shape.ratios.rbegin(); ratio != shape.ratios.rend(); ++ratio, channels *= 2) {
+        for (auto ratio = shape.ratios.rbegin(); ratio != shape.ratios.rend(); ++ratio) {
             units(name, "encoder", channels, shape);
-            conv(name("encoder"), channels, 2 * channels, 2 * *ratio);
+            conv(name("encoder"), channels, *++next, 2 * *ratio);
+            channels = *next;
         }
         lstm(name("encoder"), channels, shape.lstm_layers);
         index++;
@@ -67,9 +69,9 @@ class Weights {
         index++;
         for (Size ratio : shape.ratios) {
             const std::string up = name("decoder");
-            add(up + ".weight", {channels, channels / 2, 2 * ratio}, 2 * channels);
-            add(up + ".bias", {channels / 2}, 100);
-            channels /= 2;
+            add(up + ".weight", {channels, *--next, 2 * ratio}, 2 * channels);
+            add(up + ".bias", {*next}, 100);
+            channels = *next;
             units(name, "decoder", channels, shape);
         }
         conv(name("decoder"), channels, 1, shape.last_kernel_size);
@@ -142,12 +144,13 @@ struct Shaped {
     Shape shape;
 };
 
-// The default model at an eighth of its width, a shape that fills no vector, and one with stages
-// that run over all streams.
+// The default model at an eighth of its width, a shape that fills no vector, one with stages that
+// run over all streams, and one with widths of its own.
 const Shaped SHAPES[] = {
-    {"family", {4, 128, 7, 7, 3, 1, 2, 2, 2, 8, 256, {8, 5, 4, 2}}},
-    {"odd", {6, 20, 5, 3, 2, 3, 3, 3, 1, 5, 64, {4, 2, 3}}},
-    {"wide", {96, 33, 7, 7, 3, 1, 2, 2, 1, 2, 128, {16}}},
+    {"family", {128, 7, 7, 3, 1, 2, 2, 2, 8, 256, {8, 5, 4, 2}, Shape::doubled(4, 4)}},
+    {"odd", {20, 5, 3, 2, 3, 3, 3, 1, 5, 64, {4, 2, 3}, Shape::doubled(6, 3)}},
+    {"wide", {33, 7, 7, 3, 1, 2, 2, 1, 2, 128, {16}, Shape::doubled(96, 1)}},
+    {"steep", {16, 7, 7, 3, 2, 1, 2, 1, 3, 64, {1, 4, 10}, {8, 24, 40, 40}}},
 };
 
 struct Sound {

@@ -93,12 +93,14 @@ EXPORT(earshot_tensor)(Builder* builder, const char* name, int half, const void*
     return 1;
 }
 
-// Builds a network and ends the builder. `sizes` are the fields of Shape in order, then the ratios.
+// Builds a network and ends the builder. `sizes` are the fields of Shape in order, the ratios and the widths, of which there
+// is one more.
 // What does not fit is refused.
 EXPORT(earshot_build)(Builder* builder, const std::int32_t* sizes, int count, int precision) -> Codec* {
     const std::unique_ptr<Builder> own(builder);
-    Shape shape{sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5], sizes[6], sizes[7], sizes[8], sizes[9], sizes[10],
-                {sizes + 11, sizes + count}};
+    const std::int32_t *ratios = sizes + 10, *widths = ratios + (count - 11) / 2;
+    Shape shape{sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5], sizes[6], sizes[7], sizes[8], sizes[9],
+                {ratios, widths}, {widths, sizes + count}};
     auto codec = std::make_unique<Codec>();
     codec->network = std::make_shared<const Network>(shape, own->tensors, "portable", static_cast<Format>(precision));
     codec->pcm = Floats(shape.hop());

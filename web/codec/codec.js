@@ -8,8 +8,8 @@
  *     const sound = decoder.step(codes);     // and back
  */
 
-/** The fields of Shape (codec/engine/native/shape.h) in order, without the ratios. */
-const SHAPE = ["n_filters", "dimension", "kernel_size", "last_kernel_size", "residual_kernel_size", "n_residual_layers",
+/** The fields of Shape (codec/engine/native/shape.h) in order, without ratios and widths. */
+const SHAPE = ["dimension", "kernel_size", "last_kernel_size", "residual_kernel_size", "n_residual_layers",
     "dilation_base", "compress", "lstm_layers", "n_codebooks", "codebook_size"];
 const CODEBOOKS = "quantizer.codebooks";
 /** How large matrices are kept (codec/engine/native/kernels.h): halves of words, with the results of fp32. */
@@ -130,7 +130,8 @@ export class Codec {
             for (const at of [title, data, sizes]) c.earshot_free(at);
         }
         /** @type {Record<string, any>} */ const fields = { ...config, n_codebooks: this.codebooks };
-        const all = Int32Array.from([...SHAPE.map((name) => fields[name]), ...config.ratios]);
+        const widths = config.widths ?? [1, ...config.ratios].map((_, index) => config.n_filters << index);
+        const all = Int32Array.from([...SHAPE.map((name) => fields[name]), ...config.ratios, ...widths]);
         const sizes = this.#put(new Uint8Array(all.buffer));
         try {
             this.at = c.earshot_build(builder, sizes, all.length, FP16);

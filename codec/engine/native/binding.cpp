@@ -55,10 +55,22 @@ Format format(const std::string& precision) {
 std::shared_ptr<Network> make_network(const py::dict& shape, const py::dict& tensors, const std::string& kernels,
                                       const std::string& precision) {
     const auto number = [&](const char* name) { return shape[name].cast<Size>(); };
-    const Shape sizes{number("n_filters"),       number("dimension"),        number("kernel_size"),
-                      number("last_kernel_size"), number("residual_kernel_size"), number("n_residual_layers"),
-                      number("dilation_base"),   number("compress"),         number("lstm_layers"),
-                      number("n_codebooks"),     number("codebook_size"),    shape["ratios"].cast<std::vector<Size>>()};
+    const auto ratios = shape["ratios"].cast<std::vector<Size>>();
+    const bool own_widths = shape.contains("widths") && !shape["widths"].is_none();
+    const Size first = number("n_filters");
+    require(first >= 1 && first <= 1 << 16, "the shape of the network is not of this family");
+    const Shape sizes{number("dimension"),
+                      number("kernel_size"),
+                      number("last_kernel_size"),
+                      number("residual_kernel_size"),
+                      number("n_residual_layers"),
+                      number("dilation_base"),
+                      number("compress"),
+                      number("lstm_layers"),
+                      number("n_codebooks"),
+                      number("codebook_size"),
+                      ratios,
+                      own_widths ? shape["widths"].cast<std::vector<Size>>() : Shape::doubled(first, ratios.size())};
     Tensors all;
     std::vector<Array<float>> alive;
     for (const auto& item : tensors) {

@@ -42,19 +42,19 @@ class FlushTiny {
 };
 
 const Shape& checked(const Shape& shape) {
-    for (Size size : {shape.n_filters, shape.dimension, shape.kernel_size, shape.last_kernel_size, shape.residual_kernel_size,
+    for (Size size : {shape.dimension, shape.kernel_size, shape.last_kernel_size, shape.residual_kernel_size,
                       shape.n_residual_layers, shape.dilation_base, shape.compress, shape.lstm_layers, shape.n_codebooks,
                       shape.codebook_size})
         if (size < 1 || size > 1 << 16) refuse("the shape of the network is not of this family");
-    double dilation = 1, hop = 1, width = static_cast<double>(shape.n_filters);
+    double dilation = 1, hop = 1;
     for (Size unit = 1; unit < shape.n_residual_layers; unit++) dilation *= static_cast<double>(shape.dilation_base);
-    for (Size ratio : shape.ratios) {
-        hop *= ratio < 1 ? 1e30 : static_cast<double>(ratio);
-        width *= 2;
-    }
-    if (shape.ratios.empty() || shape.ratios.size() > 16 || hop > 1 << 24 || width > 1 << 24 || dilation > 1 << 24)
+    for (Size ratio : shape.ratios) hop *= ratio < 1 ? 1e30 : static_cast<double>(ratio);
+    if (shape.ratios.empty() || shape.ratios.size() > 16 || hop > 1 << 24 || dilation > 1 << 24 ||
+        shape.widths.size() != shape.ratios.size() + 1)
         refuse("the shape of the network is not of this family");
-    if (shape.n_filters < shape.compress) refuse("the network compresses its residual units to nothing");
+    for (Size width : shape.widths)
+        if (width < 1 || width > 1 << 24) refuse("the shape of the network is not of this family");
+    if (*std::min_element(shape.widths.begin(), shape.widths.end()) < shape.compress) refuse("the network compresses its residual units to nothing");
     if (shape.codebook_size > 1 << 15)
         refuse("the network has codebooks that 16 bits cannot index");
     return shape;
@@ -71,19 +71,20 @@ Target of_stream(Target target, Size s) {
 
 Encoder::Encoder(Plan& plan, const Shape& shape)
     : hop_(shape.hop()),
-      first_(Convolution::causal(plan, "encoder.layers.0", 1, shape.n_filters, shape.kernel_size, 1, hop_, Use::pcm)),
+      first_(Convolution::causal(plan, "encoder.layers.0", 1, shape.widths.front(), shape.kernel_size, 1, hop_, Use::pcm)),
       stages_([&] {
           std::vector<Stage> stages;
-          Size index = 1, channels = shape.n_filters, time = hop_;
+          Size index = 1, channels = shape.widths.front(), time = hop_;
+          auto wider = shape.widths.begin() + 1;
           for (auto ratio = shape.ratios.rbegin(); ratio != shape.ratios.rend(); ++ratio) {
               const Size before = plan.weights;
               ResidualUnits units(plan, "encoder.layers.", index, channels, time, shape);
               index += shape.n_residual_layers + 1;  // plus one for the activation
               time /= *ratio;
               const std::string name = "encoder.layers." + std::to_string(index++);
-              Convolution down = Convolution::strided(plan, name, channels, 2 * channels, *ratio, time);
+              Convolution down = Convolution::strided(plan, name, channels, *wider, *ratio, time);
               stages.push_back({std::move(units), std::move(down), *ratio, plan.weights - before});
-              channels *= 2;
+              channels = *wider++;
           }
           return stages;
       }()),
@@ -218,19 +219,20 @@ Decoder::Decoder(Plan& plan, const Shape& shape)
       stages_([&] {
           std::vector<Stage> stages;
           Size index = 3, channels = shape.width(), time = 1;
+          auto narrower = shape.widths.rbegin() + 1;
           for (Size ratio : shape.ratios) {
               const Size before = plan.weights;
               const std::string name = "decoder.layers." + std::to_string(index++);
-              Convolution up = Convolution::transposed(plan, name, channels, channels / 2, ratio, time);
+              Convolution up = Convolution::transposed(plan, name, channels, *narrower, ratio, time);
               time *= ratio;
-              channels /= 2;
+              channels = *narrower++;
               ResidualUnits units(plan, "decoder.layers.", index, channels, time, shape);
               stages.push_back({std::move(up), std::move(units), ratio, plan.weights - before});
               index += shape.n_residual_layers + 1;
           }
           return stages;
       }()),
-      last_(plan, "decoder.layers." + std::to_string(3 + stages_.size() * (shape.n_residual_layers + 2)), shape.n_filters,
+      last_(plan, "decoder.layers." + std::to_string(3 + stages_.size() * (shape.n_residual_layers + 2)), shape.widths.front(),
             shape.last_kernel_size) {}
 
 void Decoder::run_stage(const Step& step, std::size_t index, const Window& window, Size time, Target elu) const {

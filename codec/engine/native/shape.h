@@ -2,6 +2,7 @@
 // from.
 #pragma once
 
+#include <algorithm>
 #include <vector>
 
 #include "memory.h"
@@ -9,16 +10,22 @@
 namespace earshot {
 
 struct Shape {
-    Size n_filters, dimension, kernel_size, last_kernel_size, residual_kernel_size, n_residual_layers, dilation_base, compress,
+    Size dimension, kernel_size, last_kernel_size, residual_kernel_size, n_residual_layers, dilation_base, compress,
         lstm_layers, n_codebooks, codebook_size;
     std::vector<Size> ratios;  // of the decoder, as in ModelConfig
+    std::vector<Size> widths;  // channels from the sample rate down to the frame rate, one more than ratios
 
     Size hop() const {
         Size product = 1;
         for (Size ratio : ratios) product *= ratio;
         return product;
     }
-    Size width() const { return n_filters << ratios.size(); }  // channels at the frame rate
+    static std::vector<Size> doubled(Size n_filters, std::size_t ratios) {  // widths where a model has none of its own
+        std::vector<Size> widths{n_filters};
+        for (std::size_t ratio = 0; ratio < std::min<std::size_t>(ratios, 32); ratio++) widths.push_back(2 * widths.back());
+        return widths;
+    }
+    Size width() const { return widths.back(); }  // channels at the frame rate
 };
 
 }  // namespace earshot
