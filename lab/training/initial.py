@@ -13,11 +13,20 @@ from torch.nn.utils.parametrizations import weight_norm
 from earshot.codec.errors import UsageError
 from earshot.codec.model.network import Encodec
 from earshot.codec.model.seanet import Conv1d, ConvTranspose1d, ResidualUnit
+from earshot.lab.training.cosines import start_on_cosines
 
 
 def initialise(network: Encodec) -> None:
-    """Variance-preserving weights. With torch's defaults the latents carry nothing for hundreds of
-    steps."""
+    """What a run begins with; models with widths of their own begin as a cosine codec."""
+    if network.config.widths is None:
+        keep_variance(network)
+    else:
+        start_on_cosines(network)
+
+
+def keep_variance(network: Encodec) -> None:
+    """Random weights that keep the variance. With torch's defaults the latents carry nothing for
+    hundreds of steps."""
     for module in network.modules():
         if isinstance(module, Conv1d | ConvTranspose1d):
             per_output = (
@@ -47,6 +56,11 @@ def copy_weights(network: Encodec, trained: Encodec) -> None:
     network.load_state_dict(trained.state_dict())
 
 
+DIRECTION = 3.0
+"""Norm of the direction of weights, for models with widths of their own: the longer it is, the less
+a step turns it, and what they begin with is worth keeping."""
+
+
 def add_weight_norm(network: Encodec) -> None:
     """Does nothing to models that are normalised over time instead."""
     if network.config.norm != "weight":
@@ -54,6 +68,15 @@ def add_weight_norm(network: Encodec) -> None:
     for module in network.modules():
         if isinstance(module, Conv1d | ConvTranspose1d):
             weight_norm(module)
+            if network.config.widths is not None:
+                _lengthen(module)
+
+
+@torch.no_grad()
+def _lengthen(module: nn.Module) -> None:
+    direction = cast(nn.ModuleDict, module.parametrizations)["weight"].original1
+    norms = cast(torch.Tensor, direction).flatten(1).norm(dim=1).clamp(min=1e-6)
+    direction *= (DIRECTION / norms).view(-1, 1, 1)
 
 
 def fold_weight_norm(network: Encodec) -> None:

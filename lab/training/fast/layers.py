@@ -61,39 +61,41 @@ class Rows:
 
 @dataclass(frozen=True)
 class Layer:
-    """A convolution as a product: `up` and `down` are its strides, of which one is 1."""
+    """A convolution as a product. `down` is the stride of one, `up` that of a transposed one; the
+    other is 1."""
 
     c_in: int
     c_out: int
     kernel: int
     down: int = 1
     up: int = 1
+    transposed: bool = False
 
     @property
     def before(self) -> int:
         """Rows of zeros that its input begins with."""
-        return self.kernel - self.down if self.up == 1 else self.kernel // self.up - 1
+        return self.kernel - self.down if not self.transposed else self.kernel // self.up - 1
 
     @property
     def after(self) -> int:
         """Rows of zeros that the gradient of its output ends with."""
-        return self.kernel // self.down - 1 if self.up == 1 else self.kernel - self.up
+        return self.kernel // self.down - 1 if not self.transposed else self.kernel - self.up
 
     @property
     def window(self) -> int:
         """Input values that a product takes in."""
-        return self.kernel * self.c_in if self.up == 1 else self.kernel // self.up * self.c_in
+        return self.kernel * self.c_in if not self.transposed else self.kernel // self.up * self.c_in
 
     def forwards(self, weight: Tensor) -> tuple[Tensor, bool]:
         """torch's weight as the kernels pack it: [window, up * c_out]; the newest input row is the
         last."""
-        if self.up == 1:
+        if not self.transposed:
             return weight.permute(2, 1, 0)[None, :, :, None], False
         return weight.view(self.c_in, self.c_out, -1, self.up).permute(2, 0, 3, 1)[None], True
 
     def weight(self, matrix: Tensor) -> Tensor:
         """The other way."""
-        if self.up == 1:
+        if not self.transposed:
             return matrix.view(self.kernel, self.c_in, self.c_out).permute(2, 1, 0)
         parts = matrix.view(-1, self.c_in, self.up, self.c_out).permute(1, 3, 0, 2).flip(2)
         return parts.reshape(self.c_in, self.c_out, self.kernel)
@@ -101,7 +103,7 @@ class Layer:
     def backwards(self, weight: Tensor) -> tuple[Tensor, bool]:
         """[gradient's window, down * c_in]: from the gradient of the output to that of the
         input."""
-        if self.up == 1:
+        if not self.transposed:
             return weight.view(self.c_out, self.c_in, -1, self.down).permute(2, 0, 3, 1)[None], True
         return weight.permute(2, 1, 0)[None, :, :, None], False
 
@@ -114,7 +116,7 @@ class Layer:
 def _layer(module: Convolution) -> Layer:
     kernel, stride = module.kernel_size[0], module.stride[0]
     if isinstance(module, CausalConvTranspose1d):
-        return Layer(module.in_channels, module.out_channels, kernel, up=stride)
+        return Layer(module.in_channels, module.out_channels, kernel, up=stride, transposed=True)
     return Layer(module.in_channels, module.out_channels, kernel, down=stride)
 
 

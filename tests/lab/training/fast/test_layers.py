@@ -4,6 +4,7 @@ rounds."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,19 +15,21 @@ from earshot.codec.model.network import Encodec
 from earshot.codec.model.seanet import SEANet
 from earshot.lab.training.fast.build import kernels, supported
 from earshot.lab.training.fast.layers import FastSEANet, fits
-from earshot.lab.training.initial import add_weight_norm, initialise
+from earshot.lab.training.initial import add_weight_norm, keep_variance
 
 pytestmark = pytest.mark.skipif(not supported(), reason="this processor does not multiply bfloat16")
 
 CONFIG = ModelConfig(name="small", n_filters=16, dimension=32, ratios=(5, 2), n_codebooks=2, codebook_size=16,
                      bandwidths=(48.0,), padding="zeros")  # fmt: skip
+STEEP = replace(CONFIG, name="steep", widths=(16, 48, 96, 96), ratios=(1, 2, 5), n_residual_layers=2, dilation_base=1,
+                lstm_layers=1)  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def network() -> Encodec:
+@pytest.fixture(scope="module", params=[CONFIG, STEEP], ids=lambda config: config.name)
+def network(request: pytest.FixtureRequest) -> Encodec:
     torch.manual_seed(5)
-    network = Encodec(CONFIG)
-    initialise(network)
+    network = Encodec(request.param)
+    keep_variance(network)
     add_weight_norm(network)
     for name, parameter in network.named_parameters():
         if "bias" in name:
