@@ -1,22 +1,25 @@
 """Decides how much a client sends, from how long what it sends waits: more frames in a message at
 first, which saves the most bits, then fewer codebooks. Fast down, slow up.
 
-What waits is measured beyond the round trip of an idle line. A packet that was lost holds up all
-behind it for a moment, and then nothing waits any more; a line that is too thin holds up more and
-more. So it takes a while of waiting, or very much of it, to step down."""
+What waits is measured beyond the round trip of an idle line, and only the least of the last third
+of a second counts: a packet that was lost holds up all behind it for a moment, and then nothing
+waits any more, while a line that is too thin holds up more and more."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from typing import NamedTuple
 
 FRAMES = (1, 2, 3, 4, 6)
 """Frames in a message, from those that come soonest to those that cost the fewest headers."""
-BEHIND_US = 150_000
-"""What waits longer than this is behind. An acknowledgement may be 40 ms late, a thread 20 ms."""
-PATIENCE_US = 400_000
-"""How long it must be behind: TCP sends what was lost again within a third of a second or less,
-where a round trip takes 50 ms."""
+WINDOW_US = 300_000
+"""How far back the least that waited is looked for: TCP sends what was lost again within this time
+where a round trip takes 50 ms, and an acknowledgement may be 40 ms late."""
+BEHIND_US = 100_000
+"""What waits longer than this is behind."""
+PATIENCE_US = 100_000
+"""How long it must be behind."""
 STEP_US = 250_000
 """Time from one step to the next, in which the first should show."""
 FALLS = 0.875
@@ -53,6 +56,7 @@ class Adaptation:
     def __init__(self, most: Amount, rates: Iterable[float]) -> None:
         """`most` is what is sent on a good line, and `rates` are those that the codec has."""
         self._rates = tuple(rates)
+        self._recent: deque[tuple[int, float]] = deque(maxlen=256)
         self._steps = ladder(most, self._rates)
         self._at = 0
         self._behind_us: int | None = None
@@ -84,6 +88,10 @@ class Adaptation:
     def observe(self, waiting_us: float, now_us: int) -> Amount:
         """Takes how much longer than on an idle line what is sent waits, and returns what to send.
         It should be called several times in `STEP_US`."""
+        self._recent.append((now_us, waiting_us))
+        while now_us - self._recent[0][0] > WINDOW_US:
+            self._recent.popleft()
+        waiting_us = min(waiting for _, waiting in self._recent)
         if waiting_us <= BEHIND_US:
             self._behind_us = self._stepped = None
         elif self._behind_us is None:

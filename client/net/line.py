@@ -26,6 +26,8 @@ if sys.platform == "linux":
 LOOK_S = 0.05
 WEBSOCKET_BYTES = 6
 """Head and mask of a message from a client."""
+SETTLE_US = 2_000_000
+"""How long after its begin a connection is left alone: its first messages come all at once."""
 MOST_WAITING_US = 2_000_000
 """What waits at the socket for longer keeps more in the outbox, which drops what is old."""
 
@@ -40,6 +42,7 @@ class Line:
         self._backlog = Backlog(WEBSOCKET_BYTES)
         self._connection: ClientConnection | None = None
         self._meter = WireMeter(masked=True)
+        self._settled_us = 0
 
     @property
     def amount(self) -> Amount:
@@ -63,6 +66,7 @@ class Line:
         """Takes the connection that is watched from now on; `meter` counts what is sent. Unless it
         `adapts`, what is sent stays as it is wanted."""
         self._connection, self._meter, self._adapts = connection, meter, adapts
+        self._settled_us = monotonic_us() + SETTLE_US
         self._backlog = Backlog(WEBSOCKET_BYTES + (TLS_BYTES if _is_tls(connection) else 0))
 
     def sent(self, now_us: int, size: int) -> None:
@@ -83,7 +87,7 @@ class Line:
             waiting = max(outbox.age_us(now), self._waiting_us(now))
             if not TOLD:
                 waiting = max(waiting, clock.unanswered_us(now))
-            if self._adapts and clock.ready:
+            if self._adapts and clock.ready and now >= self._settled_us:
                 self._adaptation.observe(waiting - (clock.round_trip_us or 0), now)
                 self._apply(sender())
 

@@ -20,6 +20,8 @@ RATES = (1.5, 3.0, 6.0, 12.0)
 LOOK_US = 50_000
 MS = 1000
 BALANCED = Amount(3, 6.0)
+IDLE = (400, 0)
+"""Milliseconds, and what waits then."""
 
 
 @pytest.mark.parametrize(
@@ -50,24 +52,28 @@ def after(adaptation: Adaptation, *waits: tuple[int, int], start_us: int = 0) ->
     ("waits", "amount"),
     [
         ([(10_000, 0)], (3, 6.0)),
-        ([(10_000, 140)], (3, 6.0)),
-        ([(300, 0), (300, 250), (300, 0)] * 20, (3, 6.0)),
-        ([(500, 200)], (4, 6.0)),
-        ([(800, 200)], (6, 6.0)),
-        ([(1100, 200)], (6, 3.0)),
-        ([(5000, 200)], (6, 1.5)),
-        ([(500, 400), (300, 300), (300, 250), (300, 200), (300, 160)], (4, 6.0)),
-        ([(50, 600)], (6, 1.5)),
+        ([(10_000, 90)], (3, 6.0)),
+        ([(100, 0), (250, 550)] * 20, (3, 6.0)),
+        ([IDLE, (350, 200)], (3, 6.0)),
+        ([IDLE, (550, 200)], (4, 6.0)),
+        ([IDLE, (800, 200)], (6, 6.0)),
+        ([IDLE, (1050, 200)], (6, 3.0)),
+        ([IDLE, (5000, 200)], (6, 1.5)),
+        ([IDLE, (500, 400), (300, 300), (300, 250), (300, 200), (300, 160)], (4, 6.0)),
+        ([IDLE, (300, 600)], (3, 6.0)),
+        ([IDLE, (400, 600)], (6, 1.5)),
     ],
     ids=[
         "idle line",
         "late acknowledgements",
         "lost packets that come again",
+        "a third of a second",
         "thin line, first step",
         "second step",
         "third step",
         "far too thin",
         "going down by itself",
+        "no standstill yet",
         "standstill",
     ],
 )
@@ -123,10 +129,10 @@ def test_steps_are_not_taken_faster_than_they_show() -> None:
 
 def test_what_is_wanted_may_change_meanwhile() -> None:
     adaptation = Adaptation(BALANCED, RATES)
-    after(adaptation, (800, 200))
+    after(adaptation, IDLE, (800, 200))
     adaptation.want(Amount(1, 12.0))
     assert adaptation.amount == (3, 12.0)
-    after(adaptation, (100, 600), start_us=1_000_000)
+    after(adaptation, (100, 600), start_us=5_000_000)
     adaptation.want(Amount(6, 1.5))
     assert adaptation.amount == (6, 1.5)
     assert not adaptation.lowered

@@ -32,6 +32,7 @@ class Encoder:
 
 
 async def test_a_line_that_takes_nothing_is_sent_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(net_line, "SETTLE_US", 0)
     monkeypatch.setattr(net_line, "MOST_WAITING_US", 500_000)
     reading = asyncio.Event()
 
