@@ -22,10 +22,20 @@ from earshot.client.core.timeline import SampleClock
 from earshot.protocol.sequence import SEQUENCE_MODULUS, TIMESTAMP_MODULUS, Arrival, ReorderTracker, unwrap
 
 START_TARGET_US = 40_000
-MIN_TARGET_US = 25_000
-"""The spread of a second does not show how late a busy machine may wake a thread. Two clients and a
-server on two cores had 3 to 6 underruns in 20 s with a minimum of one frame (13 ms). With this one
-they had 0 to 2 in eight runs of nine and 5 in the ninth, at the price of 5 ms of latency."""
+NEAR_START_US = 25_000
+"""The same where a round trip takes no longer than `NEAR_US`: no network is between."""
+NEAR_US = 5_000
+CAREFUL_US = 25_000
+"""The least target while it is not known how late packets may come, once in seconds: the spread of
+a second does not show how late a busy machine may wake a thread. Two clients and a server on two
+cores had 3 to 6 underruns in 20 s with a minimum of one frame (13 ms). With this one they had 0 to
+2 in eight runs of nine and 5 in the ninth."""
+MIN_TARGET_US = 13_000
+"""The least target on a line on which nothing comes late. It follows the latest packet of the last
+seconds, which is forgotten by so much a second, with `SPARE_US` on top: a block of the output may
+begin up to 7 ms before a frame that it needs."""
+PEAK_FALL_US_PER_S = 3_500
+SPARE_US = 8_000
 MIN_OVER_SPAN_US = 17_000
 """The same for packets of several frames, beyond the time from the first frame to the last: a
 frame, since a block of the output may begin in the middle of one, and a little for threads that
@@ -67,13 +77,16 @@ class DelayEstimator:
     """Estimates how long the frames of one speaker must wait so that nearly all are there in time.
     All times are microseconds."""
 
-    def __init__(self, frame_us: float) -> None:
+    def __init__(self, frame_us: float, start_us: float = START_TARGET_US) -> None:
+        """`start_us` is the target before anything is known."""
         self._frame_us = frame_us
         self._histogram = np.zeros(MAX_TARGET_US // BUCKET_US)
         self._base: deque[tuple[int, float]] = deque(maxlen=1024)
-        self._target_us = float(max(START_TARGET_US, frame_us))
+        self._target_us = float(max(start_us, frame_us))
         self._margin_us = 0.0
-        self._least_us: float = MIN_TARGET_US
+        self._least_us: float = CAREFUL_US
+        self._peak_us: float = CAREFUL_US - SPARE_US
+        """How much later than the fastest the latest packet of the last seconds came."""
         self._last_us: int | None = None
         self._stalls: deque[int] = deque(maxlen=RARE_STALLS + 1)
         """When the last stalls ended."""
@@ -111,7 +124,9 @@ class DelayEstimator:
             kept = FORGET**frames
             self._histogram *= kept
             self._histogram[bucket] += 1 - kept
-            self._least_us = max(MIN_TARGET_US, span_us + MIN_OVER_SPAN_US)
+            self._follow_peak(relative - span_us, arrival_us)
+            careful = min(max(self._peak_us + SPARE_US, MIN_TARGET_US), CAREFUL_US)
+            self._least_us = span_us + MIN_OVER_SPAN_US if frames > 1 else careful
         if self._histogram.any():
             reached = np.cumsum(self._histogram) >= QUANTILE * self._histogram.sum()
             self._move_target((int(np.argmax(reached)) + 1) * BUCKET_US, arrival_us)
@@ -136,6 +151,10 @@ class DelayEstimator:
     @property
     def _stalls_are_frequent(self) -> bool:
         return len(self._stalls) > RARE_STALLS and self._stalls[-1] - self._stalls[0] < RARE_US
+
+    def _follow_peak(self, late_us: float, now_us: int) -> None:
+        elapsed_s = 0.0 if self._last_us is None else max(now_us - self._last_us, 0) / 1e6
+        self._peak_us = max(min(late_us, CAREFUL_US - SPARE_US), self._peak_us - PEAK_FALL_US_PER_S * elapsed_s)
 
     def _move_target(self, wanted_us: float, now_us: int) -> None:
         """Raises the target at once. Lowers it by a frame a second, or by half of what it is too
@@ -175,13 +194,13 @@ class JitterBuffer:
     Every frame that comes in is handed out by `take`, waits, or is counted as `late`, `duplicates`
     or `overflow`."""
 
-    def __init__(self, sample_rate: int, hop: int, max_frames: int = 112) -> None:
+    def __init__(self, sample_rate: int, hop: int, max_frames: int = 112, start_us: float = START_TARGET_US) -> None:
         self._samples = SampleClock(sample_rate)
         self._max_frames = max_frames
         self._frames: dict[int, Frame] = {}
         self._newest: tuple[int, int] | None = None
         self._order = ReorderTracker(max_frames)
-        self.delay = DelayEstimator(hop * 1e6 / sample_rate)
+        self.delay = DelayEstimator(hop * 1e6 / sample_rate, start_us)
         self.received = 0
         self.taken = 0
         self.late = 0

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from earshot.client.core.background import SILENCE, ComfortNoise
 from earshot.client.core.concealment import Concealment, Forkable
 from earshot.client.core.fade import FadeIn
-from earshot.client.core.jitter import Frame, JitterBuffer
+from earshot.client.core.jitter import START_TARGET_US, Frame, JitterBuffer
 from earshot.client.core.level import rms
 from earshot.client.core.tempo import Plan, Tempo
 from earshot.client.core.timeline import PlayoutTimeline
@@ -65,7 +65,8 @@ class Block:
 class Playout:
     """Pulls frames through a jitter buffer and a decoder.
 
-    `time_us` reads the local clock after decoding. All frames that are taken are decoded, and
+    `time_us` reads the local clock after decoding, and `start_us` is the jitter buffer's first
+    target. All frames that are taken are decoded, and
     `samples_decoded + samples_stretched - samples_compressed` is `samples_played +
     samples_waiting`.
     """
@@ -76,8 +77,9 @@ class Playout:
         hop: int,
         sample_rate: int,
         time_us: Callable[[], int] | None = None,
+        start_us: float = START_TARGET_US,
     ) -> None:
-        self.jitter = JitterBuffer(sample_rate, hop)
+        self.jitter = JitterBuffer(sample_rate, hop, start_us=start_us)
         self.sample_rate = sample_rate
         self.samples_decoded = 0
         self.samples_played = 0

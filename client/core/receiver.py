@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earshot.client.core.clock import ServerClock
+from earshot.client.core.jitter import NEAR_START_US, NEAR_US, START_TARGET_US
 from earshot.client.core.latency import LatencyLog, Path
 from earshot.client.core.level import SILENCE_DBFS, dbfs
 from earshot.client.core.playout import Block, Decoder, Playout
@@ -276,7 +277,10 @@ class Receiver:
             if len(self._speakers) >= self._max_sources and not self._retire_idle():
                 self.packets_dropped += 1
                 return
-            playout = Playout(self._make_decoder, self._hop, self._sample_rate, self._time_us)
+            round_trip_us = self._clock.round_trip_us if self._clock else None
+            near = round_trip_us is not None and round_trip_us <= NEAR_US
+            start_us = NEAR_START_US if near else START_TARGET_US
+            playout = Playout(self._make_decoder, self._hop, self._sample_rate, self._time_us, start_us)
             speaker = self._speakers[packet.source] = _Speaker(playout, Traffic(self._sample_rate))
         speaker.last_us = now_us
         samples = sum(count for _, count in packet.frames)
@@ -349,6 +353,7 @@ class Receiver:
             frames_duplicate=jitter.duplicates,
             frames_overflow=jitter.overflow,
             underruns=playout.underruns,
+            underrun_ms=playout.underrun_us / 1000,
             samples_stretched=playout.samples_stretched,
             samples_compressed=playout.samples_compressed,
             samples_silent=playout.samples_silent,

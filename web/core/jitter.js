@@ -6,7 +6,8 @@
 import { ReorderTracker, SEQUENCE_MODULUS, TIMESTAMP_MODULUS, unwrap } from "./sequence.js";
 
 export const START_TARGET_US = 40_000;
-export const MIN_TARGET_US = 25_000;
+const CAREFUL_US = 25_000, PEAK_FALL_US_PER_S = 3_500, SPARE_US = 8_000;
+export const MIN_TARGET_US = 13_000;
 export const MAX_TARGET_US = 500_000;
 const MIN_OVER_SPAN_US = 17_000;
 const BASE_WINDOW_US = 2_000_000, MAX_BASE = 1024;
@@ -22,7 +23,8 @@ export class DelayEstimator {
     /** @type {[number, number][]} arrival and transit, transits ascending */ #base = [];
     #target_us;
     #margin_us = 0;
-    #least_us = MIN_TARGET_US;
+    #least_us = CAREFUL_US;
+    /** how much later than the fastest the latest packet of the last seconds came */ #peak_us = CAREFUL_US - SPARE_US;
     /** @type {number | null} */ #last_us = null;
     /** @type {number[]} when the last stalls ended */ #stalls = [];
     /** @type {[number, number] | null} media time and delay of the first frame of the stall that comes now */ #stall = null;
@@ -59,7 +61,9 @@ export class DelayEstimator {
             const bucket = Math.min(Math.floor(relative / BUCKET_US), histogram.length - 1), kept = FORGET ** frames;
             for (let i = 0; i < histogram.length; i++) histogram[i] *= kept;
             histogram[bucket] += 1 - kept;
-            this.#least_us = Math.max(MIN_TARGET_US, span + MIN_OVER_SPAN_US);
+            this.#followPeak(relative - span, arrival_us);
+            const careful = Math.min(Math.max(this.#peak_us + SPARE_US, MIN_TARGET_US), CAREFUL_US);
+            this.#least_us = frames > 1 ? span + MIN_OVER_SPAN_US : careful;
         }
         const wanted = QUANTILE * histogram.reduce((a, b) => a + b, 0);
         if (!wanted) return;
@@ -90,6 +94,12 @@ export class DelayEstimator {
         const stalls = this.#stalls;
         const frequent = stalls.length > RARE_STALLS && stalls[stalls.length - 1] - stalls[0] < RARE_US;
         return this.#stall !== null && !frequent;
+    }
+
+    /** @param {number} late_us @param {number} now_us */
+    #followPeak(late_us, now_us) {
+        const elapsed_s = this.#last_us === null ? 0 : Math.max(now_us - this.#last_us, 0) / 1e6;
+        this.#peak_us = Math.max(Math.min(late_us, CAREFUL_US - SPARE_US), this.#peak_us - PEAK_FALL_US_PER_S * elapsed_s);
     }
 
     /** Raises the target at once and lowers it slowly. @param {number} wanted_us @param {number} now_us */

@@ -39,7 +39,7 @@ def test_target_rises_at_once_and_falls_by_half_a_second() -> None:
     for index in range(406, 556):  # two seconds
         delay.observe(index * FRAME_US, round(index * FRAME_US))
     assert MIN_TARGET_US + FRAME_US < delay.target_us < high / 2
-    for index in range(556, 706):
+    for index in range(556, 756):
         delay.observe(index * FRAME_US, round(index * FRAME_US))
     assert delay.target_us == MIN_TARGET_US
 
