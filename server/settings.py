@@ -62,7 +62,9 @@ class Settings(BaseSettings):
     max_message_bytes: Annotated[int, Field(ge=4096, le=1 << 17)] = 1 << 16
     messages_per_second: Rate = 150.0
     """Twice as many as one message a frame."""
-    message_burst: Count = 300
+    message_burst: Count = 450
+    """At least what a client of one frame a message has said in `audio_burst_ms`, and its control
+    messages."""
     control_per_second: Rate = 20.0
     """Limit for text messages: most of them go on to everyone in the room, so they are dearer than
     media."""
@@ -77,8 +79,9 @@ class Settings(BaseSettings):
     """At least what one change costs in a full room."""
     address_changes_per_second: Rate = 1000.0
     """The same for all clients of one address."""
-    audio_burst_ms: Milliseconds = 2000.0
-    """Audio that may come ahead of real time, for clients whose network stood still."""
+    audio_burst_ms: Milliseconds = 5000.0
+    """Audio that may come ahead of real time, for clients whose network stood still: all that they
+    said meanwhile comes at once. A client takes a connection for dead after 6 s."""
 
     tokens: bool = False
     """Whether only those come in who have a token (docs/deploy.md), with the key in

@@ -19,7 +19,7 @@ Media = Packet | PcmBlock | Silence
 
 ACTIVE_US = 500_000
 """A speaker that sent nothing for so long is not waited for."""
-MAX_WAITING = 256
+MAX_WAITING = 512
 """Packets of one speaker at most, should many come at once; more than any allowed burst of
 audio."""
 MAX_JOINED_SAMPLES = 8000
