@@ -5,7 +5,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint bench sanitize cross clean
+.PHONY: help demo test check lint bench netlab sanitize cross clean
 
 help: ## Shows this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -28,6 +28,9 @@ lint: $(VENV)/.test ## The part of check without the tests
 
 bench: $(VENV)/.test ## The engines beside others and the floor of this machine, in one run; ARGS=--quick: a minute
 	@$(RUN) -m earshot bench $(ARGS)
+
+netlab: $(VENV)/.test ## Calls over bad networks, beside WebRTC where aiortc is installed; as root, on Linux
+	@$(RUN) -m earshot.lab.netlab $(ARGS)
 
 sanitize: $(VENV)/.test ## The native engine under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer
 	@PYTHON=$(RUN) tests/bench/sanitize.sh $(ARGS)

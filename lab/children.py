@@ -38,13 +38,22 @@ class Child:
     `status` is the last line of JSON that it printed; what it writes to standard error is kept for
     `check`."""
 
-    def __init__(self, name: str, arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
-        """Starts it. `environment` replaces the environment of this process."""
+    def __init__(
+        self,
+        name: str,
+        arguments: Sequence[str],
+        environment: Mapping[str, str] | None = None,
+        space: str | None = None,
+        module: str = "earshot",
+    ) -> None:
+        """Starts it. `environment` replaces the environment of this process. `space` is a network
+        namespace to run in (Linux, root), and `module` another module than that of the command."""
+        inside = [] if space is None else ["ip", "netns", "exec", space]
         self.name = name
         self.status: dict[str, Any] = {}
         self._said: deque[str] = deque(maxlen=KEPT_LINES)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "earshot", *arguments],
+            [*inside, sys.executable, "-m", module, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -122,15 +131,22 @@ class Child:
 
 
 def start_server(
-    stack: ExitStack, folder: Path, model: str, environment: Mapping[str, str] | None = None
+    stack: ExitStack,
+    folder: Path,
+    model: str,
+    environment: Mapping[str, str] | None = None,
+    host: str = "127.0.0.1",
+    space: str | None = None,
 ) -> tuple[Child, str]:
-    """Starts a server on a free port of this machine, which ends with the stack.
+    """Starts a server on a free port of this machine, which ends with the stack. `host` and `space`
+    are where it is reached.
 
     Returns it and its URL once it takes calls. `folder` is for a temporary file. Raises ChildError
     if the server ends or does not get ready."""
     ready = folder / "server.json"
-    arguments = ["serve", "--host", "127.0.0.1", "--port", "0", "--ready-file", str(ready), "--model", model]
-    server = stack.enter_context(Child("the server", arguments, environment))
+    arguments = ["serve", "--host", host, "--port", "0", "--ready-file", str(ready), "--model", model]
+    arguments += [] if space is None else ["--open"]
+    server = stack.enter_context(Child("the server", arguments, environment, space))
     deadline = time.monotonic() + START_S
     while not ready.exists():
         server.check(ended=True)

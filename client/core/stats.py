@@ -20,6 +20,8 @@ class SourceStats:
     frames_duplicate: int = 0
     frames_overflow: int = 0
     underruns: int = 0
+    underrun_ms: float = 0.0
+    """How long there was nothing to play although the speaker spoke, concealed or not."""
     samples_stretched: int = 0
     samples_compressed: int = 0
     samples_silent: int = 0

@@ -224,6 +224,7 @@ def _speaker_reports(call: Call) -> dict[str, dict[str, Any]]:
                 "missing": figures.frames_missing,
                 "late": figures.frames_late,
                 "underruns": figures.underruns,
+                "underrun_ms": round(figures.underrun_ms, 1),
                 "stretched_ms": round(figures.samples_stretched / figures.sample_rate * 1000, 1),
                 "compressed_ms": round(figures.samples_compressed / figures.sample_rate * 1000, 1),
                 "codec_latency_ms": round(figures.codec_latency_ms, 3),

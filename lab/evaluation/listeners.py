@@ -1,5 +1,5 @@
-"""What listeners would say of a sound, predicted by two networks that other people trained:
-DistillMOS and DNSMOS.
+"""What listeners would say of a sound, predicted by networks that other people trained: DistillMOS,
+DNSMOS, and PLCMOS for gaps and how they are concealed.
 
 Their packages import torchaudio, librosa and requests for what is not used here: reading files, and
 DNSMOS's second opinion (P.808). Where these are not installed, empty modules stand in for them
@@ -24,7 +24,7 @@ import torch
 from earshot.codec.pcm import Pcm
 
 SAMPLE_RATE = 16_000
-"""Of what both of them hear."""
+"""Of what all of them hear."""
 
 
 def predicted_by_distillmos(pcm: Pcm) -> float:
@@ -37,6 +37,36 @@ def predicted_by_dnsmos(pcm: Pcm) -> float:
     """Returns DNSMOS's prediction (P.835, overall) of a sound [n] at SAMPLE_RATE, about 1..5."""
     found = _dnsmos()(np.clip(np.asarray(pcm, np.float32), -1, 1), SAMPLE_RATE, False)
     return float(found["ovrl_mos"])
+
+
+def predicted_by_plcmos(pcm: Pcm) -> float:
+    """Returns PLCMOS's prediction of a sound [n] at SAMPLE_RATE, about 1..5. Its raters are drawn
+    by chance; here they are always the same."""
+    state = np.random.get_state()
+    np.random.seed(0)
+    try:
+        return float(_plcmos().get_mos(np.clip(np.asarray(pcm, np.float32), -1, 1), SAMPLE_RATE))
+    finally:
+        np.random.set_state(state)
+
+
+@cache
+def _plcmos() -> Any:
+    with _stand_ins("librosa", "requests"):
+        from speechmos import plcmos
+    import onnxruntime
+
+    class OneThread(plcmos.PLCMOS):  # type: ignore[misc]
+        """Its own code, in one thread."""
+
+        def __init__(self) -> None:
+            one = onnxruntime.SessionOptions()
+            one.intra_op_num_threads = one.inter_op_num_threads = 1
+            self.model_name, self.max_lens, self.embed_rounds = "plcmos_v2", 999_999_999_999, 15
+            models = Path(plcmos.__file__).parent / "plcmos_models"
+            self.session = onnxruntime.InferenceSession(models / "plcmos_v2.onnx", one)
+
+    return OneThread()
 
 
 @cache

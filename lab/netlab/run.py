@@ -1,0 +1,222 @@
+"""Runs one call of each system over one network, and measures it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+
+from earshot.client.audio.files import read_blocks
+from earshot.codec.pcm import Pcm
+from earshot.lab import VOICES
+from earshot.lab.children import START_S, WATCH_S, Child, ChildError, start_server
+from earshot.lab.netlab.figures import Figures, measured
+from earshot.lab.netlab.link import CLIENTS, SERVER, address
+from earshot.lab.netlab.profiles import Profile
+
+SAMPLE_RATE = 24_000
+LEAD_S = 2.0
+"""Silence before the talk, in which play-out settles."""
+LINGER_S = 3.0
+MOUTH, EAR = CLIENTS
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """One call as it was; to judge it takes the processor, and can wait."""
+
+    system: str
+    profile: Profile
+    spoken: Pcm
+    heard: Pcm
+    spoken_start_us: int
+    heard_start_us: int
+    underruns: int
+    underrun_ms: float
+    kbps: tuple[float, float]
+    late_ms: float
+    frames_missing: int | None = None
+
+    def figures(self) -> Figures:
+        """Returns what the call was like."""
+        seconds = self.spoken.size / SAMPLE_RATE
+        return Figures(
+            self.system,
+            self.profile.key,
+            seconds,
+            underruns_a_minute=self.underruns * 60 / (seconds + LEAD_S),
+            concealed=self.underrun_ms / 1000 / (seconds + LEAD_S),
+            up_kbps=self.kbps[0],
+            down_kbps=self.kbps[1],
+            frames_missing=self.frames_missing,
+            late_ms=self.late_ms,
+            **measured(self.spoken, self.heard, SAMPLE_RATE, self.spoken_start_us, self.heard_start_us),
+        )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one run is to be. `seconds` of speech."""
+
+    seconds: float
+    model: str = "default"
+
+
+class _Line:
+    """The process that carries the packets."""
+
+    def __init__(self, name: str, child: Child) -> None:
+        self.name, self._child = name, child
+        self._began: dict[str, Any] | None = None
+        self._began_s = 0.0
+
+    def space(self, part: str) -> str:
+        return f"{self.name}-{part}"
+
+    def begin(self) -> None:
+        """Counts bytes from now on."""
+        self._began, self._began_s = json.loads(json.dumps(self._child.status)), time.monotonic()
+
+    def kbps(self) -> tuple[float, float]:
+        """Returns the rates of the speaker's line up and the listener's down."""
+        before, after = self._began or {}, self._child.status
+        took_s = time.monotonic() - self._began_s
+        up, down = (
+            (after["bytes"][way] - before.get("bytes", {}).get(way, 0)) * 8 / 1000 / took_s
+            for way in (f"{MOUTH} up", f"{EAR} down")
+        )
+        return up, down
+
+    @property
+    def late_ms(self) -> float:
+        return float(self._child.status.get("late_ms", 0.0))
+
+
+@contextmanager
+def _line(profile: Profile, system: str) -> Iterator[_Line]:
+    name = f"e{os.getpid() % 100_000}{system[0]}"
+    module = "earshot.lab.netlab.link"
+    with Child("the line", [name, profile.key], module=module) as child:
+        _wait(lambda: "bytes" in child.status, child)
+        yield _Line(name, child)
+
+
+def _wait(condition: Any, *children: Child, within_s: float = START_S) -> None:
+    deadline = time.monotonic() + within_s
+    while not condition():
+        for child in children:
+            child.check(ended=True)
+        if time.monotonic() > deadline:
+            raise ChildError(f"{children[0].name} took more than {within_s:g} s\n{children[0].said}")
+        time.sleep(WATCH_S)
+
+
+def voice(plan: Plan) -> Pcm:
+    """Returns what is spoken."""
+    clips = [np.concatenate(list(read_blocks(VOICES / f"{name}.flac", 240))) for name in ("ada", "ben")]
+    return np.resize(np.concatenate(clips), round(plan.seconds * SAMPLE_RATE))
+
+
+def _spoken_file(folder: Path, pcm: Pcm) -> Path:
+    path = folder / "spoken.wav"
+    soundfile.write(path, np.concatenate([np.zeros(round(LEAD_S * SAMPLE_RATE), np.float32), pcm]), SAMPLE_RATE)
+    return path
+
+
+def earshot(profile: Profile, plan: Plan) -> Recorded:
+    """Records a call through a server. Raises ChildError."""
+    pcm = voice(plan)
+    with tempfile.TemporaryDirectory(prefix="earshot-") as name, ExitStack() as stack:
+        folder = Path(name)
+        spoken, heard = _spoken_file(folder, pcm), folder / "heard.wav"
+        line = stack.enter_context(_line(profile, "earshot"))
+        server, url = start_server(stack, folder, plan.model, host="0.0.0.0", space=line.space(SERVER))  # noqa: S104
+        port = url.rpartition(":")[2]
+
+        def call(part: str, *more: str) -> Child:
+            to = f"ws://{address(part, of_server=True)}:{port}"
+            arguments = ["call", "lab", "--server", to, "--name", part, "--model", plan.model, "--status-json"]
+            arguments += ["--latency", profile.latency, "--kbps", f"{profile.kbps:g}", "--uplink", "codes", "--no-dtx"]
+            arguments += ["--report", str(folder / f"{part}.json"), *more]
+            return stack.enter_context(Child(part, arguments, space=line.space(part)))
+
+        ear = call(EAR, "--input", "none", "--output", str(heard))
+        _wait(lambda: ear.status.get("state") == "connected" and ear.status.get("seconds", 0) > 0, ear, server)
+        mouth = call(MOUTH, "--input", str(spoken), "--output", "none", "--linger", "0")
+        _wait(lambda: mouth.status.get("seconds", 0) > LEAD_S, mouth, server)
+        line.begin()
+        _wait(lambda: mouth.status.get("seconds", 0) > LEAD_S + plan.seconds - 1, mouth, server)
+        rates = line.kbps()
+        _wait(lambda: not mouth.running, ear, within_s=plan.seconds + START_S)
+        mouth.check()
+        time.sleep(LINGER_S)
+        ear.stop()
+        reports = {part: json.loads((folder / f"{part}.json").read_text("utf-8")) for part in CLIENTS}
+        speaker = next(iter(reports[EAR]["speakers"].values()))
+        spoken_us = int(reports[MOUTH]["spoken_start_us"] + LEAD_S * 1e6)
+        sound = np.concatenate(list(read_blocks(heard, 240)))
+        return Recorded(
+            "earshot",
+            profile,
+            pcm,
+            sound,
+            spoken_us,
+            int(reports[EAR]["heard_start_us"]),
+            speaker["underruns"],
+            speaker["underrun_ms"],
+            rates,
+            line.late_ms,
+            speaker["missing"],
+        )
+
+
+def why_no_webrtc() -> str | None:
+    """Returns why there is nothing to compare with; None if there is."""
+    return None if importlib.util.find_spec("aiortc") else "aiortc is not installed (pip install aiortc)"
+
+
+def webrtc(profile: Profile, plan: Plan) -> Recorded:
+    """Records a call from peer to peer by aiortc. Raises ChildError."""
+    pcm, module = voice(plan), "earshot.lab.netlab.webrtc"
+    with tempfile.TemporaryDirectory(prefix="earshot-") as name, ExitStack() as stack:
+        folder = Path(name)
+        spoken, heard = _spoken_file(folder, pcm), folder / "heard.wav"
+        line = stack.enter_context(_line(profile, "webrtc"))
+        ends = {
+            role: stack.enter_context(Child(role, [role, str(folder), *more], space=line.space(part), module=module))
+            for role, part, more in (
+                ("ear", EAR, [str(heard)]),
+                ("mouth", MOUTH, [str(spoken), f"{profile.opus_kbps:g}"]),
+            )
+        }
+        _wait((folder / "mouth.json").exists, *ends.values())
+        began_s = json.loads((folder / "mouth.json").read_text("utf-8"))["spoken_start_us"] / 1e6 + LEAD_S
+        _wait(lambda: time.monotonic() > began_s, *ends.values())
+        line.begin()
+        _wait(lambda: time.monotonic() > began_s + plan.seconds - 1, *ends.values(), within_s=plan.seconds + START_S)
+        rates = line.kbps()
+        _wait((folder / "ear.json").exists, ends["ear"])
+        told = json.loads((folder / "ear.json").read_text("utf-8"))
+        sound = np.concatenate(list(read_blocks(heard, 240)))
+        return Recorded(
+            "aiortc",
+            profile,
+            pcm,
+            sound,
+            round(began_s * 1e6),
+            told["heard_start_us"],
+            told["underruns"],
+            told["underrun_ms"],
+            rates,
+            line.late_ms,
+        )
