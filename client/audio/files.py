@@ -19,10 +19,11 @@ from earshot.codec.pcm import Pcm
 
 SOURCE_BLOCK = 320
 """Samples in a block of a source: one frame (13.3 ms at 24 kHz)."""
-SINK_BLOCK = 240
-"""Samples in a block of a sink: 10 ms at 24 kHz. A block is asked for one block before its first
-sample is due, as a double-buffered sound card does."""
-MAX_AHEAD = 6
+SINK_BLOCK = 160
+"""Samples in a block of a sink: half a frame, 6.7 ms at 24 kHz. A block is asked for one block
+before its first sample is due, as a double-buffered sound card does. With blocks of 10 ms, most of
+which needed two frames, sound was heard 6 ms later."""
+MAX_AHEAD = 9
 """How many blocks ahead a sink asks, at most, after blocks that came too late."""
 LATEST_US = 500_000
 """A source thread that was held up for longer loses what it missed, as a sound card's buffer
@@ -102,7 +103,7 @@ class FileSink(Sink):
     """Writes everything that is heard to a file of the format that its name says. Its sample 0 is
     heard at `started_us`.
 
-    A block is asked for 10 ms before its first sample is due on this virtual loudspeaker, or sooner
+    A block is asked for 6.7 ms before its first sample is due on this virtual loudspeaker, or sooner
     where the machine is too busy for that. Where a block is not there in time, silence is
     written."""
 
