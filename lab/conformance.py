@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shlex
 import subprocess
 import sys
@@ -76,9 +75,8 @@ def run(wstest: list[str], cases: list[str]) -> dict[str, str]:
             agent = {"agent": "earshot", "url": f"ws://127.0.0.1:{ports[0]}"}
             spec = {"outdir": str(folder / "out"), "servers": [agent], "cases": cases, "exclude-cases": []}
             (folder / "spec.json").write_text(json.dumps(spec))
-            environment = {key: value for key, value in os.environ.items() if key != "PYTHONSAFEPATH"}
             command = [*wstest, "-m", "fuzzingclient", "-s", str(folder / "spec.json")]
-            done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
             index = folder / "out" / "index.json"
             if not index.exists():
                 raise EarshotError(f"the suite did not run:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")

@@ -74,7 +74,7 @@ class Client:
         self._unsent = b""
         self.ear = Ear()
         self.closed: str | None = None
-        self._socket = _shake_hands(f"{call.url}/v1/rooms/{room}", source, timeout_s)
+        self._socket = shake_hands(f"{call.url}/v1/rooms/{room}", source, timeout_s)
         hello = Hello(protocol=PROTOCOL, model=call.digest, send_kbps=call.kbps, max_kbps=call.kbps, trace=True)
         try:
             self._socket.sendall(client_frame(TEXT, hello.model_dump_json().encode()))
@@ -138,7 +138,7 @@ class Client:
         self._socket.close()
 
 
-def _shake_hands(url: str, source: str | None, timeout_s: float) -> socket.socket:
+def shake_hands(url: str, source: str | None, timeout_s: float) -> socket.socket:
     """Returns a socket whose other end speaks WebSocket from here on. Raises CallError."""
     uri = parse_uri(url)
     protocol = ClientProtocol(uri, subprotocols=[SUBPROTOCOL])  # type: ignore[list-item]

@@ -17,9 +17,9 @@ import numpy as np
 
 from earshot.lab import VOICES
 from earshot.lab.children import Child
+from earshot.lab.loadtest.nodes import Bus, Node
 from earshot.lab.loadtest.run import NO_PROXY
 from earshot.lab.nodes.peers import FRAME_S, Peer
-from earshot.lab.nodes.processes import Bus, Node
 
 Show = Callable[[str], None]
 

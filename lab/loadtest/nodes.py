@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import socket
 import subprocess
@@ -13,8 +12,9 @@ from pathlib import Path
 from typing import Self
 
 from earshot.codec.errors import EarshotError
+from earshot.lab.loadtest.run import child_environment
 
-START_S = 60.0
+START_S = 120.0
 STOP_S = 70.0
 
 
@@ -29,7 +29,7 @@ class Process:
     """A program that runs until the context ends."""
 
     def __init__(self, environment: dict[str, str]) -> None:
-        self._environment = os.environ | {"OMP_NUM_THREADS": "1"} | environment
+        self._environment = child_environment() | environment
         self._process: subprocess.Popen[bytes] | None = None
 
     def _run(self, command: list[str]) -> None:
@@ -68,8 +68,7 @@ class Bus(Process):
     def __init__(self) -> None:
         """Raises EarshotError where there is none."""
         super().__init__({})
-        path = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
-        program = shutil.which("nats-server", path=path)
+        program = shutil.which("nats-server") or shutil.which("nats-server", path="/usr/sbin:/usr/local/sbin")
         if program is None:
             raise EarshotError("there is no nats-server here: apt-get install nats-server")
         self._program, self.port = program, free_port()
