@@ -38,8 +38,11 @@ MAX_QUEUED = 64
 of the last read, in the kernel, and then at the sender."""
 MAX_FRAGMENTS = 64
 """Fragments of one message at most."""
-PARSER_CODES = (1002, 1007, 1011)
+NORMAL, INVALID_DATA = 1000, 1007
+PARSER_CODES = (1002, INVALID_DATA, 1011)
 """Codes of RFC 6455, section 7.4.1, for bytes that are no WebSocket frames: websockets chooses."""
+CLOSE_WITHIN_MESSAGE = "incomplete fragmented message"
+"""What websockets says of a peer that closes before its message is whole, as it may."""
 SHORT_CUTS = 8
 """Messages of one turn that take the short cut. The others wait in the queue, so that one peer
 cannot keep the event loop to itself."""
@@ -248,7 +251,7 @@ class MediaProtocol(WebSocketsSansIOProtocol):
                 self.frames[0].decode()
             except UnicodeDecodeError:
                 self.frames = []
-                self._refuse(CloseCode.MALFORMED, "a text message is not UTF-8")
+                self._refuse(INVALID_DATA, "a text message is not UTF-8")
                 return
         if not self._dead:
             super().send_receive_event_to_app()
@@ -257,6 +260,8 @@ class MediaProtocol(WebSocketsSansIOProtocol):
         if isinstance(self.conn.parser_exc, PayloadTooBig):
             limit = self.settings.max_message_bytes
             self._refuse(CloseCode.MESSAGE_TOO_BIG, f"message of more than {limit} bytes")
+        elif str(self.conn.parser_exc) == CLOSE_WITHIN_MESSAGE:
+            self._refuse(NORMAL, "")
         elif (close := self.conn.close_sent) is not None and close.code in PARSER_CODES:
             self._refuse(close.code, f"not a WebSocket frame: {close.reason}")
         else:
@@ -299,7 +304,7 @@ class MediaProtocol(WebSocketsSansIOProtocol):
 
     def _refuse(self, code: int, message: str) -> None:
         """Ends the connection without the application, which is told of a disconnect with this
-        code."""
+        code. With codes of RFC 6455 only the close says why, as that wants it."""
         if self._dead or self.close_sent:
             return
         self.stop_keepalive()
@@ -310,7 +315,8 @@ class MediaProtocol(WebSocketsSansIOProtocol):
             reason = message.encode()[:CLOSE_REASON_BYTES].decode(errors="ignore")
             text = Frame(Opcode.TEXT, Error(code=code, message=message).model_dump_json().encode())
             close = Frame(Opcode.CLOSE, Close(code, reason).serialize())
-            self.transport.write(text.serialize(mask=False) + close.serialize(mask=False))
+            said = b"" if code in (NORMAL, *PARSER_CODES) else text.serialize(mask=False)
+            self.transport.write(said + close.serialize(mask=False))
         self.close_sent = True
         while not self.queue.empty():
             self.queue.get_nowait()

@@ -22,7 +22,6 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 from websockets.server import ServerProtocol
 
-from earshot.protocol.messages import Error, parse_server
 from earshot.server.net import transport
 from earshot.server.net.asgi_extensions import LAST_WORDS, SHORT_CUT
 from earshot.server.net.serve import bind
@@ -285,7 +284,7 @@ TOO_MANY = [Frame(Opcode.BINARY, b"", fin=False), *(Frame(Opcode.CONT, b"", fin=
 @pytest.mark.parametrize(
     ("sent", "code"),
     [
-        (client_frames(Frame(Opcode.TEXT, b"\xff")), 4000),
+        (client_frames(Frame(Opcode.TEXT, b"\xff")), 1007),
         (client_frames(*TOO_MANY), 4000),
         (client_frames(Frame(Opcode.BINARY, bytes(10_000))), 4004),
         (Frame(Opcode.BINARY, b"not masked").serialize(mask=False), 1002),
@@ -372,15 +371,25 @@ async def test_floods_of_control_frames_end_the_connection(opcode: Opcode) -> No
     ],
     ids=["not masked", "a reason that is not UTF-8"],
 )
-async def test_what_is_no_frame_is_answered_with_an_error(sent: bytes, code: int) -> None:
+async def test_what_is_no_frame_is_answered_with_a_close_that_says_why(sent: bytes, code: int) -> None:
     async with served(App()) as (_, client):
         client.transport.write(sent)
-        (said,) = await answers(client, 1)
-        error = parse_server(said)
-        assert isinstance(error, Error)
         with pytest.raises(ConnectionClosed):
             await answers(client, 1)
-        assert error.code == client.close_code == code
+        assert client.close_code == code
+        assert client.close_reason is not None
+        assert client.close_reason.startswith("not a WebSocket frame: ")
+
+
+async def test_a_peer_may_close_in_the_middle_of_a_message() -> None:
+    app = App()
+    async with served(app) as (_, client):
+        close = Frame(Opcode.CLOSE, b"\x03\xe8").serialize(mask=True)
+        client.transport.write(client_frames(Frame(Opcode.BINARY, b"half", fin=False)) + close)
+        with pytest.raises(ConnectionClosed):
+            await answers(client, 1)
+        assert client.close_code == 1000
+        await until(lambda: [event["code"] for event in app.events] == [1000])
 
 
 async def test_pings_after_the_close_are_not_parsed_for_ever() -> None:
