@@ -6,11 +6,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
-import numpy as np
-
-from earshot.codec.bitstream import pack, unpack
+from earshot.codec.bitstream import join
 from earshot.protocol.packet import MAX_FRAMES, TRACE_TICK_US, Packet, PcmBlock, Trace
 from earshot.protocol.sequence import CLOCK_MODULUS, SEQUENCE_MODULUS, TIMESTAMP_MODULUS
 from earshot.protocol.silence import Silence
@@ -241,8 +240,14 @@ def _joined(parts: Sequence[Media], frame_us: int, hop: int) -> Media:
         data = b"".join(part.data for part in parts if isinstance(part, PcmBlock))
         return first._replace(data=data, trace=trace)
     packets = [part for part in parts if isinstance(part, Packet)]
-    codes = np.concatenate([unpack(p.payload, p.n_q, p.frames) for p in packets], axis=1)
-    return first._replace(frames=codes.shape[1], payload=pack(codes), trace=trace)
+    payload = _joined_codes(tuple((each.payload, each.frames) for each in packets), first.n_q)
+    return first._replace(frames=sum(each.frames for each in packets), payload=payload, trace=trace)
+
+
+@lru_cache(maxsize=1024)
+def _joined_codes(parts: tuple[tuple[bytes, int], ...], n_q: int) -> bytes:
+    """Joins packed codes. All listeners of a speaker get the same ones, so the last are kept."""
+    return join(parts, n_q)
 
 
 def _first_trace(parts: Sequence[Media], frame_us: int, hop: int) -> Trace | None:
