@@ -74,13 +74,13 @@ def run(wstest: list[str], cases: list[str]) -> dict[str, str]:
             folder = Path(name)
             agent = {"agent": "earshot", "url": f"ws://127.0.0.1:{ports[0]}"}
             spec = {"outdir": str(folder / "out"), "servers": [agent], "cases": cases, "exclude-cases": []}
-            (folder / "spec.json").write_text(json.dumps(spec))
+            (folder / "spec.json").write_text(json.dumps(spec), "utf-8")
             command = [*wstest, "-m", "fuzzingclient", "-s", str(folder / "spec.json")]
             done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
             index = folder / "out" / "index.json"
             if not index.exists():
                 raise EarshotError(f"the suite did not run:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
-            found = json.loads(index.read_text())["earshot"]
+            found = json.loads(index.read_text("utf-8"))["earshot"]
     finally:
         server.should_exit = True
         thread.join(START_S)
