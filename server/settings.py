@@ -33,8 +33,9 @@ class Settings(BaseSettings):
     """The codec of those who talk: "default", "encodec_24khz" or a path."""
 
     max_rooms: Count = 256
-    max_peers_per_room: Annotated[int, Field(ge=1, le=200)] = 32
-    """Bounded by 200, because one message from the server has at most 255 speakers."""
+    max_peers_per_room: Annotated[int, Field(ge=1, le=1200)] = 32
+    """No more than 200 of them speak, because one message from the server has at most 255
+    speakers. Everyone is told of everyone, so that a crowd costs by the square to come in."""
     max_rooms_per_address: Count = 128
     """Rooms that clients of one address opened. Here and in all that follows, an address of IPv6
     stands for its /64."""

@@ -18,8 +18,8 @@ from earshot.protocol.silence import BANDS, Silence
 
 NODE_PATTERN = r"[A-Za-z0-9_-]{1,32}"
 MAX_NODES = 64
-MAX_MEMBERS = 250
-"""People of all nodes in one room: a message to a client has at most 255 speakers."""
+MAX_MEMBERS = 1250
+"""People of one node in one room."""
 MAX_ROOMS = 4096
 MAX_CONTROL_BYTES = 1 << 19
 MAX_MEDIA_BYTES = 1 << 17

@@ -33,9 +33,11 @@ from earshot.server.core.send_queue import DegradationPolicy, SendQueue
 from earshot.server.core.uplink import Uplink
 
 PEER_IDS = (1 << 16) - 1
-MAX_TOGETHER = 250
-"""People of all nodes in one room, at most: a message to a client has at most 255 speakers. Nodes
-that let somebody in at the same moment may go over `max_peers` by a few."""
+MAX_SPEAKERS, MAX_SPEAKING_GUESTS = 200, 250
+"""Those in one room who do not only listen: a message to a client has at most 255 speakers. Nodes
+that let somebody in at the same moment may go over the first by a few, and over `max_peers`."""
+MAX_TOGETHER = 1250
+"""People of all nodes in one room, at most."""
 
 
 @dataclass(eq=False)
@@ -186,6 +188,8 @@ class Room:
             raise refusals.room_locked(self.name)
         if len(self.peers) + len(self.guests) >= self._max_peers:
             raise ProtocolError(f"room {self.name} is full: {self._max_peers} peers", CloseCode.ROOM_FULL)
+        if hello.send != "none" and self._speaking() >= MAX_SPEAKERS:
+            raise ProtocolError(f"room {self.name} is full: {MAX_SPEAKERS} speak", CloseCode.ROOM_FULL)
         peer = Peer(
             id=self._new_id(),
             name=name_in_room(hello.name, self._names()),
@@ -217,6 +221,12 @@ class Room:
             if self._last_id not in self.peers and self._last_id not in self.guests:
                 return self._last_id
 
+    def _speaking(self) -> int:
+        together = len(self.peers) + len(self.guests)
+        if together < MAX_SPEAKERS:
+            return together  # or fewer: nobody needs to count
+        return sum(each.send != "none" for others in (self.peers, self.guests) for each in others.values())
+
     def _names(self) -> list[str]:
         return [other.name for others in (self.peers, self.guests) for other in others.values()]
 
@@ -228,6 +238,8 @@ class Room:
     def receive(self, node: str, info: PeerInfo, also: frozenset[str]) -> Guest | None:
         """Adds somebody whose connection another node has; None if there is no place."""
         if len(self.peers) + len(self.guests) >= MAX_TOGETHER:
+            return None
+        if info.send != "none" and self._speaking() >= MAX_SPEAKING_GUESTS:
             return None
         guest = Guest(self._new_id(), node, info.id, name_in_room(info.name, self._names()), info, also)
         self.guests[guest.id] = guest

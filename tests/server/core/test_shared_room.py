@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from earshot.codec.bitstream import pack
+from earshot.protocol.close_codes import ProtocolError
 from earshot.protocol.messages import (
     PROTOCOL,
     Hello,
@@ -18,7 +20,7 @@ from earshot.protocol.messages import (
 from earshot.protocol.packet import Packet
 from earshot.server.core import bus_messages as bus
 from earshot.server.core.bus_messages import Change, Member, RoomState, Who
-from earshot.server.core.room import MAX_TOGETHER, Peer, Room
+from earshot.server.core.room import MAX_SPEAKING_GUESTS, MAX_TOGETHER, Peer, Room
 from earshot.server.core.send_queue import DegradationPolicy
 from earshot.server.core.shared_room import SharedRoom
 from tests.peers import TINY
@@ -125,11 +127,19 @@ def test_locks_and_recordings_are_those_of_all_nodes() -> None:
     assert not room.locked
 
 
-def test_a_room_has_no_more_guests_than_a_message_can_hold_speakers() -> None:
-    room, shared = new_room(max_peers=200)
-    shared.take_state("b", state(*(info(number + 1) for number in range(200))))
-    shared.take_state("c", state(*(info(number + 1) for number in range(200))))
-    assert len(room.guests) == MAX_TOGETHER
+def test_a_room_has_no_more_speakers_than_a_message_can_hold_and_a_bound_for_all() -> None:
+    room, shared = new_room(max_peers=1200)
+    for node in ("b", "c"):
+        shared.take_state(node, state(*(info(number + 1) for number in range(200))))
+    assert len(room.guests) == MAX_SPEAKING_GUESTS
+    with pytest.raises(ProtocolError, match="200 speak"):
+        come_in(room)
+    come_in(room, send="none")
+    for node in ("d", "e"):
+        shared.take_state(node, state(*(info(number + 1, send="none") for number in range(800))))
+    assert len(room.peers) + len(room.guests) == MAX_TOGETHER
+    with pytest.raises(ProtocolError, match="1200 peers"):
+        come_in(room, send="none")
 
 
 def test_a_nodes_own_part_tells_its_peers_alone() -> None:
