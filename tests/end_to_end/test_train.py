@@ -68,7 +68,7 @@ def test_a_language_model_is_trained_and_used_as_it_says(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["light"], "no preset (encodec_24khz, encodec_48khz, finetune, lite, voice)"),
+        (["light"], "no preset (encodec_24khz, encodec_48khz, finetune, lite, steep, voice)"),
         (["lite"], "name folders, files or patterns as sources"),
         (["lite", "nowhere"], "there is no audio at 'nowhere'"),
         (["lite", str(CLIPS), "--smoke"], "--smoke trains from Earshot's own clips"),

@@ -12,7 +12,7 @@ from earshot.lab.training.settings import presets, read_recipe
 
 
 def test_presets_are_the_published_models_and_the_default() -> None:
-    assert presets() == ["encodec_24khz", "encodec_48khz", "finetune", "lite", "voice"]
+    assert presets() == ["encodec_24khz", "encodec_48khz", "finetune", "lite", "steep", "voice"]
     assert [read_recipe(name).init for name in presets()] == [None, None, "default", None, "default"]
     models = [ENCODEC_24KHZ, ENCODEC_48KHZ, LITE_24KHZ, LITE_24KHZ, LITE_24KHZ]
     assert [read_recipe(name).model for name in presets()] == models
@@ -85,7 +85,7 @@ def test_wrong_recipes_say_what_is_wrong(tmp_path: Path, text: str, told: str) -
 
 def test_unknown_recipes_and_malformed_changes(tmp_path: Path) -> None:
     with pytest.raises(
-        UsageError, match=r"no preset \(encodec_24khz, encodec_48khz, finetune, lite, voice\) and no recipe file"
+        UsageError, match=r"no preset \(encodec_24khz, encodec_48khz, finetune, lite, steep, voice\) and no recipe file"
     ):
         read_recipe("light")
     with pytest.raises(UsageError, match="no recipe file that can be read: Is a directory"):
