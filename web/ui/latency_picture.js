@@ -9,7 +9,7 @@ const DRAW_EVERY = 2;
 const COLOURS = ["#5a7fb8", "#e0a100", "#008f6b", "#8d6bb0", "#d1603d", "#4aa8d8", "#c65b9b", "#8a8f98"];
 const WORDS = { framing: "framing", uplink: "to server", encode: "coding", server: "in server", network: "from server",
     jitter: "jitter buffer", decode: "decoding", output: "to the ear" };
-const STEPS_MS = [50, 100, 150, 200, 300, 500, 1000, 2000];
+const STEPS_MS = [40, 80, 120, 200, 400, 800, 1200, 2000];
 
 export class LatencyPicture {
     /** @type {(number[] | null)[]} */ #columns = [];

@@ -17,7 +17,7 @@ function initials(name) {
 }
 
 /** @param {string} name */
-const hue = (name) => [...name].reduce((sum, letter) => (sum * 31 + (letter.codePointAt(0) ?? 0)) % 360, 210);
+const hue = (name) => ([...name].reduce((sum, letter) => (sum * 31 + (letter.codePointAt(0) ?? 0)) % 997, 7) * 137) % 360;
 
 class Tile {
     /** @param {string} name @param {((volume: number) => void) | null} onvolume null for one's own tile @param {number} volume
@@ -28,7 +28,10 @@ class Tile {
         this.face.setAttribute("aria-hidden", "true");
         this.name = make("span", "name");
         this.note = make("span", "note");
-        this.element.append(this.face, this.name, this.note);
+        this.after = make("span", "after");
+        const line = make("span", "line");
+        line.append(this.name, this.after);
+        this.element.append(this.face, line, this.note);
         this.slider = null;
         this.level = "0.0";
         if (onvolume) {
@@ -58,7 +61,8 @@ class Tile {
 
     /** @param {string} name @param {string} [after] */
     call(name, after = "") {
-        show(this.name, (name || "somebody") + after);
+        show(this.name, name || "somebody");
+        show(this.after, after);
         this.name.title = name;
         show(this.face, initials(name));
         this.face.style.setProperty("--hue", String(hue(name)));
