@@ -103,8 +103,8 @@ class FileSink(Sink):
     """Writes everything that is heard to a file of the format that its name says. Its sample 0 is
     heard at `started_us`.
 
-    A block is asked for 6.7 ms before its first sample is due on this virtual loudspeaker, or sooner
-    where the machine is too busy for that. Where a block is not there in time, silence is
+    A block is asked for 6.7 ms before its first sample is due on this virtual loudspeaker, or
+    sooner where the machine is too busy for that. Where a block is not there in time, silence is
     written."""
 
     def __init__(self, path: Path, form: Format = TALK) -> None:
