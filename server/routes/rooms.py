@@ -12,6 +12,7 @@ from earshot.protocol.close_codes import ProtocolError
 from earshot.protocol.messages import ROOM_PATTERN, Moderate, Moderation, PeerId
 from earshot.server.core import refusals
 from earshot.server.core.grants import Grants
+from earshot.server.core.guests import Speaker
 from earshot.server.hub import Hub
 from earshot.server.live_room import LiveRoom
 from earshot.server.routes.bearer import MISSING, REFUSALS, Invited, Responses, Served, refused
@@ -33,10 +34,11 @@ class Action(BaseModel):
 
 def _described(live: LiveRoom, grants: Grants) -> dict[str, Any]:
     room = live.room
-    shown = {"name": room.name, "peers": len(room.peers), "locked": room.locked, "recording": live.recorder.on}
+    everyone: list[Speaker] = [*room.peers.values(), *room.guests.values()]
+    shown = {"name": room.name, "peers": len(everyone), "locked": room.locked, "recording": live.recorded}
     if not grants.moderate:
         return shown
-    who = [{"id": peer.id, "name": peer.name, "send": peer.send, "muted": peer.muted} for peer in room.peers.values()]
+    who = [{"id": peer.id, "name": peer.name, "send": peer.send, "muted": peer.muted} for peer in everyone]
     return shown | {"who": who}
 
 

@@ -24,6 +24,7 @@ from earshot.protocol.messages import (
     SetRate,
 )
 from earshot.protocol.packet import Trace
+from earshot.server.routes.rooms import _described
 from tests.nats_server import NatsServer, nats_server
 from tests.peers import FRAME_S, HOP, RunningServer, TestPeer, join, noise, real_time, running_server, tiny_model, until
 
@@ -185,6 +186,9 @@ async def test_a_lock_and_a_moderator_reach_over_nodes(nodes: Nodes) -> None:
     def moderate(action: str, peer: int | None = None) -> None:
         nodes[0].call_soon(lambda: hub.moderate(hub.rooms["strict"], Moderate(action=action, peer=peer), moderator))
 
+    (described,) = [_described(live, moderator) for live in hub.rooms.values() if live.room.name == "strict"]
+    assert described["peers"] == 2
+    assert {each["name"]: each["id"] for each in described["who"]} == {"Anna": anna.id, "Ben": there}
     moderate("mute", there)
     await until(lambda: any(told.peer.muted and told.peer.id == there for told in anna.of(PeerChanged)))
     await until(lambda: any(told.action == "mute" and told.peer == ben.id for told in ben.of(Moderated)))
