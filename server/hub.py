@@ -138,7 +138,7 @@ class Hub:
         """Puts a client into a room with all that it needs there, and tells the others. Returns
         its seat, and what it is told. `encoded` gets what its encoder makes. Raises ProtocolError;
         then the client holds nothing."""
-        grants = self._admit(name, hello)
+        grants = self.admit(name, hello)
         if not self._joins.take(connection.address, 1, clock_us()):
             raise refusals.too_many_joins()
         hello = grants.named(hello)
@@ -153,7 +153,7 @@ class Hub:
             seat = Seat(live, peer, coding, partial(live.relay, peer), encode, held.pop_all(), had is not None)
             return seat, self._welcome(seat, hello)
 
-    def _admit(self, name: str, hello: Hello) -> Grants:
+    def admit(self, name: str, hello: Hello) -> Grants:
         """Returns what a client may do in a room. Raises ProtocolError if that is not to enter."""
         grants = self.access.grants(hello.token)
         grants.check(name, hello)

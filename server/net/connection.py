@@ -7,6 +7,7 @@ import asyncio
 import logging
 import traceback
 from collections.abc import Coroutine
+from functools import partial
 from typing import Any
 
 from fastapi import WebSocket
@@ -112,10 +113,12 @@ class Connection:
 
     async def _hear_text(self, text: str, now_us: int) -> None:
         effects = self._session.text(text, now_us)
-        if any(isinstance(effect, do.Join) for effect in effects):
-            await self._hub.nodes.find(self._room_name)
-            if self._ended.done():
-                return
+        for effect in effects:
+            if isinstance(effect, do.Join):
+                self._timer.cancel()  # the hello is there; what is next is set when its client has joined
+                await self._hub.nodes.find(self._room_name, partial(self._hub.admit, self._room_name, effect.hello))
+                if self._ended.done():
+                    return
         self._perform(effects)
 
     # What the session says

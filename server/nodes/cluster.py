@@ -10,11 +10,13 @@ import re
 import secrets
 import socket
 from collections import Counter
+from collections.abc import Callable
 from itertools import count
 from typing import Any
 
 from earshot.codec.errors import UsageError
 from earshot.protocol import messages
+from earshot.protocol.close_codes import ProtocolError
 from earshot.protocol.messages import MAX_SERVERS, Moderate
 from earshot.protocol.packet import Packet
 from earshot.protocol.sequence import CLOCK_MODULUS
@@ -179,13 +181,18 @@ class Cluster:
 
     # Rooms
 
-    async def find(self, room: str) -> None:
-        """Asks the other nodes who is in a room."""
+    async def find(self, room: str, admit: Callable[[], object]) -> None:
+        """Asks the other nodes who is in a room, if `admit` raises no ProtocolError."""
         self._found.pop(room, None)
         if room in self._shared or not self.presence.nodes or not self.bus.connected:
             return
         if len(self._asked) >= MAX_FINDS:
             return  # it is told soon after, all the same
+        try:
+            admit()
+        except ProtocolError:
+            return  # and it is refused
+        self.counts["asked"] += 1
         number = next(self._asks) % (1 << 32)
         asked = self._asked[number] = _Asked(set(self.presence.nodes))
         try:

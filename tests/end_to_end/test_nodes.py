@@ -27,6 +27,7 @@ from earshot.protocol.packet import Trace
 from earshot.server.routes.rooms import _described
 from tests.nats_server import NatsServer, nats_server
 from tests.peers import FRAME_S, HOP, RunningServer, TestPeer, join, noise, real_time, running_server, tiny_model, until
+from tests.server.access.test_paths import SECRET, token
 
 __all__ = ["nats_server"]
 FRAMES = 60
@@ -273,6 +274,19 @@ async def test_without_the_bus_rooms_go_on_and_are_one_again_when_it_is_back() -
         np.testing.assert_array_equal(heard.codes(), np.concatenate(said[: speaker.sequence], axis=1))
         for peer in (speaker, near, far, alone):
             await peer.leave()
+
+
+async def test_strangers_cause_no_traffic_on_the_bus(nats_server: NatsServer) -> None:
+    with ExitStack() as stack:
+        settings = {"bus": SecretStr(nats_server.url), "token_key": SECRET}
+        e, f = (stack.enter_context(running_server(tiny_model(), node=name, **settings)) for name in ("e", "f"))
+        await until(lambda: e.hub.nodes.presence.nodes.keys() >= {"f"} and f.hub.nodes.presence.nodes.keys() >= {"e"})
+        with pytest.raises(AssertionError, match="invited"):
+            await join(e, "den")
+        assert e.hub.nodes.counts["asked"] == 0
+        peer = await join(e, "den", token=token(room="den"))
+        assert e.hub.nodes.counts["asked"] == 1
+        await peer.leave()
 
 
 async def test_a_room_fills_over_all_nodes(nats_server: NatsServer) -> None:
