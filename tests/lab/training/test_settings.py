@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,12 @@ from earshot.lab.training.settings import presets, read_recipe
 
 def test_presets_are_the_published_models_and_the_default() -> None:
     assert presets() == ["encodec_24khz", "encodec_48khz", "finetune", "lite", "steep", "voice"]
-    assert [read_recipe(name).init for name in presets()] == [None, None, "default", None, "default"]
-    models = [ENCODEC_24KHZ, ENCODEC_48KHZ, LITE_24KHZ, LITE_24KHZ, LITE_24KHZ]
+    assert [read_recipe(name).init for name in presets()] == [None, None, "default", None, None, "default"]
+    steep = replace(
+        LITE_24KHZ, name="steep_24khz", widths=(16, 128, 320, 320), ratios=(1, 8, 40), n_residual_layers=2,
+        dilation_base=1, lstm_layers=1,
+    )  # fmt: skip
+    models = [ENCODEC_24KHZ, ENCODEC_48KHZ, LITE_24KHZ, LITE_24KHZ, steep, LITE_24KHZ]
     assert [read_recipe(name).model for name in presets()] == models
 
 
