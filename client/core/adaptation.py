@@ -28,6 +28,9 @@ FAR_US = 600_000
 """So far behind, the last step is taken at once."""
 CALM_US = 50_000
 """What waits no longer than this is no sign of a thin line."""
+AT_ONCE_US, QUICK_US = 300_000, 1_000_000
+"""Where so much waited and all of it went away at once, the line stood still and is not thin: each
+step up then takes the second time of calm."""
 CLIMB_US, LONGEST_CLIMB_US = 4_000_000, 64_000_000
 """How long it must be calm for a step up; twice as long after each that was too much, at most as
 long as the second."""
@@ -66,6 +69,7 @@ class Adaptation:
         self._calm_us: int | None = None
         """Since when it has been calm, or the last step up."""
         self._climb_us = CLIMB_US
+        self._waited_us = 0.0
         self._climbed_us: int | None = None
         self.downs = self.ups = 0
 
@@ -92,6 +96,9 @@ class Adaptation:
         while now_us - self._recent[0][0] > WINDOW_US:
             self._recent.popleft()
         waiting_us = min(waiting for _, waiting in self._recent)
+        if waiting_us <= CALM_US and self._waited_us >= AT_ONCE_US:
+            self._climb_us = QUICK_US
+        self._waited_us = waiting_us
         if waiting_us <= BEHIND_US:
             self._behind_us = self._stepped = None
         elif self._behind_us is None:

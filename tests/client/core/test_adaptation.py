@@ -86,9 +86,10 @@ def test_what_waits_decides(waits: list[tuple[int, int]], amount: tuple[int, flo
 def test_it_is_fast_down_and_slow_up() -> None:
     adaptation = Adaptation(BALANCED, RATES)
     assert adaptation.observe(FAR_US, 0) == (6, 1.5)
+    adaptation.observe(FAR_US / 3, LOOK_US)  # a thin line empties slowly
     seen = []
     now = 0
-    for now in range(LOOK_US, 60_000_000, LOOK_US):
+    for now in range(2 * LOOK_US, 60_000_000, LOOK_US):
         amount = adaptation.observe(0, now)
         if not seen or seen[-1][1] != amount:
             seen.append((now, amount))
@@ -97,6 +98,16 @@ def test_it_is_fast_down_and_slow_up() -> None:
     assert not adaptation.lowered
     assert adaptation.downs == 1
     assert adaptation.ups == 4
+
+
+def test_after_a_standstill_it_is_back_soon() -> None:
+    adaptation = Adaptation(BALANCED, RATES)
+    now = after(adaptation, IDLE, (1200, 1000))
+    assert adaptation.amount == (6, 1.5)
+    now = after(adaptation, (500, 0), start_us=now)
+    assert adaptation.amount == (6, 1.5)
+    after(adaptation, (4000, 0), start_us=now)
+    assert adaptation.amount == BALANCED
 
 
 def test_a_step_up_that_was_too_much_is_tried_less_and_less_often() -> None:
