@@ -21,6 +21,7 @@ from earshot.commands.devices import devices
 from earshot.commands.evaluate import evaluate
 from earshot.commands.export import export
 from earshot.commands.files import decode, encode, info
+from earshot.commands.help import Command, Group
 from earshot.commands.latency import latency
 from earshot.commands.listen import listen
 from earshot.commands.moderate import moderate
@@ -30,6 +31,7 @@ from earshot.commands.train import export_model, train
 from earshot.commands.train_lm import train_lm
 
 app = typer.Typer(
+    cls=Group,
     no_args_is_help=True,
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -63,10 +65,10 @@ for command in (
     *(encode, decode, info, export),
     *(evaluate, listen, train, train_lm, export_model),
 ):
-    app.command()(command)
+    app.command(cls=Command)(command)
 app.add_typer(bench, name="bench")
-bench.command()(server)
-bench.command()(page)
+bench.command(cls=Command)(server)
+bench.command(cls=Command)(page)
 
 
 def main() -> None:

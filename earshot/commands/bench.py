@@ -9,10 +9,11 @@ from typing import Annotated
 import typer
 
 from earshot.commands.extras import require_lab
+from earshot.commands.help import Group
 from earshot.commands.progress import Lines
 from earshot.commands.targets import Force, check_names, claim
 
-bench = typer.Typer()
+bench = typer.Typer(cls=Group)
 
 
 @bench.callback(invoke_without_command=True)

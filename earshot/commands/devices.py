@@ -8,8 +8,7 @@ console = Terminal()
 
 
 def devices() -> None:
-    """List the microphones and loudspeakers of this machine, for `earshot call --input` and
-    `--output`."""
+    """List the microphones and loudspeakers of this machine, for `earshot call`."""
     from rich.table import Table
 
     from earshot.client.audio.portaudio import list_devices

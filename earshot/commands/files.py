@@ -15,7 +15,6 @@ from earshot.codec.errors import AudioError, EarshotError, UsageError
 from earshot.codec.targets import check_name
 from earshot.codec.terminal import Terminal, description_column
 from earshot.commands.checks import check_file
-from earshot.commands.options import Kbps
 from earshot.commands.progress import Lines
 from earshot.commands.targets import Force, claim
 
@@ -37,7 +36,7 @@ _LM_MODEL = Annotated[
 def encode(
     source: Annotated[Path, typer.Argument(metavar="IN", help="Any audio file, or a folder of them.")],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="File to write (.ecdc), or a folder.")],
-    kbps: Kbps = 6.0,
+    kbps: Annotated[float, typer.Option(help="Codec rate: 1.5, 3, 6 or 12; of encodec_48khz 3, 6, 12 or 24.")] = 6.0,
     lm: Annotated[bool, typer.Option("--lm", help="Smaller by a language model, at some cost in time.")] = False,
     model: _MODEL = "default",
     lm_model: _LM_MODEL = None,

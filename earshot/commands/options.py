@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-Kbps = Annotated[float, typer.Option(help="Codec rate of the speech.")]
+Kbps = Annotated[float, typer.Option(help="Codec rate: 1.5, 3, 6 or 12.")]
 Model = Annotated[str, typer.Option(help="default, encodec_24khz or a path.")]
 TlsFingerprint = Annotated[
     str | None,

@@ -88,8 +88,8 @@ def serve(
     It prints one line when it is ready. `earshot call ROOM --server URL` calls
     it, `URL/stats` (with http for ws) shows what it does, Ctrl-C or SIGTERM ends
     it after everyone was told. Every limit is an environment variable, for one
-    EARSHOT_MAX_PEERS_PER_ROOM=8; server/settings.py lists them. For calls over
-    the internet put a proxy with TLS in front of it.
+    EARSHOT_MAX_PEERS_PER_ROOM=8; docs/deploy.md tells of them, of TLS and of
+    calls over the internet.
 
     \b
     earshot serve                                 for this machine

@@ -41,7 +41,7 @@ def train_lm(
 
     \b
     earshot train-lm default voices/
-    earshot train-lm runs/mine voices/ other/voices=2 --exclude 'ann-*' --out runs/mine-lm
+    earshot train-lm runs/mine voices/ others=2 --out runs/mine-lm
     earshot encode talk.wav talk.ecdc --model runs/mine --lm-model runs/mine-lm
 
     It learns from the codes of the audio. The number it shows is bits for each

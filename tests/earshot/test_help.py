@@ -1,0 +1,63 @@
+"""What `--help` shows fits a terminal of 80 columns, whole."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from earshot.cli import app
+from earshot.commands.help import WIDEST, taken
+
+GROUP = typer.main.get_command(app)
+COMMANDS = [(), *((name,) for name in GROUP.commands), ("bench", "server"), ("bench", "page")]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_help_is_whole_in_80_columns(command: tuple[str, ...]) -> None:
+    shown = CliRunner().invoke(app, [*command, "--help"], env={"COLUMNS": "80", "TERMINAL_WIDTH": "80"})
+    assert shown.exit_code == 0
+    lines = shown.stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert not [line for line in lines if "…" in line], "a default or a name of a variable is cut"
+    assert "<bool>" not in shown.stdout, "a switch takes nothing"
+
+
+@pytest.mark.parametrize("command", COMMANDS[1:], ids=" ".join)
+def test_an_example_stays_on_its_line(command: tuple[str, ...]) -> None:
+    found = GROUP
+    for name in command:
+        found = found.commands[name]  # type: ignore[attr-defined]
+    for paragraph in (found.help or "").split("\b")[1:]:
+        for line in paragraph.split("\n\n")[0].splitlines():
+            assert len(line) <= 78
+
+
+class Pace(StrEnum):
+    """Choices that are too long for one line."""
+
+    low = "low"
+    balanced = "balanced"
+    thrift = "thrift"
+
+
+@pytest.mark.parametrize(
+    ("kind", "shown"),
+    [
+        (bool, ""),
+        (int | None, "NUMBER"),
+        (list[float], "NUMBER"),
+        (list[str] | None, "TEXT"),
+        (Path, "PATH"),
+        (Pace, "low|balanced|\nthrift"),
+        (bytes, None),
+        (None, None),
+    ],
+    ids=str,
+)
+def test_what_an_option_takes_is_said_in_a_word(kind: object, shown: str | None) -> None:
+    assert taken(kind) == shown
+    assert all(len(line) <= WIDEST for line in (shown or "").split("\n"))
