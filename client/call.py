@@ -229,7 +229,7 @@ class Call:
                 continue
 
     async def _stay_connected(self) -> None:
-        lost_us = 0
+        lost_us = monotonic_us()
         while True:
             joined = False
             try:

@@ -16,7 +16,7 @@ from earshot.client.call import Call
 from earshot.client.settings import CallSettings
 from earshot.client.wiring import make_call
 from earshot.codec.model.model import Model
-from earshot.protocol.messages import PeerLeft
+from earshot.protocol.messages import PeerJoined, PeerLeft
 from tests.peers import join, running_server, until
 
 RATE = 24_000
@@ -114,3 +114,16 @@ async def test_a_call_whose_seat_is_gone_takes_a_new_one(tmp_path: Path, tiny_mo
             call.leave()
             await running
             await witness.leave()
+
+
+async def test_the_second_of_two_servers_is_called_where_the_first_is_dead(tmp_path: Path, tiny_model: Model) -> None:
+    with running_server(tiny_model) as server:
+        async with await asyncio.start_server(lambda *_: None, "127.0.0.1", 0) as gone:
+            dead = f"ws://127.0.0.1:{gone.sockets[0].getsockname()[1]}"
+        witness = await join(server, "den", send="none")
+        call = call_of(f"{dead},{server.url}", tiny_model, None, tmp_path / "heard.wav")
+        running = asyncio.create_task(call.run())
+        await until(lambda: bool(witness.of(PeerJoined)))
+        call.leave()
+        await running
+        await witness.leave()
