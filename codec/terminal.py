@@ -9,6 +9,7 @@ nobody makes another console."""
 from __future__ import annotations
 
 from collections.abc import Iterable
+from textwrap import wrap
 from typing import IO
 
 from rich.cells import cell_len
@@ -68,9 +69,16 @@ class Terminal(Console):
 
     def say(self, line: str, label: str = "", style: str = "") -> None:
         """Prints one line, however long it is and whatever is in it, after a label in a style. Line
-        breaks in it become spaces, so that a file's name cannot look like a line of its own."""
-        text = Text(clean(clean_lines(line), LONGEST_LINE))
-        self.print(Text.assemble((label, style), " ", text) if label else text, soft_wrap=True)
+        breaks in it become spaces, so that a file's name cannot look like a line of its own. With a
+        label it is a sentence, which a terminal shows broken between words, paths whole."""
+        text = clean(clean_lines(line), LONGEST_LINE)
+        if label:
+            text = f"{label} {text}"
+            if self.is_terminal:
+                text = "\n".join(wrap(text, self.width, break_long_words=False, break_on_hyphens=False))
+        shown = Text(text)
+        shown.stylize(style, 0, len(label))
+        self.print(shown, soft_wrap=True)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Yields the segments of anything, clean. Segments that move the cursor are rich's own."""

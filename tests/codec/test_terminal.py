@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -152,3 +153,13 @@ def test_nobody_makes_a_console_or_a_column_of_another_kind(file: Path) -> None:
 def test_such_calls_would_be_found(line: str, tmp_path: Path) -> None:
     (tmp_path / "x.py").write_text(line)
     assert faults(tmp_path / "x.py")
+
+
+@pytest.mark.parametrize("width", [20, 60, 80])
+def test_a_sentence_breaks_between_words_and_a_path_not_at_all(width: int) -> None:
+    path = "/music/" + "x" * 100 + ".wav"
+    out = io.StringIO()
+    Terminal(file=out, width=width, force_terminal=True).say(f"{path} is not there, or is none", "error:", "bold")
+    shown = re.sub(r"\x1b\[\d*m", "", out.getvalue())
+    assert " ".join(shown.split("\n")).strip() == f"error: {path} is not there, or is none"
+    assert all(len(line) <= width or line == path for line in shown.split("\n"))
