@@ -17,7 +17,7 @@ def seconds_of(text: str) -> float | None:
         return None
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
     if match is None or not float(match[1]):
-        raise typer.BadParameter("a time is a number and s, m, h or d, as 30m, 1h or 7d, or it is: ever")
+        raise typer.BadParameter(f"{text!r} is no time: a number and s, m, h or d, as 30m, 1h or 7d, or: ever")
     return float(match[1]) * UNITS[match[2]]
 
 
