@@ -85,6 +85,7 @@ class DelayEstimator:
         self._target_us = float(max(start_us, frame_us))
         self._margin_us = 0.0
         self._least_us: float = CAREFUL_US
+        self._careful = False
         self._peak_us: float = CAREFUL_US - SPARE_US
         """How much later than the fastest the latest packet of the last seconds came."""
         self._last_us: int | None = None
@@ -125,11 +126,16 @@ class DelayEstimator:
             self._histogram *= kept
             self._histogram[bucket] += 1 - kept
             self._follow_peak(relative - span_us, arrival_us)
-            careful = min(max(self._peak_us + SPARE_US, MIN_TARGET_US), CAREFUL_US)
-            self._least_us = span_us + MIN_OVER_SPAN_US if frames > 1 else careful
+            least_us = CAREFUL_US if self._careful else max(self._peak_us + SPARE_US, MIN_TARGET_US)
+            self._least_us = span_us + MIN_OVER_SPAN_US if frames > 1 else min(least_us, CAREFUL_US)
         if self._histogram.any():
             reached = np.cumsum(self._histogram) >= QUANTILE * self._histogram.sum()
             self._move_target((int(np.argmax(reached)) + 1) * BUCKET_US, arrival_us)
+
+    def be_careful(self) -> None:
+        """Takes note that a block of the output is longer than a frame: what a block needs varies
+        by up to a frame, so that the target stays where that costs no stretching."""
+        self._careful = True
 
     def underrun(self) -> None:
         """Takes note that play-out ran dry although it kept this target."""

@@ -157,6 +157,8 @@ class Playout:
 
     def pull(self, n: int, now_us: int) -> Block:
         """Returns the next `n` samples, which the device takes at `now_us`."""
+        if n > self._hop:
+            self.jitter.delay.be_careful()
         pcm = np.zeros(n, np.float32)
         positions = np.full(n, np.nan)
         self._add_tail(pcm)

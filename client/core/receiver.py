@@ -143,6 +143,8 @@ class Receiver:
         self._n_codebooks, self._max_sources = n_codebooks, max_sources
         self._clock, self._time_us = clock, time_us
         self._waiting: deque[_Arrived | _Told] = deque()
+        self._block = 0
+        """Samples that the loudspeaker takes at once."""
         self._speakers: dict[int, _Speaker] = {}
         self._gains: dict[int, float] = {}
         self._departed: OrderedDict[int, tuple[SourceStats, LatencyLog]] = OrderedDict()
@@ -246,6 +248,7 @@ class Receiver:
     def pull(self, n: int, now_us: int, heard_us: int | None = None) -> Pcm:
         """Returns the next `n` samples of the mix, float32 in -1..1, which are taken at `now_us`.
         The first is heard at `heard_us`."""
+        self._block = n
         self._drain(now_us)
         mix = np.zeros(n, np.float32)
         for source, speaker in list(self._speakers.items()):
@@ -278,7 +281,7 @@ class Receiver:
                 self.packets_dropped += 1
                 return
             round_trip_us = self._clock.round_trip_us if self._clock else None
-            near = round_trip_us is not None and round_trip_us <= NEAR_US
+            near = round_trip_us is not None and round_trip_us <= NEAR_US and self._block <= self._hop
             start_us = NEAR_START_US if near else START_TARGET_US
             playout = Playout(self._make_decoder, self._hop, self._sample_rate, self._time_us, start_us)
             speaker = self._speakers[packet.source] = _Speaker(playout, Traffic(self._sample_rate))

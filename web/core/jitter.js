@@ -24,6 +24,7 @@ export class DelayEstimator {
     #target_us;
     #margin_us = 0;
     #least_us = CAREFUL_US;
+    #careful = false;
     /** how much later than the fastest the latest packet of the last seconds came */ #peak_us = CAREFUL_US - SPARE_US;
     /** @type {number | null} */ #last_us = null;
     /** @type {number[]} when the last stalls ended */ #stalls = [];
@@ -62,14 +63,19 @@ export class DelayEstimator {
             for (let i = 0; i < histogram.length; i++) histogram[i] *= kept;
             histogram[bucket] += 1 - kept;
             this.#followPeak(relative - span, arrival_us);
-            const careful = Math.min(Math.max(this.#peak_us + SPARE_US, MIN_TARGET_US), CAREFUL_US);
-            this.#least_us = frames > 1 ? span + MIN_OVER_SPAN_US : careful;
+            const least = this.#careful ? CAREFUL_US : Math.max(this.#peak_us + SPARE_US, MIN_TARGET_US);
+            this.#least_us = frames > 1 ? span + MIN_OVER_SPAN_US : Math.min(least, CAREFUL_US);
         }
         const wanted = QUANTILE * histogram.reduce((a, b) => a + b, 0);
         if (!wanted) return;
         let reached = 0, sum = histogram[0];
         while (sum < wanted) sum += histogram[++reached];
         this.#moveTarget((reached + 1) * BUCKET_US, arrival_us);
+    }
+
+    /** Takes note that a block of the output is longer than a frame. */
+    beCareful() {
+        this.#careful = true;
     }
 
     /** Takes note that play-out ran dry although it kept this target. */

@@ -116,6 +116,7 @@ export class Playout {
     /** Returns the next `n` samples, which the device takes at `now_us`. @param {number} n @param {number} now_us @returns {Block} */
     pull(n, now_us) {
         const pcm = new Float32Array(n), positions = new Float64Array(n).fill(NaN), { delay } = this.jitter;
+        if (n > this.#hop) delay.beCareful();
         this.#addTail(pcm);
         const hushed = this.#hushed !== null;
         let filled = 0, concealed = 0, plan = this.#playing ? this.#tempo.plan(delay.target_us, delay.base_us) : null;
