@@ -42,6 +42,8 @@ def arrivals(
             trace = parse_trace(file.read_text(encoding="utf-8"))
         except (DataError, UnicodeDecodeError) as error:
             raise DataError(f"{file}: {error}") from error
+        if not trace.sources:
+            Terminal(stderr=True).say(f"{file}: nobody was heard in this call", "note:", "yellow")
         for source in trace.sources:
             figures = replay(trace, source, block).figures()
             if as_json:
@@ -56,5 +58,5 @@ def arrivals(
                 *(f"{ms:.0f}" for ms in (figures.delay_p50_ms, figures.delay_p95_ms, figures.delay_p99_ms)),
                 f"{100 * figures.time_scaled_share:.1f}",
             )
-    if not as_json:
+    if not as_json and table.rows:
         console.print(table)

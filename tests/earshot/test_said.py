@@ -147,3 +147,12 @@ def test_what_is_beyond_the_edge_of_a_picture_is_marked(
     picture.draw(Findings("m", "0123456789abcdef", 6.0, 13.333, 2, rows), tmp_path / "x.png")
     texts = [text.get_text() for text in drawn[0].axes[0].texts]
     assert [text for text in texts if "↑" in text or "none" in text] == ([mark] if mark else [])
+
+
+def test_a_call_in_which_nobody_was_heard_has_no_figures(tmp_path: Path) -> None:
+    trace = tmp_path / "alone.txt"
+    trace.write_text("earshot-arrivals 1 24000 320\n")
+    done = CliRunner().invoke(app, ["arrivals", str(trace)])
+    assert done.exit_code == 0
+    assert " ".join(done.stderr.split()).endswith("alone.txt: nobody was heard in this call")
+    assert done.stdout == ""
