@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from typing import Any
 
@@ -75,7 +76,8 @@ def _ask(
         said = answer.json()
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         through = f" through the proxy {shown_as(proxy)}" if proxy else ""
-        raise CallError(f"{base} cannot be asked{through}: {clean(str(error), MAX_SHOWN)}") from error
+        why = re.sub(r"\[Errno -?\d+\] ", "", clean(str(error), MAX_SHOWN))
+        raise CallError(f"{base} cannot be asked{through}: {why}") from error
     if answer.is_success:
         return said
     detail = said.get("detail") if isinstance(said, dict) else None
