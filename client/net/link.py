@@ -6,12 +6,17 @@ terminal give it to the server in `hello`, which is in no log either."""
 
 from __future__ import annotations
 
+import base64
+import json
 import re
 from typing import NamedTuple
 from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
 
 from earshot.codec.errors import UsageError
+from earshot.codec.text import clean
 
+MAX_NAME = 64
+"""Characters of a name, as in `hello`."""
 _TO_WEB = {"ws": "http", "wss": "https"}
 _FROM_WEB = {"http": "ws", "https": "wss"}
 
@@ -35,6 +40,17 @@ def make_link(server: str, room: str, token: str) -> str:
     parts = urlsplit(server if "://" in server else f"ws://{server}")
     scheme = _TO_WEB.get(parts.scheme, parts.scheme)
     return urlunsplit((scheme, parts.netloc, parts.path.rstrip("/") + "/", urlencode({"room": room}), token))
+
+
+def name_in(token: str | None) -> str:
+    """Returns the name that the others see of whoever shows this token, or "" where that is the
+    client's to choose, or the token is of a kind that nobody here can read."""
+    try:
+        part = (token or "").split(".")[1]
+        said = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+        return clean(str(said.get("name") or ""), MAX_NAME)
+    except (ValueError, IndexError, AttributeError, RecursionError):
+        return ""
 
 
 def parse_link(text: str) -> Link | None:

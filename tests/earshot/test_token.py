@@ -11,15 +11,18 @@ from typer.testing import CliRunner
 
 from earshot.cli import app
 from earshot.client.audio.endpoints import NoSink, NoSource
-from earshot.client.net.link import parse_link
+from earshot.client.net.link import name_in, parse_link
 from earshot.client.net.moderation import act, who_is_in
 from earshot.client.settings import CallSettings
 from earshot.client.wiring import make_call
 from earshot.codec.errors import CallError, UsageError
 from earshot.protocol.close_codes import CloseCode
-from earshot.server.access.keys import default_key_file, read_key
+from earshot.server.access.keys import Key, default_key_file, read_key
 from earshot.server.access.tokens import Tokens
+from earshot.server.core.grants import Grants
 from tests.peers import RunningServer, running_server, tiny_model, until
+
+SECRET = Key("HS256", b"k" * 32)
 
 
 @pytest.fixture
@@ -97,5 +100,22 @@ async def test_two_commands_and_only_those_invited_come_in(invited: RunningServe
 
 
 def test_a_server_that_is_no_server() -> None:
-    with pytest.raises(CallError, match="cannot be asked"):
+    with pytest.raises(CallError, match=r"cannot be asked: (?!\[Errno)"):
         who_is_in("ws://127.0.0.1:1", "den", None)
+
+
+@pytest.mark.parametrize(
+    ("token", "name"),
+    [
+        (Tokens(SECRET).make(Grants("den", "Zoë")), "Zoë"),
+        (Tokens(SECRET).make(Grants("den")), ""),
+        (None, ""),
+        ("word", ""),
+        ("a.!.c", ""),
+        ("a.W10.c", ""),
+        ("a.eyJuYW1lIjoiXHUwMDFiQSJ9.c", "A"),
+    ],
+    ids=["a name", "no name", "no token", "no parts", "no base64", "a list", "a control character"],
+)
+def test_the_name_that_a_token_gives_is_the_one_that_is_shown(token: str | None, name: str) -> None:
+    assert name_in(token) == name
