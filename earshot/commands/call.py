@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -145,7 +146,7 @@ def call(
     earshot call den --also encodec_48khz         talk, and hear the music too
     """
     from earshot.client.audio.choice import is_file, open_sink, open_source
-    from earshot.client.net.link import parse_link
+    from earshot.client.net.link import name_in, parse_link
     from earshot.commands.checks import check_call
 
     to_file = Path(output) if output is not None and is_file(output) else None
@@ -158,54 +159,58 @@ def call(
         server, room, token = link.server, link.room, token or link.token
     check_call(server, room, model or "default", also or (), kbps, max_kbps, from_file, loop, lm_model)
 
-    import asyncio
-    import gc
-    import getpass
-    import json
-    import sys
-    from contextlib import ExitStack
+    waiting = nullcontext() if status_json else console.status("getting ready to call")
+    with waiting:  # torch and a model take seconds
+        import asyncio
+        import gc
+        import getpass
+        import json
+        import sys
+        from contextlib import ExitStack
 
-    import torch
+        import torch
 
-    from earshot import codec
-    from earshot.client.core.replay import ArrivalRecorder
-    from earshot.client.music.models import format_of, in_windows
-    from earshot.client.net.tls import pinned
-    from earshot.client.net.weights import fetched, server_model
-    from earshot.client.settings import CallSettings
-    from earshot.client.ui.display import run_in_terminal
-    from earshot.client.ui.figures import call_report
-    from earshot.client.wiring import make_call
-    from earshot.codec.engine.choice import listening_precision, live_lm
+        from earshot import codec
+        from earshot.client.core.replay import ArrivalRecorder
+        from earshot.client.music.models import format_of, in_windows
+        from earshot.client.net.tls import pinned
+        from earshot.client.net.weights import fetched, server_model
+        from earshot.client.settings import CallSettings
+        from earshot.client.ui.display import run_in_terminal
+        from earshot.client.ui.figures import call_report
+        from earshot.client.wiring import make_call
+        from earshot.codec.engine.choice import listening_precision, live_lm
 
-    torch.set_num_threads(1)  # one frame is too little work to share
-    sys.setswitchinterval(0.001)  # the thread that plays must not wait 5 ms for another
-    try:
-        who = name or getpass.getuser()
-    except (KeyError, OSError):  # a user without a name, as in containers
-        who = "guest"
-    who = "".join(filter(str.isprintable, who))[:64]
-    context = pinned(server, tls_fingerprint) if tls_fingerprint else None
-    settings = CallSettings(
-        *(room, server, who, uplink.value, kbps, max_kbps, seconds, linger),
-        token=token,
-        tls=context,
-        latency=latency.value,
-        dtx=dtx,
-        trace_every_s=trace_every,
-    )
-    wished = cast("Precision", decode_precision.value)
-    load = partial(codec.load, decode_precision=listening_precision() if decode_precision == "auto" else wished)
-    mine, others = load(model or "default"), [load(other) for other in also or ()]
-    servers = [each.strip() for each in server.split(",")]
-    asked = ((each, server_model(each, token, context)) for each in servers if model is None)
-    if (found := next(((each, theirs) for each, theirs in asked if theirs), None)) and found[1].digest != mine.digest:
-        mine = load(str(fetched(*found, token, context)))
-    if all(map(in_windows, (mine, *others))) and output != "none":
-        others.append(load("default"))  # for people who talk
-    source = open_source(input_, loop, format_of(mine))
-    speech = next((each for each in (mine, *others) if not in_windows(each)), mine)
-    lm = live_lm(speech, lm_model) if entropy is Entropy.lm else None
+        torch.set_num_threads(1)  # one frame is too little work to share
+        sys.setswitchinterval(0.001)  # the thread that plays must not wait 5 ms for another
+        try:
+            who = name_in(token) or name or getpass.getuser()  # the token's goes before
+        except (KeyError, OSError):  # a user without a name, as in containers
+            who = "guest"
+        who = "".join(filter(str.isprintable, who))[:64]
+        context = pinned(server, tls_fingerprint) if tls_fingerprint else None
+        settings = CallSettings(
+            *(room, server, who, uplink.value, kbps, max_kbps, seconds, linger),
+            token=token,
+            tls=context,
+            latency=latency.value,
+            dtx=dtx,
+            trace_every_s=trace_every,
+        )
+        wished = cast("Precision", decode_precision.value)
+        load = partial(codec.load, decode_precision=listening_precision() if decode_precision == "auto" else wished)
+        mine, others = load(model or "default"), [load(other) for other in also or ()]
+        servers = [each.strip() for each in server.split(",")]
+        asked = ((each, server_model(each, token, context)) for each in servers if model is None)
+        if (found := next(((each, theirs) for each, theirs in asked if theirs), None)) and found[
+            1
+        ].digest != mine.digest:
+            mine = load(str(fetched(*found, token, context)))
+        if all(map(in_windows, (mine, *others))) and output != "none":
+            others.append(load("default"))  # for people who talk
+        source = open_source(input_, loop, format_of(mine))
+        speech = next((each for each in (mine, *others) if not in_windows(each)), mine)
+        lm = live_lm(speech, lm_model) if entropy is Entropy.lm else None
     stack = ExitStack()
     talk = make_call(settings, mine, source, open_sink(output, format_of(mine, *others)), others, lm)
     heard = talk.models.talk

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+import sys
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from earshot.codec.terminal import Terminal
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -19,6 +23,14 @@ def seconds_of(text: str) -> float | None:
     if match is None or not float(match[1]):
         raise typer.BadParameter(f"{text!r} is no time: a number and s, m, h or d, as 30m, 1h or 7d, or: ever")
     return float(match[1]) * UNITS[match[2]]
+
+
+def _told(room: str, seconds: float | None) -> str:
+    """Returns what was printed, in words, for whoever sees it on a terminal."""
+    until = "for ever" if seconds is None else f"until {datetime.now() + timedelta(seconds=seconds):%Y-%m-%d %H:%M}"
+    if re.fullmatch(r"[A-Za-z0-9_-]+", room):
+        return f"Above: a token, and a link with it. They are good {until}."
+    return f"Above: a token, good {until}. Use: earshot call ROOM --token TOKEN"
 
 
 def token(
@@ -74,3 +86,5 @@ def token(
     print(made)
     if re.fullmatch(r"[A-Za-z0-9_-]+", room):
         print(make_link(server, room, made))
+    if sys.stdout.isatty():
+        Terminal(stderr=True).say(_told(room, seconds))
