@@ -76,8 +76,8 @@ def _ask(
         said = answer.json()
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         through = f" through the proxy {shown_as(proxy)}" if proxy else ""
-        why = re.sub(r"\[Errno -?\d+\] ", "", clean(str(error), MAX_SHOWN))
-        raise CallError(f"{base} cannot be asked{through}: {why}") from error
+        cause = re.sub(r"\[Errno -?\d+\] ", "", clean(str(error), MAX_SHOWN))
+        raise CallError(f"{base} cannot be asked{through}: {cause}") from error
     if answer.is_success:
         return said
     detail = said.get("detail") if isinstance(said, dict) else None
