@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from pathlib import Path
 
@@ -61,3 +62,34 @@ class Pace(StrEnum):
 def test_what_an_option_takes_is_said_in_a_word(kind: object, shown: str | None) -> None:
     assert taken(kind) == shown
     assert all(len(line) <= WIDEST for line in (shown or "").split("\n"))
+
+
+def options_of(words: list[str]) -> tuple[str, set[str], set[str]]:
+    """Returns the command that words name after `earshot`, the options among them, and those that
+    it has."""
+    found, names = GROUP, []
+    while words and words[0] in getattr(found, "commands", {}):
+        found = found.commands[words[0]]  # type: ignore[attr-defined]
+        names.append(words.pop(0))
+    known = {name for param in found.params for name in (*param.opts, *param.secondary_opts)}
+    used = {word.split("=")[0] for word in words if word.startswith("--")}
+    return " ".join(names), used, known | {"--help"}
+
+
+def examples() -> list[str]:
+    """Returns what follows `earshot` in the code blocks of the documents and in the help texts."""
+    root = Path(__file__).parents[2]
+    texts = [file.read_text("utf-8") for file in (root / "README.md", *sorted((root / "docs").glob("*.md")))]
+    texts += [file.read_text("utf-8") for file in sorted((root / "earshot" / "commands").glob("*.py"))]
+    return sorted({line for text in texts for line in re.findall(r"^ {4}(?:\.venv/bin/)?earshot (.+)", text, re.M)})
+
+
+def test_every_example_names_options_that_there_are() -> None:
+    lines = examples()
+    assert len(lines) > 60
+    wrong = {}
+    for line in lines:
+        name, used, known = options_of(re.split(r"\s+#\s|\s{3,}", line)[0].split())
+        if not name or not used <= known:
+            wrong[line] = sorted(used - known)
+    assert wrong == {}
