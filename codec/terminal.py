@@ -69,13 +69,13 @@ class Terminal(Console):
 
     def say(self, line: str, label: str = "", style: str = "") -> None:
         """Prints one line, however long it is and whatever is in it, after a label in a style. Line
-        breaks in it become spaces, so that a file's name cannot look like a line of its own. With a
-        label it is a sentence, which a terminal shows broken between words, paths whole."""
+        breaks in it become spaces, so that a file's name cannot look like a line of its own. A
+        terminal shows it broken between words, but paths and commands whole."""
         text = clean(clean_lines(line), LONGEST_LINE)
         if label:
             text = f"{label} {text}"
-            if self.is_terminal:
-                text = "\n".join(wrap(text, self.width, break_long_words=False, break_on_hyphens=False))
+        if self.is_terminal and not text.startswith("earshot "):
+            text = "\n".join(wrap(text, self.width, break_long_words=False, break_on_hyphens=False))
         shown = Text(text)
         shown.stylize(style, 0, len(label))
         self.print(shown, soft_wrap=True)

@@ -163,3 +163,10 @@ def test_a_sentence_breaks_between_words_and_a_path_not_at_all(width: int) -> No
     shown = re.sub(r"\x1b\[\d*m", "", out.getvalue())
     assert " ".join(shown.split("\n")).strip() == f"error: {path} is not there, or is none"
     assert all(len(line) <= width or line == path for line in shown.split("\n"))
+
+
+@pytest.mark.parametrize("line", ["earshot evaluate CLIPS --model " + "runs/mine " * 10, "  " + "a word " * 4, ""])
+def test_commands_stay_in_one_line_and_what_is_set_in_stays_so(line: str) -> None:
+    out = io.StringIO()
+    Terminal(file=out, width=60, force_terminal=True).say(line)
+    assert out.getvalue().rstrip() == line.rstrip()
