@@ -69,7 +69,8 @@ def listen(
         try:
             listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
         except OSError as error:
-            raise UsageError(f"cannot listen on {host} port {port}: {error.strerror or error}") from error
+            why = (error.strerror or str(error)).partition(" (while")[0]  # Python repeats the address
+            raise UsageError(f"cannot listen on {host} port {port}: {why}") from error
         stack.callback(listener.close)
 
         def ready(port: int) -> None:

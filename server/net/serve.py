@@ -139,4 +139,5 @@ def bind(host: str, port: int) -> socket.socket:
         both = host == "::" and socket.has_dualstack_ipv6()  # every address, that is those of IPv4 too
         return socket.create_server((host, port), family=family, backlog=BACKLOG, dualstack_ipv6=both)
     except OSError as error:
-        raise UsageError(f"cannot listen on {host} port {port}: {error.strerror or error}") from error
+        why = (error.strerror or str(error)).partition(" (while")[0]  # Python repeats the address
+        raise UsageError(f"cannot listen on {host} port {port}: {why}") from error

@@ -24,6 +24,7 @@ from earshot.codec.errors import EarshotError, ModelError, UsageError
 from earshot.codec.model.model import Model
 from earshot.codec.weights.load import save_native
 from earshot.codec.weights.shape import check_rate, shape_of
+from earshot.server.net.serve import bind
 from tests.peers import running_server
 from tests.peers import tiny_model as make_tiny
 
@@ -169,3 +170,10 @@ def test_a_signal_leaves_the_call_and_the_report_is_written(number: signal.Signa
             _, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     assert (tmp_path / "r.json").read_text("utf-8").startswith("{")
+
+
+def test_an_address_that_is_taken_is_named_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(UsageError, match=rf"^cannot listen on 127\.0\.0\.1 port {port}: [^()]+$"):
+            bind("127.0.0.1", port)
