@@ -21,6 +21,15 @@ class ModerateAction(StrEnum):
     unlock = "unlock"
 
 
+DONE = {
+    ModerateAction.mute: "is muted",
+    ModerateAction.unmute: "may speak again",
+    ModerateAction.remove: "is removed",
+    ModerateAction.lock: "is locked",
+    ModerateAction.unlock: "is open again",
+}
+
+
 def moderate(
     room: Annotated[str, typer.Argument(help="A room, or a link with a token.")],
     action: Annotated[ModerateAction, typer.Argument(help="What to do; who lists those in the room.")],
@@ -61,3 +70,4 @@ def moderate(
             console.say(f"{peer.id}  {peer.name}  sends {peer.send}{muted}")
         return
     act(server, room, token, action.value, person, tls)
+    console.say(f"{person or f'the room {room}'} {DONE[action]}")

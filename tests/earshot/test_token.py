@@ -119,3 +119,20 @@ def test_a_server_that_is_no_server() -> None:
 )
 def test_the_name_that_a_token_gives_is_the_one_that_is_shown(token: str | None, name: str) -> None:
     assert name_in(token) == name
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (["mute", "Ben"], "Ben is muted"),
+        (["unmute", "Ben"], "Ben may speak again"),
+        (["remove", "2"], "2 is removed"),
+        (["lock"], "the room den is locked"),
+        (["unlock"], "the room den is open again"),
+    ],
+    ids=str,
+)
+def test_a_moderator_is_told_what_was_done(asked: list[str], said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("earshot.client.net.moderation.act", lambda *_: None)
+    done = CliRunner().invoke(app, ["moderate", "den", *asked, "--token", "t"])
+    assert (done.exit_code, done.stdout.strip()) == (0, said)
