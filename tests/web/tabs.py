@@ -22,6 +22,10 @@ from tests.web.browser import CHROMIUM, SWITCHES
 PATIENCE_S = 60.0
 
 
+class NotLoaded(Exception):
+    """A page that has no document yet runs nothing."""
+
+
 class Tab:
     """A tab of a window, all tabs of which share it: the one that is shown hides the others."""
 
@@ -42,9 +46,15 @@ class Tab:
     def wait_for(self, script: str) -> None:
         """Waits until an expression holds."""
         deadline = time.monotonic() + PATIENCE_S
-        while not self.run(script):
+        while not self._holds(script):
             assert time.monotonic() < deadline, f"not seen: {script}"
             time.sleep(0.05)
+
+    def _holds(self, script: str) -> bool:
+        try:
+            return bool(self.run(script))
+        except NotLoaded:
+            return False
 
     def show(self) -> None:
         """Brings it to the front of the window."""
@@ -65,6 +75,8 @@ class Window:
         while True:
             told = json.loads(self._socket.recv(PATIENCE_S))
             if told.get("id") == self._number:
+                if "execution context" in told.get("error", {}).get("message", ""):
+                    raise NotLoaded(told["error"]["message"])
                 assert "error" not in told, told
                 return dict(told["result"])
 
