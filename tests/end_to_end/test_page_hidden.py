@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,11 +54,10 @@ def test_a_tab_that_is_not_shown_goes_on(browser: Browser, server: RunningServer
         lost = missed(ben)
         Tab(window, "data:text/html,<title>other</title>").show()
         ada.wait_for("document.visibilityState === 'hidden'")
-        began, drawn = time.monotonic(), ada.run("drawn")
-        while time.monotonic() - began < HIDDEN_S:
-            assert ada.run(hears)
-            assert ben.text("down-codec") == "6.0"
-            ben.page.wait_for_timeout(250)
+        drawn = ada.run("drawn")
+        ben.page.wait_for_timeout(1000 * HIDDEN_S)
+        ada.wait_for(hears)
+        ben.wait_for(lambda: ben.text("down-codec") == "6.0", "Ada is heard while her tab is hidden")
         assert ada.run("drawn") - drawn <= 1
         ada.show()
         ada.wait_for("document.visibilityState === 'visible'")
