@@ -1,8 +1,8 @@
 """Starts a network with widths of its own as a block cosine codec: before its first step it passes
 on what is below some 5 kHz.
 
-From random weights such a network learns nothing for a thousand steps, and what it learns first is
-a wall at 1 kHz (docs/training.md). Here every strided convolution begins as the cosine transform
+From random weights such a network learns slowly (docs/training.md). Here every strided convolution
+begins as the cosine transform
 (DCT-II, Ahmed et al. 1974) of a block of each of its channels, and the decoder as the inverse.
 Signals are kept small, so that the ELUs between are nearly straight lines. All other weights are
 random and small: they are what learns.
