@@ -14,7 +14,6 @@ from earshot.protocol.text import MAX_SHOWN, clean
 from earshot.server.core.bus_messages import MAX_MEDIA_BYTES, media_message
 
 try:
-    import nats
     from nats.aio.client import Client
     from nats.aio.msg import Msg
 except ImportError as error:
@@ -32,6 +31,8 @@ MAX_UNSENT = 1 << 20
 MAX_INCOMING, MAX_INCOMING_BYTES = 4096, 8 << 20
 """Messages, and bytes of them, that wait until they are read."""
 RETRY_S = 0.25
+LOOK_S = 0.1
+"""A connection of which nothing is asked is looked at so often."""
 
 
 def subject_of(node: str) -> str:
@@ -56,7 +57,7 @@ class Bus:
         self._media: dict[str, list[bytes]] = {}
         self._sizes: Counter[str] = Counter()
         self._something = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._task: asyncio.Task[None] | None = None
         self.why_not = "not connected yet"
         self.counts: Counter[str] = Counter()
         """Messages and bytes of them in both directions, and what was dropped."""
@@ -67,7 +68,7 @@ class Bus:
 
     async def start(self) -> None:
         """Begins to connect, and to send."""
-        self._tasks = [asyncio.create_task(self._connect()), asyncio.create_task(self._pump())]
+        self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
         """Sends what waits, if that is possible, and ends the connection."""
@@ -76,43 +77,51 @@ class Bus:
             async with asyncio.timeout(1.0):
                 await self._send_all()
                 await self._client.flush()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        with suppress(Exception):
-            async with asyncio.timeout(1.0):
-                await self._client.close()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
 
-    async def _connect(self) -> None:
+    async def _run(self) -> None:
         while True:
             try:
-                self._client = await nats.connect(
-                    self._url,
-                    name=f"earshot {self._me}",
-                    error_cb=self._error,
-                    disconnected_cb=self._lost,
-                    reconnected_cb=self._again,
-                    max_reconnect_attempts=-1,
-                    reconnect_time_wait=RETRY_S,
-                    connect_timeout=2,
-                    ping_interval=2,
-                    max_outstanding_pings=2,
-                    no_echo=True,
-                )
-                for subject in (EVERYONE, subject_of(self._me)):
-                    await self._client.subscribe(
-                        subject,
-                        cb=self._came,
-                        pending_msgs_limit=MAX_INCOMING,
-                        pending_bytes_limit=MAX_INCOMING_BYTES,
-                    )
-                await self._client.flush()
-                log.info("the bus is there")
-                self._back()
-                return
+                await self._one_connection()
             except Exception as error:
                 self._note(error)
             await asyncio.sleep(RETRY_S)
+
+    async def _one_connection(self) -> None:
+        """Goes on until the connection ends, and leaves none behind. The client of nats-py does not
+        connect again by itself: between two connections it would leave a socket open."""
+        self._client = client = Client()
+        try:
+            await client.connect(
+                self._url,
+                name=f"earshot {self._me}",
+                error_cb=self._error,
+                allow_reconnect=False,
+                max_reconnect_attempts=1,
+                reconnect_time_wait=1,
+                connect_timeout=2,
+                ping_interval=2,
+                max_outstanding_pings=2,
+                no_echo=True,
+            )
+            for subject in (EVERYONE, subject_of(self._me)):
+                await client.subscribe(
+                    subject,
+                    cb=self._came,
+                    pending_msgs_limit=MAX_INCOMING,
+                    pending_bytes_limit=MAX_INCOMING_BYTES,
+                )
+            await client.flush()
+            log.info("the bus is there")
+            self._back()
+            await self._pump(client)
+            log.warning("the bus is gone")
+        finally:
+            with suppress(Exception):
+                async with asyncio.timeout(1.0):
+                    await client.close()
 
     async def _error(self, error: Exception) -> None:
         self._note(error)
@@ -120,13 +129,6 @@ class Bus:
     def _note(self, error: Exception) -> None:
         self.counts["errors"] += 1
         self.why_not = clean(str(error) or type(error).__name__, MAX_SHOWN)
-
-    async def _lost(self) -> None:
-        log.warning("the bus is gone")
-
-    async def _again(self) -> None:
-        log.info("the bus is there again")
-        self._back()
 
     async def _came(self, message: Msg) -> None:
         self.counts["messages_in"] += 1
@@ -137,7 +139,7 @@ class Bus:
 
     def tell(self, node: str | None, data: bytes) -> None:
         """Sends a control message to a node, or to all."""
-        if len(self._control) >= MAX_CONTROL:
+        if not self.connected or len(self._control) >= MAX_CONTROL:
             self.counts["control_dropped"] += 1
             return
         self._control.append((EVERYONE if node is None else subject_of(node), data))
@@ -145,17 +147,20 @@ class Bus:
 
     def say(self, node: str, entry: bytes) -> None:
         """Sends an entry of media to a node, with all others that go there now."""
-        if self._sizes[node] + len(entry) > MAX_MEDIA:
+        if not self.connected or self._sizes[node] + len(entry) > MAX_MEDIA:
             self.counts["media_dropped"] += 1
             return
         self._sizes[node] += len(entry)
         self._media.setdefault(node, []).append(entry)
         self._something.set()
 
-    async def _pump(self) -> None:
+    async def _pump(self, client: Client) -> None:
+        """Sends what comes, at most once a tick, until the connection is lost."""
         loop = asyncio.get_running_loop()
-        while True:
-            await self._something.wait()
+        while client.is_connected:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_S):
+                    await self._something.wait()
             self._something.clear()
             sent_s = loop.time()
             try:
@@ -168,10 +173,6 @@ class Bus:
         control, self._control = self._control, deque()
         media, self._media = self._media, {}
         self._sizes.clear()
-        if not self.connected:
-            self.counts["control_dropped"] += len(control)
-            self.counts["media_dropped"] += sum(map(len, media.values()))
-            return
         for subject, data in control:
             await self._publish(subject, data)
         for node, entries in media.items():
