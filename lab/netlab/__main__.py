@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from earshot.client.settings import LATENCIES
 from earshot.codec.errors import EarshotError, UsageError
 from earshot.codec.terminal import Terminal
 from earshot.lab.netlab.figures import Figures
@@ -24,6 +25,7 @@ from earshot.lab.netlab.run import Plan, earshot, webrtc, why_no_webrtc
 def main(
     only: Annotated[str, typer.Option(help="Profiles, with commas between; all if not given.")] = "",
     seconds: Annotated[float, typer.Option(min=5, max=600, help="Speech in each call.")] = 60.0,
+    latency: Annotated[str, typer.Option(help="low, balanced or thrift; what each profile says if not given.")] = "",
     model: Annotated[str, typer.Option(help="default or a path.")] = "default",
     json_: Annotated[
         Path | None, typer.Option("--json", help="Keep the figures in this file, beside those of other profiles there.")
@@ -37,6 +39,8 @@ def main(
     names = [name.strip() for name in only.split(",") if name.strip()] or keys
     if unknown := [name for name in names if name not in keys]:
         raise UsageError(f"there is no profile {unknown[0]!r}: {', '.join(keys)}")
+    if latency and latency not in LATENCIES:
+        raise UsageError(f"there is no latency {latency!r}: {', '.join(LATENCIES)}")
     rows: dict[tuple[str, str], Figures] = {}
     if json_ is not None and json_.exists():
         for each in json.loads(json_.read_text("utf-8")):
@@ -47,7 +51,7 @@ def main(
             return
         if (missing := why_no_webrtc()) is not None:
             console.say(f"without WebRTC: {missing}")
-        plan = Plan(seconds, model)
+        plan = Plan(seconds, model, latency)
         systems = (earshot,) if missing else (earshot, webrtc)
         for profile in (profile for profile in PROFILES if profile.key in names):
             console.print(profile.label, style="dim")

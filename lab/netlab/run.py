@@ -66,10 +66,12 @@ class Recorded:
 
 @dataclass(frozen=True)
 class Plan:
-    """How one run is to be. `seconds` of speech."""
+    """How one run is to be. `seconds` of speech; `latency` of the calls, that of the profile if
+    empty."""
 
     seconds: float
     model: str = "default"
+    latency: str = ""
 
 
 class _Line:
@@ -146,7 +148,15 @@ def earshot(profile: Profile, plan: Plan) -> Recorded:
         def call(part: str, *more: str) -> Child:
             to = f"ws://{address(part, of_server=True)}:{port}"
             arguments = ["call", "lab", "--server", to, "--name", part, "--model", plan.model, "--status-json"]
-            arguments += ["--latency", profile.latency, "--kbps", f"{profile.kbps:g}", "--uplink", "codes", "--no-dtx"]
+            arguments += [
+                "--latency",
+                plan.latency or profile.latency,
+                "--kbps",
+                f"{profile.kbps:g}",
+                "--uplink",
+                "codes",
+                "--no-dtx",
+            ]
             arguments += ["--report", str(folder / f"{part}.json"), *more]
             return stack.enter_context(Child(part, arguments, space=line.space(part)))
 
