@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 FRAMES = (1, 2, 3, 4, 6)
 """Frames in a message, from those that come soonest to those that cost the fewest headers."""
+SETTLE_US = 2_000_000
+"""How long after its begin a connection is left alone: its first messages come all at once."""
 WINDOW_US = 300_000
 """How far back the least that waited is looked for: TCP sends what was lost again within this time
 where a round trip takes 50 ms, and an acknowledgement may be 40 ms late."""
@@ -23,7 +25,8 @@ PATIENCE_US = 100_000
 STEP_US = 250_000
 """Time from one step to the next, in which the first should show."""
 FALLS = 0.875
-"""What waits is going down by itself if it has fallen to this share in that time."""
+"""What waits is going down by itself if it has fallen to this share in that time, or in
+`PATIENCE_US` before the first step, as what a call begins with does on a thin line."""
 FAR_US = 600_000
 """So far behind, the last step is taken at once."""
 CALM_US = 50_000
@@ -62,10 +65,10 @@ class Adaptation:
         self._recent: deque[tuple[int, float]] = deque(maxlen=256)
         self._steps = ladder(most, self._rates)
         self._at = 0
-        self._behind_us: int | None = None
-        """Since when what waits is behind."""
-        self._stepped: tuple[int, float] | None = None
-        """When the last step down was, and what waited then."""
+        self._behind: tuple[int, float] | None = None
+        """Since when what waits is behind and did not go down by itself, and what waited then."""
+        self._wait_us = PATIENCE_US
+        """How long that may last until the next step."""
         self._calm_us: int | None = None
         """Since when it has been calm, or the last step up."""
         self._climb_us = CLIMB_US
@@ -100,9 +103,9 @@ class Adaptation:
             self._climb_us = QUICK_US
         self._waited_us = waiting_us
         if waiting_us <= BEHIND_US:
-            self._behind_us = self._stepped = None
-        elif self._behind_us is None:
-            self._behind_us = now_us
+            self._behind, self._wait_us = None, PATIENCE_US
+        elif self._behind is None:
+            self._behind = now_us, waiting_us
         if waiting_us > CALM_US:
             self._calm_us = None
         elif self._calm_us is None:
@@ -118,14 +121,17 @@ class Adaptation:
         return self.amount
 
     def _is_too_much(self, waiting_us: float, now_us: int) -> bool:
-        if self._behind_us is None:
+        if self._behind is None:
             return False
         if waiting_us >= FAR_US:
             return True
-        if self._stepped is None:
-            return now_us - self._behind_us >= PATIENCE_US
-        at_us, then_us = self._stepped
-        return now_us - at_us >= STEP_US and waiting_us > FALLS * then_us
+        since_us, then_us = self._behind
+        if now_us - since_us < self._wait_us:
+            return False
+        falls = waiting_us <= FALLS * then_us
+        if falls and self._wait_us == PATIENCE_US:
+            self._behind = now_us, waiting_us
+        return not falls
 
     def _step_down(self, waiting_us: float, now_us: int) -> None:
         last = len(self._steps) - 1
@@ -135,4 +141,4 @@ class Adaptation:
             if self._climbed_us is not None and now_us - self._climbed_us < self._climb_us:
                 self._climb_us = min(2 * self._climb_us, LONGEST_CLIMB_US)
             self._climbed_us = None
-        self._stepped = now_us, waiting_us
+        self._behind, self._wait_us = (now_us, waiting_us), STEP_US

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 
 from websockets.asyncio.client import ClientConnection
 
-from earshot.client.core.adaptation import Adaptation, Amount
+from earshot.client.core.adaptation import SETTLE_US, Adaptation, Amount
 from earshot.client.core.backlog import TLS_BYTES, Backlog
 from earshot.client.core.clock import ServerClock
 from earshot.client.core.sender import MediaSender
@@ -26,8 +26,6 @@ if sys.platform == "linux":
 LOOK_S = 0.05
 WEBSOCKET_BYTES = 6
 """Head and mask of a message from a client."""
-SETTLE_US = 2_000_000
-"""How long after its begin a connection is left alone: its first messages come all at once."""
 MOST_WAITING_US = 2_000_000
 """What waits at the socket for longer keeps more in the outbox, which drops what is old."""
 
