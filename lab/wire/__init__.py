@@ -1,0 +1,1 @@
+"""What calls cost on the wire, by the kernel's own count."""
