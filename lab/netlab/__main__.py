@@ -30,6 +30,9 @@ def main(
     json_: Annotated[
         Path | None, typer.Option("--json", help="Keep the figures in this file, beside those of other profiles there.")
     ] = None,
+    arrivals: Annotated[
+        Path | None, typer.Option(help="Write down in this folder when each packet came (`earshot arrivals`).")
+    ] = None,
     picture: Annotated[Path | None, typer.Option(help="Draw them to this PNG.")] = None,
     draw_only: Annotated[bool, typer.Option("--draw-only", help="Measure nothing; show what --json has.")] = False,
 ) -> None:
@@ -51,7 +54,7 @@ def main(
             return
         if (missing := why_no_webrtc()) is not None:
             console.say(f"without WebRTC: {missing}")
-        plan = Plan(seconds, model, latency)
+        plan = Plan(seconds, model, latency, arrivals)
         systems = (earshot,) if missing else (earshot, webrtc)
         for profile in (profile for profile in PROFILES if profile.key in names):
             console.print(profile.label, style="dim")

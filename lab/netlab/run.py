@@ -67,11 +67,12 @@ class Recorded:
 @dataclass(frozen=True)
 class Plan:
     """How one run is to be. `seconds` of speech; `latency` of the calls, that of the profile if
-    empty."""
+    empty; `arrivals`, a folder for what the listener writes down of them."""
 
     seconds: float
     model: str = "default"
     latency: str = ""
+    arrivals: Path | None = None
 
 
 class _Line:
@@ -137,7 +138,7 @@ def _spoken_file(folder: Path, pcm: Pcm) -> Path:
 
 def earshot(profile: Profile, plan: Plan) -> Recorded:
     """Records a call through a server. Raises ChildError."""
-    pcm = voice(plan)
+    pcm, latency = voice(plan), plan.latency or profile.latency
     with tempfile.TemporaryDirectory(prefix="earshot-") as name, ExitStack() as stack:
         folder = Path(name)
         spoken, heard = _spoken_file(folder, pcm), folder / "heard.wav"
@@ -160,7 +161,11 @@ def earshot(profile: Profile, plan: Plan) -> Recorded:
             arguments += ["--report", str(folder / f"{part}.json"), *more]
             return stack.enter_context(Child(part, arguments, space=line.space(part)))
 
-        ear = call(EAR, "--input", "none", "--output", str(heard))
+        noted = []
+        if plan.arrivals is not None:
+            plan.arrivals.mkdir(parents=True, exist_ok=True)
+            noted = ["--force", "--arrivals", str(plan.arrivals / f"{profile.key}-{latency}.txt")]
+        ear = call(EAR, "--input", "none", "--output", str(heard), *noted)
         _wait(lambda: ear.status.get("state") == "connected" and ear.status.get("seconds", 0) > 0, ear, server)
         mouth = call(MOUTH, "--input", str(spoken), "--output", "none", "--linger", "0")
         _wait(lambda: mouth.status.get("seconds", 0) > LEAD_S, mouth, server)
