@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,8 @@ class Figures:
     frames_missing: int | None = None
     late_ms: float = 0.0
     """How late the process was that carries the packets, at most."""
+    stages_ms: dict[str, float] = field(default_factory=dict)
+    """Median of each stage of the delay, by the traces in the packets; empty for other systems."""
 
     def to_json(self) -> dict[str, Any]:
         return {key: round(value, 4) if isinstance(value, float) else value for key, value in asdict(self).items()}

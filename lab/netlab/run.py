@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,7 @@ class Recorded:
     kbps: tuple[float, float]
     late_ms: float
     frames_missing: int | None = None
+    stages_ms: dict[str, float] = field(default_factory=dict)
 
     def figures(self) -> Figures:
         """Returns what the call was like."""
@@ -60,6 +61,7 @@ class Recorded:
             down_kbps=self.kbps[1],
             frames_missing=self.frames_missing,
             late_ms=self.late_ms,
+            stages_ms=self.stages_ms,
             **measured(self.spoken, self.heard, SAMPLE_RATE, self.spoken_start_us, self.heard_start_us),
         )
 
@@ -192,6 +194,7 @@ def earshot(profile: Profile, plan: Plan) -> Recorded:
             rates,
             line.late_ms,
             speaker["missing"],
+            {stage: each["p50"] for stage, each in speaker["stages_ms"].items() if each is not None},
         )
 
 
