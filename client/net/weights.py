@@ -7,17 +7,18 @@ import os
 import re
 import ssl
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import httpx
 from pydantic import BaseModel, Field, ValidationError
 
 from earshot.client.net.link import web_address
-from earshot.codec.errors import UsageError
+from earshot.codec.errors import CallError, UsageError
 from earshot.codec.proxies import proxy_for
 from earshot.codec.terminal import Terminal
 from earshot.codec.weights.download import MOST_BYTES, Origin, Release, cache_folder, fetch
-from earshot.protocol.text import clean
+from earshot.protocol.close_codes import CloseCode
+from earshot.protocol.text import MAX_SHOWN, clean
 
 TIMEOUT_S = 5.0
 KEPT = 8
@@ -37,13 +38,28 @@ class ServerModel(BaseModel):
     weights: _File
 
 
+class _Reason(BaseModel):
+    code: Literal[CloseCode.NOT_INVITED, CloseCode.TOKEN_EXPIRED]
+    message: str
+
+
+class _Refusal(BaseModel):
+    """The answer to who has no token that counts."""
+
+    detail: _Reason
+
+
 def server_model(server: str, token: str | None, tls: ssl.SSLContext | None = None) -> ServerModel | None:
-    """Returns the model of a server; None where it does not say. Why not, the call will tell."""
+    """Returns the model of a server; None where it does not say. Why not, the call will tell.
+    Raises CallError, with the server's sentence, if the token lets nobody in."""
     url = f"{web_address(server)}/v1/model"
     try:
         transport = httpx.HTTPTransport(verify=tls or True, proxy=proxy_for(url, "socksio"))
         with httpx.Client(transport=transport, timeout=TIMEOUT_S) as client:
             answer = client.get(url, headers=_who(token))
+        if answer.status_code == httpx.codes.UNAUTHORIZED:
+            why = _Refusal.model_validate_json(answer.content).detail
+            raise CallError(clean(why.message, MAX_SHOWN), why.code)
         return ServerModel.model_validate_json(answer.content) if answer.is_success else None
     except (httpx.HTTPError, httpx.InvalidURL, ValidationError, UsageError):
         return None

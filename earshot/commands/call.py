@@ -168,13 +168,18 @@ def call(
         import sys
         from contextlib import ExitStack
 
+        from earshot.client.net.first_look import first_look
+        from earshot.client.net.tls import pinned
+
+        context = pinned(server, tls_fingerprint) if tls_fingerprint else None
+        theirs = first_look([each.strip() for each in server.split(",")], room, token, context)
+
         import torch
 
         from earshot import codec
         from earshot.client.core.replay import ArrivalRecorder
         from earshot.client.music.models import format_of, in_windows
-        from earshot.client.net.tls import pinned
-        from earshot.client.net.weights import fetched, server_model
+        from earshot.client.net.weights import fetched
         from earshot.client.settings import CallSettings
         from earshot.client.ui.display import run_in_terminal
         from earshot.client.ui.figures import call_report
@@ -188,7 +193,6 @@ def call(
         except (KeyError, OSError):  # a user without a name, as in containers
             who = "guest"
         who = "".join(filter(str.isprintable, who))[:64]
-        context = pinned(server, tls_fingerprint) if tls_fingerprint else None
         settings = CallSettings(
             *(room, server, who, uplink.value, kbps, max_kbps, seconds, linger),
             token=token,
@@ -200,12 +204,8 @@ def call(
         wished = cast("Precision", decode_precision.value)
         load = partial(codec.load, decode_precision=listening_precision() if decode_precision == "auto" else wished)
         mine, others = load(model or "default"), [load(other) for other in also or ()]
-        servers = [each.strip() for each in server.split(",")]
-        asked = ((each, server_model(each, token, context)) for each in servers if model is None)
-        if (found := next(((each, theirs) for each, theirs in asked if theirs), None)) and found[
-            1
-        ].digest != mine.digest:
-            mine = load(str(fetched(*found, token, context)))
+        if model is None and theirs is not None and theirs[1].digest != mine.digest:
+            mine = load(str(fetched(*theirs, token, context)))
         if all(map(in_windows, (mine, *others))) and output != "none":
             others.append(load("default"))  # for people who talk
         source = open_source(input_, loop, format_of(mine))

@@ -20,13 +20,14 @@ from typer.testing import CliRunner
 
 from earshot.cli import app
 from earshot.codec.config import ENCODEC_24KHZ
-from earshot.codec.errors import EarshotError, ModelError, UsageError
+from earshot.codec.errors import CallError, EarshotError, ModelError, UsageError
 from earshot.codec.model.model import Model
 from earshot.codec.weights.load import save_native
 from earshot.codec.weights.shape import check_rate, shape_of
 from earshot.server.net.serve import bind
 from tests.peers import running_server
 from tests.peers import tiny_model as make_tiny
+from tests.server.access.test_paths import EXPIRED, SECRET
 
 CALL = ("call", "den", "--input", "none", "--output", "none")
 PORT = 18765
@@ -70,6 +71,12 @@ WRONG: dict[str, tuple[tuple[str, ...], str]] = {
     "no room": (("call", "a room", "--input", "none"), "is no room name"),
     "no address": ((*CALL, "--server", "ftp://x"), "is no address of a server"),
     "a call without its model": ((*CALL, "--model", "none"), "there is no model 'none'"),
+    "a call to nobody": ((*CALL, "--server", "ws://127.0.0.1:1"), "no server at ws://127.0.0.1:1"),
+    "a call to nobody with a model": ((*CALL, "--server", "ws://127.0.0.1:1", "--model", "m.safetensors"), "no server"),
+    "a call to several that are not there": (
+        (*CALL, "--server", "ws://127.0.0.1:1,ws://localhost:1"),
+        "no server at ws://localhost:1",
+    ),
     "a call without another model": ((*CALL, "--also", "none"), "there is no model 'none'"),
     "a rate to encode": (("encode", "a.wav", "a.ecdc", "--kbps", "5"), "no rate of 5 kbps"),
     "a rate of a model of one's own": (
@@ -99,6 +106,35 @@ def test_checks_come_before_loading(name: str) -> None:
     done = CliRunner().invoke(app, [word.replace("PORT", str(PORT)) for word in words])
     assert isinstance(done.exception, EarshotError), (done.output, done.exception)
     assert said in str(done.exception)
+
+
+@pytest.mark.usefixtures("_here")
+@pytest.mark.parametrize(
+    ("shown", "said"),
+    [
+        ([], "only those who were invited"),
+        (["--token", "none"], "this token does not count here"),
+        (["--token", EXPIRED], "this token has expired"),
+        (["--token", EXPIRED, "--model", "m.safetensors"], "this token has expired"),
+    ],
+    ids=["none", "forged", "expired", "expired, with a model"],
+)
+def test_a_token_that_lets_nobody_in_is_told_before_loading(shown: list[str], said: str) -> None:
+    with running_server(make_tiny(), token_key=SECRET) as server:
+        done = CliRunner().invoke(app, [*CALL, "--server", f"ws://127.0.0.1:1,{server.url}", *shown])
+    assert isinstance(done.exception, CallError), (done.output, done.exception)
+    assert said in str(done.exception)
+
+
+@pytest.mark.usefixtures("_here")
+def test_one_server_that_is_there_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(*_: object, **__: object) -> None:
+        raise UsageError("the call goes on")
+
+    monkeypatch.setattr("earshot.codec.load", load)
+    with running_server(make_tiny()) as server:
+        done = CliRunner().invoke(app, [*CALL, "--server", f"ws://127.0.0.1:1,{server.url}"])
+    assert str(done.exception) == "the call goes on"
 
 
 @pytest.mark.usefixtures("_here")

@@ -14,7 +14,7 @@ import pytest
 from earshot import codec
 from earshot.client.net import weights
 from earshot.client.net.weights import fetched, server_model
-from earshot.codec.errors import DownloadError
+from earshot.codec.errors import CallError, DownloadError
 from earshot.codec.terminal import Terminal
 from earshot.codec.weights.download import cache_folder
 from tests.peers import PATIENCE_S, running_server, tiny_model
@@ -28,7 +28,8 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_weights_are_fetched_once_and_are_those_of_the_server() -> None:
     with running_server(tiny_model(), token_key=SECRET, weights_mb_per_second=1000.0) as server:
-        assert server_model(server.url, None) is None, "who may not enter gets nothing"
+        with pytest.raises(CallError, match="only those who were invited"):
+            server_model(server.url, None)
         model = server_model(server.url, token())
         assert model is not None
         said = StringIO()
