@@ -72,16 +72,16 @@ class Description:
         seconds = self.seconds_of(speaker)
         return speaker.code_bytes * 8 / seconds / 1000 if seconds else 0.0
 
-    def title(self) -> str:
-        """Returns one line about the recording: file, room, time and length."""
-        room, began = self.header.room, self.header.began
-        return f"{self.path}: recording of room {room}, begun {began}, {clock(self.seconds)} long, {self.size} bytes"
-
-    def coding(self) -> str:
-        """Returns one line about the codec."""
+    def facts(self) -> list[str]:
+        """Returns what there is to say of the recording as a whole: lines that fit 80 columns, as a rule 60."""
         header = self.header
         limit = f", at most {header.max_kbps:g} kbps a speaker" if header.max_kbps else ""
-        return f"codes of {header.model} ({header.digest}){limit}"
+        return [
+            f"recording of {header.room}",
+            f"begun {header.began}",
+            f"{clock(self.seconds)} long, {self.size} bytes",
+            f"codes of {header.model} ({header.digest}){limit}",
+        ]
 
     def remarks(self) -> list[str]:
         """Returns notes on its speakers and on the recording, a sentence per line."""

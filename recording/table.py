@@ -10,9 +10,9 @@ from rich.text import Text
 from earshot.recording.description import Description, Speaker, clock
 
 
-def description_table(found: Description, title: bool = True) -> Group:
-    """Returns lines about the recording, a table with a row for each speaker, and notes on what is
-    missing. Without `title` the first line, with the path, is left out."""
+def description_table(found: Description) -> Group:
+    """Returns lines about the recording, but not its path, a table with a row for each speaker, and
+    notes on what is missing."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("id", no_wrap=True)
     table.add_column("who", overflow="fold")
@@ -23,7 +23,7 @@ def description_table(found: Description, title: bool = True) -> Group:
         table.add_row(
             str(speaker.id), Text(speaker.name or "(no name)"), *_times(found, speaker), *_said(found, speaker)
         )
-    facts = [*([Text(found.title())] if title else []), Text(found.coding())]
+    facts = [Text(f"  {fact}") for fact in found.facts()]
     return Group(*facts, table if found.speakers else Text("nobody is in it"), *map(Text, found.remarks()))
 
 

@@ -52,11 +52,15 @@ def packets(codes: np.ndarray, timestamp: int = 0) -> Iterator[Packet]:
 
 
 def record(
-    model: Model, arrivals: Iterable[tuple[int, int, Packet | Event]], end: str | None = "everyone had left"
+    model: Model,
+    arrivals: Iterable[tuple[int, int, Packet | Event]],
+    end: str | None = "everyone had left",
+    **changes: Any,
 ) -> bytes:
     """Writes the recording that a server that flushes every FLUSH_S makes of events (microseconds
-    after the beginning, speaker, item) in order of time; without its end if `end` is None."""
-    buffer, parts, due, now = RecordingBuffer(model.config, 0), [encode_header(header(model))], FLUSH_S * 1e6, 0
+    after the beginning, speaker, item) in order of time; without its end if `end` is None. `changes`
+    are fields of its header."""
+    buffer, parts, due, now = RecordingBuffer(model.config, 0), [encode_header(header(model, **changes))], FLUSH_S * 1e6, 0
     for now, speaker, what in arrivals:
         while now >= due:
             batch = buffer.take(int(due))

@@ -128,9 +128,9 @@ def info(
 
     for file in files:
         if file.suffix.lower() == ".eshr" or is_recording(file):
-            found = describe(file)
-            console.say(found.title())
-            console.print(description_table(found, title=False))
+            table = description_table(describe(file))
+            console.say(str(file))  # a terminal may break a path where it likes
+            console.print(table)
         else:
             for line in _coded_lines(file):
                 console.say(line)

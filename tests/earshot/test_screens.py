@@ -4,7 +4,6 @@ delete the files that differ and run these tests twice."""
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,9 @@ import pytest
 import soundfile
 from rich.console import RenderableType
 from rich.text import Text
+from typer.testing import CliRunner
 
+from earshot.cli import app
 from earshot.client.ui.controls import HELP
 from earshot.client.ui.view import EntropyState, SpeakerState, ViewState, render
 from earshot.codec.ecdc.files import encode_file
@@ -110,20 +111,21 @@ def test_info_of_a_recording(width: int, tmp_path: Path, tiny_model: Model) -> N
             tiny_model, [(0, 1, Event(type="joined", at=0, peer=1, name="Ada")), *talk(1, np.zeros((8, 75), int), 0)]
         ),
     )
-    shown = drawn(description_table(describe(tmp_path / "r.eshr"), title=False), width)
+    shown = drawn(description_table(describe(tmp_path / "r.eshr")), width)
     same("info of a recording", width, shown.replace(tiny_model.digest, 16 * "0"))
 
 
-@pytest.mark.parametrize("show", [_coded_lines, lambda file: [describe(file).title()]], ids=["codes", "recording"])
-def test_a_path_is_in_one_line(show: Callable[[Path], list[str]], tmp_path: Path, tiny_model: Model) -> None:
+@pytest.mark.parametrize("recorded", [False, True], ids=["codes", "recording"])
+def test_a_path_is_in_one_line(recorded: bool, tmp_path: Path, tiny_model: Model) -> None:
     """A terminal breaks it where it likes, and gives it back whole when it is marked."""
     folder = tmp_path / ("long name " * 12)
     folder.mkdir()
     soundfile.write(folder / "a.wav", np.zeros(640), 24_000)
     encode_file(tiny_model, folder / "a.wav", folder / "x", 3.0)
-    if show is not _coded_lines:
+    if recorded:
         write(folder / "x", record(tiny_model, []))
-    console = Terminal(file=(out := io.StringIO()), width=80)
-    for line in show(folder / "x"):
-        console.say(line)
-    assert str(folder / "x") in out.getvalue().splitlines()[0]
+    done = CliRunner().invoke(app, ["info", str(folder / "x")])
+    first, *more = done.output.splitlines()
+    assert first == str(folder / "x")
+    assert len(more) >= 2
+    assert max(map(len, more)) <= 80

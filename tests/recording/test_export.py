@@ -116,8 +116,9 @@ def test_a_description_says_what_is_in_it(exported: Path) -> None:
     assert (ben.joined_s, ben.left_s) == (2.4, 6.6)
     assert 6.0 <= found.kbps_of(ada) < 6.1
     assert 1.5 <= found.kbps_of(ben) < 1.55
-    assert found.title().startswith(f"{exported / 'den.eshr'}: recording of room den, begun 2026-11-24T09:15:00")
-    assert "0:00:08.0 long" in found.title()
+    assert found.facts()[0] == "recording of den"
+    assert found.facts()[1].startswith("begun 2026-11-24T09:15:00")
+    assert "0:00:08.0 long" in found.facts()[2]
     assert not found.remarks()
 
 

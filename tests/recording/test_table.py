@@ -57,9 +57,8 @@ def shown(file: Path, width: int = 200) -> str:
 
 def test_who_was_there_and_what_each_said(meeting: bytes, tiny_model: Model, tmp_path: Path) -> None:
     text = shown(write(tmp_path / "den.eshr", meeting))
-    assert (
-        f"den.eshr: recording of room den, begun 2026-11-24T09:15:00.000+00:00, 0:00:06.0 long, {len(meeting)} " in text
-    )
+    assert text.startswith("  recording of den")
+    assert f"\n  begun 2026-11-24T09:15:00.000+00:00\n  0:00:06.0 long, {len(meeting)} bytes" in text
     assert f"codes of tiny ({tiny_model.digest})" in text
     assert (found := rows(text)) == {
         "1": ["Ada", "0:00:00.0", "0:00:06.0", "0:00:06.0", "6.0", "kbps", "4500"],
@@ -71,6 +70,18 @@ def test_who_was_there_and_what_each_said(meeting: bytes, tiny_model: Model, tmp
     assert 375 <= int(found["2"][-1]) < 380  # each record is padded to a whole byte
     assert "\nDi: sends music: what music makes is not recorded" in text
     assert "\npeer 5: sends music: what music makes is not recorded" in text
+
+
+def test_the_command_fits_80_columns(tiny_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a pipe, too, where nothing is broken; but for the path, which is in a line of its own."""
+    monkeypatch.chdir(tmp_path)
+    events = [joined(each, name, reason="a reason " * 20) for each, name in ((1, "Ada"), (60_000, "a name " * 9))]
+    write(Path("long.eshr"), record(tiny_model, [*events, *talk(1, CODES, 0)], room="r" * 64, max_kbps=12.0)[:-10])
+    done = CliRunner().invoke(app, ["info", "long.eshr"])
+    assert done.exit_code == 0, done.exception
+    lines = done.output.splitlines()
+    assert lines[:2] == ["long.eshr", "  recording of " + "r" * 64]
+    assert max(map(len, lines)) <= 80
 
 
 def test_damage_and_a_missing_end_are_told(meeting: bytes, tmp_path: Path) -> None:
@@ -96,9 +107,9 @@ def test_the_command_takes_recordings_and_files_of_codes(
     coded = write(tmp_path / "in.ecdc", ecdc.Header("[/red]", 9, 2, False).to_bytes())
     done = CliRunner().invoke(app, ["info", *map(str, (renamed, coded, hurt))])
     assert done.exit_code == 0, done.exception
-    assert done.output.count("recording of room den") == 2
+    assert done.output.count("  recording of den\n") == 2
     assert "[/red]" in done.output
-    assert f"{hurt}: recording" in done.output
+    assert f"{hurt}\n  recording" in done.output
     assert "damaged: 8 bytes at byte 0" in done.output
     with pytest.raises(AudioError, match="it is no recording"):
         CliRunner().invoke(app, ["info", str(write(tmp_path / "no.eshr", b"nothing"))], catch_exceptions=False)
