@@ -58,13 +58,14 @@ def bounds(codecs: CodecRun | None, calls: Sequence[CallRun]) -> list[Bound]:
 
 def codec_table(run: CodecRun) -> Table:
     """Returns the milliseconds that each codec takes for a frame."""
-    shown = Table(title=f"a frame of 13.3 ms, {run.times[0].both.size} frames each, in turn", caption="ms")
+    shown = Table(title=f"ms for a frame of 13.3 ms, {run.times[0].both.size} frames each, in turn")
     for name in ("codec", "encode p50", "decode p50", "both p50", "both p99", "worst", "codes equal"):
-        shown.add_column(name, justify="left" if name == "codec" else "right")
+        first = name == "codec"
+        shown.add_column(name, justify="left" if first else "right", no_wrap=first)
     for one in run.times:
         both = one.both
         points = (np.median(one.encode), np.median(one.decode), np.median(both), np.percentile(both, 99), both.max())
-        shown.add_row(one.name, *(f"{point:.2f}" for point in points), f"{100 * (1 - one.codes_differ):.2f} %")
+        shown.add_row(one.name, *(f"{point:.2f}" for point in points), f"{100 * (1 - one.codes_differ):.2f}%")
     return shown
 
 
