@@ -16,7 +16,7 @@ from earshot.commands.targets import Force, claim, claim_run
 def train(
     recipe: Annotated[
         str,
-        typer.Argument(help="lite, voice, finetune, encodec_24khz, encodec_48khz, or a TOML file (docs/training.md)."),
+        typer.Argument(help="lite, steep, voice, finetune, encodec_24khz, encodec_48khz, or a TOML file."),
     ],
     data: Annotated[
         list[str] | None,
