@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import ssl
 import time
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from earshot.client.audio.files import read_blocks
 from earshot.codec.pcm import Pcm
 from earshot.lab import VOICES
 from earshot.lab.children import START_S, WATCH_S, Child, ChildError, start_server
+from earshot.lab.loadtest.run import child_environment
 from earshot.lab.wire.sockets import count
 
 SAMPLE_RATE = 24_000
@@ -82,7 +82,7 @@ def said(speaks: bool, voice: str, seconds: float) -> Pcm:
 
 def measure(cases: Sequence[Case], seconds: float, model: str, folder: Path) -> list[Row]:
     """Makes all calls at once and counts for so long. Raises EarshotError."""
-    environment = {**os.environ, "EARSHOT_TLS": "self-signed", "XDG_CONFIG_HOME": str(folder)}
+    environment = {**child_environment(), "EARSHOT_TLS": "self-signed", "XDG_CONFIG_HOME": str(folder)}
     with ExitStack() as stack:
         server, url = start_server(stack, folder, model, environment)
         port = int(url.rpartition(":")[2])
