@@ -1,0 +1,1 @@
+"""What concealment gains: the same speech with and without it, where frames are missing."""
