@@ -89,6 +89,7 @@ class Call:
         self.latency: Latency = settings.latency
         self.speech = Speech(models, Amount(self.pace.frames, settings.kbps), settings.trace_every_s)
         self.talker, self.outbox, self.line = self.speech.talker, self.speech.outbox, self.speech.line
+        self.line.thrifty = self.pace.thrifty
         self.state: State = "connecting"
         self.detail = ""
         self.muted = False
@@ -162,6 +163,7 @@ class Call:
     def step_latency(self) -> None:
         """Saves more bits and less time, or after the last step no bits again."""
         self.latency = LATENCIES[(LATENCIES.index(self.latency) + 1) % len(LATENCIES)]
+        self.line.thrifty = self.pace.thrifty
         self.line.want(self.talker.sender, frames=self.pace.frames)
         self.outbox.put(SetRate(frames=self.pace.frames))
 
@@ -334,6 +336,8 @@ class Call:
             if report != reported and now - report_us >= self.pace.stats_every_s * 1e6:
                 self.outbox.put(report)
                 reported, report_us = report, now
+            if (frames := self.connections[-1].ask(self.pace, now)) is not None:
+                self.outbox.put(SetRate(frames=frames))
             await asyncio.sleep(self.pace.ping_every_s)
             if (news := self.room.draining) is not None and news.servers:
                 self.servers.tell(news.servers)

@@ -24,9 +24,16 @@ class Pace:
     ping_every_s: float
     stats_every_s: float
     """Seconds between two reports, and between two `stats` of the server."""
+    thrifty: bool = True
+    """Whether bits that silence saves stay saved. Else they make messages with fewer frames
+    (client/core/economy.py)."""
 
 
-PACES: dict[Latency, Pace] = {"low": Pace(1, 1.0, 1.0), "balanced": Pace(3, 2.5, 5.0), "thrift": Pace(6, 2.5, 10.0)}
+PACES: dict[Latency, Pace] = {
+    "low": Pace(1, 1.0, 1.0),
+    "balanced": Pace(3, 2.5, 5.0, thrifty=False),
+    "thrift": Pace(6, 2.5, 10.0),
+}
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ class Speech:
         held = 4 * MAX_BLOCKS if models.spoken else MAX_BLOCKS
         self.talker = Talker(self._emit, models.spoken_format.rate, held)
         self.outbox = Outbox()
-        self.line = Line(most, models.mine.config.bandwidths)
+        self.line = Line(most, models.mine.config.bandwidths, models.mine.config.frame_rate)
         self._recent = RecentSpeech()
         self._connected = False
         self._loop: asyncio.AbstractEventLoop | None = None

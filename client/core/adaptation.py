@@ -82,6 +82,11 @@ class Adaptation:
         return self._steps[self._at]
 
     @property
+    def most(self) -> Amount:
+        """What is sent on a good line."""
+        return self._steps[0]
+
+    @property
     def lowered(self) -> bool:
         """Whether that is less than what is wanted."""
         return self._at > 0

@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from earshot.client.core.coding_meter import CodingMeter
+from earshot.client.core.economy import Economy
 from earshot.client.core.receiver import Receiver
 from earshot.client.core.sender import MediaSender
 from earshot.client.core.traffic import WireMeter
 from earshot.client.net.websocket import Lost
+from earshot.client.settings import Pace
 from earshot.codec.pcm import Pcm
 from earshot.protocol.close_codes import ProtocolError
 from earshot.protocol.messages import PeerInfo, Welcome
@@ -92,12 +94,17 @@ class Connection:
     """Shortens headers, where this is agreed on."""
     sent: WireMeter = field(default_factory=lambda: WireMeter(masked=True))
     heard: WireMeter = field(default_factory=lambda: WireMeter(masked=False))
+    economy: Economy = field(default_factory=lambda: Economy(75.0))
+    """Chooses how many frames the messages of the server hold."""
+    told: tuple[Pace, int] | None = None
+    """At which pace the server was asked for how many frames, if it was after its welcome."""
 
     def agree(self, welcome: Welcome) -> None:
         """Takes note of what the server agreed to."""
         hop = welcome.model.hop_length
         self.reader = LinkReader(hop, welcome.short_headers, welcome.silence)
         self.writer = LinkWriter(hop) if welcome.short_headers else None
+        self.economy, self.told = Economy(welcome.model.sample_rate / hop), None
 
     def resume(self, welcome: Welcome, coder: PacketCoder | None) -> None:
         """Goes on with another socket, in the same seat."""
@@ -108,6 +115,16 @@ class Connection:
             coder.sent, coder.heard = self.coder.sent, self.coder.heard
         self.coder = coder
         self.agree(welcome)
+
+    def ask(self, pace: Pace, now_us: int) -> int | None:
+        """Returns how many frames the server's messages are to hold from now on; None if as many as
+        it knows of: those that were returned last, or those of a pace that is new."""
+        traffic = self.receiver.traffic
+        self.economy.note(traffic.frames, now_us)
+        frames = pace.frames if pace.thrifty else self.economy.choose(pace.frames, traffic.codec_kbps)
+        known = self.told[1] if self.told and self.told[0] == pace else pace.frames
+        self.told = pace, frames
+        return None if frames == known else frames
 
     def leave(self, peer: int) -> None:
         """Takes note that a peer left."""

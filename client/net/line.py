@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections import deque
 from collections.abc import Callable, Iterable
 
 from websockets.asyncio.client import ClientConnection
@@ -11,6 +12,7 @@ from websockets.asyncio.client import ClientConnection
 from earshot.client.core.adaptation import SETTLE_US, Adaptation, Amount
 from earshot.client.core.backlog import TLS_BYTES, Backlog
 from earshot.client.core.clock import ServerClock
+from earshot.client.core.economy import Economy
 from earshot.client.core.sender import MediaSender
 from earshot.client.core.traffic import WireMeter
 from earshot.client.local_clock import monotonic_us
@@ -24,6 +26,8 @@ if sys.platform == "linux":
     import termios
 
 LOOK_S = 0.05
+HUSHED_LOOKS = 5
+"""Looks in which nothing was sent before it counts as silence."""
 WEBSOCKET_BYTES = 6
 """Head and mask of a message from a client."""
 MOST_WAITING_US = 2_000_000
@@ -33,9 +37,13 @@ MOST_WAITING_US = 2_000_000
 class Line:
     """The line of one call. It keeps what was learnt when a connection is made anew."""
 
-    def __init__(self, most: Amount, rates: Iterable[float]) -> None:
+    def __init__(self, most: Amount, rates: Iterable[float], frames_per_s: float = 75.0) -> None:
         """`most` is what is sent on a good line, and `rates` are those that the codec has."""
         self._most, self._adapts = most, False
+        self.thrifty = True
+        """Whether messages hold no fewer frames where silence has saved the bits for it."""
+        self._economy = Economy(frames_per_s)
+        self._sent_frames: deque[int] = deque([0], maxlen=HUSHED_LOOKS)
         self._adaptation = Adaptation(most, rates)
         self._backlog = Backlog(WEBSOCKET_BYTES)
         self._connection: ClientConnection | None = None
@@ -50,7 +58,7 @@ class Line:
     @property
     def notice(self) -> str:
         """That less is sent than wanted, as a sentence."""
-        if self.amount == self._most:
+        if not (self._adapts and self._adaptation.lowered):
             return ""
         return f"the line is slow: sending {self.amount.kbps:g} kbps, {self.amount.frames} frames a message"
 
@@ -72,6 +80,20 @@ class Line:
         self._backlog.add(now_us, size)
         self._meter.add(now_us, size)
 
+    def _economise(self, sender: MediaSender | None, now_us: int) -> None:
+        """Chooses how many frames a message holds on a good line: fewer while nobody speaks here,
+        more at once. A line that was too thin for what was sent gets no more messages."""
+        if sender is None:
+            return
+        frames = sender.traffic.frames
+        self._economy.note(frames, now_us)
+        self._sent_frames.append(frames)
+        spoils = self.thrifty or self._adaptation.downs > 0
+        wanted = self._most.frames if spoils else self._economy.choose(self._most.frames, self._most.kbps)
+        hushed = len(self._sent_frames) == HUSHED_LOOKS and self._sent_frames[0] == frames
+        if wanted > self._adaptation.most.frames or (hushed and wanted < self._adaptation.most.frames):
+            self._adaptation.want(self._most._replace(frames=wanted))
+
     async def room(self) -> None:
         """Waits while very much waits at the socket."""
         while self._waiting_us(monotonic_us()) > MOST_WAITING_US:  # noqa: ASYNC110 -- no event tells of acknowledgements
@@ -85,6 +107,8 @@ class Line:
             waiting = max(outbox.age_us(now), self._waiting_us(now))
             if not TOLD:
                 waiting = max(waiting, clock.unanswered_us(now))
+            if self._adapts:
+                self._economise(sender(), now)
             if self._adapts and clock.ready and now >= self._settled_us:
                 self._adaptation.observe(waiting - (clock.round_trip_us or 0), now)
                 self._apply(sender())
