@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from earshot.client.core.recent_speech import COARSE, KEPT_US, MOST_KEPT, RecentSpeech
+from earshot.client.core.recent_speech import COARSE, KEPT_PCM_US, KEPT_US, MOST_KEPT, RecentSpeech
 from earshot.codec.bitstream import pack, unpack
 from earshot.protocol.packet import Packet, PcmFormat, PcmUp, decode_up, encode_codes_up, encode_pcm_up
 from earshot.protocol.silence import Silence, encode_silence_up
@@ -46,8 +46,18 @@ def test_only_the_last_second_and_a_bounded_number() -> None:
     assert recent.since(None, KEPT_US) == []
 
 
-def test_pcm_and_silence_are_not_sent_again() -> None:
+def test_pcm_is_sent_again_as_it_was_and_not_for_so_long() -> None:
     recent = RecentSpeech()
-    recent.add(encode_pcm_up(PcmUp(PcmFormat.S16, 0, 0, b"12")), 0)
+    pcm = [encode_pcm_up(PcmUp(PcmFormat.S16, number, number * 320, bytes(640))) for number in range(75)]
+    for number, each in enumerate(pcm):
+        recent.add(each, number * 13_333)
+    now = 75 * 13_333
+    assert recent.since(None, now) == pcm[-30:]
+    assert recent.since(70, now) == pcm[70:]
+    assert recent.since(None, now + KEPT_PCM_US) == []
+
+
+def test_silence_is_not_sent_again() -> None:
+    recent = RecentSpeech()
     recent.add(encode_silence_up(Silence(0, 0, bytes(6))), 0)
     assert recent.since(None, 0) == []
