@@ -8,14 +8,17 @@ nobody makes another console."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from textwrap import wrap
 from typing import IO
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType
+from rich.live import Live
 from rich.progress import TextColumn
 from rich.segment import Segment
+from rich.spinner import Spinner
 from rich.text import Text
 
 from earshot.codec.text import clean, clean_lines
@@ -26,6 +29,22 @@ LONGEST_LINE = 1000
 
 _DRAWN = str.maketrans("█▌·●…━╸╺─│", "##.*~----|")
 """What views are drawn with, and what stands for it where there is only ASCII."""
+
+
+_WAITING: list[Live] = []
+"""What says now that one has to wait."""
+
+
+@contextmanager
+def saying_more() -> Iterator[None]:
+    """Takes away what `Terminal.waiting` shows, while something else is said or drawn."""
+    for live in _WAITING:
+        live.stop()
+    try:
+        yield
+    finally:
+        for live in _WAITING:
+            live.start(refresh=True)
 
 
 def fit(text: str, encoding: str) -> str:
@@ -79,6 +98,19 @@ class Terminal(Console):
         shown = Text(text)
         shown.stylize(style, 0, len(label))
         self.print(shown, soft_wrap=True)
+
+    @contextmanager
+    def waiting(self, what: str) -> Iterator[None]:
+        """Says on a terminal what one waits for, as long as it takes; elsewhere nothing."""
+        if not self.is_terminal:
+            yield
+            return
+        with Live(Spinner("dots", Text(what)), console=self, transient=True) as live:
+            _WAITING.append(live)
+            try:
+                yield
+            finally:
+                _WAITING.remove(live)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Yields the segments of anything, clean. Segments that move the cursor are rich's own."""

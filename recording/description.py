@@ -73,7 +73,7 @@ class Description:
         return speaker.code_bytes * 8 / seconds / 1000 if seconds else 0.0
 
     def facts(self) -> list[str]:
-        """Returns what there is to say of the recording as a whole: lines that fit 80 columns, as a rule 60."""
+        """Returns what there is to say of the recording as a whole: lines that fit 80 columns."""
         header = self.header
         limit = f", at most {header.max_kbps:g} kbps a speaker" if header.max_kbps else ""
         return [

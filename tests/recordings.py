@@ -58,9 +58,10 @@ def record(
     **changes: Any,
 ) -> bytes:
     """Writes the recording that a server that flushes every FLUSH_S makes of events (microseconds
-    after the beginning, speaker, item) in order of time; without its end if `end` is None. `changes`
-    are fields of its header."""
-    buffer, parts, due, now = RecordingBuffer(model.config, 0), [encode_header(header(model, **changes))], FLUSH_S * 1e6, 0
+    after the beginning, speaker, item) in order of time; without its end if `end` is None.
+    `changes` are fields of its header."""
+    buffer, parts = RecordingBuffer(model.config, 0), [encode_header(header(model, **changes))]
+    due, now = FLUSH_S * 1e6, 0
     for now, speaker, what in arrivals:
         while now >= due:
             batch = buffer.take(int(due))

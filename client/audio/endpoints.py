@@ -120,6 +120,8 @@ class Sink(_Worker):
 
     underflows = 0
     """How often it had nothing to play in time."""
+    file = ""
+    """The name of the file that it writes, if it is one."""
 
     def start(self, pull: Pull) -> None:
         """Begins to call `pull`. Raises AudioError if the sink cannot be opened."""

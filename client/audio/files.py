@@ -109,7 +109,7 @@ class FileSink(Sink):
 
     def __init__(self, path: Path, form: Format = TALK) -> None:
         super().__init__()
-        self.name = path.name
+        self.name = self.file = path.name
         self._path, self._form, self._written = path, form, written_as(path, live=True)
 
     def start(self, pull: Pull) -> None:

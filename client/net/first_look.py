@@ -7,8 +7,8 @@ import asyncio
 import ssl
 from collections.abc import Sequence
 
-from earshot.client.net.weights import ServerModel, server_model
 from earshot.client.net.websocket import Lost, open_connection, room_url
+from earshot.client.net.weights import ServerModel, server_model
 from earshot.codec.errors import CallError
 
 

@@ -66,6 +66,7 @@ def view_state(call: Call) -> ViewState:
         max_kbps=call.max_kbps,
         dropped=call.outbox.dropped + call.talker.blocks_dropped + call.source.overflows,
         loudspeaker_dry=call.sink.underflows,
+        output_file=call.sink.file,
         recording=call.room.recording,
         recording_said=_recording_said(call, connection) if connection else "",
         speakers=_speakers(call, connection) if connection else [],

@@ -99,6 +99,8 @@ class ViewState:
     lost."""
     loudspeaker_dry: int = 0
     """How often the loudspeaker had nothing to play in time."""
+    output_file: str = ""
+    """The file that is written in the place of a loudspeaker, if one is."""
     push_to_talk: bool = False
     chosen: int = 0
     """Whose volume the keys change: the number of a speaker from 1 on, 0 for nobody."""
@@ -242,8 +244,13 @@ def render(state: ViewState) -> RenderableType:
 def _mine(state: ViewState) -> list[str]:
     """Returns notes about this client's own loudspeaker, keys and volumes."""
     notes = []
-    if state.loudspeaker_dry:
-        notes.append(f"the loudspeaker ran dry {state.loudspeaker_dry} times")
+    if dry := state.loudspeaker_dry:
+        times = "once" if dry == 1 else f"{dry} times"
+        notes.append(
+            f"{state.output_file} got silence {times}, when this machine was late"
+            if state.output_file
+            else f"the loudspeaker ran dry {times}"
+        )
     if state.push_to_talk:
         notes.append("push to talk: hold the space bar, p ends it")
     for number, speaker in enumerate(state.speakers, 1):

@@ -18,7 +18,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColu
 from earshot.codec.errors import DownloadError, UsageError
 from earshot.codec.homes import home
 from earshot.codec.proxies import proxy_for, shown_as
-from earshot.codec.terminal import Terminal, description_column
+from earshot.codec.terminal import Terminal, description_column, saying_more
 
 log = logging.getLogger(__name__)
 
@@ -109,6 +109,7 @@ def cached(release: Release, base_url: str | None = None) -> Path:
     return fetch(release, path, base_url or os.environ.get(URL_VARIABLE) or BASE_URL)
 
 
+@saying_more()
 def fetch(
     release: Release,
     path: Path,

@@ -159,7 +159,7 @@ def call(
         server, room, token = link.server, link.room, token or link.token
     check_call(server, room, model or "default", also or (), kbps, max_kbps, from_file, loop, lm_model)
 
-    waiting = nullcontext() if status_json else console.status("getting ready to call")
+    waiting = nullcontext() if status_json else console.waiting("getting ready to call")
     with waiting:  # torch and a model take seconds
         import asyncio
         import gc

@@ -31,7 +31,13 @@ def demo(
 ) -> None:
     """Let two voices talk through a server on this machine: hear it, see it, and read the figures.
 
-    Exit status 1 if anything was not heard."""
+    \b
+    earshot demo
+    earshot demo --live                           with your own voice
+    earshot demo --web                            in two tabs of your browser
+
+    Exit status 1 if anything was not heard.
+    """
     require_lab()
 
     from earshot.codec.weights.shape import check_rate

@@ -8,7 +8,12 @@ console = Terminal()
 
 
 def devices() -> None:
-    """List the microphones and loudspeakers of this machine, for `earshot call`."""
+    """List the microphones and loudspeakers of this machine, for `earshot call`.
+
+    \b
+    earshot devices
+    earshot call den --input 3 --output headset   by number, or part of a name
+    """
     from rich.table import Table
 
     from earshot.client.audio.portaudio import list_devices

@@ -9,8 +9,10 @@ import typer
 
 from earshot.codec.errors import UsageError
 from earshot.codec.terminal import Terminal, description_column
-from earshot.commands.progress import Lines
+from earshot.commands.progress import LOADING, Lines
 from earshot.commands.targets import Force, claim
+
+console = Terminal()
 
 
 def export(
@@ -56,7 +58,8 @@ def export(
     if per_speaker is not None:
         targets += speaker_files(per_speaker, found, format_).values()
     claim([target for target in targets if target == mix or target.exists()], [recording], force)
-    loaded, console = codec.load(model), Terminal()
+    with console.waiting(LOADING):
+        loaded = codec.load(model)
     columns = (description_column(), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("exporting")

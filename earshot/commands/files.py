@@ -15,7 +15,7 @@ from earshot.codec.errors import AudioError, EarshotError, UsageError
 from earshot.codec.targets import check_name
 from earshot.codec.terminal import Terminal, description_column
 from earshot.commands.checks import check_file
-from earshot.commands.progress import Lines
+from earshot.commands.progress import LOADING, Lines
 from earshot.commands.targets import Force, claim
 
 if TYPE_CHECKING:
@@ -60,11 +60,12 @@ def encode(
     check_rate(model, kbps)
     pairs = _pairs(source, target, lambda: audio_files(str(source)), ".ecdc", force)
 
-    from earshot.codec.ecdc.coding import coding_to_write
-    from earshot.codec.ecdc.files import encode_file
+    with console.waiting(LOADING):
+        from earshot.codec.ecdc.coding import coding_to_write
+        from earshot.codec.ecdc.files import encode_file
 
-    loaded = _load(model)
-    coding = coding_to_write(loaded, lm, lm_model)
+        loaded = _load(model)
+        coding = coding_to_write(loaded, lm, lm_model)
 
     def one(file: Path, to: Path, progress: Callable[[int, int], None]) -> str:
         header = encode_file(loaded, file, to, kbps, progress, coding)
@@ -84,6 +85,10 @@ def decode(
 ) -> None:
     """Decode .ecdc files into audio.
 
+    \b
+    earshot decode talk.ecdc talk.wav
+    earshot decode coded/ heard/ --model encodec_48khz
+
     Files that are cut or damaged are decoded up to there; exit status 1 then.
     Folders become .wav files; a single file is written as its name says: .wav,
     .flac, .ogg, .opus, .mp3, .aiff, .au, .caf, .w64.
@@ -94,9 +99,10 @@ def decode(
     shape_of(model)
     pairs = _pairs(source, target, lambda: _coded_files(source), ".wav", force)
 
-    from earshot.codec.ecdc.files import decode_file
+    with console.waiting(LOADING):
+        from earshot.codec.ecdc.files import decode_file
 
-    loaded = _load(model)
+        loaded = _load(model)
 
     def one(file: Path, to: Path, progress: Callable[[int, int], None]) -> str:
         done = decode_file(loaded, file, to, progress, lm_model)

@@ -53,6 +53,11 @@ def latency(
 ) -> None:
     """Measure the time from mouth to ear, stage by stage, between two clients of a server.
 
+    \b
+    earshot latency
+    earshot latency --latency low --uplink codes
+    earshot latency --server wss://HOST --seconds 60
+
     It is measured twice, by time stamps in the packets and from the recorded
     sound. Exit status 1 if these differ by more than 5 ms or anything was not
     heard.

@@ -1,4 +1,5 @@
-"""What long work says of itself where there is no terminal to draw a bar on."""
+"""What long work says of itself: before it begins, and where there is no terminal to draw a bar
+on."""
 
 from __future__ import annotations
 
@@ -7,6 +8,8 @@ from collections.abc import Callable
 
 from earshot.codec.terminal import Terminal
 
+LOADING = "loading the model"
+"""What takes seconds before the work begins, for `Terminal.waiting`."""
 EVERY_S = 10.0
 """Seconds between two lines."""
 

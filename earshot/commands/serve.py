@@ -9,7 +9,9 @@ import typer
 
 from earshot.codec.errors import UsageError
 from earshot.codec.targets import check_apart, is_special
+from earshot.codec.terminal import Terminal
 from earshot.commands.checks import check_address, check_file
+from earshot.commands.progress import LOADING
 from earshot.commands.targets import check_names
 
 
@@ -152,7 +154,8 @@ def serve(
         name = "EARSHOT_" + "_".join(str(part) for part in first["loc"]).upper()
         raise UsageError(f"{name}: {first['msg']}") from error
     with logging_to_stderr(settings.log_level):
-        loaded = codec.load(settings.model)
-        lm = live_lm_if_any(loaded, lm_model)
+        with Terminal(stderr=True).waiting(LOADING):
+            loaded = codec.load(settings.model)
+            lm = live_lm_if_any(loaded, lm_model)
         served = create_app(loaded, settings, entropy=entropy_by(lm) if lm else no_entropy)
         run_server(served, settings, host, port, ready_file)

@@ -66,8 +66,10 @@ def train(
     """
     require_lab()
     from earshot.codec.weights.shape import shape_of
+    from earshot.lab.training.settings import read_recipe
     from earshot.lab.training.sources import Source
 
+    read_recipe(recipe, set_ or (), {"sources": list(data)} if data else {})
     folder = out or Path("runs") / Path(recipe).stem
     if not smoke:
         claim_run(folder, ["model.safetensors", "log.jsonl", "losses.png"], force)

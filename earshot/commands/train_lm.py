@@ -9,6 +9,7 @@ import typer
 
 from earshot.codec.errors import UsageError
 from earshot.commands.extras import require_lab
+from earshot.commands.progress import LOADING
 from earshot.commands.targets import Force, claim_run
 
 
@@ -70,12 +71,13 @@ def train_lm(
         raise UsageError(f"there is no precision {precision!r}; choose bf16 or fp32")
     if threads:
         torch.set_num_threads(threads)
-    loaded = codec.load(model)
+    console = Terminal()
+    with console.waiting(LOADING):
+        loaded = codec.load(model)
     settings = LmSettings(kbps, passes, steps, batch, seed=seed, precision="bf16" if precision == "bf16" else "fp32")
     run = LmRun(loaded, settings, out, Ranks().start(device))
     if run.checkpoint.exists():
         run.resume()
-    console = Terminal()
     run.go(console, sources, exclude or (), minutes)
     more = "" if run.trainer.step == steps else "; the same command goes on"
     codec_named = "" if model == "default" else f" --model {model}"

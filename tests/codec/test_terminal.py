@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import io
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from earshot.codec.terminal import Terminal, description_column
+from earshot.codec.terminal import Terminal, description_column, saying_more
 
 HOSTILE = {
     "brackets": "Artist [live].wav",
@@ -98,6 +99,23 @@ def test_the_cursor_still_moves() -> None:
         live.update(Text("two"), refresh=True)
     assert "\x1b[?25l" in out.getvalue()
     assert "\x1b[2J" not in out.getvalue()
+
+
+def test_what_one_waits_for_makes_way_for_what_says_more() -> None:
+    """Two that draw on one terminal would draw over each other."""
+    console = Terminal(file=(out := io.StringIO()), width=60, force_terminal=True)
+    with console.waiting("loading"):
+        assert "loading" in out.getvalue()
+        with saying_more():
+            before = out.tell()
+            assert out.getvalue().endswith(("\x1b[2K", "\x1b[?25h")), "its line is empty, and the cursor is back"
+            time.sleep(0.2)
+            assert out.tell() == before, "nothing is drawn meanwhile"
+        assert "loading" in out.getvalue()[before:]
+    console = Terminal(file=(out := io.StringIO()))
+    with console.waiting("loading"), saying_more():
+        pass
+    assert out.getvalue() == ""
 
 
 def test_a_long_line_is_neither_folded_nor_endless() -> None:

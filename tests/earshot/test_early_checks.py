@@ -91,6 +91,8 @@ WRONG: dict[str, tuple[tuple[str, ...], str]] = {
     "a rate to evaluate": (("evaluate", "a.wav", "--kbps", "5"), "no rate of 5 kbps"),
     "no model to evaluate": (("evaluate", "a.wav", "--model", "none"), "there is no model"),
     "nothing to train with": (("train", "lite", "none"), "there is no audio at 'none'"),
+    "no recipe": (("train", "nosuch", "none"), "'nosuch' is no preset"),
+    "a key that no recipe has": (("train", "lite", "none", "--set", "x=1"), "x: there is no such key"),
     "no weights to begin with": (("train", "lite", "a.wav", "--init", "none"), "there is no model"),
     "no audio for a language model": (("train-lm", "default", "none"), "there is no audio at 'none'"),
     "a demo without its model": (("demo", "--model", "none"), "there is no model"),

@@ -37,6 +37,12 @@ def test_an_example_stays_on_its_line(command: tuple[str, ...]) -> None:
             assert len(line) <= 78
 
 
+@pytest.mark.parametrize("command", COMMANDS[1:], ids=" ".join)
+def test_every_command_has_an_example(command: tuple[str, ...]) -> None:
+    shown = CliRunner().invoke(app, [*command, "--help"]).stdout
+    assert re.search(rf"^\W*earshot {' '.join(command)}\b", shown, re.M)
+
+
 class Pace(StrEnum):
     """Choices that are too long for one line."""
 

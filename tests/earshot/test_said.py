@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from earshot.cli import app
 from earshot.codec.errors import UsageError
 from earshot.codec.model.model import Model
 from earshot.codec.terminal import Terminal
-from earshot.codec.weights.load import save_native
+from earshot.codec.weights.load import load_model, save_native
 from earshot.commands import progress
 from earshot.commands.progress import Lines
 from earshot.lab.evaluation.pictures import rate_quality
@@ -102,6 +103,35 @@ def test_long_work_says_something_in_a_pipe(
     assert said.count("\n") >= 1
     assert out
     assert "\x1b" not in out + said
+
+
+@pytest.mark.parametrize("terminal", [True, False], ids=["on a terminal", "in a pipe"])
+@pytest.mark.parametrize("command", [encode, decode, export])
+def test_loading_is_said_on_a_terminal(
+    command: Callable[[pytest.MonkeyPatch, Path], tuple[str, str]],
+    terminal: bool,
+    tmp_path: Path,
+    tiny_model: Model,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_native(tiny_model.network, Path("m.safetensors"))
+    soundfile.write("in.wav", np.zeros(2400), 24_000)
+    write(Path("r.eshr"), record(tiny_model, talk(1, np.zeros((8, 75), int), 0)))
+    console = Terminal(file=(out := io.StringIO()), width=80, force_terminal=terminal)
+    module = sys.modules[f"earshot.commands.{'export' if command is export else 'files'}"]
+    monkeypatch.setattr(module, "console", console)
+    shown: list[str] = []
+
+    def load(name: str) -> Model:
+        shown.append(out.getvalue())
+        out.truncate(0)
+        return load_model(name)
+
+    monkeypatch.setattr("earshot.codec.load", load)
+    command(monkeypatch, Path("m.safetensors"))
+    assert ["loading the model" in each for each in shown] == [terminal] * len(shown)
+    assert shown
 
 
 @pytest.mark.parametrize("where", ["the folder above", "a clip", "there", "nowhere", "an empty folder"])

@@ -54,6 +54,7 @@ VIEWS: dict[str, ViewState] = {
     "muted": talking(muted=True, push_to_talk=True, speakers=[SpeakerState("Ben", muted=True)]),
     "keys and volumes": talking(help=HELP, chosen=1, speakers=[SpeakerState("Ben", volume_db=-6.0), LATE]),
     "recorded, and late": talking(recording=True, recording_said="Ben began it", loudspeaker_dry=3),
+    "late, to a file": talking(loudspeaker_dry=1, output_file="you.wav"),
     "music": talking(speakers=[SpeakerState("dj", music="encodec_48khz", decodable=False)]),
     "entropy coding": talking(entropy=EntropyState(True, True, 3.0, 2.0, 6.0, 3.9, 0.047)),
     "connecting again": talking(state="reconnecting", detail="the connection to the server broke off; trying again"),
