@@ -175,7 +175,7 @@ function ownNote({ up }) {
     if (room?.silencedBy) return `${room.silencedBy} muted you`;
     if (muted && !talking) return chosen.ptt ? "hold space to talk" : "muted";
     if (!up.codecKbps) return chosen.quiet ? "silent" : "";
-    return `${up.codecKbps.toFixed(1).replace(/\.0$/, "")} kbps`;
+    return `${up.codecKbps.toFixed(1).replace(/\.0$/, "")} kbps${up.slow ? " · the line is slow" : ""}`;
 }
 
 /** @param {any} event */
@@ -199,8 +199,9 @@ function stateChanged({ state: now, detail, rates, codec }) {
 
 /** @param {any} event */
 function roomChanged(event) {
-    const first = !room;
+    const first = !room && !event.resumed;
     room = event;
+    if (first) people.clear(); // ids may be those of others now
     if (any("call").hidden) {
         stage("call");
         performance.mark("joined");

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import numpy as np
@@ -18,45 +16,9 @@ from earshot.client.wiring import make_call
 from earshot.codec.model.model import Model
 from earshot.protocol.messages import PeerJoined, PeerLeft
 from tests.peers import join, running_server, until
+from tests.pipe import pipe_to
 
 RATE = 24_000
-
-
-class Pipe:
-    """Passes bytes on between clients and a server, and can be broken."""
-
-    def __init__(self, port: int) -> None:
-        self._port = port
-        self._writers: set[asyncio.StreamWriter] = set()
-        self.url = ""
-
-    async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._port)
-        self._writers |= {writer, far_writer}
-        with contextlib.suppress(OSError):
-            await asyncio.gather(_pass_on(reader, far_writer), _pass_on(far_reader, writer))
-        self._writers -= {writer, far_writer}
-
-    def cut(self) -> None:
-        """Breaks all connections."""
-        for writer in self._writers:
-            writer.transport.abort()
-
-
-async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(65_536):
-        writer.write(data)
-        await writer.drain()
-    writer.transport.abort()
-
-
-@contextlib.asynccontextmanager
-async def pipe_to(url: str) -> AsyncIterator[Pipe]:
-    pipe = Pipe(int(url.rpartition(":")[2]))
-    async with await asyncio.start_server(pipe.take, "127.0.0.1", 0) as server:
-        pipe.url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        yield pipe
-        pipe.cut()
 
 
 def call_of(url: str, model: Model, said: Path | None, heard: Path | None) -> Call:

@@ -1,15 +1,14 @@
 /**
- * One WebSocket from hello to its close, with what belongs to it: the clock, the receiver and the sender.
- * Ids of peers and the server's clock may be different ones in the next.
+ * One WebSocket from hello to its close, with what belongs to it. It takes the seat that the one before had,
+ * where the server has kept that; otherwise all begins anew, and ids of peers may be different ones.
  */
-import { ServerClock } from "../core/clock.js";
 import { ProtocolError, decodeDown } from "../core/packet.js";
-import { Receiver } from "../core/receiver.js";
 import { Sender } from "../core/sender.js";
 import { LinkReader, LinkWriter } from "../core/short_headers.js";
 import { WireMeter } from "../core/traffic.js";
 import { Fault } from "./fault.js";
 import { Outbox } from "./outbox.js";
+import { Seat } from "./seat.js";
 
 const SUBPROTOCOL = "earshot.v1", PROTOCOL = 1;
 const FIRST_PINGS = 5, FIRST_PING_EVERY_MS = 40;
@@ -17,6 +16,10 @@ const FIRST_PINGS = 5, FIRST_PING_EVERY_MS = 40;
 const TRACE_EVERY_US = 200_000;
 /** A server that says nothing for so long is gone; it answers pings. */
 const SILENT_MS = 6000;
+/** Time between two looks at what waits for the network. */
+const LOOK_EVERY_MS = 50;
+/** Time after which a connection is closed that nothing came from: no server keeps a seat for longer. */
+const FORGOTTEN_MS = 60_000;
 
 /**
  * A peer of the room (docs/protocol.md).
@@ -28,61 +31,53 @@ const SILENT_MS = 6000;
  * that has no time for it.
  * @typedef {{url: string, name: string, token: string | null, speaks: boolean, kbps: number, latency: Latency,
  *     muted: boolean, quiet: boolean, codec: import("../codec/codec.js").Codec | null, spare?: import("../codec/codec.js").Codec | null, model: import("./model.js").Model,
- *     time_us: () => number}} Purpose
+ *     line: import("./line.js").Line, time_us: () => number}} Purpose
  */
 
 /** @type {Record<Latency, {frames: number, pingEvery_ms: number, statsEvery_s: number}>} as in client/settings.py */
-const PACES = { low: { frames: 1, pingEvery_ms: 1000, statsEvery_s: 1 }, balanced: { frames: 3, pingEvery_ms: 2500, statsEvery_s: 5 },
+export const PACES = { low: { frames: 1, pingEvery_ms: 1000, statsEvery_s: 1 }, balanced: { frames: 3, pingEvery_ms: 2500, statsEvery_s: 5 },
     thrift: { frames: 6, pingEvery_ms: 2500, statsEvery_s: 10 } };
 
 export class Connection {
-    clock = new ServerClock();
-    /** @type {Map<number, Peer>} the others in the room */ peers = new Map();
     /** @type {any} what the server said of the room and of this client */ welcome = null;
     recording = false;
     /** Why the room is not recorded, where that was asked for. */
     recordingReason = "";
     locked = false;
     /** @type {number | null} how soon the server ends, null if nothing is known of that */ endsWithin_s = null;
-    /** @type {string | null} who muted this client, so that it cannot unmute itself */ silencedBy = null;
     /** Messages that could not be read. */
     malformed = 0;
     /** @type {any} what the server last counted */ stats = null;
     /** All that came. */
     heard = new WireMeter(false);
-    /** @type {Sender | null} null until the clocks are compared, and where nothing is sent */ sender = null;
     /** Settles when the connection is over. @type {Promise<Fault>} */ over;
     #purpose;
     #socket;
     #outbox;
     /** Reads packets with short headers, where they are agreed on. @type {LinkReader | null} */ #reader = null;
     /** @type {Fault | null} */ #fault = null;
+    /** @type {(fault: Fault) => void} */ #end = () => {};
     #heard_ms = performance.now();
     #pings = 0;
     #reported_ms = -Infinity;
     /** @type {ReturnType<typeof setTimeout> | undefined} */ #timer;
+    /** @type {ReturnType<typeof setInterval> | undefined} */ #looking;
     #changed;
 
-    /** @param {Purpose} purpose @param {() => void} changed is called when something of the room has changed */
-    constructor(purpose, changed) {
+    /** @param {Purpose} purpose @param {Seat | null} before what the connection before had
+     * @param {() => void} changed is called when something of the room has changed */
+    constructor(purpose, before, changed) {
         this.#purpose = purpose;
         this.#changed = changed;
-        const { codec, model, time_us } = purpose;
-        const parts = { hop: model.hop_length, sampleRate: model.sample_rate, clock: this.clock, time_us };
-        this.receiver = new Receiver({ ...parts, codebooks: model.n_codebooks,
-            makeDecoder: () => {
-                if (!codec) throw new ProtocolError("codes came, but samples were asked for");
-                return codec.decoder();
-            } });
+        this.seat = before ?? new Seat(purpose);
         this.#socket = new WebSocket(purpose.url, SUBPROTOCOL);
         this.#socket.binaryType = "arraybuffer";
-        this.#outbox = new Outbox(this.#socket, time_us);
-        this.over = new Promise((settle) => {
-            this.#socket.onclose = ({ code, reason }) => {
-                clearTimeout(this.#timer);
-                settle(this.#fault ?? this.#closed(code, reason));
-            };
-        });
+        this.#outbox = new Outbox(this.#socket, purpose.time_us);
+        this.over = new Promise((settle) => { this.#end = settle; });
+        this.#socket.onclose = ({ code, reason }) => {
+            this.#stop();
+            this.#end(this.#fault ?? this.#closed(code, reason));
+        };
         this.#socket.onopen = () => this.#hello();
         this.#socket.onmessage = ({ data }) => this.#message(data);
         this.#timer = setTimeout(() => this.#keepTime(), SILENT_MS);
@@ -96,40 +91,33 @@ export class Connection {
 
     get joined() { return this.welcome !== null; }
 
-    /** Takes a frame of the microphone. @param {Float32Array<ArrayBuffer>} pcm @param {number} captured_us */
-    speak(pcm, captured_us) {
-        const now_us = this.#purpose.time_us();
-        for (const message of this.sender?.push(pcm, captured_us, now_us) ?? []) this.#outbox.media(message);
-    }
+    /** Sends what is said, if there is somebody to say it to. @param {Uint8Array<ArrayBuffer>[]} messages */
+    send(messages) { if (this.joined) for (const message of messages) this.#outbox.media(message); }
 
     /** @param {boolean} muted */
     mute(muted) {
         this.#purpose.muted = muted;
-        if (this.sender) {
-            this.sender.muted = muted;
-            if (muted) for (const message of this.sender.flush(this.#purpose.time_us())) this.#outbox.media(message);
-        }
+        this.send(this.seat.mute(muted, this.#purpose.time_us()));
         if (this.joined) this.#outbox.tell({ type: "mute", muted });
     }
 
-    /** Sets the codec rate of both directions. @param {number} kbps */
+    /** Takes another codec rate, of both directions. @param {number} kbps */
     setRate(kbps) {
-        this.#purpose.kbps = kbps;
-        if (this.sender) this.sender.codebooks = this.#codebooks;
+        this.#steer();
         if (this.joined) this.#outbox.tell({ type: "set_rate", send_kbps: kbps, max_kbps: kbps });
     }
 
     /** Sets how many frames messages hold, both ways. @param {Latency} latency */
     setLatency(latency) {
         this.#purpose.latency = latency;
-        if (this.sender) this.sender.framesPerPacket = this.#pace.frames;
+        this.#steer();
         if (this.joined) this.#outbox.tell({ type: "set_rate", frames: this.#pace.frames });
     }
 
     /** Sets whether silence is not sent. @param {boolean} quiet */
     setQuiet(quiet) {
         this.#purpose.quiet = quiet;
-        if (this.sender) this.sender.quiet = quiet && Boolean(this.welcome.silence);
+        this.#steer();
     }
 
     /** Mutes, unmutes or removes a peer, or locks the room. @param {string} action @param {number | null} peer */
@@ -142,16 +130,17 @@ export class Connection {
 
     get #pace() { return PACES[this.#purpose.latency]; }
 
-    get #codebooks() {
-        const { model, kbps } = this.#purpose;
+    /** @param {number} kbps */
+    #codebooks(kbps) {
+        const { model } = this.#purpose;
         return Math.max(1, Math.min(model.n_codebooks, Math.floor(kbps / ((10 * model.frame_rate) / 1000) + 1e-9)));
     }
 
     #hello() {
-        const { name, model, codec, speaks, kbps, token } = this.#purpose, form = codec ? "codes" : "pcm";
+        const { name, model, codec, speaks, kbps, token, line } = this.#purpose, form = codec ? "codes" : "pcm";
         this.#outbox.tell({ type: "hello", protocol: PROTOCOL, name, model: model.digest, send: speaks ? form : "none", want: form,
-            send_kbps: kbps, max_kbps: kbps, trace: true, token, silence: true, short_headers: true,
-            frames: this.#pace.frames, stats_every_s: this.#pace.statsEvery_s });
+            send_kbps: line.amount.kbps, max_kbps: kbps, trace: true, token, silence: true, short_headers: true,
+            frames: this.#pace.frames, stats_every_s: this.#pace.statsEvery_s, resume: this.seat.secret });
     }
 
     /** @param {number} code @param {string} reason */
@@ -166,7 +155,7 @@ export class Connection {
         this.heard.add(this.#purpose.time_us(), typeof data === "string" ? data.length : data.byteLength);
         try {
             if (typeof data === "string") this.#hear(JSON.parse(data), this.#purpose.time_us());
-            else this.receiver.take(this.#read(data), this.#purpose.time_us());
+            else this.seat.receiver.take(this.#read(data), this.#purpose.time_us());
         } catch (error) {
             if (!(error instanceof ProtocolError || error instanceof SyntaxError)) throw error;
             this.malformed++;
@@ -178,11 +167,42 @@ export class Connection {
         try {
             return this.#reader?.down(data) ?? decodeDown(data);
         } catch (error) {
-            if (this.#reader && error instanceof ProtocolError) {
-                this.#fault = new Fault("unreachable", `The server's packets cannot be read (${error.message}).`);
-                this.#socket.close();
-            }
+            if (this.#reader && error instanceof ProtocolError) this.#abandon(`The server's packets cannot be read (${error.message}).`);
             throw error;
+        }
+    }
+
+    /** Gives the connection up. A polite close that came late would end the seat: this one says nothing until all is over.
+     * @param {string} why */
+    #abandon(why) {
+        this.#stop();
+        const socket = this.#socket;
+        socket.onclose = socket.onmessage = socket.onopen = null;
+        setTimeout(() => socket.close(), this.joined ? FORGOTTEN_MS : 0);
+        this.#end(new Fault("unreachable", why));
+    }
+
+    /** Takes the seat that the server gives, the one before or a new one. @param {any} told @param {number} now_us */
+    #sit(told, now_us) {
+        this.welcome = told;
+        if (told.short_headers) {
+            this.#reader = new LinkReader(told.model.hop_length);
+            this.#outbox.writer = new LinkWriter(told.model.hop_length);
+        }
+        this.recording = told.recording ?? false;
+        this.locked = told.locked ?? false;
+        if (this.seat.secret && !told.resumed) {
+            this.seat.close();
+            this.seat = new Seat(this.#purpose);
+        }
+        this.seat.secret = told.resume ?? "";
+        this.#purpose.line.begin(now_us);
+        this.#looking = setInterval(() => this.#look(), LOOK_EVERY_MS);
+        this.seat.meetAll(told.peers);
+        if (this.seat.sender) {
+            this.#steer();
+            this.#outbox.tell({ type: "mute", muted: this.#purpose.muted });
+            this.send(this.seat.missed(told.next_sequence ?? null, now_us));
         }
     }
 
@@ -190,23 +210,15 @@ export class Connection {
     #hear(told, now_us) {
         switch (told.type) {
             case "welcome":
-                this.welcome = told;
-                if (told.short_headers) {
-                    this.#reader = new LinkReader(told.model.hop_length);
-                    this.#outbox.writer = new LinkWriter(told.model.hop_length);
-                }
-                this.recording = told.recording ?? false;
-                this.locked = told.locked ?? false;
-                for (const peer of told.peers) this.#meet(peer);
+                this.#sit(told, now_us);
                 this.#keepTime();
                 break;
             case "peer_joined":
             case "peer_changed":
-                this.#meet(told.peer);
+                this.seat.meet(told.peer);
                 break;
             case "peer_left":
-                this.peers.delete(told.id);
-                this.receiver.peerLeft(told.id);
+                this.seat.leave(told.id);
                 break;
             case "recording":
                 this.recording = told.on;
@@ -222,7 +234,7 @@ export class Connection {
                 this.stats = told;
                 return;
             case "pong":
-                if (this.clock.pong(told, now_us) && !this.sender && this.#purpose.speaks && this.#pings >= FIRST_PINGS) this.#beginSpeech();
+                if (this.seat.clock.pong(told, now_us) && !this.seat.sender && this.#purpose.speaks && this.#pings >= FIRST_PINGS) this.#beginSpeech();
                 return;
             case "error":
                 this.#fault = new Fault("refused", told.message, told.code);
@@ -233,43 +245,51 @@ export class Connection {
         this.#changed();
     }
 
-    /** @param {Peer} peer */
-    #meet(peer) {
-        this.peers.set(peer.id, peer);
-        this.receiver.peerMuted(peer.id, peer.muted);
-    }
-
     /** @param {{action: string, by: number | null, peer: number | null}} done */
     #moderated({ action, by, peer }) {
         if (action === "lock" || action === "unlock") this.locked = action === "lock";
         else if (peer === this.welcome?.peer) {
-            this.silencedBy = action === "mute" ? this.peers.get(by ?? 0)?.name || "a moderator" : null;
-            if (this.silencedBy) this.mute(true);
+            this.seat.silencedBy = action === "mute" ? this.seat.peers.get(by ?? 0)?.name || "a moderator" : null;
+            if (this.seat.silencedBy) this.mute(true);
         }
     }
 
     #beginSpeech() {
-        const { codec, model, time_us, muted, quiet } = this.#purpose;
-        this.sender = new Sender({ encoder: codec?.encoder() ?? null, hop: model.hop_length, sampleRate: model.sample_rate,
-            clock: this.clock, time_us, framesPerPacket: this.#pace.frames, traceEvery_us: TRACE_EVERY_US,
-            quiet: quiet && Boolean(this.welcome.silence) });
-        this.sender.codebooks = this.#codebooks;
-        this.sender.muted = muted;
+        const { model, time_us, muted } = this.#purpose, { seat } = this;
+        seat.sender = new Sender({ encoder: seat.openEncoder(), hop: model.hop_length, sampleRate: model.sample_rate,
+            clock: seat.clock, time_us, framesPerPacket: this.#purpose.line.amount.frames, traceEvery_us: TRACE_EVERY_US });
+        this.#steer();
         if (muted) this.#outbox.tell({ type: "mute", muted });
+    }
+
+    /** Sends less where the line is thin, and as much as is wanted where it is not. */
+    #look() {
+        const { line, codec, time_us } = this.#purpose, now_us = time_us();
+        if (codec && line.observe(this.#outbox.age_us(now_us), this.seat.clock, now_us)) this.#steer();
+    }
+
+    #stop() {
+        clearTimeout(this.#timer);
+        clearInterval(this.#looking);
+    }
+
+    /** Lets the sender do what is wanted now. */
+    #steer() {
+        const { sender } = this.seat, { muted, quiet } = this.#purpose;
+        if (!sender) return;
+        const { frames, kbps } = this.#purpose.line.amount;
+        sender.codebooks = this.#codebooks(kbps);
+        sender.framesPerPacket = frames;
+        sender.quiet = quiet && Boolean(this.welcome?.silence ?? sender.quiet);
+        sender.muted = muted;
     }
 
     /** Compares the clocks, at first in quick succession, and reports once a second how well one hears. */
     #keepTime() {
         clearTimeout(this.#timer);
-        if (performance.now() - this.#heard_ms > SILENT_MS) {
-            this.#fault = new Fault("unreachable", "Nothing comes from the server any more.");
-            this.#socket.close();
-            // A dead line does not answer the close, and a browser waits for long.
-            this.#socket.onclose?.(new CloseEvent("close"));
-            return;
-        }
+        if (performance.now() - this.#heard_ms > SILENT_MS) return this.#abandon("Nothing comes from the server any more.");
         if (this.joined) {
-            this.#outbox.tell(this.clock.ping(this.#purpose.time_us()));
+            this.#outbox.tell(this.seat.clock.ping(this.#purpose.time_us()));
             if (++this.#pings > FIRST_PINGS && performance.now() - this.#reported_ms >= this.#pace.statsEvery_s * 1000) this.#report();
         }
         this.#timer = setTimeout(() => this.#keepTime(), this.#pings < FIRST_PINGS ? FIRST_PING_EVERY_MS : this.#pace.pingEvery_ms);
@@ -277,7 +297,7 @@ export class Connection {
 
     #report() {
         this.#reported_ms = performance.now();
-        const figures = this.receiver.stats(this.#purpose.time_us());
+        const figures = this.seat.receiver.stats(this.#purpose.time_us());
         const sum = (/** @type {"underruns" | "played" | "missing"} */ name) => figures.reduce((all, each) => all + each[name], 0);
         this.#outbox.tell({ type: "report", playout_delay_ms: Math.max(0, ...figures.map((each) => each.delay_ms)),
             underruns: sum("underruns"), frames_played: sum("played"), frames_missing: sum("missing") });

@@ -3,7 +3,7 @@
 /** @typedef {"unreachable" | "refused" | "damaged" | "too old" | "broken"} FaultKind */
 
 /** Close codes after which another try would end the same way (docs/protocol.md). */
-const FINAL = new Set([4000, 4001, 4002, 4003, 4004, 4012, 4015, 4016, 4017, 4018, 4019]);
+const FINAL = new Set([4000, 4001, 4002, 4003, 4004, 4012, 4015, 4016, 4017, 4018, 4019, 4021]);
 
 export class Fault extends Error {
     /** @param {FaultKind} kind @param {string} message a sentence @param {number | null} code close code of the server */

@@ -7,6 +7,8 @@ import { WireMeter } from "../core/traffic.js";
 
 /** Speech that waits longer than this for the network is dropped. The server does the same. */
 const MAX_AGE_US = 250_000;
+/** Messages that are noted; more than wait in 10 s. */
+const MOST_NOTED = 1024;
 
 export class Outbox {
     /** Media messages that were not sent, because the network stood still. */
@@ -24,26 +26,34 @@ export class Outbox {
         this.#time_us = time_us;
     }
 
-    /** Sends a control message. @param {object} message */
-    tell(message) {
-        if (this.#socket.readyState !== WebSocket.OPEN) return;
-        const text = JSON.stringify(message);
-        this.#socket.send(text);
-        this.meter.add(this.#time_us(), text.length);
+    /** Returns the age of the oldest message that waits for the network, 0 if none does. @param {number} now_us */
+    age_us(now_us) {
+        const sent = this.#sent;
+        let oldest_us = now_us, rest = this.#socket.bufferedAmount;
+        if (!rest) sent.length = 0;
+        for (let i = sent.length - 1; i >= 0 && rest > 0; i--) {
+            oldest_us = sent[i][0];
+            rest -= sent[i][1];
+        }
+        return now_us - oldest_us;
     }
 
-    /** Sends a media message, unless those of the last quarter of a second all wait. @param {Uint8Array<ArrayBuffer>} message */
+    /** Sends a control message. @param {object} message */
+    tell(message) { this.#send(JSON.stringify(message)); }
+
+    /** Sends a media message, unless what went before has waited for too long. @param {Uint8Array<ArrayBuffer>} message */
     media(message) {
-        const sent = this.#sent, now_us = this.#time_us();
-        while (sent.length && now_us - sent[0][0] > MAX_AGE_US) sent.shift();
-        const lately = sent.reduce((sum, [, size]) => sum + size, 0);
-        if (this.#socket.readyState !== WebSocket.OPEN || (this.#socket.bufferedAmount > lately && sent.length)) {
-            this.dropped++;
-            return;
-        }
-        const written = this.writer?.up(message) ?? message;
-        sent.push([now_us, written.length + 8]);
-        this.#socket.send(written);
-        this.meter.add(now_us, written.length);
+        if (this.#socket.readyState !== WebSocket.OPEN || this.age_us(this.#time_us()) > MAX_AGE_US) this.dropped++;
+        else this.#send(this.writer?.up(message) ?? message);
+    }
+
+    /** @param {string | Uint8Array<ArrayBuffer>} data */
+    #send(data) {
+        if (this.#socket.readyState !== WebSocket.OPEN) return;
+        const now_us = this.#time_us();
+        this.#socket.send(data);
+        this.#sent.push([now_us, data.length]);
+        if (this.#sent.length > MOST_NOTED) this.#sent.shift();
+        this.meter.add(now_us, data.length);
     }
 }

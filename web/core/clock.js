@@ -16,6 +16,10 @@ export class ServerClock {
 
     get ready() { return this.offset_us !== null; }
 
+    /** Returns how long the newest ping has waited for its answer, 0 if it has come. Older ones do not count: an answer may be
+     * lost with its connection. @param {number} now_us */
+    unanswered_us(now_us) { return this.#pending.length ? now_us - this.#pending[this.#pending.length - 1] : 0; }
+
     /** Returns the ping to send now. @param {number} now_us */
     ping(now_us) {
         this.#pending.push(now_us);

@@ -3,7 +3,7 @@
  * it gets. The twin of protocol/packet.py, held to the same golden bytes.
  */
 import { BANDS } from "./background.js";
-import { pack, packedSize, unpack } from "./bitstream.js";
+import { BITS, pack, packedSize, unpack } from "./bitstream.js";
 import { mod } from "./numbers.js";
 import { CLOCK_MODULUS } from "./sequence.js";
 
@@ -78,6 +78,21 @@ export function encodeCodesUp(packet) {
     const [bytes, , at] = begin(CODES_UP, codes[0].length, codes.length, packet, payload.length);
     bytes.set(payload, at);
     return bytes;
+}
+
+/** Returns the sequence number of a message of codes up. @param {Uint8Array<ArrayBuffer>} message */
+export const sequenceOf = (message) => new DataView(message.buffer, message.byteOffset).getUint16(4, true);
+
+/** Returns a message of codes up at the rate of so many codebooks, or as it is if it has no more.
+ * @param {Uint8Array<ArrayBuffer>} message @param {number} most */
+export function cutUp(message, most) {
+    const [, flags, codebooks, frames] = message;
+    if (codebooks <= most) return message;
+    const cut = message.slice(0, UP_BYTES + (flags & TRACE_FLAG ? TRACE_BYTES : 0) + packedSize(most, frames));
+    cut[2] = most;
+    const used = (most * frames * BITS) % 8;
+    if (used) cut[cut.length - 1] &= (1 << used) - 1; // the rest belonged to the next codebook
+    return cut;
 }
 
 /**
