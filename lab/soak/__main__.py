@@ -43,7 +43,10 @@ def main(
     console.say(HEAD)
     found = soak(Plan(minutes, peers, every, model), lambda found: console.say(last_line(found)))
     crowd = found.crowd
-    console.say(f"{crowd.calls} calls heard {crowd.frames} frames, with {crowd.reconnects} lost connections")
+    console.say(
+        f"{crowd.calls} calls heard {crowd.frames} frames, with {crowd.reconnects} lost connections; for "
+        f"{crowd.refused} of them the server was too busy"
+    )
     if json_ is not None:
         json_.write_text(json.dumps(found.to_json(), indent=1) + "\n", "utf-8")
     for fault in (faults := found.faults()):

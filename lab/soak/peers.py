@@ -15,8 +15,10 @@ import soundfile
 from earshot.client.audio.files import FileSink, FileSource, read_blocks
 from earshot.client.settings import LATENCIES, CallSettings, Uplink
 from earshot.client.wiring import make_call
+from earshot.codec.errors import CallError
 from earshot.codec.model.model import Model
 from earshot.lab import VOICES
+from earshot.protocol.close_codes import CloseCode
 
 SAMPLE_RATE = 24_000
 SAY_S, PAUSE_S = 3.0, 9.0
@@ -34,6 +36,8 @@ class Crowd:
     frames: int = 0
     """Frames that were heard."""
     reconnects: int = 0
+    refused: int = 0
+    """Calls for which the server was too busy, as it may say on a machine that is."""
     errors: list[str] = field(default_factory=list)
 
 
@@ -72,6 +76,11 @@ async def come_and_go(
             await asyncio.wait((running, stopping), return_when=asyncio.FIRST_COMPLETED)
             call.leave()
             await running
+        except CallError as error:
+            if error.code == CloseCode.OVERLOADED:
+                crowd.refused += 1
+            else:
+                crowd.errors.append(f"peer {number}: {error}")
         except Exception as error:
             crowd.errors.append(f"peer {number}: {type(error).__name__}: {error}")
         finally:
