@@ -17,6 +17,7 @@ from earshot.codec.engine.base import Engine
 from earshot.codec.errors import UsageError
 from earshot.codec.model.model import Model
 from earshot.codec.weights.load import native_bytes
+from earshot.protocol.close_codes import ProtocolError
 from earshot.protocol.packet import MAX_CODEBOOKS
 from earshot.server.core.packet_coding import StartEntropy, no_entropy
 from earshot.server.encoding.pool import WorkerPool, cpu_affinity
@@ -26,6 +27,7 @@ from earshot.server.loop_watch import watch_loop
 from earshot.server.net.connection import Connection
 from earshot.server.net.door import new_door
 from earshot.server.routes import drain, figures, health, page, rooms, weights
+from earshot.server.routes.bearer import refuse
 from earshot.server.settings import Settings
 
 
@@ -114,6 +116,7 @@ def create_app(
     """Ports at which the figures are for everyone."""
     app.state.weights = weights.Weights(native_bytes(model), settings.weights_mb_per_second)
     app.add_middleware(Gate, settings=settings, refused=app.state.door.refuse)
+    app.exception_handler(ProtocolError)(refuse)
     app.include_router(health.router)
     app.include_router(figures.router)
     app.include_router(page.router)

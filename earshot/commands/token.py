@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated
@@ -25,12 +26,18 @@ def seconds_of(text: str) -> float | None:
     return float(match[1]) * UNITS[match[2]]
 
 
-def _told(room: str, seconds: float | None) -> str:
-    """Returns what was printed, in words, for whoever sees it on a terminal."""
+def _told(room: str, seconds: float | None, server: str) -> Iterator[str]:
+    """Yields what was printed, in words, for whoever sees it on a terminal."""
+    from earshot.server.net.tls import own_fingerprint
+
     until = "for ever" if seconds is None else f"until {datetime.now() + timedelta(seconds=seconds):%Y-%m-%d %H:%M}"
     if re.fullmatch(r"[A-Za-z0-9_-]+", room):
-        return f"Above: a token, and a link with it. They are good {until}."
-    return f"Above: a token, good {until}. Use: earshot call ROOM --token TOKEN"
+        yield f"Above: a token, and a link with it. They are good {until}."
+    else:
+        yield f"Above: a token, good {until}. Use: earshot call ROOM --token TOKEN"
+    if re.match("(wss|https)://", server) and (fingerprint := own_fingerprint()):
+        yield "If that server was started with --tls self-signed here, callers in a terminal add:"
+        yield f"--tls-fingerprint {fingerprint}"
 
 
 def token(
@@ -87,4 +94,5 @@ def token(
     if re.fullmatch(r"[A-Za-z0-9_-]+", room):
         print(make_link(server, room, made))
     if sys.stdout.isatty():
-        Terminal(stderr=True).say(_told(room, seconds))
+        for line in _told(room, seconds, server):
+            Terminal(stderr=True).say(line)

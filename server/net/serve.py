@@ -95,7 +95,8 @@ def serve(app: FastAPI, settings: Settings, host: str, port: int, ready_file: Pa
         if (friends := address_for_others(host)) is not None:
             print(f"others call {scheme}://{f'[{friends}]' if ':' in friends else friends}:{port}", flush=True)
         if tls:
-            print(f"its certificate has the fingerprint {tls.fingerprint}", flush=True)
+            told = "earshot call takes it with --tls-fingerprint" if tls.self_signed else "its certificate is"
+            print(f"{told} {tls.fingerprint}", flush=True)
         for health in sockets[1:]:
             print(f"health and figures at http://{shown}:{health.getsockname()[1]}", flush=True)
 

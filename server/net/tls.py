@@ -36,7 +36,7 @@ def server_tls(certificate: str, key: Path | None) -> Tls | None:
             raise UsageError("--tls-key asks for --tls CERTIFICATE")
         return None
     made = certificate == SELF_SIGNED
-    path = default_key_file().with_name("tls.pem") if made else Path(certificate)
+    path = _own() if made else Path(certificate)
     if made and not path.exists():
         _make(path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -44,13 +44,29 @@ def server_tls(certificate: str, key: Path | None) -> Tls | None:
     context.set_alpn_protocols(["http/1.1"])
     try:
         context.load_cert_chain(path, None if made else key)
-        pem = path.read_text("ascii")
-        begin, end = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
-        first = pem[pem.index(begin) : pem.index(end) + len(end)]
-        return Tls(context, hashlib.sha256(ssl.PEM_cert_to_DER_cert(first)).hexdigest(), made)
+        return Tls(context, _fingerprint(path), made)
     except (OSError, ValueError) as error:
         why = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
         raise UsageError(f"the certificate {path} or its key cannot be used ({why})") from error
+
+
+def own_fingerprint() -> str | None:
+    """Returns the fingerprint of the certificate that `self-signed` made; None if it made none."""
+    try:
+        return _fingerprint(_own())
+    except (OSError, ValueError):
+        return None
+
+
+def _own() -> Path:
+    return default_key_file().with_name("tls.pem")
+
+
+def _fingerprint(certificate: Path) -> str:
+    pem = certificate.read_text("ascii")
+    begin, end = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
+    first = pem[pem.index(begin) : pem.index(end) + len(end)]
+    return hashlib.sha256(ssl.PEM_cert_to_DER_cert(first)).hexdigest()
 
 
 def _make(path: Path) -> None:

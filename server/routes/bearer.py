@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import Depends, HTTPException, Request
+from fastapi import Depends, Request
+from fastapi.responses import JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel
 
@@ -49,30 +50,30 @@ def hub_of(request: Request) -> Hub:
 Served = Annotated[Hub, Depends(hub_of)]
 
 
-def refused(error: ProtocolError) -> HTTPException:
-    """Returns the HTTP answer to what would close a WebSocket: with the same code and sentence."""
+async def refuse(request: Request, error: ProtocolError) -> JSONResponse:
+    """Answers, counts and notes what would close a WebSocket: with the same code and sentence. The
+    application calls it for each ProtocolError of a route."""
+    hub = hub_of(request)
+    hub.count_closed(error.code)
+    client = request.client.host if request.client else ""
+    hub.audit.note("refused", address=client, path=request.url.path, code=int(error.code), reason=str(error))
     unknown = error.code in UNKNOWN_BEARER
-    return HTTPException(
+    return JSONResponse(
+        {"detail": {"code": int(error.code), "message": str(error)}},
         401 if unknown else 403,
-        {"code": int(error.code), "message": str(error)},
         {"WWW-Authenticate": "Bearer"} if unknown else None,
     )
 
 
 def _entering(hub: Served, given: Given) -> Grants:
-    try:
-        return hub.access.grants(given.credentials if given else None)
-    except ProtocolError as error:
-        hub.count_closed(error.code)
-        raise refused(error) from error
+    return hub.access.grants(given.credentials if given else None)
 
 
 def invited(hub: Served, given: Given) -> Grants:
     """Lets in whoever has a token, on open servers too: names of rooms are their only keys
     there."""
     if given is None or not hub.access.has_key:
-        hub.count_closed(CloseCode.NOT_INVITED)
-        raise refused(refusals.no_token())
+        raise refusals.no_token()
     return _entering(hub, given)
 
 
@@ -87,14 +88,13 @@ def _operating(request: Request, hub: Served, given: Given) -> Grants | None:
     everyone."""
     if not hub.access.has_key or is_at_health_port(request):
         return None
-    return operator(hub, _entering(hub, given))
+    return operator(_entering(hub, given))
 
 
-def operator(hub: Hub, grants: Grants) -> Grants:
-    """Returns the grants. Raises HTTPException if they do not allow to operate."""
+def operator(grants: Grants) -> Grants:
+    """Returns the grants. Raises ProtocolError if they do not allow to operate."""
     if not grants.operate:
-        hub.count_closed(CloseCode.NOT_GRANTED)
-        raise refused(refusals.not_granted("operate this server"))
+        raise refusals.not_granted("operate this server")
     return grants
 
 

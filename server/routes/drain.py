@@ -26,7 +26,7 @@ def _may_drain(request: Request, hub: Served, given: Given) -> None:
     it."""
     host = request.client.host if request.client else ""
     if not (is_at_health_port(request) and is_on_loopback(host)):
-        operator(hub, invited(hub, given))
+        operator(invited(hub, given))
 
 
 @router.post("/drain", status_code=202, summary="Take no new rooms, and end when those that are there have")

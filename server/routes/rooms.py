@@ -8,14 +8,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, HTTPException, Path
 from pydantic import BaseModel, ConfigDict
 
-from earshot.protocol.close_codes import ProtocolError
 from earshot.protocol.messages import ROOM_PATTERN, Moderate, Moderation, PeerId
 from earshot.server.core import refusals
 from earshot.server.core.grants import Grants
 from earshot.server.core.guests import Speaker
 from earshot.server.hub import Hub
 from earshot.server.live_room import LiveRoom
-from earshot.server.routes.bearer import MISSING, REFUSALS, Invited, Responses, Served, refused
+from earshot.server.routes.bearer import MISSING, REFUSALS, Invited, Responses, Served
 
 router = APIRouter(prefix="/v1/rooms", tags=["rooms"], responses=REFUSALS)
 NO_TEXT: Responses = {400: {"description": "The body is no text"}}
@@ -63,19 +62,13 @@ async def moderate(room: RoomName, action: Action, hub: Served, grants: Invited)
     """Does what the message `moderate` of the protocol does, for a moderator who need not be in the
     room."""
     live = _find(hub, grants, room)
-    try:
-        hub.moderate(live, Moderate(action=action.action, peer=action.peer), grants)
-    except ProtocolError as error:
-        hub.count_closed(error.code)
-        raise refused(error) from error
+    hub.moderate(live, Moderate(action=action.action, peer=action.peer), grants)
     return {"done": True}
 
 
 def _find(hub: Hub, grants: Grants, room: str) -> LiveRoom:
     if not _sees(grants, room):
-        error = refusals.another_room(room)
-        hub.count_closed(error.code)
-        raise refused(error)
+        raise refusals.another_room(room)
     live = hub.rooms.get(room)
     if live is None:
         raise HTTPException(404, {"message": f"nobody is in the room {room}"})

@@ -16,10 +16,12 @@ from earshot.client.net.moderation import act, who_is_in
 from earshot.client.settings import CallSettings
 from earshot.client.wiring import make_call
 from earshot.codec.errors import CallError, UsageError
+from earshot.commands.token import _told
 from earshot.protocol.close_codes import CloseCode
 from earshot.server.access.keys import Key, default_key_file, read_key
 from earshot.server.access.tokens import Tokens
 from earshot.server.core.grants import Grants
+from earshot.server.net.tls import server_tls
 from tests.peers import RunningServer, running_server, tiny_model, until
 
 SECRET = Key("HS256", b"k" * 32)
@@ -46,6 +48,17 @@ def test_the_first_token_makes_the_key_that_a_server_takes() -> None:
     (alone,) = made("team-*", "--for", "ever", "--no-speak")
     grants = Tokens(read_key(default_key_file())).read(alone)
     assert (grants.may, grants.expires_s, grants.operate) == (["listen"], None, False)
+
+
+@pytest.mark.usefixtures("_own_folder")
+def test_a_certificate_of_ones_own_is_named_beside_the_link() -> None:
+    """Who has the link only, in a terminal, could not call."""
+    assert len(list(_told("den", 60.0, "wss://calls.example.org"))) == 1, "there is none"
+    tls = server_tls("self-signed", None)
+    assert tls is not None
+    *_, last = _told("den", 60.0, "wss://192.168.1.20:8765")
+    assert last == f"--tls-fingerprint {tls.fingerprint}"
+    assert len(list(_told("den", 60.0, "ws://192.168.1.20:8765"))) == 1, "nothing is encrypted there"
 
 
 @pytest.mark.usefixtures("_own_folder")

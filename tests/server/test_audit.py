@@ -20,6 +20,7 @@ from earshot.server import audit as audit_module
 from earshot.server.audit import KINDS, MAX_TEXT, Audit, logging_to_stderr, quote
 from earshot.server.net.transport.http import MAX_LINE_BYTES
 from tests.peers import join, running_server, tiny_model, until
+from tests.server.access.test_paths import EXPIRED, SECRET, token
 
 
 @pytest.fixture
@@ -126,6 +127,28 @@ async def test_who_joins_leaves_and_is_refused_is_logged(audited: Callable[[], l
     assert lines[2].startswith('refused address="127.0.0.1" room="bad!name" code=4012 reason="a room name is')
     assert lines[3].startswith('refused address="127.0.0.1" room="den\\u001b[2J" code=4012 ')
     assert lines[5].startswith('left address="127.0.0.1" room="den" peer=1 name="Ben" code=40')
+
+
+async def test_who_is_refused_over_http_is_logged(audited: Callable[[], list[str]]) -> None:
+    """As a client is that asks for the model first, and then does not call."""
+    with running_server(tiny_model(), token_key=SECRET) as server:
+        url = server.url.replace("ws", "http", 1)
+        for path, bearer, status in (
+            ("/v1/model", None, 401),
+            ("/v1/rooms/den", EXPIRED, 401),
+            ("/v1/rooms/den", token(room="other"), 403),
+            ("/stats", token(), 403),
+        ):
+            headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
+            assert (await asyncio.to_thread(httpx.get, url + path, headers=headers)).status_code == status
+        lines = [line for line in audited() if line.startswith("refused")]
+    begins = 'refused address="127.0.0.1" path='
+    assert [line.split(" reason=")[0] for line in lines] == [
+        f'{begins}"/v1/model" code=4015',
+        f'{begins}"/v1/rooms/den" code=4016',
+        f'{begins}"/v1/rooms/den" code=4017',
+        f'{begins}"/stats" code=4018',
+    ]
 
 
 async def test_recordings_are_logged(audited: Callable[[], list[str]], tmp_path: Path) -> None:
