@@ -114,7 +114,7 @@ def compare(
     table = np.array(rows)  # [clips, 2, measures]
 
     def means(values: NDArray[np.float64]) -> list[Mean]:
-        return [weighted_mean(values[:, measure]) for measure in range(len(MEASURES))]
+        return [weighted_mean(values[:, measure].tolist()) for measure in range(len(MEASURES))]
 
     return Result(means(table[:, 0]), means(table[:, 1]), means(table[:, 1] - table[:, 0]), len(rows))
 
