@@ -2,7 +2,7 @@
 WebSocket, acknowledgements and control messages, as the kernel counts them at a client's socket.
 
 python -m earshot.lab.wire
-python -m earshot.lab.wire --seconds 20 --json wire.json"""
+python -m earshot.lab.wire --only default,silence --seconds 20 --json wire.json"""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from earshot.codec.errors import EarshotError
+from earshot.codec.errors import EarshotError, UsageError
 from earshot.codec.terminal import Terminal
 from earshot.lab.wire.run import CASES, Row, measure
 from earshot.lab.wire.sockets import why_not
@@ -35,6 +35,7 @@ def table(rows: list[Row]) -> str:
 
 
 def main(
+    only: Annotated[str, typer.Option(help="Calls, with commas between; all if not given.")] = "",
     seconds: Annotated[float, typer.Option(min=5, max=600, help="How long is counted.")] = 60.0,
     model: Annotated[str, typer.Option(help="default or a path.")] = "default",
     json_: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
@@ -44,8 +45,12 @@ def main(
     if (reason := why_not()) is not None:
         console.say(f"skipped: {reason}")
         return
+    keys = [case.key for case in CASES]
+    names = [name.strip() for name in only.split(",") if name.strip()] or keys
+    if unknown := [name for name in names if name not in keys]:
+        raise UsageError(f"there is no call {unknown[0]!r}: {', '.join(keys)}")
     with tempfile.TemporaryDirectory(prefix="earshot-") as folder:
-        rows = measure(CASES, seconds, model, Path(folder))
+        rows = measure([case for case in CASES if case.key in names], seconds, model, Path(folder))
     for line in table(rows).splitlines():
         console.say(line)
     if json_ is not None:
