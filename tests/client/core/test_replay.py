@@ -4,7 +4,6 @@ them."""
 from __future__ import annotations
 
 import random
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +13,6 @@ from earshot.codec.errors import DataError
 
 HOP, RATE = 320, 24_000
 FRAME_US = HOP * 1e6 / RATE
-TRACES = Path(__file__).parents[2] / "data" / "arrivals"
 
 
 def stalled(stall_s: float, frames: int = 1, seconds: float = 10.0, at_s: float = 5.0) -> ArrivalTrace:
