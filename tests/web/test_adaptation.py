@@ -51,3 +51,10 @@ def test_a_page_sends_what_a_terminal_sends() -> None:
         expected.append(amounts)
     assert all(len({tuple(amount) for amount in amounts}) > 1 for amounts in expected)
     assert run_js("adaptation.mjs", data={"most": MOST, "rates": RATES, "cases": cases}) == expected
+
+
+def test_a_look_that_comes_late_says_nothing_of_the_line() -> None:
+    in_time, late = run_js("line.mjs", data=[[50] * 30, [900] * 3])
+    assert in_time[0] == [3, 6, False]
+    assert in_time[-1] == [6, 1.5, True]
+    assert late == [[3, 6, False]] * 3

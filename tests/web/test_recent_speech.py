@@ -24,13 +24,16 @@ def test_what_was_missed_is_sent_again_as_a_terminal_does() -> None:
         packet = Packet(n_q, frames, sequence % 65_536, sequence * 320, pack(codes), trace)
         said.append((number * EVERY_US, encode_codes_up(packet)))
         sequence += frames
-    said.append((60 * EVERY_US, encode_pcm_up(PcmUp(PcmFormat.S16, 0, 0, bytes(640), None))))
+    for number in range(60, 75):
+        pcm = PcmUp(PcmFormat.S16, sequence % 65_536, sequence * 320, bytes(640), None)
+        said.append((number * EVERY_US, encode_pcm_up(pcm)))
+        sequence += 1
     last_us = said[-1][0]
     asked = [
         (None, last_us),
         (FIRST, last_us),
         ((sequence - 9) % 65_536, last_us),
-        (None, last_us + 700_000),
+        (None, last_us + 350_000),
         (0, 2 * last_us),
     ]
     recent = RecentSpeech()

@@ -11,8 +11,8 @@ export const MAX_FRAMES = 32;
 export const MAX_CODEBOOKS = 32;
 export const MAX_PCM_SAMPLES = 24_000;
 export const TRACE_TICK_US = 100;
-export const CODES_UP = 2, CODES_DOWN = 3;
-const PCM_UP = 1, PCM_DOWN = 4, SILENCE_UP = 7, SILENCE_DOWN = 8;
+export const PCM_UP = 1, CODES_UP = 2, CODES_DOWN = 3;
+const PCM_DOWN = 4, SILENCE_UP = 7, SILENCE_DOWN = 8;
 export const TRACE_FLAG = 1;
 /** Bytes of a header of codes or samples up. */
 export const UP_BYTES = 10;
@@ -80,7 +80,7 @@ export function encodeCodesUp(packet) {
     return bytes;
 }
 
-/** Returns the sequence number of a message of codes up. @param {Uint8Array<ArrayBuffer>} message */
+/** Returns the sequence number of a message of codes or samples up. @param {Uint8Array<ArrayBuffer>} message */
 export const sequenceOf = (message) => new DataView(message.buffer, message.byteOffset).getUint16(4, true);
 
 /** Returns a message of codes up at the rate of so many codebooks, or as it is if it has no more.
