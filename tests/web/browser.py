@@ -6,13 +6,14 @@ import base64
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
+from numpy.typing import NDArray
 from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright
 
 from earshot.codec.pcm import Pcm
@@ -40,6 +41,17 @@ class Recording:
     pcm: Pcm
     rate: int
     began_us: int
+    starts_s: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    """When, in seconds since 1970, each part of `part` samples was there, where this is known: a
+    browser that gets no processor stands still, and its sound with it."""
+    part: int = 0
+
+    def when_s(self, sample: int) -> float:
+        """Returns when a sample was there, in seconds since 1970."""
+        if not self.part:
+            return self.began_us / 1e6 + sample / self.rate
+        number = min(sample // self.part, self.starts_s.size - 1)
+        return float(self.starts_s[number]) + (sample - number * self.part) / self.rate
 
 
 @contextmanager
@@ -101,4 +113,9 @@ class CallPage:
         """Returns what was "spoken" into the page or "heard" from it so far."""
         told = self.page.evaluate("what => takeRecording(what)", what)
         pcm = np.frombuffer(base64.b64decode(told["pcm"]), np.float32)
-        return Recording(pcm, int(told["rate"]), round(told["began_s"] * 1e6))
+        rate, (part,) = int(told["rate"]), set(told["sizes"])
+        starts = np.asarray(told["ends"]) - part / rate
+        # What was read late was there as soon as what was read after it says.
+        places = np.arange(starts.size) * part / rate
+        starts = np.minimum.accumulate((starts - places)[::-1])[::-1] + places
+        return Recording(pcm, rate, round(starts[0] * 1e6), starts, part)
