@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,10 @@ from earshot.lab.demo.pictures import Delay, Heard, latency, spoken_heard
 PLAIN_EVERY = 0.25
 """Share of the talk between the lines that stand for the view where there is no terminal."""
 POINTS = ("p50", "p95", "p99")
+USUAL_MS = {"low": 37, "balanced": 67}
+"""Mouth to ear, p50, between two clients of one machine that has nothing else to do (README)."""
+LONG = 1.4
+"""From so many times that on, the demo says why."""
 
 
 def demo(console: Terminal, plan: Plan) -> bool:
@@ -42,7 +47,7 @@ def demo(console: Terminal, plan: Plan) -> bool:
     console.print(summary(talk))
     files = ["spoken-heard.png", "latency.png", "report.json", *(heard_file(plan, peer).name for peer in plan.peers)]
     console.say(f"{plan.out}: {', '.join(files)}")
-    for note in disagreements(talk):
+    for note in [*disagreements(talk), *slowness(talk, plan, machine_load())]:
         console.say(note, "note:", "yellow")
     return _judge(console, talk.faults())
 
@@ -132,6 +137,32 @@ def disagreements(talk: Conversation) -> list[str]:
         f"{_name(way)}: {_agreement(way)}"
         for way in talk.directions
         if way.disagreement_ms is not None and abs(way.disagreement_ms) > AGREEMENT_MS
+    ]
+
+
+def machine_load() -> tuple[float, int]:
+    """Returns how many programs wanted to run in the last minute, as the system tells (0 where it
+    does not), and how many processors there are for them."""
+    known = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    return known, os.cpu_count() or 1
+
+
+def slowness(talk: Conversation, plan: Plan, load: tuple[float, int]) -> list[str]:
+    """Says why the delay is longer than a quiet machine makes it, if it is; of a server elsewhere
+    that cannot be known."""
+    usual = USUAL_MS.get(plan.latency)
+    slowest = max((way.percentiles_ms.get("p50") or 0.0 for way in talk.directions), default=0.0)
+    if plan.server is not None or usual is None or slowest < LONG * usual:
+        return []
+    wanting, processors = load
+    busy = wanting > processors
+    why = (
+        f"it is busy ({wanting:.1f} programs want to run, it has {processors} processors); end the others and try again"
+        if busy
+        else "latency.png shows in which stage the time went"
+    )
+    return [
+        f"{slowest:.0f} ms from mouth to ear is long: {usual} ms are usual on a machine that has time. This one: {why}"
     ]
 
 

@@ -15,6 +15,7 @@ import httpx
 import numpy as np
 import pytest
 import yaml
+from prometheus_client.parser import text_string_to_metric_families
 
 from earshot.server.settings import Settings
 from tests.peers import PATIENCE_S, join, running_server, tiny_model, until
@@ -24,8 +25,8 @@ DASHBOARD = json.loads((DOCKER / "grafana" / "earshot.json").read_text("utf-8"))
 QUERIES = [
     target["expr"].replace("$__rate_interval", "5s") for panel in DASHBOARD["panels"] for target in panel["targets"]
 ]
-SHOWN_IN_TROUBLE_ONLY = ("turned_away", "closed_total")
-"""Metrics that a call without trouble has no values of."""
+OF_LABELS = {"le"}
+"""Labels of buckets, which are not in the documents."""
 
 
 def test_compose_scrapes_the_port_that_is_not_published() -> None:
@@ -58,6 +59,40 @@ def test_compose_runs_two_nodes_of_one_bus_behind_a_proxy_that_asks_them_for_hea
     assert "[nats" in (DOCKER / "Dockerfile").read_text("utf-8")
 
 
+ALARMS = re.findall(
+    r"^ {4}((?:\w+\()*earshot_.+?)(?:\s{2,}#.*)?$",
+    (DOCKER.parent / "docs" / "monitoring.md").read_text("utf-8"),
+    re.M,
+)
+
+
+@pytest.mark.parametrize("query", [*QUERIES, *ALARMS])
+def test_a_panel_or_an_alarm_asks_for_what_there_is(query: str, families: dict[str, set[str]]) -> None:
+    named = re.findall(r"\b((?:earshot|process)_\w+)(?:\{(.*?)\})?", query)
+    assert named
+    grouped = {label for each in re.findall(r"by \(([\w, ]+)\)", query) for label in each.split(", ")}
+    for name, selectors in named:
+        family = re.sub(r"_(bucket|sum|count)$", "", name)
+        assert family in families, name
+        labels = grouped - OF_LABELS | set(re.findall(r"(\w+)=~?\"", selectors))
+        assert labels <= families[family], (name, labels)
+
+
+@pytest.fixture(scope="module")
+def families() -> dict[str, set[str]]:
+    """Returns the labels of every metric of a server whom somebody was refused by, by its name."""
+    with running_server(tiny_model(), health_port=0) as server:
+        url = server.url.replace("ws", "http", 1)
+        assert httpx.get(url, headers={"Origin": "https://evil.example"}).status_code == 403
+        text = httpx.get(f"{url}/metrics").text
+    found = {name: set[str]() for name in re.findall(r"^# TYPE (\w+) ", text, re.M)}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            name = sample.name if sample.name in found else family.name
+            found[name] |= set(sample.labels) - OF_LABELS
+    return found
+
+
 @pytest.mark.skipif(shutil.which("prometheus") is None, reason="there is no prometheus here (apt install prometheus)")
 async def test_prometheus_scrapes_a_server(tmp_path: Path) -> None:
     with running_server(tiny_model(), health_port=0) as server:
@@ -82,10 +117,21 @@ async def test_prometheus_scrapes_a_server(tmp_path: Path) -> None:
             await process.wait()
 
 
+async def _refuse(server: Any) -> None:
+    """Refuses somebody now and then, so that the panels of refusals have something to show."""
+    url = server.url.replace("ws", "http", 1)
+    async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
+        while True:
+            await client.get(url, headers={"Origin": "https://evil.example"})
+            await client.get(f"{url}/v1/rooms")
+            await asyncio.sleep(0.2)
+
+
 async def _call_and_ask(server: Any, url: str) -> None:
     speaker, listener = await join(server, "den"), await join(server, "den")
     pcm = await join(server, "den", send="none", want="pcm")
     talking = asyncio.create_task(speaker.talk(np.zeros((8, 10_000), np.int64)))
+    refusing = asyncio.create_task(_refuse(server))
     async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
 
         async def ask(query: str) -> list[Any]:
@@ -99,12 +145,15 @@ async def _call_and_ask(server: Any, url: str) -> None:
         async with asyncio.timeout(PATIENCE_S):
             while not await ask("rate(earshot_frames_received_total[5s]) > 50"):  # noqa: ASYNC110
                 await asyncio.sleep(0.2)
-        for query in QUERIES:
-            found = await ask(query)
-            values = [each["value"][1] for each in found]
-            assert values or re.search("|".join(SHOWN_IN_TROUBLE_ONLY), query), query
-        assert (await ask("earshot_ready"))[0]["value"][1] == "1"
-    talking.cancel()
+        for query in [*QUERIES, *(re.sub(r" (>|==) [\d.]+$", "", alarm) for alarm in ALARMS)]:
+            async with asyncio.timeout(PATIENCE_S):
+                while not await ask(query):  # noqa: ASYNC110 -- a rate takes two scrapes
+                    await asyncio.sleep(0.2)
+        ready = await ask("max_over_time(earshot_ready[1m])")  # a busy machine is not ready all the time
+        assert ready[0]["value"][1] == "1"
+    for task in (talking, refusing):
+        task.cancel()
+    await asyncio.gather(talking, refusing, return_exceptions=True)
     for peer in (speaker, listener, pcm):
         await peer.leave()
     await until(lambda: not server.hub.rooms)

@@ -27,7 +27,7 @@ from earshot.lab.children import ChildError
 from earshot.lab.demo.conversation import DEMO, LEAD_S, Conversation, Direction, Plan, converse, spoken_file
 from earshot.lab.demo.live import check_devices
 from earshot.lab.demo.measure import compare
-from earshot.lab.demo.show import disagreements, panels, report, shown, stages_table, summary
+from earshot.lab.demo.show import disagreements, panels, report, shown, slowness, stages_table, summary
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +72,27 @@ def late(voice: Pcm, milliseconds: float) -> Pcm:
 
 def talk(*ways: Direction) -> Conversation:
     return Conversation((ways[0], ways[-1]), {"name": "lite", "digest": "0123456789abcdef"})
+
+
+@pytest.mark.parametrize(
+    ("delay_ms", "load", "changes", "said"),
+    [
+        (67, (4.0, 2), {}, []),
+        (140, (4.0, 2), {}, ["140 ms from mouth to ear is long", "it is busy (4.0 programs", "2 processors"]),
+        (140, (1.0, 2), {}, ["140 ms from mouth to ear is long", "latency.png shows"]),
+        (60, (1.0, 2), {"latency": "low"}, ["37 ms are usual"]),
+        (140, (4.0, 2), {"server": "wss://calls.example.org"}, []),
+        (200, (4.0, 2), {"latency": "thrift"}, []),
+    ],
+    ids=["usual", "busy", "not busy", "low", "a server elsewhere", "nothing is known"],
+)
+def test_why_a_delay_is_long(
+    voice: Pcm, delay_ms: float, load: tuple[float, int], changes: dict[str, Any], said: list[str]
+) -> None:
+    plan = replace(Plan(DEMO, Path("out")), **changes)
+    notes = slowness(talk(direction(voice, late(voice, delay_ms), delay_ms)), plan, load)
+    assert len(notes) == bool(said)
+    assert all(part in note for note in notes for part in said)
 
 
 def test_all_heard_and_agreed(voice: Pcm) -> None:
