@@ -95,7 +95,8 @@ def families() -> dict[str, set[str]]:
 
 @pytest.mark.skipif(shutil.which("prometheus") is None, reason="there is no prometheus here (apt install prometheus)")
 async def test_prometheus_scrapes_a_server(tmp_path: Path) -> None:
-    with running_server(tiny_model(), health_port=0) as server:
+    patient = {"ready_max_lag": 1.0}  # a busy machine makes the event loop late, which is not what is tested
+    with running_server(tiny_model(), health_port=0, **patient) as server:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -149,8 +150,7 @@ async def _call_and_ask(server: Any, url: str) -> None:
             async with asyncio.timeout(PATIENCE_S):
                 while not await ask(query):  # noqa: ASYNC110 -- a rate takes two scrapes
                     await asyncio.sleep(0.2)
-        ready = await ask("max_over_time(earshot_ready[1m])")  # a busy machine is not ready all the time
-        assert ready[0]["value"][1] == "1"
+        assert (await ask("earshot_ready"))[0]["value"][1] == "1"
     for task in (talking, refusing):
         task.cancel()
     await asyncio.gather(talking, refusing, return_exceptions=True)
