@@ -7,7 +7,7 @@ import { Resampler } from "../core/resample.js";
 
 /** Samples that are asked for at once. */
 const BLOCK = 160;
-const LEAST = 2 * BLOCK, MOST = 20 * BLOCK;
+const START = 3 * BLOCK, LEAST = 2 * BLOCK, MOST = 20 * BLOCK;
 /** Time over which it is observed how much of the queue was never needed. */
 const OBSERVE_S = 3;
 
@@ -18,7 +18,7 @@ class Playback extends AudioWorkletProcessor {
     #read = 0;
     #held = 0;
     #asked = 0;
-    #depth = LEAST;
+    #depth = START;
     #dry = 0;
     #began = false;
     #spare = Infinity;
