@@ -37,8 +37,9 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """Checks come before anything is loaded."""
 
     def load(*_: object, **__: object) -> None:
-        pytest.fail("a model was loaded before the check")
+        pytest.fail("a model was loaded, or a server asked, before the check")
 
+    monkeypatch.setattr("earshot.client.net.first_look.first_look", load)
     monkeypatch.setattr("earshot.codec.load", load)
     monkeypatch.setattr("earshot.codec.weights.load.load_model", load)
 
