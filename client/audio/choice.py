@@ -7,6 +7,7 @@ from pathlib import Path
 from earshot.client.audio.devices import DeviceSink, DeviceSource
 from earshot.client.audio.endpoints import TALK, Format, NoSink, NoSource, Sink, Source
 from earshot.client.audio.files import FileSink, FileSource
+from earshot.client.audio.portaudio import find_device, portaudio
 from earshot.codec.audio_formats import is_audio_name
 from earshot.codec.errors import AudioError
 
@@ -14,6 +15,13 @@ from earshot.codec.errors import AudioError
 def is_file(name: str) -> bool:
     """Returns whether a source or sink of this name is a file, not a sound device."""
     return is_audio_name(Path(name)) or Path(name).is_file()
+
+
+def check_devices(source: str | None, sink: str | None) -> None:
+    """Raises AudioError where either name is that of a sound device which is not there."""
+    for name, kind in ((source, "input"), (sink, "output")):
+        if name is None or (name not in (NoSource.name, NoSink.name) and not is_file(name)):
+            find_device(portaudio(), name, kind)
 
 
 def open_source(name: str | None, loop: bool = False, form: Format = TALK) -> Source:

@@ -145,7 +145,7 @@ def call(
     earshot call den --model encodec_48khz --input song.flac
     earshot call den --also encodec_48khz         talk, and hear the music too
     """
-    from earshot.client.audio.choice import is_file, open_sink, open_source
+    from earshot.client.audio.choice import check_devices, is_file, open_sink, open_source
     from earshot.client.net.link import name_in, parse_link
     from earshot.commands.checks import check_call
 
@@ -171,6 +171,7 @@ def call(
         from earshot.client.net.first_look import first_look
         from earshot.client.net.tls import pinned
 
+        check_devices(input_, output)
         context = pinned(server, tls_fingerprint) if tls_fingerprint else None
         theirs = first_look([each.strip() for each in server.split(",")], room, token, context)
 

