@@ -119,6 +119,7 @@ class Bus:
             await self._pump(client)
             log.warning("the bus is gone")
         finally:
+            self._drop()
             with suppress(Exception):
                 async with asyncio.timeout(1.0):
                     await client.close()
@@ -169,10 +170,20 @@ class Bus:
                 self._note(error)
             await asyncio.sleep(max(0.0, sent_s + self._tick_s - loop.time()))
 
-    async def _send_all(self) -> None:
+    def _take_all(self) -> tuple[deque[tuple[str, bytes]], dict[str, list[bytes]]]:
         control, self._control = self._control, deque()
         media, self._media = self._media, {}
         self._sizes.clear()
+        return control, media
+
+    def _drop(self) -> None:
+        """Drops what waits: the next connection is too late for it."""
+        control, media = self._take_all()
+        self.counts["control_dropped"] += len(control)
+        self.counts["media_dropped"] += sum(map(len, media.values()))
+
+    async def _send_all(self) -> None:
+        control, media = self._take_all()
         for subject, data in control:
             await self._publish(subject, data)
         for node, entries in media.items():
