@@ -12,13 +12,14 @@ from typing import Annotated
 
 import typer
 
-from earshot.codec.errors import EarshotError, UsageError
+from earshot.codec.errors import UsageError
 from earshot.codec.terminal import Terminal
 from earshot.lab.attacks.attacker import ATTACKS
 from earshot.lab.attacks.report import details, soak_table, table
 from earshot.lab.attacks.results import Row
 from earshot.lab.attacks.run import Plan, run
 from earshot.lab.attacks.soak import Sample, soak
+from earshot.lab.start import start
 
 MOST_SECONDS = 60.0
 
@@ -76,8 +77,4 @@ def main(
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except EarshotError as error:
-        Terminal(stderr=True).say(f"error: {error}")
-        raise SystemExit(1) from error
+    start(main)

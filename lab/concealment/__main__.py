@@ -10,11 +10,12 @@ from typing import Annotated
 import typer
 
 from earshot import codec
-from earshot.codec.errors import EarshotError, UsageError
+from earshot.codec.errors import UsageError
 from earshot.codec.terminal import Terminal
 from earshot.lab.concealment.run import MEASURES, Gaps, Result, compare
 from earshot.lab.confidence import Mean
 from earshot.lab.evaluation.clips import find_clips
+from earshot.lab.start import start
 
 
 def table(result: Result) -> str:
@@ -54,8 +55,4 @@ def main(
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except EarshotError as error:
-        Terminal(stderr=True).say(f"error: {error}")
-        raise SystemExit(1) from error
+    start(main)

@@ -13,13 +13,14 @@ from typing import Annotated
 import typer
 
 from earshot.client.settings import LATENCIES
-from earshot.codec.errors import EarshotError, UsageError
+from earshot.codec.errors import UsageError
 from earshot.codec.terminal import Terminal
 from earshot.lab.netlab.figures import Figures
 from earshot.lab.netlab.link import why_not
 from earshot.lab.netlab.profiles import PROFILES
 from earshot.lab.netlab.report import draw, table
 from earshot.lab.netlab.run import Plan, earshot, webrtc, why_no_webrtc
+from earshot.lab.start import start
 
 
 def main(
@@ -71,8 +72,4 @@ def main(
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except EarshotError as error:
-        Terminal(stderr=True).say(f"error: {error}")
-        raise SystemExit(1) from error
+    start(main)

@@ -12,9 +12,9 @@ from typing import Annotated
 
 import typer
 
-from earshot.codec.errors import EarshotError
 from earshot.codec.terminal import Terminal
 from earshot.lab.soak.run import Found, Plan, soak
+from earshot.lab.start import start
 
 HEAD = (
     f"{'':6}{'minutes':>8}{'server MB':>11}{'tasks':>7}{'files':>7}"
@@ -56,8 +56,4 @@ def main(
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except EarshotError as error:
-        Terminal(stderr=True).say(f"error: {error}")
-        raise SystemExit(1) from error
+    start(main)

@@ -13,8 +13,9 @@ from typing import Annotated
 
 import typer
 
-from earshot.codec.errors import EarshotError, UsageError
+from earshot.codec.errors import UsageError
 from earshot.codec.terminal import Terminal
+from earshot.lab.start import start
 from earshot.lab.wire.run import CASES, Row, measure
 from earshot.lab.wire.sockets import why_not
 
@@ -60,8 +61,4 @@ def main(
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except EarshotError as error:
-        Terminal(stderr=True).say(f"error: {error}")
-        raise SystemExit(1) from error
+    start(main)
