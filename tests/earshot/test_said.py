@@ -87,6 +87,14 @@ def export(patch: pytest.MonkeyPatch, model: Path) -> tuple[str, str]:
     return measured(patch, "export", "r.eshr", "--mix", "mix.flac", "--model", model)
 
 
+def lay_out(folder: Path, model: Model, patch: pytest.MonkeyPatch) -> None:
+    """Puts what the commands take into a folder, and goes there."""
+    patch.chdir(folder)
+    save_native(model.network, Path("m.safetensors"))
+    soundfile.write("in.wav", np.zeros(2400), 24_000)
+    write(Path("r.eshr"), record(model, talk(1, np.zeros((8, 75), int), 0)))
+
+
 @pytest.mark.parametrize("command", [bench, evaluate, encode, decode, export])
 def test_long_work_says_something_in_a_pipe(
     command: Callable[[pytest.MonkeyPatch, Path], tuple[str, str]],
@@ -94,10 +102,7 @@ def test_long_work_says_something_in_a_pipe(
     tiny_model: Model,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    save_native(tiny_model.network, Path("m.safetensors"))
-    soundfile.write("in.wav", np.zeros(2400), 24_000)
-    write(Path("r.eshr"), record(tiny_model, talk(1, np.zeros((8, 75), int), 0)))
+    lay_out(tmp_path, tiny_model, monkeypatch)
     out, said = command(monkeypatch, Path("m.safetensors"))
     assert "%" in said, "how far it is"
     assert said.count("\n") >= 1
@@ -114,10 +119,7 @@ def test_loading_is_said_on_a_terminal(
     tiny_model: Model,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    save_native(tiny_model.network, Path("m.safetensors"))
-    soundfile.write("in.wav", np.zeros(2400), 24_000)
-    write(Path("r.eshr"), record(tiny_model, talk(1, np.zeros((8, 75), int), 0)))
+    lay_out(tmp_path, tiny_model, monkeypatch)
     console = Terminal(file=(out := io.StringIO()), width=80, force_terminal=terminal)
     module = sys.modules[f"earshot.commands.{'export' if command is export else 'files'}"]
     monkeypatch.setattr(module, "console", console)
