@@ -271,11 +271,15 @@ async def join(server: RunningServer, room: str, **hello: Any) -> TestPeer:
         open_timeout=PATIENCE_S,
         ping_interval=None,
     )
-    await peer.send(
-        Hello(**{"protocol": PROTOCOL, "model": server.model.digest, "send": "codes", **hello}).model_dump_json()
-    )
-    welcome = parse_server(await asyncio.wait_for(peer.recv(), PATIENCE_S))
-    assert isinstance(welcome, Welcome), welcome
+    try:
+        await peer.send(
+            Hello(**{"protocol": PROTOCOL, "model": server.model.digest, "send": "codes", **hello}).model_dump_json()
+        )
+        welcome = parse_server(await asyncio.wait_for(peer.recv(), PATIENCE_S))
+        assert isinstance(welcome, Welcome), welcome
+    except BaseException:
+        await peer.close()
+        raise
     return TestPeer(peer, welcome, server.lm if welcome.entropy else None)
 
 
