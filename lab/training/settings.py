@@ -95,6 +95,9 @@ class DiscriminatorSettings(_Table):
     filters: Annotated[int, Field(ge=1)] = 32
     windows: Windows = (2048, 1024, 512, 256, 128)
     update_probability: Share = 2 / 3
+    at_a_time: Annotated[int, Field(ge=0)] = 0
+    """Windows that judge in a step, drawn anew for each; 0: all. Without kernels of its own the
+    discriminator takes three quarters of a step."""
     at_one_volume: bool = False
     """It hears each example divided by the level of what was spoken, so that quiet ones count as
     much as loud ones. At the level of speech it learned next to nothing in 270 steps of the default

@@ -191,23 +191,32 @@ class Trainer:
         if self.settings.discriminator.at_one_volume:
             level = volume(spoken).clamp(min=QUIETEST)
             spoken, heard = spoken / level, heard / level
+        chosen = self._chosen_scales()
         if self._scales:
-            each = [scale(spoken, heard, learn) for scale in self._scales]
+            each = [self._scales[i](spoken, heard, learn) for i in chosen]
             adversarial, features, critic = (torch.stack(values).mean() for values in zip(*each, strict=True))
             losses |= {"adversarial": adversarial, "features": features}
             return critic if learn else None
         with self._precision(), torch.set_grad_enabled(learn):
-            real_logits, real = self.discriminator(spoken)
+            real_logits, real = self.discriminator(spoken, chosen)
         with self._precision():
-            fake_logits, fake = self.discriminator(heard)
+            fake_logits, fake = self.discriminator(heard, chosen)
         losses["adversarial"] = generator_hinge(fake_logits)
         losses["features"] = feature_matching(real, fake)
         return discriminator_hinge(real_logits, fake_logits) if learn else None
+
+    def _chosen_scales(self) -> list[int]:
+        """The scales of the discriminator that judge in this step."""
+        shape = self.settings.discriminator
+        if not shape.at_a_time:
+            return list(range(len(shape.windows)))
+        return torch.randperm(len(shape.windows))[: shape.at_a_time].tolist()
 
     def _teach_critic(self, loss: Tensor) -> None:
         parameters = list(self.discriminator.parameters())
         self.critic.zero_grad()
         torch.autograd.backward(loss, inputs=parameters)
+        parameters = [p for p in parameters if p.grad is not None]
         self.ranks.mean_gradients(parameters)
         if torch.isfinite(nn.utils.clip_grad_norm_(parameters, math.inf)):  # one bad step would spoil it for good
             self._move(self.critic, self.settings.optimiser.discriminator_rate)

@@ -215,6 +215,22 @@ def test_each_learns_from_its_own_loss_alone(trainer: Make) -> None:
         torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-7)
 
 
+def test_so_many_windows_of_the_discriminator_judge_as_the_recipe_says(trainer: Make) -> None:
+    few = {"at_a_time": 1, "windows": (128, 64), "update_probability": 1}
+    run = trainer(recipe(schedule={"adversarial_from": 0}, discriminator=few))
+    judged = set()
+    for _ in range(8):
+        before = [[p.detach().clone() for p in scale.parameters()] for scale in run.discriminator.scales]
+        run.advance(batch(run))
+        moved = [
+            any(not torch.equal(p, old) for p, old in zip(scale.parameters(), olds, strict=True))
+            for scale, olds in zip(run.discriminator.scales, before, strict=True)
+        ]
+        assert sum(moved) == 1
+        judged.add(moved.index(True))
+    assert judged == {0, 1}
+
+
 def test_the_discriminator_may_hear_all_at_one_volume(trainer: Make) -> None:
     run = trainer(recipe(discriminator={"at_one_volume": True}))
     spoken = 0.1 * torch.randn(2, 1, 2400)
