@@ -42,7 +42,8 @@ export class Call {
     /** @param {Settings} settings @param {(event: object) => void} tell takes what the page shows */
     constructor(settings, tell) {
         const { codec, kbps, latency, model } = settings;
-        this.#purpose = { ...settings, time_us, line: new Line({ frames: PACES[latency].frames, kbps }, model.bandwidths) };
+        this.#purpose = { ...settings, time_us, line: new Line({ frames: PACES[latency].frames, kbps }, model.bandwidths, model.frame_rate) };
+        this.#purpose.line.thrifty = PACES[latency].thrifty;
         this.#tell = tell;
         if (codec) this.#purpose.codec = this.#busy.watch(codec);
     }
@@ -104,6 +105,7 @@ export class Call {
     /** @param {import("./connection.js").Latency} latency */
     setLatency(latency) {
         this.#purpose.latency = latency;
+        this.#purpose.line.thrifty = PACES[latency].thrifty;
         this.#purpose.line.want({ frames: PACES[latency].frames });
         this.#connection?.setLatency(latency);
     }

@@ -2,6 +2,7 @@
  * One WebSocket from hello to its close, with what belongs to it. It takes the seat that the one before had,
  * where the server has kept that; otherwise all begins anew, and ids of peers may be different ones.
  */
+import { Economy } from "../core/economy.js";
 import { ProtocolError, decodeDown } from "../core/packet.js";
 import { Sender } from "../core/sender.js";
 import { LinkReader, LinkWriter } from "../core/short_headers.js";
@@ -34,9 +35,10 @@ const FORGOTTEN_MS = 60_000;
  *     line: import("./line.js").Line, time_us: () => number}} Purpose
  */
 
-/** @type {Record<Latency, {frames: number, pingEvery_ms: number, statsEvery_s: number}>} as in client/settings.py */
-export const PACES = { low: { frames: 1, pingEvery_ms: 1000, statsEvery_s: 1 }, balanced: { frames: 3, pingEvery_ms: 2500, statsEvery_s: 5 },
-    thrift: { frames: 6, pingEvery_ms: 2500, statsEvery_s: 10 } };
+/** @type {Record<Latency, {frames: number, pingEvery_ms: number, statsEvery_s: number, thrifty: boolean}>} as in client/settings.py */
+export const PACES = { low: { frames: 1, pingEvery_ms: 1000, statsEvery_s: 1, thrifty: true },
+    balanced: { frames: 3, pingEvery_ms: 2500, statsEvery_s: 5, thrifty: false },
+    thrift: { frames: 6, pingEvery_ms: 2500, statsEvery_s: 10, thrifty: true } };
 
 export class Connection {
     /** @type {any} what the server said of the room and of this client */ welcome = null;
@@ -59,6 +61,9 @@ export class Connection {
     /** @type {(fault: Fault) => void} */ #end = () => {};
     #heard_ms = performance.now();
     #pings = 0;
+    #economy;
+    /** Frames that the server was asked to put into a message. */
+    #asked = 0;
     #reported_ms = -Infinity;
     /** @type {ReturnType<typeof setTimeout> | undefined} */ #timer;
     /** @type {ReturnType<typeof setInterval> | undefined} */ #looking;
@@ -69,6 +74,7 @@ export class Connection {
     constructor(purpose, before, changed) {
         this.#purpose = purpose;
         this.#changed = changed;
+        this.#economy = new Economy(purpose.model.frame_rate);
         this.seat = before ?? new Seat(purpose);
         this.#socket = new WebSocket(purpose.url, SUBPROTOCOL);
         this.#socket.binaryType = "arraybuffer";
@@ -111,7 +117,12 @@ export class Connection {
     setLatency(latency) {
         this.#purpose.latency = latency;
         this.#steer();
-        if (this.joined) this.#outbox.tell({ type: "set_rate", frames: this.#pace.frames });
+        this.#ask(this.#pace.frames);
+    }
+
+    /** Asks the server for so many frames in a message. @param {number} frames */
+    #ask(frames) {
+        if (this.joined && frames !== this.#asked) this.#outbox.tell({ type: "set_rate", frames: this.#asked = frames });
     }
 
     /** Sets whether silence is not sent. @param {boolean} quiet */
@@ -138,9 +149,10 @@ export class Connection {
 
     #hello() {
         const { name, model, codec, speaks, kbps, token, line } = this.#purpose, form = codec ? "codes" : "pcm";
+        this.#asked = this.#pace.frames;
         this.#outbox.tell({ type: "hello", protocol: PROTOCOL, name, model: model.digest, send: speaks ? form : "none", want: form,
             send_kbps: line.amount.kbps, max_kbps: kbps, trace: true, token, silence: true, short_headers: true,
-            frames: this.#pace.frames, stats_every_s: this.#pace.statsEvery_s, resume: this.seat.secret });
+            frames: this.#asked, stats_every_s: this.#pace.statsEvery_s, resume: this.seat.secret });
     }
 
     /** @param {number} code @param {string} reason */
@@ -264,8 +276,8 @@ export class Connection {
 
     /** Sends less where the line is thin, and as much as is wanted where it is not. */
     #look() {
-        const { line, codec, time_us } = this.#purpose, now_us = time_us();
-        if (codec && line.observe(this.#outbox.age_us(now_us), this.seat.clock, now_us)) this.#steer();
+        const { line, codec, time_us } = this.#purpose, now_us = time_us(), { sender } = this.seat;
+        if (codec && sender && line.observe(this.#outbox.age_us(now_us), this.seat.clock, sender.traffic.frames, now_us)) this.#steer();
     }
 
     #stop() {
@@ -291,8 +303,16 @@ export class Connection {
         if (this.joined) {
             this.#outbox.tell(this.seat.clock.ping(this.#purpose.time_us()));
             if (++this.#pings > FIRST_PINGS && performance.now() - this.#reported_ms >= this.#pace.statsEvery_s * 1000) this.#report();
+            this.#economise(this.#purpose.time_us());
         }
         this.#timer = setTimeout(() => this.#keepTime(), this.#pings < FIRST_PINGS ? FIRST_PING_EVERY_MS : this.#pace.pingEvery_ms);
+    }
+
+    /** Asks for as few frames in a message as silence has paid for. @param {number} now_us */
+    #economise(now_us) {
+        const { traffic } = this.seat.receiver, { frames, thrifty } = this.#pace;
+        this.#economy.note(traffic.frames, now_us);
+        this.#ask(thrifty ? frames : this.#economy.choose(frames, traffic.allCodecKbps));
     }
 
     #report() {

@@ -27,6 +27,8 @@ export class Adaptation {
     #rates;
     #steps;
     #at = 0;
+    /** Steps down so far. */
+    downs = 0;
     /** @type {[number, number][]} when, and what waited */ #recent = [];
     /** @type {[number, number] | null} since when what waits is behind and did not go down by itself, and what waited then */ #behind = null;
     /** How long that may last until the next step. */
@@ -44,6 +46,9 @@ export class Adaptation {
 
     /** What to send. */
     get amount() { return this.#steps[this.#at]; }
+
+    /** What is sent on a good line. */
+    get most() { return this.#steps[0]; }
 
     /** Whether that is less than what is wanted. */
     get lowered() { return this.#at > 0; }
@@ -99,6 +104,7 @@ export class Adaptation {
         const last = this.#steps.length - 1;
         if (this.#at < last) {
             this.#at = waiting_us >= FAR_US ? last : this.#at + 1;
+            this.downs++;
             if (this.#climbed_us !== null && now_us - this.#climbed_us < this.#climb_us)
                 this.#climb_us = Math.min(2 * this.#climb_us, LONGEST_CLIMB_US);
             this.#climbed_us = null;

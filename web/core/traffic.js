@@ -3,8 +3,8 @@
  */
 
 /** Headers of a message: IPv4 20, TCP with time stamps 32, TLS 1.3 record 22, WebSocket 2; one from a client has a mask, too. */
-const MESSAGE_OVERHEAD_BYTES = 76;
-const MASK_BYTES = 4;
+export const MESSAGE_OVERHEAD_BYTES = 76;
+export const MASK_BYTES = 4;
 const WINDOW_US = 2_000_000, MOST = 4096;
 
 /** Counts all that goes one way through one WebSocket, control messages too, with an estimate of the network's headers. */
@@ -38,6 +38,8 @@ export class WireMeter {
 export class Traffic {
     /** @type {{at: number, samples: number, bits: number}[]} */ #recent = [];
     #sampleRate;
+    #samples = 0;
+    #bits = 0;
     messages = 0;
     frames = 0;
 
@@ -51,10 +53,15 @@ export class Traffic {
     add(now_us, frames, samples, codecBits) {
         this.messages++;
         this.frames += frames;
+        this.#samples += samples;
+        this.#bits += codecBits;
         this.#recent.push({ at: now_us, samples, bits: codecBits });
         this.#forget(now_us);
         if (this.#recent.length > MOST) this.#recent.shift();
     }
+
+    /** Codec bits a second of audio since the start, 0 before the first frame, in kbps. */
+    get allCodecKbps() { return this.#samples ? (this.#bits * this.#sampleRate) / this.#samples / 1000 : 0; }
 
     /** Codec bits a second of audio over the last two seconds. @param {number} now_us */
     codecKbps(now_us) {
