@@ -319,6 +319,10 @@ class Hub:
         all have left or the time is over."""
         self.drain.begin(within_s)
         self.audit.note("drain", what="begun", rooms=len(self.rooms), within_s=int(within_s))
+        self.tell_of_drain()
+
+    def tell_of_drain(self) -> None:
+        """Tells everyone that this server is drained, if it is, and which others take calls now."""
         if (news := self.drain_news()) is not None:
             for live in self.rooms.values():
                 live.broadcast(news)

@@ -13,6 +13,7 @@ from pydantic import SecretStr
 
 from earshot.protocol.close_codes import CloseCode
 from earshot.protocol.messages import (
+    Draining,
     Moderate,
     Moderated,
     Mute,
@@ -274,6 +275,20 @@ async def test_without_the_bus_rooms_go_on_and_are_one_again_when_it_is_back() -
         np.testing.assert_array_equal(heard.codes(), np.concatenate(said[: speaker.sequence], axis=1))
         for peer in (speaker, near, far, alone):
             await peer.leave()
+
+
+async def test_those_on_a_drained_node_hear_of_one_that_comes_later(nats_server: NatsServer) -> None:
+    model = tiny_model()
+    with ExitStack() as stack:
+        a = stack.enter_context(running_server(model, bus=SecretStr(nats_server.url), node="drained"))
+        stays = await join(a, "r")
+        a.call_soon(lambda: a.hub.begin_drain(60.0))
+        await until(lambda: stays.of(Draining))
+        stack.enter_context(
+            running_server(model, bus=SecretStr(nats_server.url), node="later", public_url="ws://later.test")
+        )
+        await until(lambda: any("ws://later.test" in told.servers for told in stays.of(Draining)))
+        await stays.leave()
 
 
 async def test_strangers_cause_no_traffic_on_the_bus(nats_server: NatsServer) -> None:
