@@ -32,7 +32,7 @@ class Pace:
 PACES: dict[Latency, Pace] = {
     "low": Pace(1, 1.0, 1.0),
     "balanced": Pace(3, 2.5, 5.0, thrifty=False),
-    "thrift": Pace(6, 2.5, 10.0),
+    "thrift": Pace(7, 2.5, 10.0),
 }
 
 

@@ -38,7 +38,7 @@ const FORGOTTEN_MS = 60_000;
 /** @type {Record<Latency, {frames: number, pingEvery_ms: number, statsEvery_s: number, thrifty: boolean}>} as in client/settings.py */
 export const PACES = { low: { frames: 1, pingEvery_ms: 1000, statsEvery_s: 1, thrifty: true },
     balanced: { frames: 3, pingEvery_ms: 2500, statsEvery_s: 5, thrifty: false },
-    thrift: { frames: 6, pingEvery_ms: 2500, statsEvery_s: 10, thrifty: true } };
+    thrift: { frames: 7, pingEvery_ms: 2500, statsEvery_s: 10, thrifty: true } };
 
 export class Connection {
     /** @type {any} what the server said of the room and of this client */ welcome = null;

@@ -46,7 +46,7 @@ class Talk:
         return self.sender.frames_per_packet
 
 
-@pytest.mark.parametrize(("latency", "frames"), [("low", 1), ("balanced", 1), ("thrift", 6)])
+@pytest.mark.parametrize(("latency", "frames"), [("low", 1), ("balanced", 1), ("thrift", 7)])
 def test_who_listens_most_of_the_time_is_heard_sooner(latency: str, frames: int) -> None:
     talk = Talk(latency)
     for _ in range(6):
