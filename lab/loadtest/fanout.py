@@ -98,9 +98,16 @@ class Client:
                         )
                     self.ear.hear(arrival, tally)
             elif first == PING:
-                self.socket.send(client_frame(PONG, payload))
+                self.send(client_frame(PONG, payload))
             elif first == CLOSE:
                 self.closed = True
+
+    def send(self, data: bytes) -> None:
+        """Sends, or notes that the server has hung up, or takes nothing any more."""
+        try:
+            self.socket.send(data)
+        except OSError:
+            self.closed = True
 
 
 class Speaker(Client):
@@ -118,7 +125,7 @@ class Speaker(Client):
         frame_us = call.hop * 1_000_000 // call.sample_rate
         trace = Trace((time.monotonic_ns() // 1000 - frame_us) % CLOCK_MODULUS, FRAME_TICKS)
         packet = Packet(N_Q, 1, number % (1 << 16), number * call.hop, self._payloads[number % 64], trace)
-        self.socket.send(client_frame(BINARY, encode_codes_up(packet)))
+        self.send(client_frame(BINARY, encode_codes_up(packet)))
         self.sent += 1
 
 
@@ -177,7 +184,8 @@ class Crowd:
                 self.tally.late[int(max(0.0, time.monotonic() - due) * 10_000)] += 1
                 for speaker in self.speakers:
                     speaker.speak()
-                    speaker.read(self.tally)
+                    if not speaker.closed:
+                        speaker.read(self.tally)
             part = self.listeners if everyone else self.listeners[self._turn % TURNS :: TURNS]
             self._turn += 1
             for listener in part:
