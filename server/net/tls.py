@@ -6,26 +6,62 @@ from __future__ import annotations
 import datetime
 import hashlib
 import ipaddress
+import logging
 import os
 import ssl
+import time
 from pathlib import Path
-from typing import NamedTuple
 
 from earshot.codec.errors import UsageError
+from earshot.protocol.text import MAX_SHOWN, clean
 from earshot.server.access.keys import default_key_file
+
+log = logging.getLogger(__name__)
 
 SELF_SIGNED = "self-signed"
 DAYS = 3650
 """Clients know the certificate by its fingerprint, which must not change by itself."""
 
 
-class Tls(NamedTuple):
-    """What a server proves itself with."""
+LOOK_EVERY_S = 60.0
+"""Time between two looks whether the certificate was renewed."""
 
-    context: ssl.SSLContext
-    fingerprint: str
-    """SHA-256 of the certificate, 64 hexadecimal digits."""
-    self_signed: bool
+
+class Tls:
+    """What a server proves itself with. A certificate that is renewed in its file is taken for
+    connections that begin later."""
+
+    def __init__(self, certificate: Path, key: Path | None, self_signed: bool) -> None:
+        """Raises OSError or ValueError for a certificate or a key that cannot be used."""
+        self._certificate, self._key = certificate, key
+        self.self_signed = self_signed
+        self._seen = self._versions()
+        self._context = _context(certificate, key)
+        self.fingerprint = _fingerprint(certificate)
+        """SHA-256 of the certificate at the start, 64 hexadecimal digits."""
+        self._looked_s = time.monotonic()
+
+    def context(self, now_s: float | None = None) -> ssl.SSLContext:
+        """Returns what a new connection is greeted with. Files that cannot be used, as in the
+        middle of a renewal, are tried again later."""
+        now_s = time.monotonic() if now_s is None else now_s
+        if now_s - self._looked_s >= LOOK_EVERY_S:
+            self._looked_s = now_s
+            self._look()
+        return self._context
+
+    def _look(self) -> None:
+        try:
+            versions = self._versions()
+            if versions != self._seen:
+                self._context, self._seen = _context(self._certificate, self._key), versions
+                log.info("the certificate was renewed")
+        except (OSError, ValueError) as error:
+            log.warning("the renewed certificate cannot be used: %s", clean(_why(error), MAX_SHOWN))
+
+    def _versions(self) -> list[tuple[int, int]]:
+        files = [self._certificate, *([self._key] if self._key else [])]
+        return [(about.st_mtime_ns, about.st_ino) for about in map(Path.stat, files)]
 
 
 def server_tls(certificate: str, key: Path | None) -> Tls | None:
@@ -39,15 +75,22 @@ def server_tls(certificate: str, key: Path | None) -> Tls | None:
     path = _own() if made else Path(certificate)
     if made and not path.exists():
         _make(path)
+    try:
+        return Tls(path, None if made else key, made)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"the certificate {path} or its key cannot be used ({_why(error)})") from error
+
+
+def _context(certificate: Path, key: Path | None) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
-    try:
-        context.load_cert_chain(path, None if made else key)
-        return Tls(context, _fingerprint(path), made)
-    except (OSError, ValueError) as error:
-        why = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
-        raise UsageError(f"the certificate {path} or its key cannot be used ({why})") from error
+    context.load_cert_chain(certificate, key)
+    return context
+
+
+def _why(error: Exception) -> str:
+    return str(getattr(error, "reason", None) or getattr(error, "strerror", None) or error)
 
 
 def own_fingerprint() -> str | None:

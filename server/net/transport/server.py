@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 ACCEPTS_PER_TURN = 64
 ACCEPT_PAUSE_S = 0.01
 """Time between two turns of accepting. Accepting is cheap; letting in is what is dear."""
+Greeting = Callable[[], ssl.SSLContext]
+"""Returns what a connection that begins now is greeted with."""
 PROTOCOL_SIZE_FACTOR = 2
 """The WebSocket layer itself refuses a message of this many times `max_message_bytes`, before it
 has read all of it. Shorter ones are refused by the application, with a code that says why."""
@@ -67,7 +69,7 @@ class StoppableServer(uvicorn.Server):
             self._open_door(listener, self._door, cast(type[PatientHttp], self.config.http_protocol_class))
 
     def _open_door(
-        self, listener: socket.socket, door: Door, http: type[PatientHttp], tls: ssl.SSLContext | None = None
+        self, listener: socket.socket, door: Door, http: type[PatientHttp], tls: Greeting | None = None
     ) -> None:
         listener.setblocking(False)
         self._doors += [
@@ -89,7 +91,7 @@ class StoppableServer(uvicorn.Server):
                     door.knock(address[0], connection)
             await asyncio.sleep(ACCEPT_PAUSE_S)
 
-    async def _let_in(self, door: Door, http: type[PatientHttp], tls: ssl.SSLContext | None) -> None:
+    async def _let_in(self, door: Door, http: type[PatientHttp], tls: Greeting | None) -> None:
         """Takes new connections in one by one, so that those who talk do not notice a crowd."""
         loop = asyncio.get_running_loop()
 
@@ -107,7 +109,7 @@ class StoppableServer(uvicorn.Server):
             await asyncio.sleep(door.limits.interval_s)
 
     async def _greet(
-        self, door: Door, protocol: Callable[[], asyncio.Protocol], connection: socket.socket, tls: ssl.SSLContext
+        self, door: Door, protocol: Callable[[], asyncio.Protocol], connection: socket.socket, tls: Greeting
     ) -> None:
         """Lets in a connection that has to prove that it speaks TLS; meanwhile it is half made."""
         try:
@@ -116,7 +118,7 @@ class StoppableServer(uvicorn.Server):
             connection.close()
             return
         try:
-            await self._connect(protocol, connection, ssl=tls, ssl_handshake_timeout=door.limits.head_s)
+            await self._connect(protocol, connection, ssl=tls(), ssl_handshake_timeout=door.limits.head_s)
         finally:
             visit.leave()
 
@@ -149,7 +151,7 @@ class Server(StoppableServer):
         door: Door | None = None,
         health: Door | None = None,
         end_later: Callable[[], bool] = lambda: False,
-        tls: ssl.SSLContext | None = None,
+        tls: Greeting | None = None,
     ) -> None:
         """Makes a server to `run(sockets=[listener])`. It calls `ready` with the port once it takes
         connections; it awaits `before_close`, which may still send, before it closes them. A second

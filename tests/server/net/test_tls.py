@@ -9,6 +9,8 @@ import socket
 import ssl
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -21,7 +23,7 @@ from earshot.codec.weights.load import save_native
 from earshot.protocol.messages import PROTOCOL, Hello
 from earshot.protocol.packet import Packet, decode_down, encode_codes_up
 from earshot.server.net.lan import address_for_others
-from earshot.server.net.tls import server_tls
+from earshot.server.net.tls import LOOK_EVERY_S, Tls, server_tls
 from tests.peers import PATIENCE_S, START_S, tiny_model
 
 
@@ -42,6 +44,36 @@ def test_a_server_keeps_the_certificate_that_it_made(config: Path) -> None:
     assert own is not None
     assert (own.fingerprint, own.self_signed) == (first.fingerprint, False)
     assert server_tls("", None) is None
+
+
+def offered(tls: Tls, now_s: float) -> bytes | None:
+    """The certificate that a client gets."""
+    ours, theirs = socket.socketpair()
+    client = ssl.create_default_context()
+    client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
+    with ThreadPoolExecutor() as pool:
+        greeted = pool.submit(tls.context(now_s).wrap_socket, ours, server_side=True)
+        with client.wrap_socket(theirs) as wrapped, greeted.result(PATIENCE_S):
+            return wrapped.getpeercert(binary_form=True)
+
+
+def test_a_renewed_certificate_is_taken_without_a_new_start(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert server_tls("self-signed", None) is not None
+    old = config / "earshot" / "tls.pem"
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(config / "other"))
+    assert server_tls("self-signed", None) is not None
+    new = config / "other" / "earshot" / "tls.pem"
+    tls = server_tls(str(old), None)
+    assert tls is not None
+    now = time.monotonic()
+    before, expected = offered(tls, now), ssl.PEM_cert_to_DER_cert(new.read_text().partition("-----BEGIN PRIV")[0])
+    assert before != expected
+    (config / "half").write_text("half a renewal")
+    os.replace(config / "half", old)
+    assert offered(tls, now + LOOK_EVERY_S) == before
+    os.replace(new, old)
+    assert offered(tls, now + 1.5 * LOOK_EVERY_S) == before  # it is not looked at each time
+    assert offered(tls, now + 2 * LOOK_EVERY_S) == expected
 
 
 def test_what_is_no_certificate(config: Path) -> None:
@@ -125,12 +157,12 @@ async def test_a_certificate_of_another_is_not_taken(config: Path, monkeypatch: 
     async def serve(context: ssl.SSLContext, port: int = 0) -> asyncio.Server:
         return await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", port, ssl=context)
 
-    first = await serve(mine.context)
+    first = await serve(mine.context())
     port = first.sockets[0].getsockname()[1]
     context = await asyncio.to_thread(pinned, f"wss://127.0.0.1:{port}", mine.fingerprint)
     first.close()
     await first.wait_closed()
-    second = await serve(other.context, port)
+    second = await serve(other.context(), port)
     with pytest.raises(Lost, match="nobody vouches for"):
         await open_connection(f"wss://127.0.0.1:{port}/v1/rooms/den", context)
     second.close()
