@@ -165,6 +165,8 @@ class Call:
         self.latency = LATENCIES[(LATENCIES.index(self.latency) + 1) % len(LATENCIES)]
         self.line.thrifty = self.pace.thrifty
         self.line.want(self.talker.sender, frames=self.pace.frames)
+        if self.connections:
+            self.connections[-1].told = None
         self.outbox.put(SetRate(frames=self.pace.frames))
 
     def toggle_recording(self) -> None:

@@ -55,11 +55,12 @@ fraction of one."""
 MARGIN_FRAMES = 0.5
 """What an underrun adds to the target, because a quantile of the last seconds knows nothing of rare
 delays. With Gaussian jitter of 8 ms, in order, there were 13 underruns in 20 s without this margin
-and 5 with it. The margin shrinks again by one frame in 50 s. Where it did so in 20 s, simulated
-jitter of 5 ms (DSL on both sides) led to 6 underruns a minute instead of 3, and a stall of 60 ms
-every 0.7 s on each line to 10 instead of 7, with the same delay (p95)."""
+and 5 with it. Where it shrank again by one frame in 20 s, simulated jitter of 5 ms (DSL on both
+sides) led to 6 underruns a minute instead of 3, and a stall of 60 ms every 0.7 s on each line to 10
+instead of 7, with the same delay (p95)."""
 MAX_MARGIN_FRAMES = 4
 MARGIN_FALL_PER_S = 0.02
+"""Share of the margin that goes in a second, or of a frame if the margin is less than one."""
 FALL_SHARE_PER_S = 0.5
 """Share of what the target is too high that it falls in a second, if that is more than a frame.
 NetEq's histogram forgets within a second; this keeps the target up between bursts that come more
@@ -172,7 +173,8 @@ class DelayEstimator:
         high, but never under what the size of the packets asks for."""
         elapsed_s = 0.0 if self._last_us is None else min(max(now_us - self._last_us, 0) / 1e6, 1.0)
         self._last_us = now_us
-        self._margin_us = max(self._margin_us - MARGIN_FALL_PER_S * self._frame_us * elapsed_s, 0.0)
+        margin_fall_us = MARGIN_FALL_PER_S * max(self._margin_us, self._frame_us)
+        self._margin_us = max(self._margin_us - margin_fall_us * elapsed_s, 0.0)
         fall_us = max(self._frame_us, FALL_SHARE_PER_S * (self._target_us - wanted_us))
         lowest = self._target_us - fall_us * elapsed_s
         self._target_us = float(min(max(wanted_us, lowest, self._least_us), MAX_TARGET_US))

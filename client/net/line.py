@@ -109,6 +109,7 @@ class Line:
                 waiting = max(waiting, clock.unanswered_us(now))
             if self._adapts:
                 self._economise(sender(), now)
+                self._apply(sender())
             if self._adapts and clock.ready and now >= self._settled_us:
                 self._adaptation.observe(waiting - (clock.round_trip_us or 0), now)
                 self._apply(sender())

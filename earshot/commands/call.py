@@ -81,7 +81,7 @@ def call(
         typer.Option(help="codes: this machine encodes; pcm: the server does (384 kbps up); auto: who easily can."),
     ] = Uplink.auto,
     latency: Annotated[
-        Latency, typer.Option(help="low, balanced or thrift: 1, 3 or 6 frames (13 ms each) in a message, both ways.")
+        Latency, typer.Option(help="low, balanced or thrift: 1, 3 or 7 frames (13 ms each) in a message, both ways.")
     ] = Latency.balanced,
     dtx: Annotated[bool, typer.Option(help="Send no silence, where codes are sent.")] = True,
     entropy: Annotated[

@@ -42,7 +42,7 @@ def latency(
     ] = MeasuredFormat.both,
     kbps: Kbps = 6.0,
     pacing: Annotated[
-        Pacing, typer.Option("--latency", help="low, balanced or thrift: 1, 3 or 6 frames (13 ms each) in a message.")
+        Pacing, typer.Option("--latency", help="low, balanced or thrift: 1, 3 or 7 frames (13 ms each) in a message.")
     ] = Pacing.balanced,
     out: Annotated[
         Path | None,

@@ -103,9 +103,11 @@ class Client:
                 self.closed = True
 
     def send(self, data: bytes) -> None:
-        """Sends, or notes that the server has hung up, or takes nothing any more."""
+        """Sends, unless the server reads nothing at the moment, or notes that it has hung up."""
         try:
             self.socket.send(data)
+        except BlockingIOError:
+            return
         except OSError:
             self.closed = True
 

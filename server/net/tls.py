@@ -55,7 +55,7 @@ class Tls:
             versions = self._versions()
             if versions != self._seen:
                 self._context, self._seen = _context(self._certificate, self._key), versions
-                log.info("the certificate was renewed")
+                log.info("the certificate was renewed, its fingerprint is %s", _fingerprint(self._certificate))
         except (OSError, ValueError) as error:
             log.warning("the renewed certificate cannot be used: %s", clean(_why(error), MAX_SHOWN))
 
@@ -85,8 +85,13 @@ def _context(certificate: Path, key: Path | None) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
-    context.load_cert_chain(certificate, key)
+    context.load_cert_chain(certificate, key, password=_no_password)
     return context
+
+
+def _no_password() -> str:
+    """OpenSSL would ask on the terminal, and the server would stand still meanwhile."""
+    raise ValueError("its key asks for a password")
 
 
 def _why(error: Exception) -> str:

@@ -313,8 +313,7 @@ class Cluster:
             self._take_of_room(node, shared, body)
 
     def _take_beat(self, node: str, boot: int, beat: Beat) -> None:
-        before = self.presence.nodes.get(node)
-        opens = beat.takes_calls and not (before is not None and before.beat.takes_calls)
+        known = set(self.servers())
         gone, new = self.presence.beat(node, boot, beat, clock_us())
         if gone:
             self._drop(node)
@@ -323,7 +322,7 @@ class Cluster:
             self._beat()
             for shared in self._shared.values():
                 self.tell(node, shared.state())
-        if opens:
+        if set(self.servers()) - known:
             self._hub.tell_of_drain()
 
     def _take_found(self, node: str, found: Found) -> None:

@@ -25,6 +25,7 @@ from earshot.protocol.messages import (
     SetRate,
 )
 from earshot.protocol.packet import Trace
+from earshot.server.core.bus_messages import Beat
 from earshot.server.routes.rooms import _described
 from tests.nats_server import NatsServer, nats_server
 from tests.peers import FRAME_S, HOP, RunningServer, TestPeer, join, noise, real_time, running_server, tiny_model, until
@@ -288,6 +289,12 @@ async def test_those_on_a_drained_node_hear_of_one_that_comes_later(nats_server:
             running_server(model, bus=SecretStr(nats_server.url), node="later", public_url="ws://later.test")
         )
         await until(lambda: any("ws://later.test" in told.servers for told in stays.of(Draining)))
+        strange = Beat(digest="0" * 16, clock_us=0, takes_calls=True, address="ws://strange.test")
+        for _ in range(10):  # a node of another model is no place to go to
+            a.call_soon(lambda: a.hub.nodes._take_beat("strange", 1, strange))
+        await stays.say(Ping(sent_us=0))
+        await until(lambda: stays.of(Pong))
+        assert len(stays.of(Draining)) == 2
         await stays.leave()
 
 

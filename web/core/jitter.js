@@ -112,7 +112,8 @@ export class DelayEstimator {
     #moveTarget(wanted_us, now_us) {
         const elapsed_s = this.#last_us === null ? 0 : Math.min(Math.max(now_us - this.#last_us, 0) / 1e6, 1);
         this.#last_us = now_us;
-        this.#margin_us = Math.max(this.#margin_us - MARGIN_FALL_PER_S * this.#frame_us * elapsed_s, 0);
+        const marginFall = MARGIN_FALL_PER_S * Math.max(this.#margin_us, this.#frame_us);
+        this.#margin_us = Math.max(this.#margin_us - marginFall * elapsed_s, 0);
         const fall = Math.max(this.#frame_us, FALL_SHARE_PER_S * (this.#target_us - wanted_us));
         const lowest = this.#target_us - fall * elapsed_s;
         this.#target_us = Math.min(Math.max(wanted_us, lowest, this.#least_us), MAX_TARGET_US);

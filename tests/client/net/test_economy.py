@@ -92,3 +92,16 @@ def test_a_listener_asks_for_what_it_can_take() -> None:
     assert [frames for frames in asked if frames is not None] == [2, 1, 2, 3]
     assert here.ask(PACES["thrift"], 241_000_000) is None
     assert here.ask(PACES["balanced"], 242_000_000) is None
+
+
+def test_it_asks_again_where_the_pace_was_told_anew_in_between() -> None:
+    def no_decoder() -> None:
+        raise NotImplementedError
+
+    receiver = Receiver(no_decoder)  # type: ignore[arg-type]
+    here = Connection(receiver, receiver)
+    for second in range(90):
+        here.ask(PACES["balanced"], second * 1_000_000)
+    assert here.told == (PACES["balanced"], 1)
+    here.told = None  # three keys: the server was told 7, 1 and then 3 frames
+    assert here.ask(PACES["balanced"], 91_000_000) == 1

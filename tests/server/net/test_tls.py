@@ -15,6 +15,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 from earshot.client.net.tls import pinned
 from earshot.client.net.websocket import Lost, join, open_connection
@@ -74,6 +75,17 @@ def test_a_renewed_certificate_is_taken_without_a_new_start(config: Path, monkey
     os.replace(new, old)
     assert offered(tls, now + 1.5 * LOOK_EVERY_S) == before  # it is not looked at each time
     assert offered(tls, now + 2 * LOOK_EVERY_S) == expected
+
+
+def test_a_key_that_asks_for_a_password_stops_nothing(config: Path) -> None:
+    assert server_tls("self-signed", None) is not None
+    made = config / "earshot" / "tls.pem"
+    key = serialization.load_pem_private_key(made.read_bytes(), None)
+    locked = serialization.BestAvailableEncryption(b"secret")
+    form = serialization.PrivateFormat.PKCS8
+    (config / "key.pem").write_bytes(key.private_bytes(serialization.Encoding.PEM, form, locked))
+    with pytest.raises(UsageError, match="asks for a password"):
+        server_tls(str(made), config / "key.pem")
 
 
 def test_what_is_no_certificate(config: Path) -> None:
