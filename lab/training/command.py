@@ -140,6 +140,8 @@ def _begin(
         run.resume()
     if ranks.first:
         places = f"{ranks.count} processes on {device.type}" if ranks.count > 1 else str(device)
+        if settings.precision == "bf16" and not run.trainer.half:
+            places += ", in float32 since it does not multiply bfloat16"
         at = f"going on from step {run.trainer.step} of" if run.trainer.step else "for"
         console.say(f"{data.hours:.2f} hours of audio, {at} {settings.schedule.steps} steps, on {places}, in {out}")
     return run

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from earshot.codec.lm.integer_lm import LmShape
 from earshot.codec.model.model import Model
+from earshot.lab.training.fast.build import bf16_pays
 from earshot.lab.training.lm_data import Codes
 from earshot.lab.training.lm_network import LmNetwork
 
@@ -59,6 +60,7 @@ class LmTrainer:
 
     def __init__(self, model: Model, settings: LmSettings, device: torch.device = CPU) -> None:
         self.settings, self.device, self.step = settings, device, 0
+        self.half = settings.precision == "bf16" and bf16_pays(device)
         torch.manual_seed(settings.seed)
         self.network = LmNetwork(shape_for(model, settings.kbps))
         self.network.start_from(model.network.quantizer.codebooks)
@@ -84,7 +86,7 @@ class LmTrainer:
         for group in self.optimiser.param_groups:
             group["lr"] = self.rate()
         self.network.train()
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
             bits = self.network(codes.to(self.device), self.settings.dropout)
         self.optimiser.zero_grad()
         bits.sum(1).mean().backward()

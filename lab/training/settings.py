@@ -121,7 +121,8 @@ class TrainSettings(_Table):
     """Examples a step, in each process."""
     crop_seconds: Positive = 1.0
     precision: Literal["fp32", "bf16"] = "fp32"
-    """Of convolutions and LSTM; losses and codebooks are always float32."""
+    """Of convolutions and LSTM; losses and codebooks are always float32. A processor that does not
+    multiply bfloat16 takes float32, too."""
     kernels: bool = True
     """Own kernels for bf16 on CPUs that have it (lab/training/fast), compiled when a run first
     wants them. Without, or where they do not fit, torch's layers do the same at less than half the

@@ -17,7 +17,7 @@ from earshot.lab.training.balancer import Balancer
 from earshot.lab.training.codebooks import CodebookLearner
 from earshot.lab.training.data import TrainingData
 from earshot.lab.training.discriminator import Discriminator, STFTDiscriminator
-from earshot.lab.training.fast.build import kernels
+from earshot.lab.training.fast.build import bf16_pays, kernels
 from earshot.lab.training.fast.judge import FastScale, judge_fits
 from earshot.lab.training.fast.layers import FastSEANet, fits
 from earshot.lab.training.initial import add_weight_norm, copy_weights, fold_weight_norm, initialise
@@ -70,6 +70,8 @@ class Trainer:
             self.learner.eval()
         self.learned = [p for p in self.network.parameters() if p.requires_grad]
         self.quantizes = init is not None
+        self.half = settings.precision == "bf16" and bf16_pays(self.device)
+        """Whether convolutions and LSTM are in bfloat16."""
         self._fast = self._kernels()
         self.mel = MelLoss(settings.model.sample_rate, windows=settings.losses.mel_windows).to(self.device)
         self.spectra = self._spectra()
@@ -88,7 +90,7 @@ class Trainer:
     def _kernels(self) -> dict[SEANet, FastSEANet]:
         """The networks that run on kernels of their own."""
         s, nets = self.settings, (self.network.encoder, self.network.decoder)
-        plain = s.model.channels == 1 and s.model.padding == "zeros" and s.precision == "bf16"
+        plain = s.model.channels == 1 and s.model.padding == "zeros" and self.half
         if not (s.kernels and plain and self.device.type == "cpu" and all(map(fits, nets))):
             return {}
         made = kernels()
@@ -256,7 +258,7 @@ class Trainer:
         torch._foreach_lerp_(self.average, list(self._averaged()), 1 - decay)
 
     def _precision(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16")
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.half)
 
     def _run(self, net: SEANet, x: Tensor) -> Tensor:
         if net in self._fast:

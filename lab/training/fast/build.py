@@ -32,6 +32,13 @@ def supported() -> bool:
     return {"avx512_bf16", "avx512bw", "avx512vl"} <= set(_flags())
 
 
+def bf16_pays(device: torch.device) -> bool:
+    """Whether bfloat16 saves time. A processor that does not multiply it converts every number:
+    on one with AVX2 a decoder's step took 7 times as long as in float32."""
+    flags = _flags() if platform.machine() in ("x86_64", "AMD64") else []
+    return device.type != "cpu" or not flags or "avx512_bf16" in flags
+
+
 def _flags() -> list[str]:
     """What the processor can do, as Linux names it."""
     try:

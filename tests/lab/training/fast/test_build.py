@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from earshot.lab.training.fast import build
 
@@ -44,6 +45,24 @@ def test_without_a_compiler_training_goes_on(
         assert build.kernels.__wrapped__() is None
     assert "goes on without its own kernels" in caplog.text
     assert "no c++ here" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("device", "flags", "pays"),
+    [
+        ("cpu", ["avx2"], False),
+        ("cpu", ["avx2", "avx512bw", "avx512_bf16"], True),
+        ("cpu", [], True),
+        ("cuda", ["avx2"], True),
+    ],
+    ids=["avx2", "avx512_bf16", "unknown", "gpu"],
+)
+def test_bfloat16_is_for_those_who_multiply_it(
+    monkeypatch: pytest.MonkeyPatch, device: str, flags: list[str], pays: bool
+) -> None:
+    monkeypatch.setattr(build, "_flags", lambda: flags)
+    monkeypatch.setattr(build.platform, "machine", lambda: "x86_64")
+    assert build.bf16_pays(torch.device(device)) == pays
 
 
 def test_another_processor_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
