@@ -160,5 +160,6 @@ def hears(name: str) -> Callable[[dict[str, Any]], bool]:
     """Whether sound of this speaker is played, with its age known. One who comes back before others
     know that he left has a number behind his name."""
     return lambda status: any(
-        speaker["name"] in (name, f"{name} (2)") and speaker["mouth_to_ear_ms"] is not None for speaker in status["speakers"]
+        speaker["name"] in (name, f"{name} (2)") and speaker["mouth_to_ear_ms"] is not None
+        for speaker in status["speakers"]
     )
