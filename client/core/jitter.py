@@ -46,7 +46,7 @@ MAX_TARGET_US = 500_000
 BASE_WINDOW_US = 2_000_000
 QUANTILE = 0.971
 FORGET = 0.99
-"""Three late frames raise the target, and what is learnt fades within about 3 s. With 0.95 and
+"""Three late frames raise the target, and what is learnt fades within 5 s. With 0.95 and
 0.983, which NetEq has, Wi-Fi's bursts on both lines made the delay 8 ms longer (p95, 1 frame in a
 message) than this does: between two bursts the target fell."""
 BUCKET_US = 2_500

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
+from earshot.client.call import Call
 from earshot.client.core.adaptation import Amount
 from earshot.client.core.receiver import Receiver
 from earshot.client.core.sender import Sender
 from earshot.client.net.connection import Connection
 from earshot.client.net.line import HUSHED_LOOKS, LOOK_S, Line
-from earshot.client.settings import PACES
+from earshot.client.settings import LATENCIES, PACES
 from earshot.codec.pcm import Pcm
+from earshot.protocol.messages import SetRate
 
 RATES = (1.5, 3.0, 6.0)
 LOOK_US = round(LOOK_S * 1e6)
@@ -103,5 +107,16 @@ def test_it_asks_again_where_the_pace_was_told_anew_in_between() -> None:
     for second in range(90):
         here.ask(PACES["balanced"], second * 1_000_000)
     assert here.told == (PACES["balanced"], 1)
-    here.told = None  # three keys: the server was told 7, 1 and then 3 frames
+    told = list[SetRate]()
+    call = SimpleNamespace(
+        latency="balanced",
+        pace=PACES["balanced"],
+        line=SimpleNamespace(want=lambda sender, frames: None),
+        talker=SimpleNamespace(sender=None),
+        outbox=SimpleNamespace(put=told.append),
+        connections=[here],
+    )
+    for _ in LATENCIES:
+        Call.step_latency(call)  # type: ignore[arg-type]
+    assert (call.latency, told[-1].frames) == ("balanced", 3)
     assert here.ask(PACES["balanced"], 91_000_000) == 1
