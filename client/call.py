@@ -9,7 +9,6 @@ import random
 from typing import Literal
 
 from websockets.asyncio.client import ClientConnection
-from websockets.exceptions import ConnectionClosed
 
 from earshot.client.audio.endpoints import NoSink, NoSource, Sink, Source
 from earshot.client.core.adaptation import Amount
@@ -315,9 +314,7 @@ class Call:
                 self.speech.flow(tasks, connection, here, self.clock, adapts)
                 tasks.create_task(self._keep_time())
         except ExceptionGroup as group:
-            # An error message of the server says more than the broken connection that follows.
-            first = next((error for error in group.exceptions if isinstance(error, Lost)), group.exceptions[0])
-            raise (Lost.closed(first) if isinstance(first, ConnectionClosed) else first) from None
+            raise Lost.first_of(group) from None
 
     async def _keep_time(self) -> None:
         """Compares the clocks, at first in quick succession. Then speech begins to flow, and the

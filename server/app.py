@@ -21,6 +21,7 @@ from earshot.protocol.close_codes import ProtocolError
 from earshot.protocol.packet import MAX_CODEBOOKS
 from earshot.server.core.packet_coding import StartEntropy, no_entropy
 from earshot.server.encoding.pool import WorkerPool, cpu_affinity
+from earshot.server.figures import Figures
 from earshot.server.gate import Gate
 from earshot.server.hub import Hub
 from earshot.server.loop_watch import watch_loop
@@ -110,7 +111,7 @@ def create_app(
             await hub.pool.stop()
 
     app = FastAPI(title="Earshot", lifespan=lifespan, docs_url="/docs", redoc_url=None, openapi_url="/openapi.json")
-    app.state.hub = hub
+    app.state.hub, app.state.figures = hub, Figures(hub)
     app.state.door, app.state.health_door = new_door(settings, hub.audit), new_door(settings, hub.audit)
     app.state.health_ports = set[int]()
     """Ports at which the figures are for everyone."""

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from functools import partial
 from itertools import count
-from typing import Any
 
 from earshot.codec.config import ModelConfig
 from earshot.codec.errors import EngineFull
@@ -88,9 +85,7 @@ class Hub:
         self._changes = AddressBuckets(settings.address_changes_per_second, settings.changes_burst)
         """Copies of what peers change, by address."""
         self._joins = AddressBuckets(settings.joins_per_second, settings.join_burst)
-        self._change_counts: Counter[str] = Counter(told=0, replaced=0)
-        self._rendered = b""
-        self._rendered_us: int | None = None
+        self.change_counts: Counter[str] = Counter(told=0, replaced=0)
         self.started_us = clock_us()
         self._pauses = PauseWatch(PAUSE_US, self.started_us)
         self.lag = Lag(settings.ready_max_lag)
@@ -205,7 +200,7 @@ class Hub:
 
     def _changed_peers(self) -> ChangedPeers:
         rate, burst = self.settings.changes_per_second, self.settings.changes_burst
-        return ChangedPeers(TokenBucket(rate, burst, clock_us()), self._changes, self._change_counts)
+        return ChangedPeers(TokenBucket(rate, burst, clock_us()), self._changes, self.change_counts)
 
     def _welcome(self, seat: Seat, hello: Hello) -> Welcome:
         settings, live, peer = self.settings, seat.live, seat.peer
@@ -364,37 +359,6 @@ class Hub:
     def count_closed(self, code: int) -> None:
         """Counts a connection that ended with this close code."""
         self.closed[code if code in KNOWN_CLOSE_CODES else "other"] += 1
-
-    def rendered_stats(self, more: Callable[[], dict[str, Any]] = dict) -> bytes:
-        """Returns `stats` and `more` as JSON, not older than a setting says."""
-        now_us = clock_us()
-        if self._rendered_us is None or now_us - self._rendered_us >= self.settings.stats_age_s * 1e6:
-            self._rendered = json.dumps(self.stats() | more(), separators=(",", ":")).encode()
-            self._rendered_us = now_us
-        return self._rendered
-
-    def stats(self) -> dict[str, Any]:
-        """Returns what `/stats` shows to anyone: no names of peers, and none of rooms, which are
-        the only key to them."""
-        now = clock_us()
-        return {
-            "uptime_s": round((now - self.started_us) / 1e6, 1),
-            "cpu_s": round(time.process_time(), 3),
-            "model": {"name": self.config.name, "digest": self.digest},
-            "frame": {"sample_rate": self.config.sample_rate, "samples": self.config.hop_length},
-            "connections": len(self.connections),
-            "addresses": len(self.addresses),
-            "closed": {str(code): self.closed[code] for code in sorted(self.closed, key=str)},
-            "changes": dict(self._change_counts),
-            "rooms": [live.stats(now) for live in self.rooms.values()],
-            "seats": {"away": len(self.seats), "resumed": self.seats.resumed, "expired": self.seats.expired},
-            "more_speakers": self.pool.more_speakers(),
-            "workers": self.pool.stats(),
-            "entropy": self.entropy.stats(),
-            "recordings": self.recorder.stats(),
-            "watchdog": self.watchdog.stats(),
-            "nodes": self.nodes.stats(),
-        }
 
 
 def _no_encoder(job: Job) -> int:

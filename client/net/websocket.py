@@ -76,6 +76,13 @@ class Lost(Exception):  # noqa: N818 -- a turn of events, handled by connecting 
             return cls("the connection to the server broke off")
         return cls(close.reason or f"the server closed the connection (code {close.code})", close.code)
 
+    @classmethod
+    def first_of(cls, group: ExceptionGroup[Exception]) -> Exception:
+        """Returns what ended the tasks of a connection: an error message of the server if there is
+        one, because it says more than the broken connection that follows."""
+        first = next((error for error in group.exceptions if isinstance(error, cls)), group.exceptions[0])
+        return cls.closed(first) if isinstance(first, ConnectionClosed) else first
+
 
 def room_url(server: str, room: str) -> str:
     """Returns the address of a room. `server` may lack ws:// and may be http(s)://.

@@ -18,13 +18,13 @@ TEXT: Responses = {200: {"content": {"text/plain": {}}, "description": "Promethe
 
 
 @router.get("/stats", summary="What the server does, as JSON")
-async def stats(request: Request, hub: Served, _: Operating) -> Response:
+async def stats(request: Request, _: Operating) -> Response:
     """Returns figures that are at most 0.25 s old."""
 
     def more() -> dict[str, Any]:
         return {"door": request.app.state.door.stats(), "tasks": len(asyncio.all_tasks())}
 
-    return Response(hub.rendered_stats(more), media_type="application/json")
+    return Response(request.app.state.figures.rendered(more), media_type="application/json")
 
 
 @router.get("/metrics", summary="What the server does, for Prometheus", response_class=Response, responses=TEXT)

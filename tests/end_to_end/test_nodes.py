@@ -294,7 +294,9 @@ async def test_those_on_a_drained_node_hear_of_one_that_comes_later(nats_server:
             a.call_soon(lambda: a.hub.nodes._take_beat("strange", 1, strange))
         await stays.say(Ping(sent_us=0))
         await until(lambda: stays.of(Pong))
-        assert len(stays.of(Draining)) == 2
+        told = [tuple(draining.servers) for draining in stays.of(Draining)]  # nodes of other tests may beat, too
+        assert "ws://strange.test" not in {server for servers in told for server in servers}
+        assert len(set(told)) == len(told)  # only who is new is news
         await stays.leave()
 
 

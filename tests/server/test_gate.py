@@ -11,6 +11,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from earshot.protocol.messages import SUBPROTOCOL
+from earshot.server import figures
 from earshot.server.hub import KNOWN_CLOSE_CODES
 from tests.peers import PATIENCE_S, RunningServer, join, running_server, tiny_model, until
 from tests.server.net.test_door import come, ended
@@ -96,15 +97,13 @@ async def test_close_codes_that_clients_make_up_are_one_kind(server: RunningServ
     assert {int(code) for code in server.hub.closed if code != "other"} <= KNOWN_CLOSE_CODES
 
 
-def test_figures_are_made_once_for_many(server: RunningServer) -> None:
-    server.hub.rendered_stats()
-    made, counted = server.hub.stats, []
-    server.hub.stats = lambda: counted.append(1) or made()
-    try:
-        started = server.hub._rendered_us
-        for _ in range(50):
-            server.hub.rendered_stats()
-        age_us = server.hub._rendered_us - started
-        assert len(counted) <= 1 + age_us / (server.settings.stats_age_s * 1e6)
-    finally:
-        server.hub.stats = made
+def test_figures_are_made_once_for_many(server: RunningServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[int] = []
+    monkeypatch.setattr(figures, "figures", lambda hub: counted.append(1) or {})
+    page = figures.Figures(server.hub)
+    page.rendered()
+    started = page.rendered_us
+    for _ in range(50):
+        page.rendered()
+    age_us = page.rendered_us - started
+    assert 1 <= len(counted) <= 1 + age_us / (server.settings.stats_age_s * 1e6)
