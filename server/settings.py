@@ -109,8 +109,8 @@ class Settings(BaseSettings):
     stats_requests_per_second: Rate = 200.0
     """Requests for `/stats` and `/metrics` from one address."""
     weights_mb_per_second: Rate = 25.0
-    """How fast the weights of the model go out, to all who fetch them together: calls need the line
-    and the event loop, too."""
+    """How fast the weights of the model go out, to all who fetch them together, after the first
+    half a second's worth: calls need the line and the event loop, too."""
     stats_age_s: Seconds = 0.25
     """How long an answer of `/stats` is given again: to make one for many peers takes
     milliseconds of the event loop."""

@@ -70,9 +70,13 @@ export async function fetchWeights(base, { weights: { url, bytes, sha256: expect
     const weights = await readAll(await get(from, token, "the codec's weights"), bytes, (done) => progress(done, bytes));
     if ((await sha256(weights)) !== expected)
         throw new Fault("damaged", "The codec's weights arrived damaged: they are not those that the server names.");
-    if (cache) {
-        for (const other of await cache.keys()) await cache.delete(other);
-        await cache.put(from, new Response(weights.slice(0))).catch(() => {}); // a full disk is no reason not to talk
-    }
+    if (cache) keep(cache, from, weights).catch(() => {}); // a full disk is no reason not to talk
     return { weights, cached: false };
+}
+
+/** Puts weights in place of all others. @param {Cache} cache @param {string} from @param {ArrayBuffer} weights */
+async function keep(cache, from, weights) {
+    const copy = new Response(weights);
+    for (const other of await cache.keys()) await cache.delete(other);
+    await cache.put(from, copy);
 }
