@@ -48,14 +48,14 @@ def train(
     ] = None,
     steps: Annotated[int, typer.Option(min=0, help="Of the branch.")] = 0,
     smoke: Annotated[
-        bool, typer.Option("--smoke", help="Two minutes on Earshot's own clips, thrown away: does it learn here?")
+        bool, typer.Option("--smoke", help="A minute on Earshot's own clips, thrown away: does it learn here?")
     ] = False,
     force: Force = False,
 ) -> None:
     """Train a codec from folders of audio. Ctrl-C saves; the same command goes on.
 
     \b
-    earshot train lite --smoke                          try it: two minutes
+    earshot train lite --smoke                          try it: a minute
     earshot train lite voices music:songs noise:street  as the default model
     earshot train finetune me/                          five minutes of you
     earshot train voice voices --branch runs/voice --steps 3000 --out runs/b
@@ -91,7 +91,7 @@ def train(
     if smoke:
         if data or out or init or minutes:
             raise UsageError(
-                "--smoke trains from Earshot's own clips for two minutes and keeps nothing: it takes no data,"
+                "--smoke trains from Earshot's own clips for a minute and keeps nothing: it takes no data,"
                 " --out, --init or --minutes"
             )
         try_out(console, recipe, VOICES, set_ or (), device)

@@ -22,10 +22,12 @@ from earshot.lab.training.trainer import Trainer
 
 BRANCH = "branch.json"
 """In the folder of a branch: where it began and over how many steps its learning rate falls."""
-SMOKE_MINUTES = 2.0
+SMOKE_MINUTES = 1.0
 SMOKE_STEPS = 160
 """A machine that does not make so many in that time takes longer."""
 SMOKE_CHANGES = (
+    "batch=4",
+    "discriminator.at_a_time=1",
     "schedule.unquantized=60",
     "schedule.turn=60",
     "schedule.rise=20",
@@ -133,7 +135,7 @@ def _begin(
     model = settings.model
     data = TrainingData(settings.data, model.sample_rate, model.channels, settings.crop, progress=ranks.first)
     trained: Encodec | None = None
-    if init is not None and not (out / "checkpoint.pt").exists():
+    if init is not None and (settings.sharpening or not (out / "checkpoint.pt").exists()):
         trained = load_model(init).network
     run = Run(Trainer(settings, data, trained, device, ranks), out)
     if run.checkpoint.exists():
@@ -148,7 +150,7 @@ def _begin(
 
 
 def smoke(console: Terminal, recipe: str, clips: Path, changes: Sequence[str] = (), device: str = "auto") -> None:
-    """Trains for two minutes, and for SMOKE_STEPS at least, from `clips` in a folder that is thrown
+    """Trains for a minute, and for SMOKE_STEPS at least, from `clips` in a folder that is thrown
     away, with every part of the recipe in its turn.
 
     Raises TrainingError unless the spectral loss of what is heard through the codebooks has
