@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -201,7 +202,8 @@ def test_a_microphone_that_was_unplugged_is_taken_up_again(back: str, use: Calla
     unplug(world, source, back, "the microphone 'Headset' delivers no sound", lambda: came.clear())
     until(lambda: came and not source.notice)
     assert source.error is None
-    assert came == sorted(came)
+    late_us = 50_000  # a callback that the machine ran late is taken for one of a little later
+    assert all(later > earlier - late_us for earlier, later in pairwise(came))
     source.stop()
     assert world.streams[-1].closed
 

@@ -25,10 +25,9 @@ from earshot.codec.pcm import Pcm
 
 BLOCKS = [320, 1, 7, 160, 333, 960, 4096, None]
 FRAMES = 1501
-FULL_LENGTH = [320, 4096, None]
-"""Block sizes in which the full-size model gets all 20 s. Blocks of 1, 7 and 160 samples lead to
-the same steps as 320, and 333 and 960 lead to longer ones, of which 2 s hold enough. All sizes get
-all 20 s at the default's size."""
+WHOLE = {16: [320, 4096, None], 32: [4096, None]}
+"""Block sizes in which the model with so many filters gets all 20 s. Blocks of 1, 7 and 160 samples
+lead to the same steps as 320, and 333 and 960 lead to longer ones, of which 2 s hold enough."""
 SHORT_FRAMES = 150
 
 
@@ -131,7 +130,7 @@ def remembered(memory: Steps, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_streamed_codes_are_the_official_ones(oracle: Oracle, speech: Pcm, start: Any, block: int | None) -> None:
     """Encodes all of it with the partial tail, or the beginning."""
     session = SessionFactory(oracle.ours.network).encoder(oracle.ours.bandwidths[-1], start)
-    short = oracle.ours.config.n_filters == 32 and block not in FULL_LENGTH
+    short = block not in WHOLE[oracle.ours.config.n_filters]
     pcm = speech[: SHORT_FRAMES * 320] if short else speech
     *pushed, flushed = push_in_blocks(session, pcm, block)
     codes = np.concatenate(pushed if short else [*pushed, flushed], axis=1)
