@@ -15,10 +15,14 @@ MOST, MOST_LAYERS = 1 << 16, 16
 """Limits of the counts in a configuration, so that a damaged file cannot ask for the whole
 memory."""
 MOST_WINDOW_SECONDS, MOST_OVERLAP = 60.0, 0.5
+MOST_EXPONENT, MOST_FILTERED_HOP = 2.0, 512
+"""Of the postfilter, and the longest frames that it takes."""
 _MOST = {"n_residual_layers": MOST_LAYERS, "dilation_base": MOST_LAYERS, "lstm_layers": MOST_LAYERS, "channels": 2}
-_LATER = ("widths", "channels", "causal", "norm", "normalize", "window_seconds", "window_overlap")
+_LATER = ("widths", "channels", "causal", "norm", "normalize", "window_seconds", "window_overlap", "postfilter")
 """Fields that were added after models had been published. They are left out of a digest where they
 have their default, so that older digests stay valid."""
+
+_NOT_CODING = ("name", "bandwidths", "postfilter")
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,9 @@ class ModelConfig:
     """Length of the windows that a signal is coded in; None if it is coded as a whole."""
     window_overlap: float = 0.01
     """Share of a window that the next one covers too."""
+    postfilter: tuple[float, float] | None = None
+    """Exponents of the decoder's last step, fine and coarse (codec/model/postfilter.py); None for
+    none. It changes no code and no weight."""
 
     def __post_init__(self) -> None:
         for name in (field.name for field in fields(self) if field.type == "int"):
@@ -89,6 +96,20 @@ class ModelConfig:
         if not self.bandwidths or any(self.n_q_at_most(kbps) < 1 for kbps in self.bandwidths):
             raise ModelError(f"model {self.name!r}: a bandwidth of {self.bandwidths} kbps is below one codebook")
         self._check_windows()
+        self._check_postfilter()
+
+    def _check_postfilter(self) -> None:
+        if self.postfilter is None:
+            return
+        if len(self.postfilter) != 2 or not all(_is_number(exponent, MOST_EXPONENT) for exponent in self.postfilter):
+            raise ModelError(
+                f"model {self.name!r}: postfilter must be two numbers in 0..{MOST_EXPONENT:g}, not {self.postfilter!r}"
+            )
+        if not self.causal or self.channels != 1 or self.hop_length > MOST_FILTERED_HOP:
+            raise ModelError(
+                f"model {self.name!r}: a postfilter needs a causal mono model with frames of at most "
+                f"{MOST_FILTERED_HOP} samples"
+            )
 
     def _check_windows(self) -> None:
         if type(self.causal) is not bool or type(self.normalize) is not bool:
@@ -184,6 +205,10 @@ class ModelConfig:
     def shape(self) -> dict[str, Any]:
         """Returns `to_dict` without the name and the rates, which change no weight and no state."""
         return {**self.to_dict(), "name": None, "bandwidths": None}
+
+    def coding(self) -> dict[str, Any]:
+        """Returns what of `to_dict` the meaning of codes depends on."""
+        return {key: value for key, value in self.to_dict().items() if key not in _NOT_CODING}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ModelConfig:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -41,11 +42,20 @@ class Encodec(nn.Module):
         """Identifies the codes of these weights: two peers with the same digest make and understand
         the same codes. The digest covers shape, encoder and codebooks, but not the decoder: one
         that was trained further still reads the same codes."""
-        shape = {key: value for key, value in self.config.to_dict().items() if key not in ("name", "bandwidths")}
-        hasher = hashlib.sha256(json.dumps(shape, sort_keys=True).encode())
+        hasher = hashlib.sha256(json.dumps(self.config.coding(), sort_keys=True).encode())
         for key, tensor in sorted(self.state_dict().items()):
             if key.startswith("decoder."):
                 continue
             hasher.update(key.encode())
             hasher.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
         return hasher.hexdigest()[:16]
+
+
+def without_postfilter(network: Encodec) -> Encodec:
+    """Returns a network with the same weights and no postfilter: what is trained, and compared with
+    networks of other makers."""
+    if network.config.postfilter is None:
+        return network
+    plain = Encodec(replace(network.config, postfilter=None))
+    plain.load_state_dict(network.state_dict())
+    return plain.eval()

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from earshot.codec.config import ModelConfig, Norm, Padding
 from earshot.codec.errors import UsageError
+from earshot.codec.model.postfilter import Postfilter
 
 Cache = Tensor | None
 """State of a layer between two steps, batch first; None before the first step."""
@@ -197,7 +198,7 @@ class Activation(nn.Module):
         return F.elu(x), self.init_cache(x.shape[0]) if cache is None else cache
 
 
-Layer = Conv1d | ConvTranspose1d | ResidualLSTM | ResidualUnit | Activation
+Layer = Conv1d | ConvTranspose1d | ResidualLSTM | ResidualUnit | Activation | Postfilter
 
 
 class SEANet(nn.Module):
@@ -260,4 +261,6 @@ def build_decoder(config: ModelConfig) -> SEANet:
         width = narrower
         layers += _residual_units(config, width)
     layers += [Activation(), conv(width, config.channels, config.last_kernel_size)]
+    if config.postfilter is not None:
+        layers.append(Postfilter(config.hop_length, *config.postfilter))
     return SEANet(layers)

@@ -102,6 +102,10 @@ def train(
 def export_model(
     run: Annotated[Path, typer.Argument(help="Folder of a training run.")],
     file: Annotated[Path, typer.Argument(help="File to write (.safetensors).")],
+    postfilter: Annotated[
+        tuple[float, float] | None,
+        typer.Option(metavar="FINE COARSE", help="Exponents of its postfilter; those of the run if none."),
+    ] = None,
     force: Force = False,
 ) -> None:
     """Write the model of a training run as one float16 .safetensors file.
@@ -110,6 +114,7 @@ def export_model(
 
     \b
     earshot export-model runs/b default.safetensors
+    earshot export-model runs/b sharper.safetensors --postfilter 0.5 0.2
     """
     require_lab()
     check_name(file, "weights", [".safetensors"])
@@ -117,4 +122,4 @@ def export_model(
 
     from earshot.lab.training.command import export
 
-    export(run, file)
+    export(run, file, postfilter)

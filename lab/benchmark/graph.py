@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from earshot.codec.model.model import Model
+from earshot.codec.model.network import without_postfilter
 from earshot.codec.model.seanet import Activation, CausalConv1d, CausalConvTranspose1d, ResidualLSTM, ResidualUnit
 from earshot.lab.benchmark.floor import Direction
 
@@ -25,7 +26,9 @@ FAR = 2**62
 
 
 def step_graph(model: Model, direction: Direction, batch: int, n_q: int, form: Form) -> onnx.ModelProto:
-    """Builds the graph: `x`, PCM [B, hop], becomes `y`, codes [B, n_q], or the reverse."""
+    """Builds the graph: `x`, PCM [B, hop], becomes `y`, codes [B, n_q], or the reverse. The graph
+    ends before the postfilter."""
+    model = Model(without_postfilter(model.network))
     graph = _Graph(model, batch, form)
     if direction == "encode":
         x, shape, kind = graph.pcm_in(), [batch, model.hop_length], TensorProto.FLOAT

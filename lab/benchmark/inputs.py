@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from earshot.codec.config import ENCODEC_24KHZ, ModelConfig
 from earshot.codec.model.model import Model
-from earshot.codec.model.network import Encodec
+from earshot.codec.model.network import Encodec, without_postfilter
 from earshot.codec.pcm import Pcm
 from earshot.codec.weights.load import load_model
 from earshot.lab.training.initial import initialise
@@ -34,12 +34,12 @@ class Inputs:
 
 def benchmark_model(given: str) -> Model:
     """Loads a model: `full` is the official 24 kHz shape with random weights, anything else is
-    loaded as `codec.load` does.
+    loaded as `codec.load` does. Without its postfilter, which nobody else's networks have.
 
     Raises UsageError for models that do not stream, and what `load_model` raises."""
     model = random_model(ENCODEC_24KHZ) if given == FULL else load_model(given)
     model.config.check_streams()
-    return model
+    return Model(without_postfilter(model.network)) if model.config.postfilter else model
 
 
 @torch.no_grad()

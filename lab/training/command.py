@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -114,12 +115,18 @@ def _falling(settings: TrainSettings, out: Path) -> TrainSettings:
     return settings.model_copy(update={"schedule": schedule})
 
 
-def export(run: Path, file: Path) -> None:
-    """The model of a run, its running mean, as what ships: one float16 file. Raises UsageError for
-    another suffix."""
+def export(run: Path, file: Path, postfilter: tuple[float, float] | None = None) -> None:
+    """The model of a run, its running mean, as what ships: one float16 file, with another
+    postfilter if one is given. Raises UsageError for another suffix, ModelError for exponents that
+    there are not."""
     if file.suffix != ".safetensors":
         raise UsageError(f"{file}: the name of a model's file ends in .safetensors")
-    save_native(load_model(str(run)).network, file, torch.float16)
+    network = load_model(str(run)).network
+    if postfilter is not None:
+        filtered = Encodec(replace(network.config, postfilter=postfilter))
+        filtered.load_state_dict(network.state_dict())
+        network = filtered
+    save_native(network, file, torch.float16)
 
 
 def without_warm_up(settings: TrainSettings) -> TrainSettings:

@@ -47,8 +47,7 @@ def keep_variance(network: Encodec) -> None:
 def copy_weights(network: Encodec, trained: Encodec) -> None:
     """Begins with those of another model of the same shape. Raises UsageError for another shape."""
     shapes = [
-        {key: value for key, value in model.config.to_dict().items() if key not in ("name", "bandwidths", "padding")}
-        for model in (trained, network)
+        {key: value for key, value in model.config.coding().items() if key != "padding"} for model in (trained, network)
     ]
     other = sorted(key for key in shapes[0].keys() | shapes[1].keys() if shapes[0].get(key) != shapes[1].get(key))
     if other:

@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,7 @@ class Run:
             critic = _shapes(state["discriminator"])
         except Exception as error:  # torch.load has no list of what a damaged file makes it raise
             raise WeightsError(f"{self.checkpoint} cannot be read ({error}); delete it to start again") from error
-        if saved != self.trainer.settings.model:
+        if replace(saved, postfilter=None) != replace(self.trainer.settings.model, postfilter=None):
             raise UsageError(f"{self.checkpoint} is of another model; choose another --out folder")
         if critic != _shapes(self.trainer.discriminator.state_dict()):
             raise UsageError(

@@ -3,16 +3,16 @@ changes nothing."""
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from earshot.codec.errors import UsageError
-from earshot.codec.model.network import Encodec
+from earshot.codec.model.network import Encodec, without_postfilter
 from earshot.codec.model.seanet import SEANet
 from earshot.codec.model.windows import volume
 from earshot.lab.training.balancer import Balancer
@@ -61,7 +61,7 @@ class Trainer:
         self.settings, self.data = settings, data
         self.device, self.ranks = device or torch.device("cpu"), ranks or Ranks()
         torch.manual_seed(settings.seed)
-        self.network = Encodec(settings.model)
+        self.network = Encodec(replace(settings.model, postfilter=None))
         if init is None:
             initialise(self.network)
         else:
@@ -97,7 +97,7 @@ class Trainer:
             return None
         if init is None:
             raise UsageError("sharpening needs a decoder to start from: name its model with --init")
-        decoder = copy.deepcopy(init.decoder).requires_grad_(False)
+        decoder = without_postfilter(init).decoder.requires_grad_(False)
         return Teacher(decoder, self.settings.model.padding, self.settings.sharpening).to(self.device)
 
     def _kernels(self) -> dict[SEANet, FastSEANet]:
@@ -352,7 +352,7 @@ class Trainer:
     def exported(self) -> Encodec:
         """The codec as it is now, of averaged weights if the recipe averages; weight norm folded,
         on the CPU."""
-        plain = Encodec(self.settings.model)
+        plain = Encodec(self.settings.model)  # with its postfilter, which is not trained through
         add_weight_norm(plain)
         plain.load_state_dict({key: tensor.cpu() for key, tensor in self.network.state_dict().items()})
         if self.settings.optimiser.average:

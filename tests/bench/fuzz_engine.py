@@ -74,6 +74,7 @@ def random_config(random: np.random.Generator) -> ModelConfig:
         n_codebooks=whole(1, 8),
         codebook_size=2 ** whole(1, 8),
         bandwidths=(6e4,),
+        postfilter=(whole(0, 6) / 10, whole(0, 6) / 10) if whole(1, 3) == 1 else None,
     )
 
 

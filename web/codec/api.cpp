@@ -94,13 +94,13 @@ EXPORT(earshot_tensor)(Builder* builder, const char* name, int half, const void*
 }
 
 // Builds a network and ends the builder. `sizes` are the fields of Shape in order, the ratios and the widths, of which there
-// is one more.
+// is one more. `fine` and `coarse` are the postfilter's exponents, below zero where there is none.
 // What does not fit is refused.
-EXPORT(earshot_build)(Builder* builder, const std::int32_t* sizes, int count, int precision) -> Codec* {
+EXPORT(earshot_build)(Builder* builder, const std::int32_t* sizes, int count, int precision, float fine, float coarse) -> Codec* {
     const std::unique_ptr<Builder> own(builder);
     const std::int32_t *ratios = sizes + 10, *widths = ratios + (count - 11) / 2;
     Shape shape{sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5], sizes[6], sizes[7], sizes[8], sizes[9],
-                {ratios, widths}, {widths, sizes + count}};
+                {ratios, widths}, {widths, sizes + count}, fine >= 0 && coarse >= 0, fine, coarse};
     auto codec = std::make_unique<Codec>();
     codec->network = std::make_shared<const Network>(shape, own->tensors, "portable", static_cast<Format>(precision));
     codec->pcm = Floats(shape.hop());

@@ -132,9 +132,9 @@ export class Codec {
         /** @type {Record<string, any>} */ const fields = { ...config, n_codebooks: this.codebooks };
         const widths = config.widths ?? [1, ...config.ratios].map((_, index) => config.n_filters << index);
         const all = Int32Array.from([...SHAPE.map((name) => fields[name]), ...config.ratios, ...widths]);
-        const sizes = this.#put(new Uint8Array(all.buffer));
+        const sizes = this.#put(new Uint8Array(all.buffer)), [fine, coarse] = config.postfilter ?? [-1, -1];
         try {
-            this.at = c.earshot_build(builder, sizes, all.length, FP16);
+            this.at = c.earshot_build(builder, sizes, all.length, FP16, fine, coarse);
         } catch (trap) {
             throw this.#refused ? new CodecError(this.#refused) : trap;
         }

@@ -4,6 +4,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <array>
 #include <atomic>
 #include <cmath>
 #include <stdexcept>
@@ -59,18 +60,24 @@ std::shared_ptr<Network> make_network(const py::dict& shape, const py::dict& ten
     const bool own_widths = shape.contains("widths") && !shape["widths"].is_none();
     const Size first = number("n_filters");
     require(first >= 1 && first <= 1 << 16, "the shape of the network is not of this family");
-    const Shape sizes{number("dimension"),
-                      number("kernel_size"),
-                      number("last_kernel_size"),
-                      number("residual_kernel_size"),
-                      number("n_residual_layers"),
-                      number("dilation_base"),
-                      number("compress"),
-                      number("lstm_layers"),
-                      number("n_codebooks"),
-                      number("codebook_size"),
-                      ratios,
-                      own_widths ? shape["widths"].cast<std::vector<Size>>() : Shape::doubled(first, ratios.size())};
+    Shape sizes{number("dimension"),
+                number("kernel_size"),
+                number("last_kernel_size"),
+                number("residual_kernel_size"),
+                number("n_residual_layers"),
+                number("dilation_base"),
+                number("compress"),
+                number("lstm_layers"),
+                number("n_codebooks"),
+                number("codebook_size"),
+                ratios,
+                own_widths ? shape["widths"].cast<std::vector<Size>>() : Shape::doubled(first, ratios.size())};
+    if (shape.contains("postfilter") && !shape["postfilter"].is_none()) {
+        const auto exponents = shape["postfilter"].cast<std::array<float, 2>>();
+        sizes.postfilter = true;
+        sizes.fine = exponents[0];
+        sizes.coarse = exponents[1];
+    }
     Tensors all;
     std::vector<Array<float>> alive;
     for (const auto& item : tensors) {

@@ -233,7 +233,8 @@ Decoder::Decoder(Plan& plan, const Shape& shape)
           return stages;
       }()),
       last_(plan, "decoder.layers." + std::to_string(3 + stages_.size() * (shape.n_residual_layers + 2)), shape.widths.front(),
-            shape.last_kernel_size) {}
+            shape.last_kernel_size),
+      postfilter_(shape.postfilter ? std::make_unique<const Postfilter>(plan, shape) : nullptr) {}
 
 void Decoder::run_stage(const Step& step, std::size_t index, const Window& window, Size time, Target elu) const {
     const Stage& stage = stages_[index];
@@ -278,6 +279,7 @@ void Decoder::run(const Step& step, const Quantizer& quantizer, const std::int16
             own = next;
         }
         last_.run(one, own, samples, pcm + s * hop_);
+        if (postfilter_) postfilter_->run(one, pcm + s * hop_);
         step.scratch.back_to(mark);
     }
 }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "layers.h"
+#include "postfilter.h"
 
 namespace earshot {
 
@@ -63,6 +64,7 @@ class Decoder {
     ResidualLstm lstm_;
     std::vector<Stage> stages_;
     LastConvolution last_;
+    std::unique_ptr<const Postfilter> postfilter_;  // null where the model has none
 };
 
 enum class Kind { encoder, decoder };

@@ -19,6 +19,7 @@ from earshot.codec.engine.native import _native
 from earshot.codec.engine.native.engine import NativePrecision, pack_network
 from earshot.codec.model.model import SessionFactory
 from earshot.codec.model.network import Encodec
+from earshot.codec.model.postfilter import TAPS, Postfilter
 from earshot.codec.model.seanet import CausalConv1d, CausalConvTranspose1d, ResidualLSTM, ResidualUnit, SEANet
 from earshot.codec.model.streaming import NATIVE, DecoderSession, EncoderSession, FrameSession, StreamState, check_codes
 from earshot.codec.pcm import Pcm
@@ -174,6 +175,8 @@ def export_caches(net: SEANet, data: bytes) -> list[Tensor]:
             size, layers = layer.lstm.hidden_size, layer.lstm.num_layers
             pairs = [torch.cat([take(1, size, _padded(size)) for _ in "hc"]) for _ in range(layers)]
             caches.append(torch.stack(pairs, dim=1)[None].clone())
+        elif isinstance(layer, Postfilter):
+            caches.append(torch.cat([take(1, size, _padded(size)) for size in (layer.kept, TAPS)], dim=1).clone())
         else:
             caches.append(torch.zeros(1, 0))
     return caches

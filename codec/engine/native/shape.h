@@ -14,6 +14,8 @@ struct Shape {
         lstm_layers, n_codebooks, codebook_size;
     std::vector<Size> ratios;  // of the decoder, as in ModelConfig
     std::vector<Size> widths;  // channels from the sample rate down to the frame rate, one more than ratios
+    bool postfilter = false;
+    float fine = 0, coarse = 0;  // exponents of the postfilter
 
     Size hop() const {
         Size product = 1;

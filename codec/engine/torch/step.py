@@ -8,6 +8,7 @@ device and in the precision that the weights were laid out for."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -22,6 +23,7 @@ from torch import Tensor
 
 from earshot.codec.engine.base import FrameCodes
 from earshot.codec.model.network import Encodec
+from earshot.codec.model.postfilter import TAPS, Postfilter
 from earshot.codec.model.quantizer import ResidualVectorQuantizer
 from earshot.codec.model.seanet import (
     Activation,
@@ -199,8 +201,22 @@ class Elu:
         return F.elu(x, inplace=True), kept
 
 
+class Sharpening:
+    """`Postfilter`, in float32 in any case."""
+
+    def __init__(self, module: Postfilter, place: Place) -> None:
+        self.kept = (module.kept + TAPS,)
+        self._module = copy.deepcopy(module).to(place.device)
+
+    def step(self, x: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
+        y, kept = self._module.step(x.transpose(1, 2), kept, "zeros", last=False)
+        return y.transpose(1, 2), kept
+
+
 def _layer(module: object, place: Place) -> Layer:
     match module:
+        case Postfilter():
+            return Sharpening(module, place)
         case CausalConv1d(stride=(1,)) if module.kernel_size[0] * module.out_channels < module.in_channels:
             return NarrowConvolution(module, place)
         case CausalConv1d():
