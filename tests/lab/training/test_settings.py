@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from earshot import codec
 from earshot.codec.config import ENCODEC_24KHZ, ENCODEC_48KHZ, LITE_24KHZ
 from earshot.codec.errors import UsageError
 from earshot.lab.training.settings import presets, read_recipe
@@ -15,11 +16,13 @@ from earshot.lab.training.settings import presets, read_recipe
 def test_presets_are_the_published_models_and_the_default() -> None:
     assert presets() == ["encodec_24khz", "encodec_48khz", "finetune", "lite", "steep", "voice"]
     assert [read_recipe(name).init for name in presets()] == [None, None, "default", None, None, "default"]
+    default = codec.load("default").config
+    assert replace(default, postfilter=None) == LITE_24KHZ
     steep = replace(
-        LITE_24KHZ, name="steep_24khz", widths=(16, 128, 320, 320), ratios=(1, 8, 40), n_residual_layers=2,
+        default, name="steep_24khz", widths=(16, 128, 320, 320), ratios=(1, 8, 40), n_residual_layers=2,
         dilation_base=1, lstm_layers=1,
     )  # fmt: skip
-    models = [ENCODEC_24KHZ, ENCODEC_48KHZ, LITE_24KHZ, LITE_24KHZ, steep, LITE_24KHZ]
+    models = [ENCODEC_24KHZ, ENCODEC_48KHZ, default, default, steep, default]
     assert [read_recipe(name).model for name in presets()] == models
 
 
