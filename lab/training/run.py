@@ -108,7 +108,7 @@ class Run:
         if first:
             self._forget_later_rows()
             if minutes:
-                console.say(f"this stops after {minutes:g} minutes; what is shown as left is of all steps")
+                console.say(f"this stops after {minutes:g} min; what is shown as left is of all steps")
         self._mean, self._refused, refused = {}, 0, 0
         began = saved = time.monotonic()
         with ExitStack() as stack:
