@@ -24,7 +24,6 @@ LOUDEST, FAINTEST = 1.5, 1e-3
 """Of the amplitude's factor."""
 FLOOR = 1e-7
 """Power of a bin that is as good as none."""
-MOST_HOP = WINDOW - TAPS
 
 
 @cache

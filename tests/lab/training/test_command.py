@@ -105,3 +105,12 @@ def test_branches_that_cannot_be(tmp_path: Path) -> None:
         begin(tmp_path, tmp_path, 3)
     with pytest.raises(UsageError, match=r"ends in \.safetensors"):
         export(tmp_path, tmp_path / "model.pt")
+
+
+def test_an_export_may_have_another_postfilter(tmp_path: Path) -> None:
+    init = Path(saved(replace(LITE_24KHZ, n_filters=2, dimension=8, codebook_size=16), tmp_path))
+    export(init, tmp_path / "sharper.safetensors", (0.5, 0.1))
+    before, after = load_model(str(init)).network, load_model(str(tmp_path / "sharper.safetensors")).network
+    assert (before.config.postfilter, after.config.postfilter) == (None, (0.5, 0.1))
+    for key, tensor in before.state_dict().items():
+        torch.testing.assert_close(after.state_dict()[key], tensor.half().float())
