@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earshot.client.core.latency import Path
+from earshot.client.core.lateness import Lateness
 from earshot.client.core.timeline import SampleClock
 from earshot.protocol.sequence import SEQUENCE_MODULUS, TIMESTAMP_MODULUS, Arrival, ReorderTracker, unwrap
 
@@ -26,22 +27,17 @@ NEAR_START_US = 25_000
 """The same where a round trip takes no longer than `NEAR_US`: no network is between."""
 NEAR_US = 5_000
 CAREFUL_US = 25_000
-"""The least target while it is not known how late packets may come, once in seconds: the spread of
-a second does not show how late a busy machine may wake a thread. Two clients and a server on two
-cores had 3 to 6 underruns in 20 s with a minimum of one frame (13 ms). With this one they had 0 to
-2 in eight runs of nine and 5 in the ninth."""
+"""The least target where a block of the output is longer than a frame."""
 MIN_TARGET_US = 13_000
-"""The least target on a line on which nothing comes late. It follows the latest packet of the last
-seconds, which is forgotten by so much a second, with `SPARE_US` on top: a block of the output may
-begin up to 7 ms before a frame that it needs."""
-PEAK_FALL_US_PER_S = 3_500
-SPARE_US = 8_000
+"""The least target on a line on which nothing comes late. It follows the latest packets of the last
+half minute (`Lateness`)."""
+SPARE_US = 10_000
+"""What the target has beyond them: a block of the output may begin up to 7 ms before a frame that
+it needs, and packets may come later than any before."""
+SPARE_OVER_SPAN_US = 12_000
 MIN_OVER_SPAN_US = 17_000
-"""The same for packets of several frames, beyond the time from the first frame to the last: a
-frame, since a block of the output may begin in the middle of one, and a little for threads that
-wake late. With 13.5 ms, packets of three ran dry 2.6 times a minute in simulated jitter of 2 ms and
-rare delays of 8 to 22 ms, and what that added to the target made the delay 2 ms longer in all. With
-this it was 1.1 times, and hardly less often with more."""
+"""The same two for packets of several frames, beyond the time from the first frame to the last: a
+block of the output may begin in the middle of a frame, and threads wake late."""
 MAX_TARGET_US = 500_000
 BASE_WINDOW_US = 2_000_000
 QUANTILE = 0.971
@@ -52,12 +48,8 @@ message) than this does: between two bursts the target fell."""
 BUCKET_US = 2_500
 """Width of a bucket of the histogram: finer than a frame, because on a good link the spread is a
 fraction of one."""
-MARGIN_FRAMES = 0.5
-"""What an underrun adds to the target, because a quantile of the last seconds knows nothing of rare
-delays. With Gaussian jitter of 8 ms, in order, there were 13 underruns in 20 s without this margin
-and 5 with it. Where it shrank again by one frame in 20 s, simulated jitter of 5 ms (DSL on both
-sides) led to 6 underruns a minute instead of 3, and a stall of 60 ms every 0.7 s on each line to 10
-instead of 7, with the same delay (p95)."""
+MARGIN_FRAMES = 0.25
+"""What an underrun adds to the target: the last half minute knows nothing of rarer delays."""
 MAX_MARGIN_FRAMES = 4
 MARGIN_FALL_PER_S = 0.02
 """Share of the margin that goes in a second, or of a frame if the margin is less than one."""
@@ -92,8 +84,7 @@ class DelayEstimator:
         self._margin_us = 0.0
         self._least_us: float = CAREFUL_US
         self._careful = False
-        self._peak_us: float = CAREFUL_US - SPARE_US
-        """How much later than the fastest the latest packet of the last seconds came."""
+        self._lateness = Lateness()
         self._last_us: int | None = None
         self._stalls: deque[int] = deque(maxlen=RARE_STALLS + 1)
         """When the last stalls ended."""
@@ -131,9 +122,8 @@ class DelayEstimator:
             kept = FORGET**frames
             self._histogram *= kept
             self._histogram[bucket] += 1 - kept
-            self._follow_peak(relative - span_us, arrival_us)
-            least_us = CAREFUL_US if self._careful else max(self._peak_us + SPARE_US, MIN_TARGET_US)
-            self._least_us = span_us + MIN_OVER_SPAN_US if frames > 1 else min(least_us, CAREFUL_US)
+            self._lateness.observe(transit, self.base_us, arrival_us)
+            self._least_us = self._least(span_us)
         if self._histogram.any():
             reached = np.cumsum(self._histogram) >= QUANTILE * self._histogram.sum()
             self._move_target((int(np.argmax(reached)) + 1) * BUCKET_US, arrival_us)
@@ -149,10 +139,9 @@ class DelayEstimator:
 
     def _in_rare_stall(self, media_us: float, relative_us: float, arrival_us: int) -> bool:
         """Returns whether a frame came in a stall of the network, and stalls are rare."""
-        late = relative_us > self.target_us
         if self._stall is not None:
             first_us, delay_us = self._stall
-            if not late or relative_us > delay_us - STALL_FALL * (media_us - first_us):
+            if relative_us > delay_us - STALL_FALL * (media_us - first_us):
                 self._stall = None
                 return False
         elif relative_us > self.target_us + STALL_US:
@@ -164,9 +153,10 @@ class DelayEstimator:
     def _stalls_are_frequent(self) -> bool:
         return len(self._stalls) > RARE_STALLS and self._stalls[-1] - self._stalls[0] < RARE_US
 
-    def _follow_peak(self, late_us: float, now_us: int) -> None:
-        elapsed_s = 0.0 if self._last_us is None else max(now_us - self._last_us, 0) / 1e6
-        self._peak_us = max(min(late_us, CAREFUL_US - SPARE_US), self._peak_us - PEAK_FALL_US_PER_S * elapsed_s)
+    def _least(self, span_us: float) -> float:
+        if span_us:
+            return span_us + max(self._lateness.seen_us + SPARE_OVER_SPAN_US, MIN_OVER_SPAN_US)
+        return max(self._lateness.expected_us + SPARE_US, CAREFUL_US if self._careful else MIN_TARGET_US)
 
     def _move_target(self, wanted_us: float, now_us: int) -> None:
         """Raises the target at once. Lowers it by a frame a second, or by half of what it is too

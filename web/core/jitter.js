@@ -3,16 +3,17 @@
  * how they arrive. The twin of client/core/jitter.py, which says why its numbers are what they are; the
  * same recorded arrivals hold both to the same delays. All times are microseconds.
  */
+import { Lateness } from "./lateness.js";
 import { ReorderTracker, SEQUENCE_MODULUS, TIMESTAMP_MODULUS, unwrap } from "./sequence.js";
 
 export const START_TARGET_US = 40_000;
-const CAREFUL_US = 25_000, PEAK_FALL_US_PER_S = 3_500, SPARE_US = 8_000;
+const CAREFUL_US = 25_000, SPARE_US = 10_000;
 export const MIN_TARGET_US = 13_000;
 export const MAX_TARGET_US = 500_000;
-const MIN_OVER_SPAN_US = 17_000;
+const SPARE_OVER_SPAN_US = 12_000, MIN_OVER_SPAN_US = 17_000;
 const BASE_WINDOW_US = 2_000_000, MAX_BASE = 1024;
 const QUANTILE = 0.971, FORGET = 0.99, BUCKET_US = 2_500;
-const MARGIN_FRAMES = 0.5, MAX_MARGIN_FRAMES = 4, MARGIN_FALL_PER_S = 0.02, FALL_SHARE_PER_S = 0.5;
+const MARGIN_FRAMES = 0.25, MAX_MARGIN_FRAMES = 4, MARGIN_FALL_PER_S = 0.02, FALL_SHARE_PER_S = 0.5;
 const STALL_US = 60_000, STALL_FALL = 0.5, RARE_STALLS = 2, RARE_US = 5_000_000;
 const RESYNC_US = 3_000_000;
 
@@ -25,7 +26,7 @@ export class DelayEstimator {
     #margin_us = 0;
     #least_us = CAREFUL_US;
     #careful = false;
-    /** how much later than the fastest the latest packet of the last seconds came */ #peak_us = CAREFUL_US - SPARE_US;
+    #lateness = new Lateness();
     /** @type {number | null} */ #last_us = null;
     /** @type {number[]} when the last stalls ended */ #stalls = [];
     /** @type {[number, number] | null} media time and delay of the first frame of the stall that comes now */ #stall = null;
@@ -62,9 +63,8 @@ export class DelayEstimator {
             const bucket = Math.min(Math.floor(relative / BUCKET_US), histogram.length - 1), kept = FORGET ** frames;
             for (let i = 0; i < histogram.length; i++) histogram[i] *= kept;
             histogram[bucket] += 1 - kept;
-            this.#followPeak(relative - span, arrival_us);
-            const least = this.#careful ? CAREFUL_US : Math.max(this.#peak_us + SPARE_US, MIN_TARGET_US);
-            this.#least_us = frames > 1 ? span + MIN_OVER_SPAN_US : Math.min(least, CAREFUL_US);
+            this.#lateness.observe(transit, this.base_us, arrival_us);
+            this.#least_us = this.#least(span);
         }
         const wanted = QUANTILE * histogram.reduce((a, b) => a + b, 0);
         if (!wanted) return;
@@ -85,10 +85,9 @@ export class DelayEstimator {
 
     /** @param {number} media_us @param {number} relative_us @param {number} arrival_us */
     #inRareStall(media_us, relative_us, arrival_us) {
-        const late = relative_us > this.target_us;
         if (this.#stall) {
             const [first, delay] = this.#stall;
-            if (!late || relative_us > delay - STALL_FALL * (media_us - first)) {
+            if (relative_us > delay - STALL_FALL * (media_us - first)) {
                 this.#stall = null;
                 return false;
             }
@@ -102,10 +101,10 @@ export class DelayEstimator {
         return this.#stall !== null && !frequent;
     }
 
-    /** @param {number} late_us @param {number} now_us */
-    #followPeak(late_us, now_us) {
-        const elapsed_s = this.#last_us === null ? 0 : Math.max(now_us - this.#last_us, 0) / 1e6;
-        this.#peak_us = Math.max(Math.min(late_us, CAREFUL_US - SPARE_US), this.#peak_us - PEAK_FALL_US_PER_S * elapsed_s);
+    /** @param {number} span_us */
+    #least(span_us) {
+        if (span_us) return span_us + Math.max(this.#lateness.seen_us + SPARE_OVER_SPAN_US, MIN_OVER_SPAN_US);
+        return Math.max(this.#lateness.expected_us + SPARE_US, this.#careful ? CAREFUL_US : MIN_TARGET_US);
     }
 
     /** Raises the target at once and lowers it slowly. @param {number} wanted_us @param {number} now_us */

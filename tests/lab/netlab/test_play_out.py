@@ -43,10 +43,10 @@ def over(key: str, frames: int) -> tuple[ArrivalTrace, float]:
         ("lan", 3, 65, 0),
         ("rtt50", 1, 45, 0),
         ("rtt50", 3, 65, 0),
-        ("dsl", 1, 50, 3),
-        ("dsl", 3, 78, 3),
-        ("wifi", 1, 112, 6),
-        ("wifi", 3, 145, 6),
+        ("dsl", 1, 50, 0),
+        ("dsl", 3, 78, 1),
+        ("wifi", 1, 95, 2),
+        ("wifi", 3, 125, 3),
     ],
 )
 def test_delay_over_the_path_and_underruns(key: str, frames: int, most_ms: float, underruns: int) -> None:

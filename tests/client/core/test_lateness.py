@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from earshot.client.core.lateness import MAX_US, SECONDS, UNKNOWN_FALL_US_PER_S, UNKNOWN_US, Lateness
+
+
+def hear(lateness: Lateness, late_us: dict[int, float], start_s: int, end_s: int, base_us: float = 0.0) -> None:
+    """Lets ten packets come in each second, the fifth of them late where a second is named."""
+    for second in range(start_s, end_s):
+        for part in range(10):
+            late = late_us.get(second, 0.0) if part == 5 else 0.0
+            lateness.observe(base_us + late, base_us, second * 1_000_000 + part * 100_000)
+
+
+def test_a_late_packet_counts_once_another_second_had_one() -> None:
+    lateness = Lateness()
+    hear(lateness, {3: 20_000.0}, 0, 8)
+    assert lateness.seen_us == 0
+    hear(lateness, {9: 15_000.0}, 8, 12)
+    assert lateness.seen_us == 15_000
+    hear(lateness, {12: 18_000.0}, 12, 14)
+    assert lateness.seen_us == 18_000
+
+
+def test_seconds_that_were_too_long_ago_are_forgotten() -> None:
+    lateness = Lateness()
+    hear(lateness, {0: 20_000.0, 1: 20_000.0}, 0, SECONDS)
+    assert lateness.seen_us == 20_000
+    hear(lateness, {}, SECONDS, SECONDS + 1)
+    assert lateness.seen_us == 0
+
+
+def test_silence_forgets_nothing() -> None:
+    lateness = Lateness()
+    hear(lateness, {0: 20_000.0, 1: 20_000.0}, 0, 2)
+    hear(lateness, {}, 500, 505)
+    assert lateness.seen_us == 20_000
+
+
+def test_a_path_that_became_slower_is_no_lateness() -> None:
+    lateness = Lateness()
+    hear(lateness, {}, 0, 5)
+    for second in (5, 6):  # the fastest of the last two seconds is still one of the faster path
+        lateness.observe(80_000.0, 0.0, second * 1_000_000)
+    assert lateness.seen_us == 80_000
+    hear(lateness, {}, 7, 9, base_us=80_000.0)
+    assert lateness.seen_us == 0
+
+
+def test_a_path_that_became_faster_makes_nothing_late() -> None:
+    lateness = Lateness()
+    hear(lateness, {}, 0, 5, base_us=80_000.0)
+    hear(lateness, {}, 5, 7)
+    assert lateness.seen_us == 0
+
+
+def test_stalls_count_up_to_a_bound() -> None:
+    lateness = Lateness()
+    hear(lateness, {0: 900_000.0, 1: 900_000.0}, 0, 3)
+    assert lateness.seen_us == MAX_US
+
+
+def test_what_is_expected_begins_high_and_falls() -> None:
+    lateness = Lateness()
+    assert lateness.expected_us == UNKNOWN_US
+    hear(lateness, {}, 0, 3)
+    assert lateness.expected_us == UNKNOWN_US - 2.9 * UNKNOWN_FALL_US_PER_S
+    hear(lateness, {}, 3, 10)
+    assert lateness.expected_us == lateness.seen_us == 0

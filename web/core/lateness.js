@@ -1,0 +1,49 @@
+/**
+ * How late packets came in the last half minute of speech. The twin of client/core/lateness.py, which says
+ * why its numbers are what they are. All times are microseconds.
+ */
+const SECONDS = 30, RANK = 2, MAX_US = 80_000, UNKNOWN_US = 17_000, UNKNOWN_FALL_US_PER_S = 3_500;
+
+/** What the latest packets of one speaker needed. */
+export class Lateness {
+    /** @type {number | null} */ #began_us = null;
+    #now_us = 0;
+    #base_us = 0;
+    /**
+     * The last seconds in which packets came: number, and of the latest packet how late it was and its transit.
+     * @type {[number, number, number][]}
+     */
+    #latest = [];
+
+    /**
+     * Takes note of a packet with its transit, arrival minus media time, and that of the fastest one.
+     * @param {number} transit_us @param {number} base_us @param {number} arrival_us
+     */
+    observe(transit_us, base_us, arrival_us) {
+        this.#began_us ??= arrival_us;
+        this.#now_us = arrival_us;
+        this.#base_us = base_us;
+        const second = Math.floor((arrival_us - this.#began_us) / 1e6), late_us = transit_us - base_us;
+        const last = this.#latest[this.#latest.length - 1];
+        if (!last || last[0] !== second) {
+            this.#latest.push([second, late_us, transit_us]);
+            if (this.#latest.length > SECONDS) this.#latest.shift();
+        } else if (late_us > last[1] || (late_us === last[1] && transit_us > last[2])) {
+            last[1] = late_us;
+            last[2] = transit_us;
+        }
+    }
+
+    /** How late packets came. What was late on a faster path may be in time by now. */
+    get seen_us() {
+        const late = this.#latest.map(([, late_us, transit_us]) => Math.min(late_us, transit_us - this.#base_us, MAX_US));
+        late.sort((a, b) => b - a);
+        return late.length >= RANK ? Math.max(late[RANK - 1], 0) : 0;
+    }
+
+    /** The same, and what cannot be known at the beginning. */
+    get expected_us() {
+        const since_s = this.#began_us === null ? 0 : (this.#now_us - this.#began_us) / 1e6;
+        return Math.max(this.seen_us, UNKNOWN_US - UNKNOWN_FALL_US_PER_S * since_s);
+    }
+}
