@@ -66,6 +66,9 @@ network has become slower, and is believed."""
 RARE_STALLS = 2
 """Stalls within `RARE_US` that the target does not follow. More than that is jitter."""
 RARE_US = 5_000_000
+PAUSE_US = 250_000
+"""A packet that comes so long after the one before begins to speak anew. It holds sound that was
+kept back until it was known to be speech, which is no lateness of the line."""
 RESYNC_US = 3_000_000
 """A relative delay beyond this does not come from the network, because the server drops what waits
 250 ms: the speaker's timeline has jumped."""
@@ -85,6 +88,8 @@ class DelayEstimator:
         self._least_us: float = CAREFUL_US
         self._careful = False
         self._lateness = Lateness()
+        self._spoke_us = 0
+        """When the speaker began to speak, after it had said nothing."""
         self._last_us: int | None = None
         self._stalls: deque[int] = deque(maxlen=RARE_STALLS + 1)
         """When the last stalls ended."""
@@ -122,7 +127,8 @@ class DelayEstimator:
             kept = FORGET**frames
             self._histogram *= kept
             self._histogram[bucket] += 1 - kept
-            self._lateness.observe(transit, self.base_us, arrival_us)
+            if not self._begins_to_speak(arrival_us):
+                self._lateness.observe(transit, self.base_us, arrival_us)
             self._least_us = self._least(span_us)
         if self._histogram.any():
             reached = np.cumsum(self._histogram) >= QUANTILE * self._histogram.sum()
@@ -152,6 +158,11 @@ class DelayEstimator:
     @property
     def _stalls_are_frequent(self) -> bool:
         return len(self._stalls) > RARE_STALLS and self._stalls[-1] - self._stalls[0] < RARE_US
+
+    def _begins_to_speak(self, now_us: int) -> bool:
+        if self._last_us is None or now_us - self._last_us > PAUSE_US:
+            self._spoke_us = now_us
+        return now_us - self._spoke_us < self._frame_us / 2
 
     def _least(self, span_us: float) -> float:
         if span_us:

@@ -1,5 +1,5 @@
-"""How late packets came in the last half minute of speech, beyond the fastest. A delay counts once
-another second had one like it, so that a single one adds nothing to what all others wait."""
+"""How late packets came in the last half minute of speech, and what wait costs least: a longer one
+makes the call slower, a shorter one lets play-out run dry."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ from collections import deque
 SECONDS = 30
 """Seconds of speech that are remembered. A delay that comes once in some seconds, as the latest of
 jitter does, is gone from the histogram before the next one."""
-RANK = 2
-"""What counts is the latest packet of the second with this rank: one that was alone has no equal.
-With 3, simulated DSL and Wi-Fi ran dry more often, at a longer delay."""
+DRY_US = 600_000
+"""What it costs if play-out ran dry in every second, as a wait. A delay that comes once in half a
+minute is waited for up to 20 ms, one that comes every second up to this."""
+LEAST_SECONDS = 15
+"""Seconds before the first are believed to have been good, up to so many: one packet in the first
+of all says little."""
 MAX_US = 80_000
-"""What counts at most. Later packets come in stalls, which the target does not wait for."""
+"""What counts at most. Retransmitted packets are later: waited for, they would make each call over
+a bad network slower by more than what runs dry costs."""
 UNKNOWN_US = 17_000
 """How late packets are believed to come at the beginning: the spread of a second does not show how
 late a busy machine may wake a thread. Two clients and a server on two cores had 3 to 6 underruns
@@ -45,10 +49,12 @@ class Lateness:
 
     @property
     def seen_us(self) -> float:
-        """How late packets came. What was late on a faster path may be in time by now."""
-        late = (min(late_us, transit_us - self._base_us, float(MAX_US)) for _, late_us, transit_us in self._latest)
-        by_rank = sorted(late, reverse=True)
-        return max(by_rank[RANK - 1], 0.0) if len(by_rank) >= RANK else 0.0
+        """The wait that would have cost least. What was late on a faster path may be in time by
+        now."""
+        late = [max(min(late, transit - self._base_us, MAX_US), 0.0) for _, late, transit in self._latest]
+        late.sort(reverse=True)
+        dry = DRY_US / max(len(late), LEAST_SECONDS)
+        return min((wait + later * dry, wait) for later, wait in enumerate([*late, 0.0]))[1]
 
     @property
     def expected_us(self) -> float:

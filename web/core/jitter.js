@@ -15,7 +15,7 @@ const BASE_WINDOW_US = 2_000_000, MAX_BASE = 1024;
 const QUANTILE = 0.971, FORGET = 0.99, BUCKET_US = 2_500;
 const MARGIN_FRAMES = 0.25, MAX_MARGIN_FRAMES = 4, MARGIN_FALL_PER_S = 0.02, FALL_SHARE_PER_S = 0.5;
 const STALL_US = 60_000, STALL_FALL = 0.5, RARE_STALLS = 2, RARE_US = 5_000_000;
-const RESYNC_US = 3_000_000;
+const PAUSE_US = 250_000, RESYNC_US = 3_000_000;
 
 /** Estimates how long the frames of one speaker must wait so that nearly all are there in time. */
 export class DelayEstimator {
@@ -27,6 +27,7 @@ export class DelayEstimator {
     #least_us = CAREFUL_US;
     #careful = false;
     #lateness = new Lateness();
+    /** when the speaker began to speak, after it had said nothing */ #spoke_us = 0;
     /** @type {number | null} */ #last_us = null;
     /** @type {number[]} when the last stalls ended */ #stalls = [];
     /** @type {[number, number] | null} media time and delay of the first frame of the stall that comes now */ #stall = null;
@@ -63,7 +64,7 @@ export class DelayEstimator {
             const bucket = Math.min(Math.floor(relative / BUCKET_US), histogram.length - 1), kept = FORGET ** frames;
             for (let i = 0; i < histogram.length; i++) histogram[i] *= kept;
             histogram[bucket] += 1 - kept;
-            this.#lateness.observe(transit, this.base_us, arrival_us);
+            if (!this.#beginsToSpeak(arrival_us)) this.#lateness.observe(transit, this.base_us, arrival_us);
             this.#least_us = this.#least(span);
         }
         const wanted = QUANTILE * histogram.reduce((a, b) => a + b, 0);
@@ -99,6 +100,12 @@ export class DelayEstimator {
         const stalls = this.#stalls;
         const frequent = stalls.length > RARE_STALLS && stalls[stalls.length - 1] - stalls[0] < RARE_US;
         return this.#stall !== null && !frequent;
+    }
+
+    /** @param {number} now_us */
+    #beginsToSpeak(now_us) {
+        if (this.#last_us === null || now_us - this.#last_us > PAUSE_US) this.#spoke_us = now_us;
+        return now_us - this.#spoke_us < this.#frame_us / 2;
     }
 
     /** @param {number} span_us */

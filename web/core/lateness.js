@@ -1,8 +1,8 @@
 /**
- * How late packets came in the last half minute of speech. The twin of client/core/lateness.py, which says
+ * How late packets came in the last half minute of speech, and what wait costs least. The twin of client/core/lateness.py, which says
  * why its numbers are what they are. All times are microseconds.
  */
-const SECONDS = 30, RANK = 2, MAX_US = 80_000, UNKNOWN_US = 17_000, UNKNOWN_FALL_US_PER_S = 3_500;
+const SECONDS = 30, DRY_US = 600_000, LEAST_SECONDS = 15, MAX_US = 80_000, UNKNOWN_US = 17_000, UNKNOWN_FALL_US_PER_S = 3_500;
 
 /** What the latest packets of one speaker needed. */
 export class Lateness {
@@ -34,11 +34,17 @@ export class Lateness {
         }
     }
 
-    /** How late packets came. What was late on a faster path may be in time by now. */
+    /** The wait that would have cost least. What was late on a faster path may be in time by now. */
     get seen_us() {
-        const late = this.#latest.map(([, late_us, transit_us]) => Math.min(late_us, transit_us - this.#base_us, MAX_US));
+        const late = this.#latest.map(([, late_us, transit_us]) => Math.max(Math.min(late_us, transit_us - this.#base_us, MAX_US), 0));
         late.sort((a, b) => b - a);
-        return late.length >= RANK ? Math.max(late[RANK - 1], 0) : 0;
+        const dry = DRY_US / Math.max(late.length, LEAST_SECONDS);
+        let [least, best] = [Infinity, 0];
+        [...late, 0].forEach((wait, later) => {
+            const cost = wait + later * dry;
+            if (cost < least || (cost === least && wait < best)) [least, best] = [cost, wait];
+        });
+        return best;
     }
 
     /** The same, and what cannot be known at the beginning. */

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from earshot.client.core.lateness import MAX_US, SECONDS, UNKNOWN_FALL_US_PER_S, UNKNOWN_US, Lateness
 
 
@@ -11,38 +13,45 @@ def hear(lateness: Lateness, late_us: dict[int, float], start_s: int, end_s: int
             lateness.observe(base_us + late, base_us, second * 1_000_000 + part * 100_000)
 
 
-def test_a_late_packet_counts_once_another_second_had_one() -> None:
+@pytest.mark.parametrize(
+    ("late_us", "every_s", "waited_for"),
+    [
+        (15_000.0, 30, True),
+        (25_000.0, 30, False),
+        (35_000.0, 15, True),
+        (45_000.0, 15, False),
+        (75_000.0, 5, True),
+        (75_000.0, 10, False),
+    ],
+)
+def test_what_comes_late_more_often_is_waited_for_longer(late_us: float, every_s: int, waited_for: bool) -> None:
     lateness = Lateness()
-    hear(lateness, {3: 20_000.0}, 0, 8)
-    assert lateness.seen_us == 0
-    hear(lateness, {9: 15_000.0}, 8, 12)
-    assert lateness.seen_us == 15_000
-    hear(lateness, {12: 18_000.0}, 12, 14)
-    assert lateness.seen_us == 18_000
+    hear(lateness, dict.fromkeys(range(0, SECONDS, every_s), late_us), 0, SECONDS)
+    assert lateness.seen_us == (late_us if waited_for else 0)
 
 
 def test_seconds_that_were_too_long_ago_are_forgotten() -> None:
     lateness = Lateness()
-    hear(lateness, {0: 20_000.0, 1: 20_000.0}, 0, SECONDS)
-    assert lateness.seen_us == 20_000
+    hear(lateness, {0: 15_000.0}, 0, SECONDS)
+    assert lateness.seen_us == 15_000
     hear(lateness, {}, SECONDS, SECONDS + 1)
     assert lateness.seen_us == 0
 
 
 def test_silence_forgets_nothing() -> None:
     lateness = Lateness()
-    hear(lateness, {0: 20_000.0, 1: 20_000.0}, 0, 2)
+    hear(lateness, {1: 15_000.0}, 0, 3)
     hear(lateness, {}, 500, 505)
-    assert lateness.seen_us == 20_000
+    assert lateness.seen_us == 15_000
 
 
 def test_a_path_that_became_slower_is_no_lateness() -> None:
     lateness = Lateness()
     hear(lateness, {}, 0, 5)
     for second in (5, 6):  # the fastest of the last two seconds is still one of the faster path
-        lateness.observe(80_000.0, 0.0, second * 1_000_000)
-    assert lateness.seen_us == 80_000
-    hear(lateness, {}, 7, 9, base_us=80_000.0)
+        lateness.observe(75_000.0, 0.0, second * 1_000_000)
+    assert lateness.seen_us == 75_000
+    hear(lateness, {}, 7, 9, base_us=75_000.0)
     assert lateness.seen_us == 0
 
 
@@ -55,7 +64,7 @@ def test_a_path_that_became_faster_makes_nothing_late() -> None:
 
 def test_stalls_count_up_to_a_bound() -> None:
     lateness = Lateness()
-    hear(lateness, {0: 900_000.0, 1: 900_000.0}, 0, 3)
+    hear(lateness, dict.fromkeys(range(3), 900_000.0), 0, 3)
     assert lateness.seen_us == MAX_US
 
 
