@@ -2,7 +2,7 @@
  * How late packets came in the last half minute of speech, and what wait costs least. The twin of client/core/lateness.py, which says
  * why its numbers are what they are. All times are microseconds.
  */
-const SECONDS = 30, DRY_US = 600_000, LEAST_SECONDS = 15, MAX_US = 80_000, UNKNOWN_US = 17_000, UNKNOWN_FALL_US_PER_S = 3_500;
+const SECONDS = 30, FIRST_SECONDS = 5, DRY_US = 400_000, LEAST_SECONDS = 10, MAX_US = 80_000, UNKNOWN_US = 17_000, UNKNOWN_FALL_US_PER_S = 3_500;
 
 /** What the latest packets of one speaker needed. */
 export class Lateness {
@@ -27,7 +27,7 @@ export class Lateness {
         const last = this.#latest[this.#latest.length - 1];
         if (!last || last[0] !== second) {
             this.#latest.push([second, late_us, transit_us]);
-            if (this.#latest.length > SECONDS) this.#latest.shift();
+            if (this.#latest.length > Math.min(Math.max(FIRST_SECONDS, Math.floor(second / 2)), SECONDS)) this.#latest.shift();
         } else if (late_us > last[1] || (late_us === last[1] && transit_us > last[2])) {
             last[1] = late_us;
             last[2] = transit_us;

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from earshot.client.core.lateness import MAX_US, SECONDS, UNKNOWN_FALL_US_PER_S, UNKNOWN_US, Lateness
+from earshot.client.core.lateness import FIRST_SECONDS, MAX_US, SECONDS, UNKNOWN_FALL_US_PER_S, UNKNOWN_US, Lateness
 
 
 def hear(lateness: Lateness, late_us: dict[int, float], start_s: int, end_s: int, base_us: float = 0.0) -> None:
@@ -16,25 +16,34 @@ def hear(lateness: Lateness, late_us: dict[int, float], start_s: int, end_s: int
 @pytest.mark.parametrize(
     ("late_us", "every_s", "waited_for"),
     [
-        (15_000.0, 30, True),
-        (25_000.0, 30, False),
-        (35_000.0, 15, True),
-        (45_000.0, 15, False),
+        (12_000.0, 30, True),
+        (15_000.0, 30, False),
+        (25_000.0, 15, True),
+        (28_000.0, 15, False),
         (75_000.0, 5, True),
-        (75_000.0, 10, False),
+        (79_000.0, 6, False),
     ],
 )
 def test_what_comes_late_more_often_is_waited_for_longer(late_us: float, every_s: int, waited_for: bool) -> None:
-    lateness = Lateness()
-    hear(lateness, dict.fromkeys(range(0, SECONDS, every_s), late_us), 0, SECONDS)
+    lateness, now_s = Lateness(), 2 * SECONDS
+    hear(lateness, {}, 0, now_s)
+    hear(lateness, dict.fromkeys(range(now_s, now_s + SECONDS, every_s), late_us), now_s, now_s + SECONDS)
     assert lateness.seen_us == (late_us if waited_for else 0)
 
 
 def test_seconds_that_were_too_long_ago_are_forgotten() -> None:
     lateness = Lateness()
-    hear(lateness, {0: 15_000.0}, 0, SECONDS)
-    assert lateness.seen_us == 15_000
-    hear(lateness, {}, SECONDS, SECONDS + 1)
+    hear(lateness, {2 * SECONDS: 12_000.0}, 0, 3 * SECONDS)
+    assert lateness.seen_us == 12_000
+    hear(lateness, {}, 3 * SECONDS, 3 * SECONDS + 1)
+    assert lateness.seen_us == 0
+
+
+def test_the_first_seconds_are_forgotten_sooner() -> None:
+    lateness = Lateness()
+    hear(lateness, dict.fromkeys(range(3), 50_000.0), 0, FIRST_SECONDS)
+    assert lateness.seen_us == 50_000
+    hear(lateness, {}, FIRST_SECONDS, 2 + FIRST_SECONDS)
     assert lateness.seen_us == 0
 
 
@@ -64,7 +73,7 @@ def test_a_path_that_became_faster_makes_nothing_late() -> None:
 
 def test_stalls_count_up_to_a_bound() -> None:
     lateness = Lateness()
-    hear(lateness, dict.fromkeys(range(3), 900_000.0), 0, 3)
+    hear(lateness, dict.fromkeys(range(5), 900_000.0), 0, 5)
     assert lateness.seen_us == MAX_US
 
 
