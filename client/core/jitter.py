@@ -31,7 +31,7 @@ CAREFUL_US = 25_000
 MIN_TARGET_US = 13_000
 """The least target on a line on which nothing comes late. It follows the latest packets of the last
 half minute (`Lateness`)."""
-SPARE_US = 10_000
+SPARE_US = 8_000
 """What the target has beyond them: a block of the output may begin up to 7 ms before a frame that
 it needs, and packets may come later than any before."""
 SPARE_OVER_SPAN_US = 12_000

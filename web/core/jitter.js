@@ -7,7 +7,7 @@ import { Lateness } from "./lateness.js";
 import { ReorderTracker, SEQUENCE_MODULUS, TIMESTAMP_MODULUS, unwrap } from "./sequence.js";
 
 export const START_TARGET_US = 40_000;
-const CAREFUL_US = 25_000, SPARE_US = 10_000;
+const CAREFUL_US = 25_000, SPARE_US = 8_000;
 export const MIN_TARGET_US = 13_000;
 export const MAX_TARGET_US = 500_000;
 const SPARE_OVER_SPAN_US = 12_000, MIN_OVER_SPAN_US = 17_000;
