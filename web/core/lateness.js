@@ -2,7 +2,7 @@
  * How late packets came in the last half minute of speech, and what wait costs least. The twin of client/core/lateness.py, which says
  * why its numbers are what they are. All times are microseconds.
  */
-const SECONDS = 30, FIRST_SECONDS = 5, DRY_US = 400_000, LEAST_SECONDS = 10, MAX_US = 80_000, UNKNOWN_US = 17_000, UNKNOWN_FALL_US_PER_S = 3_500;
+const SECONDS = 30, FIRST_SECONDS = 5, DRY_US = 400_000, LEAST_SECONDS = 15, MAX_US = 80_000, UNKNOWN_US = 17_000, UNKNOWN_FALL_US_PER_S = 3_500;
 
 /** What the latest packets of one speaker needed. */
 export class Lateness {

@@ -45,7 +45,7 @@ def over(key: str, frames: int) -> tuple[ArrivalTrace, float]:
         ("rtt50", 3, 65, 0),
         ("dsl", 1, 50, 0),
         ("dsl", 3, 78, 1),
-        ("wifi", 1, 95, 2),
+        ("wifi", 1, 95, 3),
         ("wifi", 3, 125, 3),
     ],
 )
