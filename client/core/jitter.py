@@ -2,8 +2,8 @@
 from how they arrive.
 
 The method is that of WebRTC's NetEq. The delay of each frame, relative to the fastest frame of the
-last two seconds, goes into a histogram that forgets; the target is a high quantile of it, and no less
-than what the latest packets of half a minute make worth waiting for (`Lateness`).
+last two seconds, goes into a histogram that forgets; the target is a high quantile of it, and no
+less than what the latest packets of half a minute make worth waiting for (`Lateness`).
 
 A stall, after which frames come in a burst, is not part of the histogram unless stalls are
 frequent. To wait for the next rare stall all the time would cost more than the stall itself."""

@@ -18,7 +18,7 @@ CLIPS = Path(__file__).parents[2] / "lab" / "voices"
 def test_the_default_recipe_learns_in_a_minute(tmp_path: Path) -> None:
     """Warm-up, codebooks, spectrum and discriminator in their turn, from the clips that come with
     Earshot."""
-    command = [*COMMAND, "train", "lite", "--smoke", "--set", "batch=2", "--threads", "1"]  # fewer examples, beside other tests
+    command = [*COMMAND, "train", "lite", "--smoke", "--set", "batch=2", "--threads", "1"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=1200, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     found = re.search(r"spectral loss ([\d.]+) before, ([\d.]+) after (\d+) steps", done.stdout)
