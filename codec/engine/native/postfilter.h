@@ -2,32 +2,13 @@
 // a filter of minimum phase that its own spectrum makes.
 #pragma once
 
-#include <array>
-#include <complex>
 #include <vector>
 
 #include "plan.h"
 #include "shape.h"
+#include "transform.h"
 
 namespace earshot {
-
-// The Fourier transform of WINDOW real numbers, as one of half as many complex ones.
-class RealTransform {
-  public:
-    static constexpr Size WINDOW = 1024, HALF = WINDOW / 2, BINS = HALF + 1;
-    using Complex = std::complex<float>;
-
-    RealTransform();
-    // x [WINDOW] to spectrum [BINS], and back. `spectrum` of the second is spoilt.
-    void forward(const float* x, Complex* spectrum) const;
-    void backward(Complex* spectrum, float* x) const;
-
-  private:
-    void transform(Complex* x) const;
-
-    std::vector<Complex> turns_;  // exp(-2 pi i k / WINDOW), k < HALF
-    std::vector<std::uint16_t> order_;
-};
 
 class Postfilter {
   public:
@@ -41,6 +22,7 @@ class Postfilter {
   private:
     static constexpr Size WINDOW = RealTransform::WINDOW, BINS = RealTransform::BINS;
     void make_filter(const float* samples, float* change) const;
+    void apply(const RealTransform::Spectrum& samples, const float* taps, float* filtered) const;
 
     Size hop_, kept_, samples_, change_;  // the last two: places in the state
     float fine_, coarse_;
