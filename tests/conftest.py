@@ -38,12 +38,12 @@ settings.load_profile("earshot")
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Returns how many processes `-n auto` means: as many as tests/parallel.py has work for, and no
-    more than there are processors."""
+    """Returns how many processes `-n auto` means: as many as tests/parallel.py has work for, one of
+    which mostly waits."""
     from tests.parallel import MOST_PROCESSES
 
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(MOST_PROCESSES, processors)
+    return min(MOST_PROCESSES, processors + 1)
 
 
 @pytest.hookimpl(optionalhook=True)

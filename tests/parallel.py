@@ -1,5 +1,5 @@
-"""Which process runs which test when pytest-xdist runs them in two: one process runs the tests in
-real time, one after another, and the other one all that computes, which gives way to the first."""
+"""Which process runs which test when pytest-xdist runs them in several: one process runs the tests
+in real time, one after another, and the others all that computes. They give way to the first."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import os
 from xdist.scheduler import LoadScopeScheduling
 from xdist.workermanage import WorkerController
 
-MOST_PROCESSES = 2
-"""More of them would compute while sound is played."""
+MOST_PROCESSES = 3
+"""The first leaves about a processor and a half of two to the others. Each takes up to 3 GB of
+memory."""
 FIRST = "gw0"
 """Name that xdist gives the first process. It runs the tests in real time."""
 REAL_TIME = (
@@ -23,8 +24,10 @@ REAL_TIME = (
 )
 """Folders whose tests start servers, play sound or wait. Most of the time they leave the processor
 idle."""
+COMPUTE = ("tests/client/core/", "tests/end_to_end/test_train.py")
+"""What only computes there."""
 LESS_URGENT = 10
-"""Nice value of the processes that compute."""
+"""Nice value of the processes that compute, where the system has no idle priority."""
 
 
 class Scheduling(LoadScopeScheduling):
@@ -32,7 +35,8 @@ class Scheduling(LoadScopeScheduling):
     time as one piece, to `FIRST`."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return "real time" if nodeid.startswith(REAL_TIME) else nodeid.partition("::")[0]
+        real_time = nodeid.startswith(REAL_TIME) and not nodeid.startswith(COMPUTE)
+        return "real time" if real_time else nodeid.partition("::")[0]
 
     def _assign_work_unit(self, node: WorkerController) -> None:
         if "real time" in self.workqueue:
@@ -41,6 +45,11 @@ class Scheduling(LoadScopeScheduling):
 
 
 def give_way(worker: str) -> None:
-    """Lowers the priority of this process, which has this name, if it is one that computes."""
-    if worker != FIRST and hasattr(os, "nice"):
+    """Lets the process of this name, if it is one that computes, and its children compute only while
+    no other wants to."""
+    if worker == FIRST:
+        return
+    if hasattr(os, "SCHED_IDLE"):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    elif hasattr(os, "nice"):
         os.nice(LESS_URGENT)

@@ -66,7 +66,8 @@ class Waits:
             now_s = time.time()
             for thread in threads:
                 with suppress(OSError, ValueError, IndexError):
-                    self._samples[thread].append((now_s, int((thread / "schedstat").read_text().split()[1]) / 1e9))
+                    waited_s = int((thread / "schedstat").read_text().split()[1]) / 1e9
+                    self._samples[thread].append((now_s, waited_s))
 
 
 def _between(samples: list[Sample], from_s: float, to_s: float) -> float:
