@@ -45,8 +45,8 @@ class Scheduling(LoadScopeScheduling):
 
 
 def give_way(worker: str) -> None:
-    """Lets the process of this name, if it is one that computes, and its children compute only while
-    no other wants to."""
+    """Lets the process of this name, if it is one that computes, and its children compute only
+    while no other wants to."""
     if worker == FIRST:
         return
     if hasattr(os, "SCHED_IDLE"):
