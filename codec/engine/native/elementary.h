@@ -2,22 +2,9 @@
 // of loops over them. They are right to about 1e-7 of their value; of sine and cosine: of 1.
 #pragma once
 
-#include <cstdint>
-#include <cstring>
+#include "float_bits.h"
 
 namespace earshot {
-
-inline std::uint32_t float_bits(float x) {
-    std::uint32_t bits;
-    std::memcpy(&bits, &x, sizeof bits);
-    return bits;
-}
-
-inline float float_of(std::uint32_t bits) {
-    float x;
-    std::memcpy(&x, &bits, sizeof x);
-    return x;
-}
 
 // 1.5 * 2^23: to add it rounds a small float to a whole number, and leaves that in its lowest bits.
 constexpr float ROUNDING = 12582912.0f;

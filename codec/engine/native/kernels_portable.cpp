@@ -1,5 +1,6 @@
 // Kernels for every processor: four floats at a time, in the compiler's own vectors where it has
 // them (NEON, SSE2, wasm).
+#include "float_bits.h"
 #include "kernels.h"
 
 namespace earshot {
@@ -73,49 +74,39 @@ inline V min(V a, V b) { return where_greater(b, a, a, b); }
 inline V max(V a, V b) { return where_greater(a, b, a, b); }
 inline float sum(V v) { return (v[0] + v[2]) + (v[1] + v[3]); }
 
-inline std::uint32_t bits(float word) {
-    std::uint32_t bits;
-    std::memcpy(&bits, &word, sizeof bits);
-    return bits;
-}
-inline float word(std::uint32_t bits) {
-    float word;
-    std::memcpy(&word, &bits, sizeof word);
-    return word;
-}
 template <class F>
 inline V words(F f) {  // applies f to each of four words
-    return V{word(f(0)), word(f(1)), word(f(2)), word(f(3))};
+    return V{float_of(f(0)), float_of(f(1)), float_of(f(2)), float_of(f(3))};
 }
 inline V low_half(V v) {
-    return words([&](int i) { return bits(v[i]) << 16; });
+    return words([&](int i) { return float_bits(v[i]) << 16; });
 }
 inline V high_half(V v) {
-    return words([&](int i) { return bits(v[i]) & 0xffff0000; });
+    return words([&](int i) { return float_bits(v[i]) & 0xffff0000; });
 }
 inline V dot_halves(V x, V w, V sum) { return fma(high_half(x), high_half(w), fma(low_half(x), low_half(w), sum)); }
 inline V dot_bytes(V x, V w, V sum) {
     return words([&](int i) {
-        std::uint32_t dot = bits(sum[i]);
+        std::uint32_t dot = float_bits(sum[i]);
         for (int byte = 0; byte < 32; byte += 8) {
-            const auto with_sign = static_cast<std::int8_t>(bits(w[i]) >> byte & 255);
-            dot += (bits(x[i]) >> byte & 255) * static_cast<std::uint32_t>(with_sign);
+            const auto with_sign = static_cast<std::int8_t>(float_bits(w[i]) >> byte & 255);
+            dot += (float_bits(x[i]) >> byte & 255) * static_cast<std::uint32_t>(with_sign);
         }
         return dot;
     });
 }
 inline V whole(V sums) {
-    const auto lane = [&](int i) { return static_cast<float>(static_cast<std::int32_t>(bits(sums[i]))); };
+    const auto lane = [&](int i) { return static_cast<float>(static_cast<std::int32_t>(float_bits(sums[i]))); };
     return V{lane(0), lane(1), lane(2), lane(3)};
 }
 inline V round_pairs(V a, V b) {
     // To the nearest bf16, ties to even.
-    const auto rounded = [](float x) { return (bits(x) + 0x7fff + (bits(x) >> 16 & 1)) >> 16; };
+    const auto rounded = [](float x) { return (float_bits(x) + 0x7fff + (float_bits(x) >> 16 & 1)) >> 16; };
     const float all[] = {a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3]};
     return words([&](int i) { return rounded(all[2 * i]) | rounded(all[2 * i + 1]) << 16; });
 }
 inline void store_lowest_bytes(unsigned char* p, V v) {
-    for (int i = 0; i < WIDTH; i++) p[i] = static_cast<unsigned char>(bits(v[i]) & 255);
+    for (int i = 0; i < WIDTH; i++) p[i] = static_cast<unsigned char>(float_bits(v[i]) & 255);
 }
 
 #if defined(__GNUC__)
@@ -139,10 +130,10 @@ inline V high_fp16(V words) {
 #else
 inline std::uint32_t fp16_float(std::uint32_t bits) { return (bits & 0x80000000) | (bits >> 3 & 0x0fffe000); }
 inline V low_fp16(V v) {
-    return words([&](int i) { return fp16_float(bits(v[i]) << 16); });
+    return words([&](int i) { return fp16_float(float_bits(v[i]) << 16); });
 }
 inline V high_fp16(V v) {
-    return words([&](int i) { return fp16_float(bits(v[i])); });
+    return words([&](int i) { return fp16_float(float_bits(v[i])); });
 }
 #endif
 #define EARSHOT_FP16 1

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "float_bits.h"
+
 namespace earshot {
 
 namespace {
@@ -15,24 +17,18 @@ std::vector<Size> parts_of(Format format, Size k) {
     return sizes;
 }
 
-std::uint32_t bits(float x) {
-    std::uint32_t bits;
-    std::memcpy(&bits, &x, sizeof bits);
-    return bits;
-}
-
 // Rounds to the nearest bf16, ties to even.
-std::uint32_t bf16(float x) { return (bits(x) + 0x7fff + (bits(x) >> 16 & 1)) >> 16; }
+std::uint32_t bf16(float x) { return (float_bits(x) + 0x7fff + (float_bits(x) >> 16 & 1)) >> 16; }
 
 // Returns 16 bits for a float that has no more: sign, exponent (0 for zero), ten bits of fraction.
 std::uint32_t fp16(float x) {
-    const std::uint32_t own = bits(x), sign = own >> 16 & 0x8000;
+    const std::uint32_t own = float_bits(x), sign = own >> 16 & 0x8000;
     if (!(own & 0x7fffffff)) return sign;
     return sign | static_cast<std::uint32_t>((static_cast<int>(own >> 23 & 255) - 127 - FP16_LEAST + 1) << 10) | (own >> 13 & 0x3ff);
 }
 
 bool fits_fp16(float x) {
-    const std::uint32_t own = bits(x);
+    const std::uint32_t own = float_bits(x);
     const int exponent = static_cast<int>(own >> 23 & 255) - 127;
     return !(own & 0x7fffffff) || (!(own & 0x1fff) && exponent >= FP16_LEAST && exponent <= FP16_MOST);
 }

@@ -10,7 +10,6 @@ namespace earshot {
 
 namespace {
 
-constexpr double PI = 3.14159265358979323846;
 constexpr Size FALL = 256, FINE = 4, COARSE = 60;
 constexpr float LOUDEST = 1.5f, FAINTEST = 1e-3f, FLOOR = 1e-7f;
 

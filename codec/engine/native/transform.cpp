@@ -6,7 +6,6 @@ namespace earshot {
 
 namespace {
 
-constexpr double PI = 3.14159265358979323846;
 constexpr Size HALF = RealTransform::HALF;
 
 // One step of Stockham's transform, of radix 4: x [4, HALF / 4] to y. STRIDE values that lie side by

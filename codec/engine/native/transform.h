@@ -3,11 +3,12 @@
 #pragma once
 
 #include <array>
-#include <vector>
 
 #include "memory.h"
 
 namespace earshot {
+
+constexpr double PI = 3.14159265358979323846;
 
 class RealTransform {
   public:
