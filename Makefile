@@ -14,7 +14,7 @@ help: ## Shows this list
 demo: $(VENV)/.run ## Two voices talk through a server on this machine; ARGS=--live: microphone to speakers, --web: two tabs
 	@$(RUN) -m earshot demo $(ARGS)
 
-test: $(VENV)/.test ## Installs what the tests need and runs them all, in some processes; ARGS=-n0: in one
+test: $(VENV)/.test ## Installs what the tests need and runs them all, in up to three processes; ARGS=-n0: in one
 	@$(RUN) -m pytest -n auto $(ARGS)
 
 check: lint ## Lint, formatting, types, import rules, then the same tests (warnings are errors in both)

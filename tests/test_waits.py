@@ -31,3 +31,12 @@ def test_two_that_share_a_processor_wait() -> None:
     assert waits.longest_s(began_s, ended_s) > 0.3
     assert waits.longest_s(began_s - 2, began_s - 1) == 0
     assert waits.longest_s(ended_s + 1, ended_s + 2) == 0
+
+
+def test_a_thread_that_is_gone_has_not_waited(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("tests.waits._descendants", lambda _: [tmp_path])
+    monkeypatch.setattr("tests.waits._sounding", lambda _: [tmp_path / "gone"])
+    began_s = time.time()
+    with Waits() as waits:
+        time.sleep(0.1)
+    assert waits.longest_s(began_s, time.time()) == 0
