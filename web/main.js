@@ -24,7 +24,7 @@ const picture = new LatencyPicture();
 /** @type {Worker | null} */ let worker = null;
 /** @type {Sound | null} */ let sound = null;
 /** @type {any} what the Worker last said of the room */ let room = null;
-let muted = false, talking = false, speaks = true, messages = 0;
+let muted = false, talking = false, speaks = true, asking = false, messages = 0;
 /** @type {ReturnType<typeof setInterval> | undefined} */ let watching;
 
 /** Shows one of the page's states. @param {"join" | "loading" | "call"} which */
@@ -62,35 +62,46 @@ async function join(withMicrophone) {
     keepSettings(chosen);
     problem(null);
     speaks = withMicrophone && told?.speak !== false;
+    asking = speaks;
     stage("loading");
-    show(any("loading-what"), speaks ? "Asking for the microphone" : "Getting ready");
+    show(any("loading-what"), asking ? "Asking for the microphone" : "Getting ready");
     show(any("loading-detail"), "");
     byId("progress", HTMLProgressElement).removeAttribute("value");
+    const mine = loadCodec();
     try {
         const stream = speaks ? await openMicrophone(chosen) : null;
-        show(any("loading-what"), "Getting ready");
-        sound = await Sound.open(stream, FILES);
+        asking = false;
+        if (worker === mine) show(any("loading-what"), "Getting ready");
+        const opened = await Sound.open(stream, FILES);
+        if (chosen.speaker) await opened.choose(chosen.speaker).catch(() => {});
+        if (worker !== mine) return void opened.close(); // the codec failed meanwhile, and the page has said so
+        sound = opened;
         sound.onlost = microphoneLost;
-        if (chosen.speaker) await sound.choose(chosen.speaker).catch(() => {});
     } catch (error) {
+        if (worker !== mine) return;
         const failure = error instanceof DOMException ? error.name : "unknown";
         await leave();
         return problem(microphoneWords(failure, location.host));
     }
-    begin(where, name);
+    begin(mine, sound, where, name);
 }
 
-/** @param {string} where @param {string} name */
-function begin(where, name) {
-    if (!sound) return;
-    const { capture, playback } = sound.ports(), mine = new Worker(new URL("call/worker.js", FILES), { type: "module", name: "call" });
+/** Starts the call's Worker, which loads the codec while the browser asks for the microphone. */
+function loadCodec() {
+    const mine = new Worker(new URL("call/worker.js", FILES), { type: "module", name: "call" });
     worker = mine;
     mine.onmessage = ({ data }) => { if (worker === mine) hear(data); };
     mine.onerror = () => { if (worker === mine) hear({ kind: "fault", fault: "broken", message: "The part of this page that codes the sound did not start", code: null }); };
+    mine.postMessage({ does: "load", base: BASE, token: link.token, serverCodec: new URLSearchParams(location.search).get("codec") === "server" });
+    return mine;
+}
+
+/** @param {Worker} mine @param {Sound} opened @param {string} where @param {string} name */
+function begin(mine, opened, where, name) {
+    const { capture, playback } = opened.ports();
     muted = chosen.ptt;
-    const start = { does: "start", base: BASE, url: roomUrl(BASE, where), token: link.token, name, kbps: chosen.kbps, muted: muted && speaks,
-        latency: chosen.latency, quiet: chosen.quiet, playback, serverCodec: new URLSearchParams(location.search).get("codec") === "server",
-        ...(speaks ? { capture } : {}) };
+    const start = { does: "start", url: roomUrl(BASE, where), token: link.token, name, kbps: chosen.kbps, muted: muted && speaks,
+        latency: chosen.latency, quiet: chosen.quiet, playback, ...(speaks ? { capture } : {}) };
     mine.postMessage(start, speaks ? [playback, capture] : [playback]);
     show(any("room-name"), where);
     document.title = `${where} · Earshot`;
@@ -142,8 +153,8 @@ async function microphoneLost() {
 function hear(event) {
     switch (event.kind) {
         case "progress":
-            show(any("loading-what"), "Fetching the codec");
-            show(any("loading-detail"), `${(event.done / 1e6).toFixed(1)} of ${(event.total / 1e6).toFixed(1)} MB, once; the browser keeps it.`);
+            if (!asking) show(any("loading-what"), "Getting ready");
+            show(any("loading-detail"), `The codec: ${(event.done / 1e6).toFixed(1)} of ${(event.total / 1e6).toFixed(1)} MB, once; the browser keeps it.`);
             byId("progress", HTMLProgressElement).value = event.done / event.total;
             break;
         case "loaded":

@@ -91,6 +91,39 @@ def test_a_browser_that_really_refuses_is_understood(play: Playwright, server: R
         expect(page.page.get_by_role("alert")).to_contain_text("did not let this page use the microphone")
 
 
+ASKS = """
+    const open = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+    const answered = new Promise((answer) => window.answer = answer);
+    navigator.mediaDevices.getUserMedia = (wanted) =>
+        answered.then(async () => window.microphone = await open(wanted));
+"""
+"""A browser that asks for the microphone until `answer()` is called."""
+
+
+def test_the_codec_is_loaded_while_the_browser_asks_for_the_microphone(caller: CallPage, server: RunningServer) -> None:
+    caller.page.add_init_script(ASKS)
+    caller.page.goto(address(server) + "#den")
+    caller.page.get_by_role("button", name="Join").click()
+    loaded = "performance.getEntriesByName('codec-loaded').length > 0"
+    caller.wait_for(lambda: bool(caller.page.evaluate(loaded)), "the codec is loaded")
+    expect(caller.page.locator("#loading-what")).to_have_text("Asking for the microphone")
+    caller.page.evaluate("answer()")
+    caller.page.locator("#call").wait_for()
+    caller.wait_for(lambda: caller.text("up-codec") == "6.0", "codes go up")
+
+
+def test_a_microphone_that_comes_after_the_codec_failed_is_given_back(caller: CallPage, server: RunningServer) -> None:
+    caller.page.add_init_script(ASKS)
+    caller.context.route("**/v1/weights/*", damaged)
+    caller.page.goto(address(server) + "#den")
+    caller.page.get_by_role("button", name="Join").click()
+    expect(caller.page.get_by_role("alert")).to_contain_text("arrived damaged")
+    caller.page.evaluate("answer()")
+    given_back = "Boolean(window.microphone?.getTracks().every((track) => track.readyState === 'ended'))"
+    caller.wait_for(lambda: bool(caller.page.evaluate(given_back)), "the microphone is given back")
+    expect(caller.page.get_by_role("alert")).to_contain_text("arrived damaged")
+
+
 def test_a_microphone_that_is_unplugged_is_told_and_another_is_taken(caller: CallPage, server: RunningServer) -> None:
     caller.page.add_init_script("""
         const open = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);

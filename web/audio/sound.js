@@ -57,10 +57,20 @@ export class Sound {
 
     /**
      * Opens the loudspeaker, and the microphone's way in if there is one. To be called by a click, because
-     * browsers play nothing before one.
+     * browsers play nothing before one. Where it fails, the microphone is given back.
      * @param {MediaStream | null} stream @param {string} base address of the page's files
      */
     static async open(stream, base) {
+        try {
+            return await Sound.#open(stream, base);
+        } catch (error) {
+            for (const track of stream?.getTracks() ?? []) track.stop();
+            throw error;
+        }
+    }
+
+    /** @param {MediaStream | null} stream @param {string} base */
+    static async #open(stream, base) {
         let context = new AudioContext({ sampleRate: SAMPLE_RATE, latencyHint: LATENCY_S });
         try {
             return await Sound.#on(context, stream, base);

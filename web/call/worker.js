@@ -12,6 +12,7 @@ const TOO_SLOW_MS = 8;
 /** A codec this fast is measured no longer, and none is measured for longer than that. */
 const FAST_MS = 4, MEASURE_MS = 1500;
 
+/** @type {ReturnType<typeof load> | null} */ let loading = null;
 /** @type {Call | null} */ let call = null;
 const tell = (/** @type {object} */ event) => self.postMessage(event);
 
@@ -42,10 +43,10 @@ function measure(codec) {
 }
 
 /**
- * Loads the codec, or returns null where the server has to code.
+ * Loads the codec; null where the server has to code.
  * @param {string} base @param {import("./model.js").Model} model @param {string | null} token
  */
-async function load(base, model, token) {
+async function loadCodec(base, model, token) {
     const name = bestModule();
     if (!name) return null;
     const began = performance.now(), compiling = compile(name);
@@ -59,9 +60,15 @@ async function load(base, model, token) {
 }
 
 /** @param {any} wanted */
-async function start({ base, url, token, playback, capture, serverCodec, ...settings }) {
+async function load({ base, token, serverCodec }) {
     const model = await fetchModel(base, token);
-    const loaded = serverCodec ? null : await load(base, model, token), codec = loaded && !loaded.weak ? loaded.codec : null;
+    return { model, loaded: serverCodec ? null : await loadCodec(base, model, token) };
+}
+
+/** @param {any} wanted */
+async function start({ url, token, playback, capture, ...settings }) {
+    if (!loading) throw new Error("a call started before its codec");
+    const { model, loaded } = await loading, codec = loaded && !loaded.weak ? loaded.codec : null;
     call = new Call({ ...settings, url, token, codec, spare: loaded?.codec ?? null, model, speaks: Boolean(capture) }, tell);
     call.playTo(playback);
     if (capture) call.listenTo(capture);
@@ -78,7 +85,8 @@ function failed(error) {
 }
 
 self.onmessage = ({ data: { does, ...given } }) => {
-    if (does === "start") start(/** @type {any} */ (given)).then(() => tell({ kind: "left" }), failed);
+    if (does === "load") (loading = load(/** @type {any} */ (given))).catch(failed);
+    else if (does === "start") start(/** @type {any} */ (given)).then(() => tell({ kind: "left" }), failed);
     else if (does === "leave") call?.leave();
     else if (does === "mute") call?.mute(given.muted);
     else if (does === "rate") call?.setRate(given.kbps);
