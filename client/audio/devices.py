@@ -28,10 +28,12 @@ from earshot.client.local_clock import monotonic_us
 from earshot.codec.errors import AudioError
 from earshot.codec.pcm import Pcm
 
-MAX_QUEUED = 38
+MAX_QUEUED = 76
 """Blocks between a microphone's callback and its thread (0.5 s)."""
-MIN_BLOCKS, MAX_BLOCKS = 2, 6
+MIN_BLOCKS, MAX_BLOCKS = 2, 12
 """Blocks kept ready for a loudspeaker's callback."""
+CALM_S = 10
+"""After so long without running dry it is one block less."""
 SILENT_S = 2.0
 """A device whose callback is not called for so long has gone."""
 AGAIN_S = 1.0
@@ -188,7 +190,7 @@ class DeviceSink(Sink):
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._played = 0
-        self._cushion = Cushion(MIN_BLOCKS, MAX_BLOCKS)
+        self._cushion = Cushion(MIN_BLOCKS, MAX_BLOCKS, CALM_S * BLOCKS_PER_SECOND)
         self._wanted = name
         self._stream = open_stream("output", name, self._callback, form)
         self._clock = DeviceClock(float(self._stream.samplerate))

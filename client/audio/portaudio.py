@@ -19,8 +19,9 @@ from earshot.client.audio.endpoints import Format, in_channels
 from earshot.codec.errors import AudioError
 from earshot.codec.pcm import Pcm
 
-BLOCKS_PER_SECOND = 75
-"""Callbacks of a device: one for each frame."""
+BLOCKS_PER_SECOND = 150
+"""Callbacks of a device: two for each frame. A loudspeaker has four blocks ahead of it, two here
+and two in PortAudio, so that with one for each frame sound was 30 ms later."""
 RATES = (48_000.0, 44_100.0, 32_000.0, 16_000.0, 96_000.0, 8_000.0)
 """What is tried on a device that takes neither the rate that is wanted nor the one it names."""
 FORMATS = ("float32", "int16", "int32")
