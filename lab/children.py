@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -128,6 +128,18 @@ class Child:
         while line := pipe.readline(MAX_LINE):
             if line.strip():
                 self._said.append(line.rstrip()[:500])
+
+
+def wait_until(condition: Callable[[], Any], *children: Child, within_s: float = START_S) -> None:
+    """Waits until something holds. Raises ChildError if one of the children ends before, or if it
+    takes too long, in the name of the first of them."""
+    deadline = time.monotonic() + within_s
+    while not condition():
+        for child in children:
+            child.check(ended=True)
+        if time.monotonic() > deadline:
+            raise ChildError(f"{children[0].name} took more than {within_s:g} s\n{children[0].said}")
+        time.sleep(WATCH_S)
 
 
 def start_server(

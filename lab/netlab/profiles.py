@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+LEAD_S = 2.0
+"""Silence before the talk, in which play-out settles."""
+
 
 @dataclass(frozen=True)
 class Profile:

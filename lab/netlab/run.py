@@ -18,15 +18,12 @@ import soundfile
 
 from earshot.client.audio.files import read_blocks
 from earshot.codec.pcm import Pcm
-from earshot.lab import VOICES
-from earshot.lab.children import START_S, WATCH_S, Child, ChildError, start_server
+from earshot.lab.children import START_S, Child, start_server, wait_until
 from earshot.lab.netlab.figures import Figures, measured
 from earshot.lab.netlab.link import CLIENTS, SERVER, address
-from earshot.lab.netlab.profiles import Profile
+from earshot.lab.netlab.profiles import LEAD_S, Profile
+from earshot.lab.talk import SAMPLE_RATE, talk
 
-SAMPLE_RATE = 24_000
-LEAD_S = 2.0
-"""Silence before the talk, in which play-out settles."""
 LINGER_S = 3.0
 MOUTH, EAR = CLIENTS
 
@@ -42,7 +39,9 @@ class Recorded:
     spoken_start_us: int
     heard_start_us: int
     underruns: int
+    """From the begin of the talk on; what play-out learns before is not counted."""
     underrun_ms: float
+    """From the first packet on."""
     kbps: tuple[float, float]
     late_ms: float
     frames_missing: int | None = None
@@ -55,7 +54,7 @@ class Recorded:
             self.system,
             self.profile.key,
             seconds,
-            underruns_a_minute=self.underruns * 60 / (seconds + LEAD_S),
+            underruns_a_minute=self.underruns * 60 / seconds,
             concealed=self.underrun_ms / 1000 / (seconds + LEAD_S),
             up_kbps=self.kbps[0],
             down_kbps=self.kbps[1],
@@ -112,24 +111,8 @@ def _line(profile: Profile, system: str) -> Iterator[_Line]:
     name = f"e{os.getpid() % 100_000}{system[0]}"
     module = "earshot.lab.netlab.link"
     with Child("the line", [name, profile.key], module=module) as child:
-        _wait(lambda: "bytes" in child.status, child)
+        wait_until(lambda: "bytes" in child.status, child)
         yield _Line(name, child)
-
-
-def _wait(condition: Any, *children: Child, within_s: float = START_S) -> None:
-    deadline = time.monotonic() + within_s
-    while not condition():
-        for child in children:
-            child.check(ended=True)
-        if time.monotonic() > deadline:
-            raise ChildError(f"{children[0].name} took more than {within_s:g} s\n{children[0].said}")
-        time.sleep(WATCH_S)
-
-
-def voice(plan: Plan) -> Pcm:
-    """Returns what is spoken."""
-    clips = [np.concatenate(list(read_blocks(VOICES / f"{name}.flac", 240))) for name in ("ada", "ben")]
-    return np.resize(np.concatenate(clips), round(plan.seconds * SAMPLE_RATE))
 
 
 def _spoken_file(folder: Path, pcm: Pcm) -> Path:
@@ -140,7 +123,7 @@ def _spoken_file(folder: Path, pcm: Pcm) -> Path:
 
 def earshot(profile: Profile, plan: Plan) -> Recorded:
     """Records a call through a server. Raises ChildError."""
-    pcm, latency = voice(plan), plan.latency or profile.latency
+    pcm, latency = talk(plan.seconds), plan.latency or profile.latency
     with tempfile.TemporaryDirectory(prefix="earshot-") as name, ExitStack() as stack:
         folder = Path(name)
         spoken, heard = _spoken_file(folder, pcm), folder / "heard.wav"
@@ -168,13 +151,14 @@ def earshot(profile: Profile, plan: Plan) -> Recorded:
             plan.arrivals.mkdir(parents=True, exist_ok=True)
             noted = ["--force", "--arrivals", str(plan.arrivals / f"{profile.key}-{latency}.txt")]
         ear = call(EAR, "--input", "none", "--output", str(heard), *noted)
-        _wait(lambda: ear.status.get("state") == "connected" and ear.status.get("seconds", 0) > 0, ear, server)
+        wait_until(lambda: ear.status.get("state") == "connected" and ear.status.get("seconds", 0) > 0, ear, server)
         mouth = call(MOUTH, "--input", str(spoken), "--output", "none", "--linger", "0")
-        _wait(lambda: mouth.status.get("seconds", 0) > LEAD_S, mouth, server)
+        wait_until(lambda: mouth.status.get("seconds", 0) > LEAD_S, mouth, server)
         line.begin()
-        _wait(lambda: mouth.status.get("seconds", 0) > LEAD_S + plan.seconds - 1, mouth, server)
+        early = sum(speaker["underruns"] for speaker in ear.status["speakers"])
+        wait_until(lambda: mouth.status.get("seconds", 0) > LEAD_S + plan.seconds - 1, mouth, server)
         rates = line.kbps()
-        _wait(lambda: not mouth.running, ear, within_s=plan.seconds + START_S)
+        wait_until(lambda: not mouth.running, ear, within_s=plan.seconds + START_S)
         mouth.check()
         time.sleep(LINGER_S)
         ear.stop()
@@ -189,7 +173,7 @@ def earshot(profile: Profile, plan: Plan) -> Recorded:
             sound,
             spoken_us,
             int(reports[EAR]["heard_start_us"]),
-            speaker["underruns"],
+            speaker["underruns"] - early,
             speaker["underrun_ms"],
             rates,
             line.late_ms,
@@ -205,7 +189,7 @@ def why_no_webrtc() -> str | None:
 
 def webrtc(profile: Profile, plan: Plan) -> Recorded:
     """Records a call from peer to peer by aiortc. Raises ChildError."""
-    pcm, module = voice(plan), "earshot.lab.netlab.webrtc"
+    pcm, module = talk(plan.seconds), "earshot.lab.netlab.webrtc"
     with tempfile.TemporaryDirectory(prefix="earshot-") as name, ExitStack() as stack:
         folder = Path(name)
         spoken, heard = _spoken_file(folder, pcm), folder / "heard.wav"
@@ -217,13 +201,14 @@ def webrtc(profile: Profile, plan: Plan) -> Recorded:
                 ("mouth", MOUTH, [str(spoken), f"{profile.opus_kbps:g}"]),
             )
         }
-        _wait((folder / "mouth.json").exists, *ends.values())
+        wait_until((folder / "mouth.json").exists, *ends.values())
         began_s = json.loads((folder / "mouth.json").read_text("utf-8"))["spoken_start_us"] / 1e6 + LEAD_S
-        _wait(lambda: time.monotonic() > began_s, *ends.values())
+        wait_until(lambda: time.monotonic() > began_s, *ends.values())
         line.begin()
-        _wait(lambda: time.monotonic() > began_s + plan.seconds - 1, *ends.values(), within_s=plan.seconds + START_S)
+        end_s, within_s = began_s + plan.seconds - 1, plan.seconds + START_S
+        wait_until(lambda: time.monotonic() > end_s, *ends.values(), within_s=within_s)
         rates = line.kbps()
-        _wait((folder / "ear.json").exists, ends["ear"])
+        wait_until((folder / "ear.json").exists, ends["ear"])
         told = json.loads((folder / "ear.json").read_text("utf-8"))
         sound = np.concatenate(list(read_blocks(heard, 240)))
         return Recorded(

@@ -22,6 +22,7 @@ import soundfile
 import soxr
 
 from earshot.codec.pcm import from_s16, to_s16
+from earshot.lab.netlab.profiles import LEAD_S
 
 RATE, FRAME = 48_000, 960
 KEPT_RATE = 24_000
@@ -141,7 +142,7 @@ async def ear(folder: Path, heard: Path) -> None:
             pcm = from_s16(frame.to_ndarray().astype("<i2").tobytes()).reshape(-1, 2).mean(axis=1)
             behind = round((now - told["heard_start_us"]) * RATE / 1e6) - position
             if behind > 0:
-                told["underruns"] += 1
+                told["underruns"] += now - told["heard_start_us"] > LEAD_S * 1e6
                 told["underrun_ms"] += behind * 1000 / RATE
                 played.append(np.zeros(behind, np.float32))
                 position += behind
