@@ -25,6 +25,7 @@ MAY_READ_ENVIRONMENT = {
     "codec/engine/choice.py",  # which kernels are forced
     "lab/training/fast/build.py",  # which compiler
     "lab/training/ranks.py",  # what torchrun says
+    "lab/devices/sound_server.py",  # passed on to what uses its devices, with more
     "lab/loadtest/run.py",  # passed on to the server that it starts, with more
     "server/access/keys.py",  # where a user's own configuration is
     "server/settings.py",

@@ -49,6 +49,9 @@ def latency(
         typer.Option(help="Folder for recordings, picture and report.json; out/latency if not given, written anew."),
     ] = None,
     model: Model = "default",
+    devices: Annotated[
+        bool, typer.Option("--devices", help="From one virtual sound device to another; needs PulseAudio (Linux).")
+    ] = False,
     force: Force = False,
 ) -> None:
     """Measure the time from mouth to ear, stage by stage, between two clients of a server.
@@ -57,6 +60,7 @@ def latency(
     earshot latency
     earshot latency --latency low --uplink codes
     earshot latency --server wss://HOST --seconds 60
+    earshot latency --devices            buffers of sound devices count, too
 
     It is measured twice, by time stamps in the packets and from the recorded
     sound. Exit status 1 if these differ by more than 5 ms or anything was not
@@ -67,6 +71,11 @@ def latency(
     from earshot.codec.weights.shape import check_rate
 
     check_rate(model, kbps)
+    if devices:
+        from earshot.lab.devices.show import measure_devices
+
+        measure_devices(console, seconds, kbps, pacing.value, model)
+        return
     folder = claim_folder(out, Path("out/latency"), force)
 
     import sys

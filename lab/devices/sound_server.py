@@ -1,5 +1,5 @@
-"""Virtual sound devices of three computers for tests: a PulseAudio of our own, reached through
-PortAudio and ALSA.
+"""Virtual sound devices of three computers: a PulseAudio of our own, reached through PortAudio and
+ALSA.
 
 Each side, a and b and one in stereo, has a microphone (what is played onto its wire is spoken into
 it) and a loudspeaker that can be recorded. Needs pulseaudio, pulseaudio-utils, libportaudio2 and
@@ -17,17 +17,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
+from earshot.codec.errors import EarshotError, UsageError
+
+START_S = 30
 SIDES = {"a": (24_000, 1), "b": (24_000, 1), "stereo": (48_000, 2)}
 """Sample rate and channels of a side's devices."""
 
 
 class SoundServer:
     """A PulseAudio daemon in a folder of its own; leaving the context ends it and whatever plays or
-    records."""
+    records. Raises UsageError where there is no PulseAudio."""
 
     def __enter__(self) -> Self:
         missing = [tool for tool in ("pulseaudio", "paplay", "parec", "pactl") if shutil.which(tool) is None]
-        assert not missing, f"{', '.join(missing)}: apt-get install pulseaudio pulseaudio-utils"
+        if missing:
+            raise UsageError(
+                f"virtual sound devices need {', '.join(missing)}, which Linux has (Debian and Ubuntu: "
+                "apt-get install pulseaudio pulseaudio-utils libasound2-plugins)"
+            )
         self.folder = Path(tempfile.mkdtemp(prefix="sound"))  # a socket's path may have 107 bytes
         self._socket = self.folder / "native"
         script = [f"load-module module-native-protocol-unix auth-anonymous=1 socket={self._socket}"]
@@ -50,10 +57,13 @@ class SoundServer:
                 stderr=self._log,
             )
         ]
-        deadline = time.monotonic() + 30
-        while subprocess.run(["pactl", "info"], env=self._env(), capture_output=True, check=False).returncode:
-            assert self._processes[0].poll() is None, (self.folder / "log").read_text()
-            assert time.monotonic() < deadline, "PulseAudio did not start"
+        deadline = time.monotonic() + START_S
+        info = ["pactl", "info"]
+        while subprocess.run(info, env=self._env(), capture_output=True, check=False).returncode:
+            if self._processes[0].poll() is not None or time.monotonic() > deadline:
+                said = (self.folder / "log").read_text(errors="replace").strip()
+                self.__exit__()
+                raise EarshotError(f"PulseAudio did not start: {said or 'it said nothing'}")
             time.sleep(0.1)
         return self
 
@@ -69,6 +79,10 @@ class SoundServer:
             "PULSE_SOURCE": f"mic_{side}",
             "ALSA_CONFIG_PATH": str(self.folder / "asound.conf"),
         }
+
+    def environment(self, side: str) -> dict[str, str]:
+        """Returns the environment of this process with that."""
+        return os.environ | self.device_env(side)
 
     def speak(self, side: str, file: Path) -> subprocess.Popen[bytes]:
         """Plays a file into the microphone; the process ends with it."""
@@ -86,8 +100,13 @@ class SoundServer:
             recorder.terminate()
             recorder.wait(30)
 
-    def _start(self, *command: str) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen(command, env=self._env(), stderr=self._log)
+    def listen(self, device: str, latency_ms: int) -> subprocess.Popen[bytes]:
+        """Records a device, 24 kHz mono, as 16-bit samples to the process's standard output."""
+        form = ["--raw", "--rate=24000", "--channels=1", "--format=s16le", f"--latency-msec={latency_ms}"]
+        return self._start("parec", f"--device={device}", *form, stdout=subprocess.PIPE)
+
+    def _start(self, *command: str, stdout: int | None = None) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(command, env=self._env(), stdout=stdout, stderr=self._log)
         self._processes.append(process)
         return process
 

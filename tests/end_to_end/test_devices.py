@@ -17,8 +17,8 @@ from earshot.codec.model.model import Model
 from earshot.codec.pcm import Pcm
 from earshot.codec.weights.load import save_native
 from earshot.lab.demo.measure import compare
+from earshot.lab.devices.sound_server import SoundServer
 from tests.end_to_end.earshot_process import PATIENCE_S, EarshotCall, EarshotServer, attempt, hears, run_earshot
-from tests.end_to_end.soundserver import SoundServer
 from tests.stereo import make_music, tiny_stereo
 
 pytestmark = pytest.mark.timeout(300)
@@ -150,6 +150,22 @@ def test_music_arrives_on_its_sides_of_a_stereo_device(
         assert np.abs(heard[0] - heard[1]).max() > 0.01
 
     attempt(play)
+
+
+def test_the_delay_from_device_to_device_is_measured() -> None:
+    """By sound, and by the call's own figures, which know the buffers of the devices."""
+
+    def measure() -> None:
+        found = run_earshot("latency", "--devices", "--latency", "low", "--seconds", "6", "--model", MODEL)
+        assert found.returncode == 0, found.stderr
+        known, heard = [
+            float(next(line for line in found.stdout.splitlines() if what in line).split("│")[2])
+            for what in ("mouth to ear", "by sound")
+        ]
+        assert 30 < heard < 500
+        assert abs(known - heard) < 30
+
+    attempt(measure)
 
 
 def test_devices_are_listed(sound: SoundServer) -> None:
