@@ -28,7 +28,7 @@ from earshot.lab.demo.pictures import Delay, Heard, latency, spoken_heard
 PLAIN_EVERY = 0.25
 """Share of the talk between the lines that stand for the view where there is no terminal."""
 POINTS = ("p50", "p95", "p99")
-USUAL_MS = {"low": 37, "balanced": 67}
+USUAL_MS = {"low": 41, "balanced": 68}
 """Mouth to ear, p50, between two clients of one machine that has nothing else to do (README)."""
 LONG = 1.4
 """From so many times that on, the demo says why."""

@@ -80,7 +80,7 @@ def talk(*ways: Direction) -> Conversation:
         (67, (4.0, 2), {}, []),
         (140, (4.0, 2), {}, ["140 ms from mouth to ear is long", "it is busy (4.0 programs", "2 processors"]),
         (140, (1.0, 2), {}, ["140 ms from mouth to ear is long", "latency.png shows"]),
-        (60, (1.0, 2), {"latency": "low"}, ["37 ms are usual"]),
+        (60, (1.0, 2), {"latency": "low"}, ["41 ms are usual"]),
         (140, (4.0, 2), {"server": "wss://calls.example.org"}, []),
         (200, (4.0, 2), {"latency": "thrift"}, []),
     ],
