@@ -159,10 +159,5 @@ def start_server(
     arguments = ["serve", "--host", host, "--port", "0", "--ready-file", str(ready), "--model", model]
     arguments += [] if space is None else ["--open"]
     server = stack.enter_context(Child("the server", arguments, environment, space))
-    deadline = time.monotonic() + START_S
-    while not ready.exists():
-        server.check(ended=True)
-        if time.monotonic() > deadline:
-            raise ChildError(f"the server was not ready after {START_S:g} s\n{server.said}")
-        time.sleep(WATCH_S)
+    wait_until(ready.exists, server)
     return server, str(json.loads(ready.read_text("utf-8"))["url"])

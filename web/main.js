@@ -1,5 +1,5 @@
 /** The page: joins what is drawn (ui/), the sound (audio/) and the call's Worker (call/). */
-import { Sound, canChooseSpeaker, listDevices, openMicrophone } from "./audio/sound.js";
+import { Sound, canChooseSpeaker, giveBack, listDevices, openMicrophone } from "./audio/sound.js";
 import { SILENCE_DBFS } from "./core/level.js";
 import { claims, isRoom, parseLink, roomUrl, shareLink } from "./core/link.js";
 import { any, button, byId, input, make, say, show } from "./ui/dom.js";
@@ -70,11 +70,12 @@ async function join(withMicrophone) {
     const mine = loadCodec();
     try {
         const stream = speaks ? await openMicrophone(chosen) : null;
+        if (worker !== mine) return giveBack(stream); // the codec failed meanwhile, and the page has said so
         asking = false;
-        if (worker === mine) show(any("loading-what"), "Getting ready");
+        show(any("loading-what"), "Getting ready");
         const opened = await Sound.open(stream, FILES);
         if (chosen.speaker) await opened.choose(chosen.speaker).catch(() => {});
-        if (worker !== mine) return void opened.close(); // the codec failed meanwhile, and the page has said so
+        if (worker !== mine) return void opened.close();
         sound = opened;
         sound.onlost = microphoneLost;
     } catch (error) {
@@ -135,10 +136,16 @@ function watch() {
     } else if (any("state").textContent?.startsWith("The browser has paused")) state("connected", "good");
 }
 
+/** Opens a microphone for the call, and gives it back if that has ended meanwhile. @param {import("./audio/sound.js").Choice} choice */
+async function useMicrophone(choice) {
+    const mine = sound, stream = await openMicrophone(choice);
+    if (mine && sound === mine) mine.use(stream);
+    else giveBack(stream);
+}
+
 async function microphoneLost() {
     try {
-        const stream = await openMicrophone({ ...chosen, microphone: "" });
-        sound?.use(stream);
+        await useMicrophone({ ...chosen, microphone: "" });
         say("The microphone is gone; another one is used now.");
         problem(null);
     } catch {
@@ -280,7 +287,7 @@ async function changeMicrophone() {
     keepSettings(chosen);
     if (!sound || !speaks) return;
     try {
-        sound.use(await openMicrophone(chosen));
+        await useMicrophone(chosen);
         problem(null);
     } catch (error) {
         problem(microphoneWords(error instanceof DOMException ? error.name : "unknown", location.host));
@@ -345,7 +352,7 @@ function listen() {
     };
     navigator.mediaDevices?.addEventListener?.("devicechange", () => { if (worker) fillDevices(); });
     listenToKeys(button("mute"), {
-        active: () => worker !== null && speaks && !room?.silencedBy,
+        active: () => !any("call").hidden && speaks && !room?.silencedBy,
         pushToTalk: () => chosen.ptt,
         toggle: () => {
             setMuted(muted = !muted);

@@ -15,10 +15,10 @@ from earshot.client.core.sender import MediaSender
 from earshot.client.local_clock import monotonic_us
 from earshot.codec.pcm import Pcm
 
-MAX_BLOCKS = 38
-"""Blocks of the source that may wait for the encoder (0.5 s of 13.3 ms blocks). Beyond that the
-oldest is dropped."""
-MAX_GATHERED = 8
+MAX_BLOCKS = 76
+"""Blocks of the source that may wait for the encoder (0.5 s of a device's 6.7 ms blocks). Beyond
+that the oldest is dropped."""
+MAX_GATHERED = 16
 """Blocks that are encoded in one step, at most."""
 JOIN_US = 5_000
 """A block whose capture time is this close to the end of the one before it joins that one. The

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from earshot.codec.errors import UsageError
 from earshot.codec.terminal import Terminal
 from earshot.commands.extras import require_lab
 from earshot.commands.options import Kbps, Model
@@ -50,7 +51,7 @@ def latency(
     ] = None,
     model: Model = "default",
     devices: Annotated[
-        bool, typer.Option("--devices", help="From one virtual sound device to another; needs PulseAudio (Linux).")
+        bool, typer.Option("--devices", help="From one virtual sound device to another, codes up; needs PulseAudio.")
     ] = False,
     force: Force = False,
 ) -> None:
@@ -64,7 +65,7 @@ def latency(
 
     It is measured twice, by time stamps in the packets and from the recorded
     sound. Exit status 1 if these differ by more than 5 ms or anything was not
-    heard.
+    heard. With --devices it is 1 if less than half was heard.
     """
     require_lab()
 
@@ -72,6 +73,8 @@ def latency(
 
     check_rate(model, kbps)
     if devices:
+        if server is not None or out is not None:
+            raise UsageError("--devices takes a server of its own and writes no files: leave out --server and --out")
         from earshot.lab.devices.show import measure_devices
 
         measure_devices(console, seconds, kbps, pacing.value, model)

@@ -40,7 +40,7 @@ class DeviceDelay:
     stages_ms: dict[str, Any]
     """The call's own view by the stages of `client/core/latency.py`, with percentiles."""
     mouth_to_ear_ms: dict[str, float]
-    """The same of the whole: what the call knows, without the devices' own buffers."""
+    """The same of the whole, with what PortAudio says of the devices' buffers."""
     underruns: int
 
     def percentile(self, point: float) -> float | None:
@@ -107,10 +107,14 @@ def measure(seconds: float, kbps: float, latency: str, model: str, say: Callable
         say(f"speaking for {seconds:g} s")
         player = sound.speak("a", folder / "spoken.wav")
         wait_until(lambda: player.poll() is not None, ear, mouth, server, within_s=seconds + START_S)
+        if player.returncode:
+            raise ChildError(f"the player of the virtual microphone ended with status {player.returncode}")
         time.sleep(AFTER_S)
         (spoken, spoken_us), (heard, heard_us) = [recording.stop() for recording in recordings]
         mouth.stop()
         ear.stop()
+        mouth.check()
+        ear.check()
         report = json.loads((folder / "b.json").read_text("utf-8"))
     found = compare(spoken, heard, SAMPLE_RATE, spoken_us, heard_us)
     speaker = next(iter(report["speakers"].values()))

@@ -16,7 +16,7 @@ def measure_devices(console: Terminal, seconds: float, kbps: float, latency: str
     """Measures and prints a table. Raises EarshotError where less than half came out of the
     loudspeaker."""
     found = measure(seconds, kbps, latency, model, console.say)
-    if len(found.pieces_ms) < found.pieces / 2:
+    if not found.pieces or len(found.pieces_ms) < found.pieces / 2:
         raise EarshotError(f"of {found.pieces} pieces of speech only {len(found.pieces_ms)} were heard")
     console.print(table(found, latency))
     console.say(f"{len(found.pieces_ms)} of {found.pieces} pieces of speech were heard, {found.underruns} underruns")

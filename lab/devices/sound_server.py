@@ -20,6 +20,8 @@ from typing import Self
 from earshot.codec.errors import EarshotError, UsageError
 
 START_S = 30
+IDLE_S = 600
+"""A daemon that was left behind ends after so long."""
 SIDES = {"a": (24_000, 1), "b": (24_000, 1), "stereo": (48_000, 2)}
 """Sample rate and channels of a side's devices."""
 
@@ -27,6 +29,9 @@ SIDES = {"a": (24_000, 1), "b": (24_000, 1), "stereo": (48_000, 2)}
 class SoundServer:
     """A PulseAudio daemon in a folder of its own; leaving the context ends it and whatever plays or
     records. Raises UsageError where there is no PulseAudio."""
+
+    def __init__(self) -> None:
+        self._processes: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Self:
         missing = [tool for tool in ("pulseaudio", "paplay", "parec", "pactl") if shutil.which(tool) is None]
@@ -36,6 +41,15 @@ class SoundServer:
                 "apt-get install pulseaudio pulseaudio-utils libasound2-plugins)"
             )
         self.folder = Path(tempfile.mkdtemp(prefix="sound"))  # a socket's path may have 107 bytes
+        self._log = (self.folder / "log").open("wb")
+        try:
+            self._start_daemon()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def _start_daemon(self) -> None:
         self._socket = self.folder / "native"
         script = [f"load-module module-native-protocol-unix auth-anonymous=1 socket={self._socket}"]
         for side, (rate, channels) in SIDES.items():
@@ -46,12 +60,11 @@ class SoundServer:
         (self.folder / "default.pa").write_text("\n".join(script) + "\n")
         (self.folder / "asound.conf").write_text("</usr/share/alsa/alsa.conf>\npcm.!default { type pulse }\n")
         own = {"XDG_RUNTIME_DIR": str(self.folder), "HOME": str(self.folder)}
-        self._log = (self.folder / "log").open("wb")
         self._processes = [
             subprocess.Popen(
                 [
                     *("pulseaudio", "-n", "-F", self.folder / "default.pa", "--daemonize=no"),
-                    *("--exit-idle-time=-1", "--use-pid-file=no"),
+                    *(f"--exit-idle-time={IDLE_S}", "--use-pid-file=no"),
                 ],
                 env=os.environ | own,
                 stderr=self._log,
@@ -59,13 +72,11 @@ class SoundServer:
         ]
         deadline = time.monotonic() + START_S
         info = ["pactl", "info"]
-        while subprocess.run(info, env=self._env(), capture_output=True, check=False).returncode:
+        while subprocess.run(info, env=self._env(), capture_output=True, check=False, timeout=START_S).returncode:
             if self._processes[0].poll() is not None or time.monotonic() > deadline:
                 said = (self.folder / "log").read_text(errors="replace").strip()
-                self.__exit__()
                 raise EarshotError(f"PulseAudio did not start: {said or 'it said nothing'}")
             time.sleep(0.1)
-        return self
 
     def _env(self) -> dict[str, str]:
         return os.environ | {"PULSE_SERVER": f"unix:{self._socket}"}

@@ -17,6 +17,7 @@ from earshot.codec.model.model import Model
 from earshot.codec.pcm import Pcm
 from earshot.codec.weights.load import save_native
 from earshot.lab.demo.measure import compare
+from earshot.lab.devices.latency import measure
 from earshot.lab.devices.sound_server import SoundServer
 from tests.end_to_end.earshot_process import PATIENCE_S, EarshotCall, EarshotServer, attempt, hears, run_earshot
 from tests.stereo import make_music, tiny_stereo
@@ -155,17 +156,15 @@ def test_music_arrives_on_its_sides_of_a_stereo_device(
 def test_the_delay_from_device_to_device_is_measured() -> None:
     """By sound, and by the call's own figures, which know the buffers of the devices."""
 
-    def measure() -> None:
-        found = run_earshot("latency", "--devices", "--latency", "low", "--seconds", "6", "--model", MODEL)
-        assert found.returncode == 0, found.stderr
-        known, heard = [
-            float(next(line for line in found.stdout.splitlines() if what in line).split("│")[2])
-            for what in ("mouth to ear", "by sound")
-        ]
-        assert 30 < heard < 500
-        assert abs(known - heard) < 30
+    def from_device_to_device() -> None:
+        found = measure(6, 6.0, "low", MODEL, print)
+        assert found.pieces > 5
+        assert len(found.pieces_ms) > found.pieces / 2
+        heard = found.percentile(50)
+        assert heard is not None
+        assert abs(found.mouth_to_ear_ms["p50"] - heard) < 30
 
-    attempt(measure)
+    attempt(from_device_to_device)
 
 
 def test_devices_are_listed(sound: SoundServer) -> None:

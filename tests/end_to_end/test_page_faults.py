@@ -95,7 +95,7 @@ ASKS = """
     const open = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
     const answered = new Promise((answer) => window.answer = answer);
     navigator.mediaDevices.getUserMedia = (wanted) =>
-        answered.then(async () => window.microphone = await open(wanted));
+        answered.then(async () => window.given = await open(wanted));
 """
 """A browser that asks for the microphone until `answer()` is called."""
 
@@ -119,7 +119,7 @@ def test_a_microphone_that_comes_after_the_codec_failed_is_given_back(caller: Ca
     caller.page.get_by_role("button", name="Join").click()
     expect(caller.page.get_by_role("alert")).to_contain_text("arrived damaged")
     caller.page.evaluate("answer()")
-    given_back = "Boolean(window.microphone?.getTracks().every((track) => track.readyState === 'ended'))"
+    given_back = "Boolean(window.given?.getTracks().every((track) => track.readyState === 'ended'))"
     caller.wait_for(lambda: bool(caller.page.evaluate(given_back)), "the microphone is given back")
     expect(caller.page.get_by_role("alert")).to_contain_text("arrived damaged")
 

@@ -30,6 +30,11 @@ export async function openMicrophone({ microphone, echo, noise, gain }) {
     return devices.getUserMedia({ audio });
 }
 
+/** Lets go of a microphone. @param {MediaStream | null} stream */
+export function giveBack(stream) {
+    for (const track of stream?.getTracks() ?? []) track.stop();
+}
+
 /** Returns the devices of a kind, those without a name left out. @param {"audioinput" | "audiooutput"} kind */
 export async function listDevices(kind) {
     const all = (await navigator.mediaDevices?.enumerateDevices?.().catch(() => [])) ?? [];
@@ -64,7 +69,7 @@ export class Sound {
         try {
             return await Sound.#open(stream, base);
         } catch (error) {
-            for (const track of stream?.getTracks() ?? []) track.stop();
+            giveBack(stream);
             throw error;
         }
     }

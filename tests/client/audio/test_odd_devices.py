@@ -127,6 +127,15 @@ ODD = {
 }
 
 
+@pytest.mark.parametrize("kind", [devices.DeviceSource, devices.DeviceSink])
+def test_a_device_has_two_blocks_a_frame(kind: Any, use: Callable[[World], World]) -> None:
+    """What lies ahead of a loudspeaker is counted in blocks."""
+    world = use(World())
+    device = kind()
+    assert [stream.asked["blocksize"] for stream in world.streams] == [320], "at 48 kHz"
+    device.release()
+
+
 def until(done: Callable[[], object]) -> None:
     deadline = time.monotonic() + 10
     while not done() and time.monotonic() < deadline:
