@@ -65,9 +65,12 @@ class Recording:
 
     def _read(self) -> None:
         pipe = self._process.stdout
-        while pipe is not None and (chunk := os.read(pipe.fileno(), 1 << 16)):
-            self._data += chunk
-            self._chunks.append((time.monotonic_ns() // 1000, len(self._data) // 2))
+        if pipe is None:
+            return
+        with pipe:
+            while chunk := os.read(pipe.fileno(), 1 << 16):
+                self._data += chunk
+                self._chunks.append((time.monotonic_ns() // 1000, len(self._data) // 2))
 
     def stop(self) -> tuple[Pcm, int]:
         """Returns the samples and when the first was played, in microseconds."""

@@ -57,8 +57,8 @@ class SoundServer:
             null = f"load-module module-null-sink norewinds=1 rate={rate} channels={channels}"
             script += [f"{null} sink_name=spk_{side}", f"{null} sink_name=wire_{side}"]
             script.append(f"load-module module-remap-source source_name=mic_{side} master=wire_{side}.monitor")
-        (self.folder / "default.pa").write_text("\n".join(script) + "\n")
-        (self.folder / "asound.conf").write_text("</usr/share/alsa/alsa.conf>\npcm.!default { type pulse }\n")
+        (self.folder / "default.pa").write_text("\n".join(script) + "\n", "utf-8")
+        (self.folder / "asound.conf").write_text("</usr/share/alsa/alsa.conf>\npcm.!default { type pulse }\n", "utf-8")
         own = {"XDG_RUNTIME_DIR": str(self.folder), "HOME": str(self.folder)}
         self._processes = [
             subprocess.Popen(
@@ -74,7 +74,7 @@ class SoundServer:
         info = ["pactl", "info"]
         while subprocess.run(info, env=self._env(), capture_output=True, check=False, timeout=START_S).returncode:
             if self._processes[0].poll() is not None or time.monotonic() > deadline:
-                said = (self.folder / "log").read_text(errors="replace").strip()
+                said = (self.folder / "log").read_text("utf-8", errors="replace").strip()
                 raise EarshotError(f"PulseAudio did not start: {said or 'it said nothing'}")
             time.sleep(0.1)
 
