@@ -101,7 +101,7 @@ def test_the_readme_is_short_and_names_the_two_commands() -> None:
 @pytest.mark.parametrize("name", documents())
 def test_links_lead_somewhere(name: str) -> None:
     prose = "\n".join("" if code else line for _, code, line in parts(documents()[name]))
-    for target in re.findall(r"\]\(([^)\s]+)\)", prose):
+    for target in re.findall(r"\]\(([^)]+)\)", prose):
         if re.match(r"[a-z]+:", target):
             continue
         path, _, anchor = target.partition("#")
