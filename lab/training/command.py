@@ -143,11 +143,14 @@ def _begin(
     model = settings.model
     data = TrainingData(settings.data, model.sample_rate, model.channels, settings.crop, progress=ranks.first)
     trained: Encodec | None = None
-    if init is not None and (settings.sharpening or not (out / "checkpoint.pt").exists()):
+    if init is not None and not (out / "checkpoint.pt").exists():
         trained = load_model(init).network
     run = Run(Trainer(settings, data, trained, device, ranks), out)
+    critic = Path(init or "") / "checkpoint.pt"
     if run.checkpoint.exists():
         run.resume()
+    elif init is not None and critic.is_file() and run.take_critic(critic) and ranks.first:
+        console.say(f"with the discriminator of {init}")
     if ranks.first:
         places = f"{ranks.count} processes on {device.type}" if ranks.count > 1 else str(device)
         if settings.precision == "bf16" and not run.trainer.half:

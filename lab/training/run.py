@@ -74,15 +74,10 @@ class Run:
     def resume(self) -> None:
         """Goes on from `checkpoint.pt`. Raises WeightsError if it is damaged, UsageError if of
         another model or discriminator."""
-        try:
-            state = torch.load(self.checkpoint, map_location=self.trainer.device, weights_only=True)
-            saved = ModelConfig.from_dict(state["config"])
-            critic = _shapes(state["discriminator"])
-        except Exception as error:  # torch.load has no list of what a damaged file makes it raise
-            raise WeightsError(f"{self.checkpoint} cannot be read ({error}); delete it to start again") from error
-        if replace(saved, postfilter=None) != replace(self.trainer.settings.model, postfilter=None):
+        state = self._read(self.checkpoint, "delete it to start again")
+        if replace(state["config"], postfilter=None) != replace(self.trainer.settings.model, postfilter=None):
             raise UsageError(f"{self.checkpoint} is of another model; choose another --out folder")
-        if critic != _shapes(self.trainer.discriminator.state_dict()):
+        if not self._same_critic(state):
             raise UsageError(
                 f"{self.checkpoint} has a discriminator of another shape than the recipe's: set discriminator.filters"
                 " and discriminator.windows as they were, or choose another --out folder"
@@ -91,6 +86,30 @@ class Run:
             self.trainer.load(state)
         except (KeyError, RuntimeError, ValueError, TypeError) as error:
             raise WeightsError(f"{self.checkpoint} is incomplete ({error}); delete it to start again") from error
+
+    def take_critic(self, checkpoint: Path) -> bool:
+        """Begins with the discriminator of another run instead of one that knows nothing. Returns
+        False, and takes nothing, if it has another shape. Raises WeightsError if it is damaged."""
+        state = self._read(checkpoint, "choose another model with --init")
+        if not self._same_critic(state):
+            return False
+        try:
+            self.trainer.load_critic(state)
+        except (KeyError, RuntimeError, ValueError, TypeError) as error:
+            raise WeightsError(f"{checkpoint} is incomplete ({error}); choose another model with --init") from error
+        return True
+
+    def _read(self, checkpoint: Path, advice: str) -> dict[str, Any]:
+        """What `Trainer.state` gave, its config parsed."""
+        try:
+            state: dict[str, Any] = torch.load(checkpoint, map_location=self.trainer.device, weights_only=True)
+            _shapes(state["discriminator"])
+            return state | {"config": ModelConfig.from_dict(state["config"])}
+        except Exception as error:  # torch.load has no list of what a damaged file makes it raise
+            raise WeightsError(f"{checkpoint} cannot be read ({error}); {advice}") from error
+
+    def _same_critic(self, state: dict[str, Any]) -> bool:
+        return _shapes(state["discriminator"]) == _shapes(self.trainer.discriminator.state_dict())
 
     def go(self, console: Terminal, minutes: float | None = None, at_least: int = 0) -> None:
         """Trains to the last step, or for so many minutes and up to step `at_least`. Ctrl-C and

@@ -326,19 +326,29 @@ class Trainer:
         or misshapen."""
         self.network.load_state_dict(state["network"])
         self.learner.load_state_dict(state["learner"])
-        self.discriminator.load_state_dict(state["discriminator"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.critic.load_state_dict(state["critic"])
-        adam = self.settings.optimiser  # the optimisers' states hold these too, but the recipe counts
-        for group in (*self.optimizer.param_groups, *self.critic.param_groups):
-            group.update(betas=adam.betas, weight_decay=adam.weight_decay)
-        self.balancer.load(state["balancer"])
+        self._keep_recipe(self.optimizer)
+        self.load_critic(state)
         for mean, saved in zip(self.average, state["average"], strict=True):
             mean.copy_(saved)
         if self.settings.decoder_only:
             self._stand_still()
         self.quantizes = bool(state["quantizes"])
         self.step, self.seconds = int(state["step"]), float(state["seconds"])
+
+    def load_critic(self, state: dict[str, Any]) -> None:
+        """Takes the discriminator from `state`, and how its losses are weighed. Raises as `load`
+        does."""
+        self.discriminator.load_state_dict(state["discriminator"])
+        self.critic.load_state_dict(state["critic"])
+        self._keep_recipe(self.critic)
+        self.balancer.load(state["balancer"])
+
+    def _keep_recipe(self, optimizer: torch.optim.Optimizer) -> None:
+        """An optimiser's state holds these too, but the recipe counts."""
+        adam = self.settings.optimiser
+        for group in optimizer.param_groups:
+            group.update(betas=adam.betas, weight_decay=adam.weight_decay)
 
     @torch.no_grad()
     def _stand_still(self) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from earshot.codec.config import ENCODEC_48KHZ, LITE_24KHZ, ModelConfig
-from earshot.codec.errors import TrainingError, UsageError
+from earshot.codec.errors import TrainingError, UsageError, WeightsError
 from earshot.codec.model.network import Encodec
 from earshot.codec.terminal import Terminal
 from earshot.codec.weights.load import load_model, save_native
@@ -46,6 +46,30 @@ def test_trained_weights_are_not_warmed_up(tmp_path: Path) -> None:
         weights = run.trainer.settings.losses
         assert run.trainer.step == steps
         assert run.trainer.loss_weights() == {"waveform": weights.waveform, "mel": weights.mel}
+
+
+def test_a_run_that_begins_from_another_has_its_discriminator(tmp_path: Path) -> None:
+    """If it is of the same shape; one that knows nothing is worth little."""
+    init = saved(replace(LITE_24KHZ, n_filters=2, dimension=8, codebook_size=16), tmp_path)
+    changes = [*CHANGES, "schedule.adversarial_from=0", "discriminator.update_probability=1", "discriminator.filters=2"]
+
+    def steps_of_critic(name: str, init: str, steps: int, *more: str) -> tuple[float, str]:
+        console = Terminal(file=io.StringIO())
+        given = [*changes, f"schedule.steps={steps}", *more]
+        run = train(console, "lite", [str(VOICES)], tmp_path / name, changes=given, init=init, device="cpu")
+        return float(next(iter(run.trainer.critic.state.values()))["step"]), console.file.getvalue()
+
+    assert steps_of_critic("first", init, 2)[0] == 2
+    first = str(tmp_path / "first")
+    steps, told = steps_of_critic("second", first, 1)
+    assert steps == 3
+    assert f"with the discriminator of {first}" in told
+    steps, told = steps_of_critic("third", first, 1, "discriminator.filters=3")
+    assert steps == 1
+    assert "with the discriminator" not in told
+    (tmp_path / "first" / "checkpoint.pt").write_bytes(b"x")
+    with pytest.raises(WeightsError, match="choose another model with --init"):
+        steps_of_critic("fourth", first, 1)
 
 
 def test_a_model_of_another_rate_is_no_beginning(tmp_path: Path) -> None:
