@@ -104,20 +104,6 @@ class DiscriminatorSettings(_Table):
     model's run."""
 
 
-class Sharpening(_Table):
-    """How much more contrast than the decoder that a run starts from its own decoder is to give:
-    exponents of a bin's amplitude over that of its surroundings (lab/training/sharpened.py). With
-    both zero, a run learns from speech alone."""
-
-    fine: Annotated[float, Field(ge=0, le=2)] = 0.0
-    """Harmonics among 0.2 kHz."""
-    coarse: Annotated[float, Field(ge=0, le=2)] = 0.0
-    """Formants and noise among 2.9 kHz."""
-
-    def __bool__(self) -> bool:
-        return bool(self.fine or self.coarse)
-
-
 def _model(value: Any) -> Any:
     return ModelConfig.from_dict(dict(value)) if isinstance(value, Mapping) else value
 
@@ -131,9 +117,6 @@ class TrainSettings(_Table):
     optimiser: Optimiser = Optimiser()
     losses: Losses = Losses()
     discriminator: DiscriminatorSettings = DiscriminatorSettings()
-    sharpening: Sharpening = Sharpening()
-    """All losses but the discriminator's then compare with the sharpened sound of the decoder that
-    the run starts from, not with what was spoken. Needs `decoder_only`."""
     batch: Annotated[int, Field(ge=1)] = 64
     """Examples a step, in each process."""
     crop_seconds: Positive = 1.0
@@ -177,12 +160,6 @@ class TrainSettings(_Table):
                 f"examples of {self.crop} samples are too short for the windows of losses and discriminator;"
                 f" crop_seconds must give at least {longest}"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _sharpens_a_decoder(self) -> Self:
-        if self.sharpening and not self.decoder_only:
-            raise ValueError("sharpening teaches a decoder what its codes mean: set decoder_only=true")
         return self
 
     @model_validator(mode="after")

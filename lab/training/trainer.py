@@ -11,8 +11,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from earshot.codec.errors import UsageError
-from earshot.codec.model.network import Encodec, without_postfilter
+from earshot.codec.model.network import Encodec
 from earshot.codec.model.seanet import SEANet
 from earshot.codec.model.windows import volume
 from earshot.lab.training.balancer import Balancer
@@ -36,7 +35,6 @@ from earshot.lab.training.losses import (
 )
 from earshot.lab.training.ranks import Ranks
 from earshot.lab.training.settings import TrainSettings
-from earshot.lab.training.sharpened import Teacher
 
 LATENTS_PER_ENTRY = 25
 """From so many the codebooks start: a batch has fewer latents than a codebook has entries."""
@@ -47,8 +45,7 @@ noise."""
 
 class Trainer:
     """Codec, discriminator and everything that moves while they learn. `init` is a model to start
-    from instead of random weights; its codebooks are kept. Raises UsageError where the settings
-    sharpen and there is none."""
+    from instead of random weights; its codebooks are kept."""
 
     def __init__(
         self,
@@ -76,7 +73,6 @@ class Trainer:
         self.quantizes = init is not None
         self.half = settings.precision == "bf16" and bf16_pays(self.device)
         """Whether convolutions and LSTM are in bfloat16."""
-        self.teacher = self._teacher(init)
         self._fast = self._kernels()
         self.mel = MelLoss(settings.model.sample_rate, windows=settings.losses.mel_windows).to(self.device)
         self.spectra = self._spectra()
@@ -91,14 +87,6 @@ class Trainer:
         self.average = [tensor.detach().clone() for tensor in self._averaged()]
         self.step = 0
         self.seconds = 0.0
-
-    def _teacher(self, init: Encodec | None) -> Teacher | None:
-        if not self.settings.sharpening:
-            return None
-        if init is None:
-            raise UsageError("sharpening needs a decoder to start from: name its model with --init")
-        decoder = without_postfilter(init).decoder.requires_grad_(False)
-        return Teacher(decoder, self.settings.model.padding, self.settings.sharpening).to(self.device)
 
     def _kernels(self) -> dict[SEANet, FastSEANet]:
         """The networks that run on kernels of their own."""
@@ -177,11 +165,10 @@ class Trainer:
         codes: Tensor | None = None
         if self.quantizes:
             latents, commitment, codes = self.learner(latents, n_q)
-        wanted = spoken if self.teacher is None else self.teacher(latents)
         heard = self._run(self.network.decoder, latents)
         waveform = relative_l1 if s.losses.relative_waveform else l1
-        losses = {"waveform": waveform(heard, wanted), "mel": self.mel(heard, wanted)}
-        losses |= {name: loss(heard, wanted) for name, loss in self.spectra.items()}
+        losses = {"waveform": waveform(heard, spoken), "mel": self.mel(heard, spoken)}
+        losses |= {name: loss(heard, spoken) for name, loss in self.spectra.items()}
         critic: Tensor | None = None
         if self.adversarial:
             critic = self._judge(spoken, heard, losses, learn=update)

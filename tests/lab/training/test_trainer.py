@@ -150,35 +150,6 @@ def test_a_decoder_learns_alone_and_all_codes_stay(trainer: Make, tmp_path: Path
     assert all(not torch.equal(moved[name], tensor) for name, tensor in before.decoder.named_parameters())
 
 
-def test_a_decoder_learns_from_its_own_sharpened_sound(trainer: Make, tmp_path: Path) -> None:
-    """Which stays what it was while the decoder moves; a break changes nothing."""
-    init = trainer().exported()
-    losses = {"waveform": 1.0, "mel": 1.0, "relative_waveform": True}
-    settings = recipe(decoder_only=True, sharpening={"fine": 0.6, "coarse": 0.2}, losses=losses, crop_seconds=0.2)
-    whole = trainer(settings, init)
-    assert whole.teacher is not None
-    latents = torch.randn(1, 8, 15)
-    wanted = whole.teacher(latents)
-    told = steps(whole, 6)
-    assert torch.equal(whole.teacher(latents), wanted)
-    assert told[-1]["adversarial"] != 0, "the discriminator goes on comparing with speech"
-    broken = trainer(settings, init)
-    steps(broken, 5)
-    Run(broken, tmp_path / "run").save()
-    again = trainer(settings, init)
-    Run(again, tmp_path / "run").resume()
-    assert steps(again, 6) == told[5:]
-    sound = batch(whole)
-    assert torch.equal(init.encode(sound, 4), again.exported().encode(sound, 4))
-
-
-def test_sharpening_needs_a_decoder_that_knows_its_codes(trainer: Make) -> None:
-    with pytest.raises(UsageError, match="set decoder_only=true"):
-        recipe(sharpening={"fine": 0.6})
-    with pytest.raises(UsageError, match="--init"):
-        trainer(recipe(decoder_only=True, sharpening={"fine": 0.6}))
-
-
 def test_the_loss_turns_and_the_rate_falls(trainer: Make) -> None:
     run = trainer(
         recipe(
