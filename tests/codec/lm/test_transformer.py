@@ -40,10 +40,10 @@ def saved(state: object, folder: Path, name: str = "lm") -> Path:
 
 
 @pytest.mark.parametrize(
-    ("context", "n_q", "used", "frames"), [(262, 4, 2, 600), (525, 16, 16, 20)], ids=["24 kHz", "48 kHz"]
+    ("context", "n_q", "used", "frames"), [(262, 4, 2, 300), (525, 16, 16, 20)], ids=["24 kHz", "48 kHz"]
 )
 def test_steps_equal_the_package(encodec: ModuleType, context: int, n_q: int, used: int, frames: int) -> None:
-    """Compares 600 steps, which is past the context of 262."""
+    """Compares 300 steps, which is past the context of 262."""
     theirs = official(encodec, n_q=n_q, context=context)
     ours = LanguageModel(n_q, 1024, context).eval()
     ours.load_state_dict(theirs.state_dict())
