@@ -11,7 +11,9 @@ from typing import Any
 
 import torch
 
+from earshot.codec.config import ENCODEC_24KHZ, ENCODEC_48KHZ
 from earshot.codec.errors import TrainingError, UsageError
+from earshot.codec.homes import expanded
 from earshot.codec.model.network import Encodec
 from earshot.codec.terminal import Terminal
 from earshot.codec.weights.load import load_model, save_native
@@ -146,10 +148,10 @@ def _begin(
     if init is not None and not (out / "checkpoint.pt").exists():
         trained = load_model(init).network
     run = Run(Trainer(settings, data, trained, device, ranks), out)
-    critic = Path(init or "") / "checkpoint.pt"
+    known = _checkpoint_of(init)
     if run.checkpoint.exists():
         run.resume()
-    elif init is not None and critic.is_file() and run.take_critic(critic) and ranks.first:
+    elif known is not None and run.take_critic(known) and ranks.first:
         console.say(f"with the discriminator of {init}")
     if ranks.first:
         places = f"{ranks.count} processes on {device.type}" if ranks.count > 1 else str(device)
@@ -158,6 +160,14 @@ def _begin(
         at = f"going on from step {run.trainer.step} of" if run.trainer.step else "for"
         console.say(f"{data.hours:.2f} hours of audio, {at} {settings.schedule.steps} steps, on {places}, in {out}")
     return run
+
+
+def _checkpoint_of(init: str | None) -> Path | None:
+    """That of the run which `init` names, if it is one."""
+    if init is None or init in ("default", ENCODEC_24KHZ.name, ENCODEC_48KHZ.name):
+        return None
+    checkpoint = expanded(init) / "checkpoint.pt"
+    return checkpoint if checkpoint.is_file() else None
 
 
 def smoke(console: Terminal, recipe: str, clips: Path, changes: Sequence[str] = (), device: str = "auto") -> None:

@@ -72,6 +72,19 @@ def test_a_run_that_begins_from_another_has_its_discriminator(tmp_path: Path) ->
         steps_of_critic("fourth", first, 1)
 
 
+def test_only_a_run_has_a_discriminator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder with the name of a model that everyone has is not what that name means."""
+    for name in ("default", "mine"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "checkpoint.pt").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert command._checkpoint_of("~/mine") == tmp_path / "mine" / "checkpoint.pt"
+    assert command._checkpoint_of("mine") == Path("mine/checkpoint.pt")
+    assert all(command._checkpoint_of(name) is None for name in (None, "default", "encodec_24khz", "other"))
+
+
 def test_a_model_of_another_rate_is_no_beginning(tmp_path: Path) -> None:
     init = saved(replace(ENCODEC_48KHZ, n_filters=2, dimension=8, codebook_size=16), tmp_path)
     with pytest.raises(UsageError, match=r"another shape than the recipe's: .*channels.*sample_rate.* differ"):

@@ -250,7 +250,7 @@ def test_a_run_learns_and_its_model_loads(trainer: Make, speech: Pcm, tmp_path: 
     settings = recipe(
         schedule={"steps": 120, "rise": 20, "decay": 20, "unquantized": 20, "turn": 10, "adversarial_from": 110},
         losses={"waveform": 1.0, "mel": 2.0, "relative_waveform": True},
-        checkpoint_minutes=1e-2,
+        checkpoint_minutes=4e-3,
     )
     run = trainer(settings)
     Run(run, tmp_path / "run").go(silent())
