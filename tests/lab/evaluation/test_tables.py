@@ -68,3 +68,11 @@ def test_stress() -> None:
     assert row(text, "drums") == ["drums", "6", "-20.0", "-14.0", "+6.0", "too loud"]
     assert row(text, "chords") == ["chords", "6", "-20.0", "-20.5", "-0.5", "ok"]
     assert stress_summary(rows) == "6 kbps: 2 of 3 ok"
+
+
+def test_long_names_of_sounds_are_told_apart_in_a_narrow_terminal() -> None:
+    names = [f"somebody-samples_music_loop-{end}" for end in ("drone", "tabla")]
+    text = shown(stress_table([StressResult(name, 6.0, -20.0, -20.5, finite=True) for name in names]), 80)
+    assert "…" not in text
+    folded = "".join(line.split("│")[1].strip() for line in text.splitlines() if line.startswith("│"))
+    assert folded == "".join(names)
