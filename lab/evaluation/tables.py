@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from rich import box
 from rich.console import Group
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from earshot.lab.confidence import Mean
@@ -80,10 +80,8 @@ def stress_summary(rows: Sequence[StressResult]) -> str:
 
 
 def stress_table(rows: Sequence[StressResult]) -> Table:
-    table = Table(title="Inputs that are no clean speech")
-    table.add_column("input", overflow="fold")  # names of files often differ at their ends alone
-    for header in ("kbps", "in dBFS", "out dBFS", "change dB", ""):
-        table.add_column(header)
+    name = Column("input", overflow="fold")  # names of files often differ at their ends alone
+    table = Table(name, "kbps", "in dBFS", "out dBFS", "change dB", "", title="Inputs that are no clean speech")
     for row in rows:
         change = f"{row.output_dbfs - row.input_dbfs:+.1f}" if row.input_dbfs >= QUIET_DBFS else "-"
         verdict = Text(row.fault, style="bold red") if row.fault else Text("ok", style="green")

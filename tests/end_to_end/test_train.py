@@ -18,7 +18,7 @@ CLIPS = Path(__file__).parents[2] / "lab" / "voices"
 def test_the_default_recipe_learns_in_a_minute(tmp_path: Path) -> None:
     """Warm-up, codebooks, spectrum and discriminator in their turn, from the clips that come with
     Earshot; the network is half as wide as the recipe's and its codebooks have a quarter of the
-    entries, from which k-means starts in a sixteenth of the time."""
+    entries, which k-means finds in a quarter of the latents."""
     smaller = ["--set", "batch=2", "--set", "model.n_filters=8", "--set", "model.codebook_size=256"]
     command = [*COMMAND, "train", "lite", "--smoke", *smaller, "--threads", "1"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=1200, check=False)
